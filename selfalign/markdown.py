@@ -1,0 +1,74 @@
+"""Markdown as models write it: code blocks and headed sections, by the CommonMark rules of markdown-it-py.
+
+A model's text is untrusted: fences may be nested, tilded, indented or never closed. Nothing here raises on any text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+PYTHON_LABELS = {"python", "python3", "py"}
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """A fenced block: its `label` (first word after the fence, lower case), `code`, and whether a fence `closed` it."""
+
+    label: str
+    code: str
+    closed: bool
+
+
+@lru_cache(maxsize=1)
+def _parser():
+    from markdown_it import MarkdownIt
+
+    # Block structure is all that is asked for; parsing the inline text would be most of the time.
+    return MarkdownIt("commonmark").disable("inline")
+
+
+def code_blocks(text: str) -> list[CodeBlock]:
+    """All fenced code blocks of `text`, in order; one that is never closed reaches to the end and says so."""
+    lines = _lines(text)
+    blocks = []
+    for token in _parser().parse(text):
+        if token.type == "fence" and token.map:
+            first, end = token.map
+            words = token.info.split()
+            last = lines[end - 1].strip("> \t") if end - first > 1 else ""
+            closed = last.startswith(token.markup) and not last.strip(token.markup[0])
+            blocks.append(CodeBlock(words[0].lower() if words else "", token.content, closed))
+    return blocks
+
+
+def python_code(text: str) -> str | None:
+    """The closed Python blocks of `text` as one program, or None if there is none.
+
+    Blocks without a label count as Python where no block is labelled so: small models often leave it out.
+    """
+    blocks = [block for block in code_blocks(text) if block.closed]
+    python = [b for b in blocks if b.label in PYTHON_LABELS] or [b for b in blocks if not b.label]
+    return "\n".join(b.code for b in python) if python else None
+
+
+def split_at_heading(text: str, heading: str) -> tuple[str, str | None]:
+    """`text` before and after its first heading line `heading` (such as "### Tests") outside of code blocks.
+
+    The second part is None if there is no such heading. Headings are compared without marks, colon and case.
+    """
+    wanted = _plain(heading)
+    lines = _lines(text)
+    for token in _parser().parse(text):
+        if token.type == "heading_open" and token.map and _plain(lines[token.map[0]]) == wanted:
+            return "\n".join(lines[: token.map[0]]), "\n".join(lines[token.map[1] :])
+    return text, None
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as CommonMark counts them: str.splitlines also breaks at form feeds and Unicode separators."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _plain(heading: str) -> str:
+    return heading.strip().strip("#* \t").rstrip(":").strip().lower()

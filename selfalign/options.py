@@ -1,0 +1,121 @@
+"""Options that several scripts have, and the command line that tyro makes of them.
+
+Each script has one dataclass of options, derived from those here; a field's docstring is its help. A field marked
+`OPERATIONAL` says how or where a step runs and not what comes out: two runs that differ only in such fields are the
+same run, and the second one resumes the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+OPERATIONAL = {"operational": True}
+
+T = TypeVar("T")
+
+
+class UserError(SystemExit):
+    """Something that the user can mend, said in one sentence on standard error; exit status 2.
+
+    Sandboxes, endpoints and datasets raise it before any work is done.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(2)
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What every step from dataset to dataset has."""
+
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")] = field(metadata=OPERATIONAL)
+    """Dataset to read: a Hub id (org/name or org/name@revision), a local folder or file, or an fsspec URL."""
+
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
+    """Dataset to write: a Hub id, a local folder, or an fsspec URL. Run again to go on where a run was stopped."""
+
+    config: str | None = None
+    """Configuration of the input dataset."""
+
+    split: str = "train"
+    """Split of the input dataset."""
+
+    max_samples: int | None = field(default=None, metadata=OPERATIONAL)
+    """Read only the first rows of the input; a later run with more rows goes on after them."""
+
+    seed: int = 0
+    """Every random draw of a row comes from this number and the row's id."""
+
+    public: bool = field(default=False, metadata=OPERATIONAL)
+    """Make the Hub repo public if it has to be created (it is private otherwise)."""
+
+    hf_token: str | None = field(default=None, metadata=OPERATIONAL)
+    """Hugging Face token; the one of `hf auth login` or HF_TOKEN otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """What every step that asks a model has."""
+
+    endpoint: str = field(default="http://127.0.0.1:8080", metadata=OPERATIONAL)
+    """URL of a text-generation-inference server (or of serve.py)."""
+
+    model: str | None = field(default=None, metadata=OPERATIONAL)
+    """The model that the endpoint must be serving, as its /info calls it; refused if it is another."""
+
+    concurrency: int | None = field(default=None, metadata=OPERATIONAL)
+    """Requests in flight; as many as the endpoint's /info allows otherwise."""
+
+    temperature: float = 0.7
+    """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
+
+    top_p: float | None = None
+    """Nucleus sampling: keep the likeliest tokens up to this probability."""
+
+
+def identity_of(options: Any) -> dict[str, Any]:
+    """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
+    return {
+        f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")
+    }
+
+
+def command_of(options: Any) -> str:
+    """The command that repeats this run: script, positional arguments, every option that is not at its default."""
+    import shlex
+    from pathlib import Path
+
+    words = ["python", Path(sys.argv[0]).name]
+    words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        if f.name in ("input", "output", "hf_token") or value == f.default:
+            continue
+        flag = "--" + f.name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [flag] if value else ["--no-" + flag[2:]]
+        else:
+            words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
+    return shlex.join(words)
+
+
+def run_script(main: Any, options_class: type[T], description: str | None) -> None:
+    """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, exit 2."""
+    options = tyro.cli(options_class, description=(description or "").strip())
+    try:
+        main(options)
+    except UserError as error:
+        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {error.sentence}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        raise SystemExit(130) from None
