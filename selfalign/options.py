@@ -84,9 +84,7 @@ class GenerationOptions:
 
 def identity_of(options: Any) -> dict[str, Any]:
     """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
-    return {
-        f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")
-    }
+    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
 
 
 def command_of(options: Any) -> str:

@@ -1,0 +1,88 @@
+"""Step 2: seeds -> concepts. The model names the coding concepts that each seed function shows.
+
+Paper: section 2.1 and appendix C.1. From a pool of worked examples, 8 are drawn for each seed; the model continues with
+a comma-separated list of concepts. The task is later written from these concepts and not from the seed itself, which
+makes the tasks more diverse (Table 10: 65.2 against 59.8 HumanEval+).
+
+    python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
+
+Columns in:  id, content
+Columns out: those, and
+    seed_id        id of the seed; `id` is now that of this row
+    concepts       list of strings, null where none could be read
+    prompt_hash    hash of the prompt that was sent
+    finish_reason  why the generation ended
+    error          null, or why the row can't go on: no_concepts, prompt_too_long
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfalign.options import GenerationOptions, StepOptions, run_script
+from selfalign.prompting import PROMPTS
+
+STOP = ["\n", "## Example", "###"]
+COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
+MAX_CONCEPT_CHARACTERS = 100  # longer ones are prose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(GenerationOptions, StepOptions):
+    """Options of this step; the defaults are the paper's."""
+
+    shots: int = 8
+    """Worked examples in a prompt (paper, C.1)."""
+
+    max_new_tokens: int = 128
+    """Longest answer, in tokens."""
+
+    examples: Path = PROMPTS / "examples.yaml"
+    """Worked examples: YAML, or the text format of the reference implementation."""
+
+    template: Path = PROMPTS / "concepts.jinja"
+    """Jinja template of the prompt."""
+
+
+def parse_concepts(text: str) -> list[str]:
+    """The concepts of a comma-separated line, without repetitions; those too long to be a concept are left out."""
+    concepts = [concept.strip(" \t.`*-") for concept in text.split(",")]
+    return list(dict.fromkeys(c for c in concepts if c and len(c) <= MAX_CONCEPT_CHARACTERS))
+
+
+def main(options: Options) -> None:
+    """Draw worked examples for each seed, and let the model name its concepts."""
+    from selfalign.endpoints import Endpoint
+    from selfalign.prompting import draw_examples, load_examples, load_prompt
+    from selfalign.steps import content_id, draws_of, read_input, run_step
+
+    examples = load_examples(options.examples)
+    prompt = load_prompt(options.template, examples)
+    seeds = read_input(options, "id", *prompt.columns)
+    endpoint = Endpoint(options)
+
+    def ask(seed: dict[str, Any]) -> tuple[str, int]:
+        draws = draws_of(options.seed, seed["id"])
+        return prompt.render(row=seed, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
+
+    async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
+        text, sampling_seed = ask(seed)
+        answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
+        concepts = parse_concepts(answer.text)
+        return seed | {
+            "id": content_id(seed["id"], answer.text),
+            "seed_id": seed["id"],
+            "concepts": concepts or None,
+            "prompt_hash": content_id(text),
+            "finish_reason": answer.finish_reason,
+            "error": None if concepts else answer.failure("no_concepts"),
+        }
+
+    endpoint.check_room(ask(seeds.rows[0])[0], options.max_new_tokens)
+    run_step(options, seeds, concepts_of, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

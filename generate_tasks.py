@@ -1,0 +1,112 @@
+"""Step 3: concepts -> tasks. The model writes a coding task for the concepts, a kind of program and a difficulty.
+
+Paper: section 2.2 and appendix C.1. Category and difficulty are drawn for each row, 8 worked examples too. With
+`--template prompts/tasks_from_seed.jinja` the input is the seeds themselves and the task is written from the code: the
+ablation "seed -> instruction" of Table 10.
+
+    python generate_tasks.py ./concepts ./tasks --endpoint http://127.0.0.1:8080
+
+Columns in:  id, concepts (or whatever else the template uses of the row)
+Columns out: those, and
+    concepts_id    id of the concepts; `id` is now that of this row
+    category, language, difficulty    what was asked for
+    instruction    the task, null where none was written
+    prompt_hash, finish_reason
+    error          null, or why the row can't go on: no_instruction, unfinished, prompt_too_long
+Rows that came with an error are counted and left out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfalign.options import GenerationOptions, StepOptions, run_script
+from selfalign.prompting import PROMPTS
+
+STOP = ["## Example", "\n###", "\n[Response]"]
+CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
+DIFFICULTIES = ("easy", "medium", "hard")
+COLUMNS = {
+    **{name: str for name in ("concepts_id", "category", "language", "difficulty", "instruction")},
+    **{name: str for name in ("prompt_hash", "finish_reason", "error")},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(GenerationOptions, StepOptions):
+    """Options of this step; the defaults are the paper's."""
+
+    shots: int = 8
+    """Worked examples in a prompt (paper, C.1)."""
+
+    max_new_tokens: int = 512
+    """Longest task, in tokens; a longer one counts as unfinished."""
+
+    categories: tuple[str, ...] = CATEGORIES
+    """Kinds of program to draw from; one that is named twice is twice as likely."""
+
+    difficulties: tuple[str, ...] = DIFFICULTIES
+    """Difficulties to draw from (paper, 2.2)."""
+
+    examples: Path = PROMPTS / "examples.yaml"
+    """Worked examples: YAML, or the text format of the reference implementation."""
+
+    template: Path = PROMPTS / "tasks.jinja"
+    """Jinja template of the prompt."""
+
+
+def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
+    """What kind of task to ask for (paper, 2.2: category and difficulty at random)."""
+    return {
+        "category": draws.choice(options.categories),
+        "language": "python",
+        "difficulty": draws.choice(options.difficulties),
+    }
+
+
+def main(options: Options) -> None:
+    """Draw properties and worked examples for each row, and let the model write the task."""
+    from selfalign.endpoints import Endpoint
+    from selfalign.prompting import draw_examples, load_examples, load_prompt
+    from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
+
+    examples = load_examples(options.examples)
+    prompt = load_prompt(options.template, examples)
+    concepts = read_input(options, "id", *prompt.columns)
+    endpoint = Endpoint(options)
+
+    def ask(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
+        draws = draws_of(options.seed, row["id"])
+        properties = draw_properties(draws, options)
+        text = prompt.render(row=row, shots=draw_examples(draws, examples, options.shots), **properties)
+        return text, properties, draws.getrandbits(31)
+
+    async def task_of(row: dict[str, Any]) -> dict[str, Any] | Done:
+        if row.get("error"):
+            return Done([], {row["error"]: 1})
+        text, properties, sampling_seed = ask(row)
+        answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
+        instruction = answer.text.strip()
+        error = None if instruction else answer.failure("no_instruction")
+        return (
+            row
+            | properties
+            | {
+                "id": content_id(row["id"], instruction),
+                "concepts_id": row["id"],
+                "instruction": instruction or None,
+                "prompt_hash": content_id(text),
+                "finish_reason": answer.finish_reason,
+                "error": error or ("unfinished" if answer.finish_reason == "length" else None),
+            }
+        )
+
+    endpoint.check_room(ask(first_usable(concepts))[0], options.max_new_tokens)
+    run_step(options, concepts, task_of, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

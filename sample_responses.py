@@ -1,0 +1,124 @@
+"""Step 4: tasks -> responses. The model samples several responses to each task, each with its own tests.
+
+Paper: section 2.3 and appendix C.1. Response and tests come as one completion, after one worked example; the completion
+is then split at its heading "Tests". Responses are executed against their tests in the next step.
+
+    python sample_responses.py ./tasks ./responses --endpoint http://127.0.0.1:8080 --samples 10
+
+Columns in:  id, instruction
+Columns out: those, and
+    task_id           id of the task; `id` is now that of this sample
+    sample            number of the sample, from 0
+    completion        what the model wrote, as it came
+    response, tests   its two parts, null where they are missing
+    generated_tokens  length of the completion
+    prompt_hash, finish_reason
+    error             null, or why the sample can't be executed: no_code, no_tests, unfinished, prompt_too_long
+Tasks that came with an error are counted and left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfalign.options import GenerationOptions, StepOptions, run_script
+from selfalign.prompting import PROMPTS
+
+TESTS_HEADING = "### Tests"
+STOP = ["\n## Example", "\n### Task", "\n### Response"]
+COLUMNS = {
+    **{"task_id": str, "sample": int, "completion": str, "response": str, "tests": str},
+    **{"generated_tokens": int, "prompt_hash": str, "finish_reason": str, "error": str},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(GenerationOptions, StepOptions):
+    """Options of this step; the defaults are the paper's."""
+
+    samples: int = 10
+    """Responses a task (StarCoder2-Instruct, the paper's appendix A: 10)."""
+
+    shots: int = 1
+    """Worked examples in a prompt (paper, C.1)."""
+
+    max_new_tokens: int = 1024
+    """Longest response with its tests, in tokens; the paper's window is about 3000 with the prompt (section 6)."""
+
+    examples: Path = PROMPTS / "examples.yaml"
+    """Worked examples: YAML, or the text format of the reference implementation."""
+
+    template: Path = PROMPTS / "responses.jinja"
+    """Jinja template of the prompt."""
+
+
+def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
+    """A completion as response, tests, and what is wrong with it (null if both hold a closed Python block)."""
+    from selfalign.markdown import code_blocks, python_code, split_at_heading
+
+    response, tests = split_at_heading(completion, TESTS_HEADING)
+    response = response.strip() or None
+    tests = tests.strip() if tests else None
+    if any(not block.closed for block in code_blocks(completion)):
+        return response, tests, "unfinished"
+    if not response or python_code(response) is None:
+        return response, tests, "no_code"
+    return response, tests, None if tests and python_code(tests) else "no_tests"
+
+
+def main(options: Options) -> None:
+    """Sample responses with tests for each task, and split each into the two."""
+    import asyncio
+
+    from selfalign.endpoints import Endpoint
+    from selfalign.prompting import draw_examples, load_examples, load_prompt
+    from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
+
+    examples = load_examples(options.examples)
+    prompt = load_prompt(options.template, examples)
+    tasks = read_input(options, "id", *prompt.columns)
+    endpoint = Endpoint(options, requests_a_row=options.samples)
+
+    def ask(task: dict[str, Any]) -> tuple[str, list[int]]:
+        draws = draws_of(options.seed, task["id"])
+        text = prompt.render(row=task, shots=draw_examples(draws, examples, options.shots))
+        return text, [draws.getrandbits(31) for _ in range(options.samples)]
+
+    async def responses_to(task: dict[str, Any]) -> Done:
+        if task.get("error"):
+            return Done([], {f"task_{task['error']}": options.samples})
+        text, sampling_seeds = ask(task)
+        answers = await asyncio.gather(
+            *(
+                endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed, stop=STOP)
+                for seed in sampling_seeds
+            )
+        )
+        samples = []
+        for number, answer in enumerate(answers):
+            response, tests, error = split_completion(answer.text)
+            samples.append(
+                task
+                | {
+                    "id": content_id(task["id"], number, answer.text),
+                    "task_id": task["id"],
+                    "sample": number,
+                    "completion": answer.text,
+                    "response": response,
+                    "tests": tests,
+                    "generated_tokens": answer.generated_tokens,
+                    "prompt_hash": content_id(text),
+                    "finish_reason": answer.finish_reason,
+                    "error": error and answer.failure(error),
+                }
+            )
+        return Done(samples)
+
+    endpoint.check_room(ask(first_usable(tasks))[0], options.max_new_tokens)
+    run_step(options, tasks, responses_to, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

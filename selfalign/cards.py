@@ -1,0 +1,96 @@
+"""Dataset cards: where a dataset comes from, for people and for the Hub's search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
+PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change what comes out."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def dataset_card(run: dict[str, Any], existing: str | None) -> str:
+    """The README.md of the dataset that `run` (its run.json) wrote.
+
+    What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
+    marks are replaced.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    card = DatasetCard(existing, ignore_metadata_errors=True) if existing else DatasetCard("---\n{}\n---\n")
+    data = card.data.to_dict() | {
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        "size_categories": [size_category(run["rows_out"])],
+        "tags": sorted({*(card.data.to_dict().get("tags") or []), "selfcodealign", "synthetic"}),
+    }
+    if "dataset" in run["input"]:
+        data["source_datasets"] = [run["input"]["dataset"]]
+    data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
+    text = card.text.strip()
+    ours = f"{BEGIN}\n{_story(run)}\n{END}"
+    if BEGIN in text and END in text:
+        head, _, rest = text.partition(BEGIN)
+        text = head + ours + rest.partition(END)[2]
+    else:
+        text = f"{text}\n\n{ours}" if text else ours
+    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text.strip()}\n"
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a dataset of so many rows."""
+    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in bounds if rows < bound), "1M<n<10M" if rows < 10_000_000 else "n>10M")
+
+
+def _story(run: dict[str, Any]) -> str:
+    identity = run["identity"]
+    source = run["input"]
+    pinned = source.get("revision") or source.get("fingerprint") or ""
+    facts = {"input": f"`{source['name']}` at `{pinned}`"}
+    if identity.get("model"):
+        facts["model"] = f"`{identity['model']}`" + (
+            f" at `{identity['revision']}`" if identity.get("revision") else ""
+        )
+    if identity.get("prompts"):
+        facts["prompts"] = f"`{identity['prompts']}`"
+    facts |= {name: f"`{value}`" for name, value in identity["options"].items()}
+    facts |= {"versions": ", ".join(f"{name} {v}" for name, v in run["versions"].items())}
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return f"""# {run["step"]}
+
+Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410.24198)) by
+
+```bash
+{run["command"]}
+```
+
+| | |
+|---|---|
+{table}
+
+## The funnel so far
+
+{funnel_table(run["funnel"])}"""
+
+
+def funnel_table(funnel: list[dict[str, Any]]) -> str:
+    """The rows in and out of each step, and why rows were dropped, as a Markdown table."""
+    lines = ["| step | rows in | rows out | of these |", "|---|---:|---:|---|"]
+    for entry in funnel:
+        counts = sorted(entry["counts"].items(), key=lambda count: -count[1])
+        why = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts)
+        lines.append(f"| {entry['step']} | {entry['rows_in']:,} | {entry['rows_out']:,} | {why} |")
+    return "\n".join(lines)
