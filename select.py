@@ -32,8 +32,8 @@ if __name__ == "select":
 else:
     from selfalign.options import StepOptions, run_script
 
-from dataclasses import dataclass  # noqa: E402
-from typing import Any, Literal  # noqa: E402
+from dataclasses import dataclass
+from typing import Any, Literal
 
 COLUMNS = {"messages": [{"role": str, "content": str}]}
 
