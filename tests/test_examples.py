@@ -147,8 +147,13 @@ def test_tests_use_a_name_of_the_response_that_the_instruction_says(example):
 
 
 @each_example
-def test_instruction_is_not_the_problem_of_the_seed(example):
+def test_response_defines_other_names_than_the_seed(example):
     assert not defined_names(example["seed"]) & defined_names(*python_blocks(example["response"]))
+
+
+def test_humaneval_has_texts_to_compare_with():
+    # An empty set would let every instruction pass.
+    assert len(HUMANEVAL_NGRAMS) > 1000 and len(HUMANEVAL_NAMES) > 100
 
 
 @each_example
