@@ -17,12 +17,11 @@ Columns out: those, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import GenerationOptions, StepOptions, run_script
-from selfalign.prompting import PROMPTS
+from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
 
 STOP = ["\n", "## Example", "###"]
 COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
@@ -39,10 +38,7 @@ class Options(GenerationOptions, StepOptions):
     max_new_tokens: int = 128
     """Longest answer, in tokens."""
 
-    examples: Path = PROMPTS / "examples.yaml"
-    """Worked examples: YAML, or the text format of the reference implementation."""
-
-    template: Path = PROMPTS / "concepts.jinja"
+    template: Path = field(default=PROMPTS / "concepts.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 

@@ -19,12 +19,11 @@ Rows that came with an error are counted and left out.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import GenerationOptions, StepOptions, run_script
-from selfalign.prompting import PROMPTS
+from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
 
 STOP = ["## Example", "\n###", "\n[Response]"]
 CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
@@ -51,10 +50,7 @@ class Options(GenerationOptions, StepOptions):
     difficulties: tuple[str, ...] = DIFFICULTIES
     """Difficulties to draw from (paper, 2.2)."""
 
-    examples: Path = PROMPTS / "examples.yaml"
-    """Worked examples: YAML, or the text format of the reference implementation."""
-
-    template: Path = PROMPTS / "tasks.jinja"
+    template: Path = field(default=PROMPTS / "tasks.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 

@@ -19,12 +19,11 @@ Tasks that came with an error are counted and left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import GenerationOptions, StepOptions, run_script
-from selfalign.prompting import PROMPTS
+from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
@@ -47,10 +46,7 @@ class Options(GenerationOptions, StepOptions):
     max_new_tokens: int = 1024
     """Longest response with its tests, in tokens; the paper's window is about 3000 with the prompt (section 6)."""
 
-    examples: Path = PROMPTS / "examples.yaml"
-    """Worked examples: YAML, or the text format of the reference implementation."""
-
-    template: Path = PROMPTS / "responses.jinja"
+    template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 

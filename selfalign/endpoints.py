@@ -126,6 +126,7 @@ class Endpoint:
         sampling = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "seed": seed}
         request = {
             "details": True,
+            "return_full_text": False,  # TGI's POST / repeats the prompt unless told not to
             "max_new_tokens": max_new_tokens,
             "stop": list(stop[:MAX_STOP_SEQUENCES]),
             **(sampling if self.temperature > 0 else {}),

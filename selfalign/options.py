@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 OPERATIONAL = {"operational": True}
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 
 T = TypeVar("T")
 
@@ -81,6 +83,10 @@ class GenerationOptions:
     top_p: float | None = None
     """Nucleus sampling: keep the likeliest tokens up to this probability."""
 
+    # A run is known by the hash of its template and examples, wherever these files lie.
+    examples: Path = field(default=PROMPTS / "examples.yaml", metadata=OPERATIONAL)
+    """Worked examples: YAML, or the text format of the reference implementation."""
+
 
 def identity_of(options: Any) -> dict[str, Any]:
     """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
@@ -90,7 +96,6 @@ def identity_of(options: Any) -> dict[str, Any]:
 def command_of(options: Any) -> str:
     """The command that repeats this run: script, positional arguments, every option that is not at its default."""
     import shlex
-    from pathlib import Path
 
     words = ["python", Path(sys.argv[0]).name]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]

@@ -12,16 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from selfalign.options import UserError
 
-PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
-CATEGORIES = ("function", "class", "program")
-DIFFICULTIES = ("easy", "medium", "hard")
 TEXT_SECTIONS = ("Code", "Property", "Instruction", "Response", "Tests")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,9 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         source = path.read_text()
     except OSError as error:
         raise UserError(f"template {path} can't be read: {error.strerror}") from None
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
     try:
         tree = environment.parse(source)
         compiled = environment.from_string(source, globals={"system": examples.system})

@@ -755,7 +755,9 @@ def _stand_in(fault: Fault) -> Answer:
         412: "A commit has happened since. Please refresh and try again.",
         429: "We had to rate limit you. Retry later.",
     }
-    answer = refusal(fault.status or 500, messages.get(fault.status or 500, "Internal Error - We're working hard")).answer
+    answer = refusal(
+        fault.status or 500, messages.get(fault.status or 500, "Internal Error - We're working hard")
+    ).answer
     if fault.retry_after is not None:
         answer.headers["Retry-After"] = str(fault.retry_after)
     return answer
