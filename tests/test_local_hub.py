@@ -1,8 +1,8 @@
 """The local Hub against the real clients: what they can do with it, and that each fault does what it says.
 
 Covers huggingface_hub in this process (an endpoint is passed to it) and datasets in one subprocess, whose results the
-tests of the last section share. Where a test states what a client does under a fault, it is there to notice the day that
-a new version of the client does otherwise: our own code relies on it.
+tests of the last section share. Where a test states what a client does under a fault, it is there to notice the day
+that a new version of the client does otherwise: our own code relies on it.
 
 Does not cover the Hub itself: that this server answers as the Hub does rests on the clients' understanding it.
 """
@@ -27,7 +27,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-
 from local_hub import LocalHub
 
 REPO = "org/seeds"
