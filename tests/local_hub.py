@@ -1,27 +1,29 @@
 """A Hugging Face Hub in one thread of the tests, for the client libraries as they are, with faults to switch on.
 
     with LocalHub() as hub:
-        hub.add("org/seeds", {"data.jsonl": b'{"id": 1}\\n'})                       # or with any Hub client
-        fault = hub.fault("POST", "/commit/", cut="after")                         # the commit lands, its answer is lost
+        hub.add("org/seeds", {"data.jsonl": b'{"id": 1}\\n'})  # or with any Hub client
+        fault = hub.fault("POST", "/commit/", cut="after")  # the commit lands, its answer is lost
         subprocess.run([sys.executable, "script.py", "org/seeds"], env=hub.environment(tmp_path))
         hub.files("org/seeds"), hub.commits("org/seeds"), hub.requests, fault.hits
 
-By hand: `python tests/local_hub.py` serves until Ctrl-C and prints the variables to export.
+By hand: `python tests/local_hub.py` prints the variables to export and serves until Ctrl-C.
 
-Covers what huggingface_hub 2 and datasets 5 ask for models and datasets: create, delete and settings of repos; info, trees,
-paths, refs and commits at a branch, a tag or a sha; files with Range; plain and LFS uploads; commits with parentCommit
-(412 when stale); branches and tags; validation of cards; private and gated repos, missing repos, revisions and files with
-the Hub's status and X-Error-Code. Each commit is atomic, and everything may be called from any thread.
+Covers what huggingface_hub 2 and datasets 5 ask for models and datasets: create, delete and settings of repos; info,
+trees, paths, refs and commits at a branch, a tag or a sha; files with Range; plain and LFS uploads; commits with
+parentCommit (412 when stale); branches and tags; validation of cards; private and gated repos, missing repos, revisions
+and files with the Hub's status and X-Error-Code. Each commit is atomic, and any thread may call anything.
 
 Does not cover: Xet (the environment turns it off), pull requests, spaces, buckets, search, moving repos, squashing,
 multi-part LFS, .gitignore, ids without a namespace, redirects to a CDN, the viewer's Parquet export, rate limits other
 than by a fault. Commits that race without parentCommit are queued, where the Hub answers some of them with 412: use a
 fault for that. `expand` on repo infos returns every field. Everything is in memory, files as well.
 
-How scripts run against it unchanged: all is in `environment`. datasets looks for a viewer under
-`datasets-server.<host of HF_ENDPOINT>`, which no variable turns off and no resolver knows for 127.0.0.1. So the local Hub
-is also the proxy of the subprocess for every host but loopback: it answers 404 to the viewer's name and refuses all
-others with 403 (`hub.outside` lists them), so that a test that reaches for the network fails at once and shows where to.
+How scripts run against it unchanged: `environment` has all that it takes. datasets looks for a viewer under
+`datasets-server.<host of HF_ENDPOINT>`, which no variable turns off and no resolver knows for 127.0.0.1. So the local
+Hub is also the proxy of the subprocess for every host but this one: it answers 404 to the viewer's name and refuses all
+others with 403 (`hub.outside` lists them), so that a test that reaches for the network fails at once and shows where.
+In the test's own process, pass `endpoint=hub.url, token=hub.token` to HfApi and HfFileSystem; datasets takes its
+endpoint from the environment at import, so it belongs in a subprocess.
 """
 
 import base64
@@ -219,6 +221,15 @@ def git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _own_names() -> list[str]:
+    """This machine's name and addresses: what talks to itself by them (Ray does) is not to meet the proxy."""
+    try:
+        name, aliases, addresses = socket.gethostbyname_ex(socket.gethostname())
+    except OSError:
+        return [socket.gethostname()]
+    return [name, *aliases, *addresses]
+
+
 def wants_lfs(path: str, size: int, sample: bytes) -> bool:
     return path.endswith(LFS_SUFFIXES) or size > LFS_BYTES or b"\0" in sample
 
@@ -291,7 +302,7 @@ class LocalHub:
             # In capitals only: Python's clients read them, gRPC (and so Ray) reads lower-case ones and is left alone.
             "HTTP_PROXY": self.url,
             "HTTPS_PROXY": self.url,
-            "NO_PROXY": "127.0.0.1,localhost,::1",
+            "NO_PROXY": ",".join(["127.0.0.1", "localhost", "::1", *_own_names()]),
         }
 
     def fault(
@@ -308,7 +319,7 @@ class LocalHub:
         call: Callable[[], object] | None = None,
         ignore_range: bool = False,
     ) -> Fault:
-        """Switch on a fault for requests whose method matches fully and whose path and query contain the pattern `path`.
+        """Switch on a fault for requests whose method matches fully and whose path and query contain a match of `path`.
 
         `skip` requests pass first, then `times` are hit (None: until `.off()`). For each: wait `delay` seconds, run
         `call` (say, commit as somebody else: it may use the hub or kill the client), then do one of: answer `status`
@@ -467,8 +478,9 @@ def repo_info(hub: LocalHub, call: Call) -> Answer:
         lfs = {"sha256": info["lfs"]["oid"], **info["lfs"]} if file.lfs else None
         blob = {"blobId": info["oid"], "size": info["size"]} | ({"lfs": lfs} if lfs else {})
         siblings.append({"rfilename": path} | (blob if "blobs" in call.query else {}))
-    info = {"id": repo.id, "author": repo.id.split("/")[0], "sha": commit.oid, "lastModified": commit.date}
-    info |= {"createdAt": hub.commits(repo.id, repo.type)[0].date, "private": repo.private, "gated": repo.gated}
+    created = hub.commits(repo.id, repo.type)[0].date
+    info: dict[str, Any] = {"id": repo.id, "author": repo.id.split("/")[0], "sha": commit.oid}
+    info |= {"createdAt": created, "lastModified": commit.date, "private": repo.private, "gated": repo.gated}
     info |= {"disabled": False, "downloads": 0, "likes": 0, "tags": [], "siblings": siblings}
     if "README.md" in commit.files:
         info["cardData"] = card_data(commit.files["README.md"].content)
@@ -678,7 +690,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"  # connections stay open, as on the Hub
     disable_nagle_algorithm = True
-    server: "_Server"
+    server: "_Server"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _serve(self) -> None:
         hub = self.server.hub
@@ -755,9 +767,8 @@ def _stand_in(fault: Fault) -> Answer:
         412: "A commit has happened since. Please refresh and try again.",
         429: "We had to rate limit you. Retry later.",
     }
-    answer = refusal(
-        fault.status or 500, messages.get(fault.status or 500, "Internal Error - We're working hard")
-    ).answer
+    status = fault.status or 500
+    answer = refusal(status, messages.get(status, "Internal Error - We're working hard to fix this")).answer
     if fault.retry_after is not None:
         answer.headers["Retry-After"] = str(fault.retry_after)
     return answer

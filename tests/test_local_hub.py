@@ -1,8 +1,8 @@
 """The local Hub against the real clients: what they can do with it, and that each fault does what it says.
 
 Covers huggingface_hub in this process (an endpoint is passed to it) and datasets in one subprocess, whose results the
-tests of the last section share. Where a test states what a client does under a fault, it is there to notice the day that
-a new version of the client does otherwise: our own code relies on it.
+tests of the last section share. Where a test states what a client does under a fault, it is there to notice the day
+that a new version of the client does otherwise: our own code relies on it.
 
 Does not cover the Hub itself: that this server answers as the Hub does rests on the clients' understanding it.
 """
@@ -27,7 +27,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-
 from local_hub import LocalHub
 
 REPO = "org/seeds"
@@ -191,7 +190,7 @@ def test_commits_are_listed_newest_first(hub: LocalHub, api: HfApi):
     assert [each.commit_id for each in api.list_repo_commits(REPO, repo_type="dataset")][:3] == oids[::-1]
 
 
-def test_listings_come_in_pages(monkeypatch: pytest.MonkeyPatch):
+def test_listings_come_in_pages():
     with LocalHub(page_size=2) as hub:
         hub.add(REPO, {f"data/{n}.txt": b"" for n in range(5)})
         listed = HfApi(endpoint=hub.url, token=hub.token).list_repo_files(REPO, repo_type="dataset")
@@ -308,6 +307,23 @@ def test_an_lfs_upload_is_tried_again(hub: LocalHub, api: HfApi, fault: dict[str
     assert sent(hub, "PUT", "/lfs/") == [fault.get("status"), 200]
 
 
+@pytest.mark.parametrize("part", ["/tree/", "/preupload/", "/lfs/objects/batch"])
+def test_listing_and_preparing_are_tried_again(hub: LocalHub, api: HfApi, part: str):
+    hub.add(REPO, {})
+    fault = hub.fault("GET|POST", part, status=503)
+    commit(api, {"a.parquet": PARQUET})
+    assert api.list_repo_files(REPO, repo_type="dataset") == ["a.parquet"] and fault.hits == 1
+
+
+@pytest.mark.parametrize("part", ["whoami", "/api/datasets/"])
+def test_asking_who_and_what_is_not_tried_again(hub: LocalHub, api: HfApi, part: str):
+    hub.add(REPO, {})
+    hub.fault("GET", part, status=503)
+    with pytest.raises(HfHubHTTPError):
+        api.whoami() if part == "whoami" else api.repo_info(REPO, repo_type="dataset")
+    assert sent(hub, "GET", part) == [503]
+
+
 def test_retry_after_is_honoured_where_the_client_retries(hub: LocalHub, api: HfApi):
     hub.add(REPO, {})
     hub.fault("POST", "/preupload/", status=429, retry_after=1)
@@ -317,14 +333,13 @@ def test_retry_after_is_honoured_where_the_client_retries(hub: LocalHub, api: Hf
     assert sent(hub, "POST", "/preupload/") == [429, 200]
 
 
-def test_a_download_cut_in_the_middle_is_not_left_half(hub: LocalHub, api: HfApi, tmp_path: Path):
+def test_a_download_cut_in_the_middle_raises_and_works_when_called_again(hub: LocalHub, api: HfApi, tmp_path: Path):
     hub.add(REPO, {"a.parquet": PARQUET})
-    fault = hub.fault("GET", "/resolve/", cut="answer")
-    try:
-        got = download(api, "a.parquet", tmp_path)
-    except CUT:
-        got = download(api, "a.parquet", tmp_path)
-    assert got == PARQUET and fault.hits == 1
+    hub.fault("GET", "/resolve/", cut="answer")
+    with pytest.raises(CUT):
+        download(api, "a.parquet", tmp_path)
+    assert download(api, "a.parquet", tmp_path) == PARQUET
+    assert sent(hub, "GET", "/resolve/")[0] is None
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -415,6 +430,10 @@ found = {
     "license": HfApi().dataset_info("org/rows", revision="main").card_data.license,
 }
 try:
+    first.push_to_hub("org/raced")
+except Exception as error:
+    found["raced"] = error.response.status_code
+try:
     get_session().get("https://example.com")
 except Exception as error:
     found["network"] = type(error).__name__
@@ -425,6 +444,7 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with LocalHub() as hub:
+        hub.fault("POST", "org/raced/commit", call=lambda: hub.add("org/raced", {"theirs.txt": b""}))
         environment = hub.environment(tmp_path_factory.mktemp("home"))
         ended = subprocess.run([sys.executable, "-c", CLIENT], env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
@@ -446,6 +466,10 @@ def test_datasets_streams(client: dict[str, Any]):
 
 def test_datasets_loads_files_by_url(client: dict[str, Any]):
     assert client["files"] == 2000
+
+
+def test_a_push_that_races_with_another_writer_raises(client: dict[str, Any]):
+    assert client["raced"] == 412
 
 
 def test_a_card_is_changed_and_pushed(client: dict[str, Any]):
