@@ -30,7 +30,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import seccomp
@@ -439,7 +439,9 @@ class _Worker:
         self.socket, theirs = socket.socketpair()
         self.socket.setblocking(False)
         self.errors = tempfile.TemporaryFile()  # what bubblewrap or a dying interpreter has to say
-        host = os.pidfd_open(os.getpid())  # so that the worker sees the end of this process, whoever inherits the socket
+        host = os.pidfd_open(
+            os.getpid()
+        )  # so that the worker sees the end of this process, whoever inherits the socket
         info_in, info_out = os.pipe()
         descriptors = (theirs.fileno(), host, info_out)
         try:
@@ -552,7 +554,15 @@ def _bubblewrap(interpreter: "_Interpreter", read_only: Sequence[str], source: s
     """The command line in front of the worker's: what is there, and only that, is visible inside."""
     root = os.geteuid() == 0
     arguments = [find_bubblewrap(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-    arguments += ["--unshare-cgroup-try", "--hostname", "sandbox", "--new-session", "--as-pid-1", "--info-fd", str(info)]
+    arguments += [
+        "--unshare-cgroup-try",
+        "--hostname",
+        "sandbox",
+        "--new-session",
+        "--as-pid-1",
+        "--info-fd",
+        str(info),
+    ]
     arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     made = {"/"}
 

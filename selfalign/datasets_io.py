@@ -135,17 +135,13 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     if fs.isfile(root):
         files, run = [root], {}
     else:
-        found = fs.find(root)  # without hidden files: parts in the making start with a dot
-        files = sorted(f for f in found if _builder_of(f) and not f.rsplit("/", 1)[-1].startswith((".", "run.json")))
+        found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts in the making do
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
+        ours = f"{root}/data/train-" if run else root
+        files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
     builder = _builder_of(files[0]) if files else None
     if not builder:
         raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.removeprefix(root)} {fs.size(file)} ".encode())
-        digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
-        digest.update(fs.cat_file(file, start=max(0, fs.size(file) - FINGERPRINT_BYTES)))
     if isinstance(fs.protocol, tuple) and "file" in fs.protocol and fs.isdir(root):
         rows = datasets.load_dataset(root, config, split=split)
     else:
@@ -153,7 +149,18 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         rows = datasets.load_dataset(
             builder, data_files=urls, split="train", storage_options=fs.storage_options or None
         )
-    return rows, {"fingerprint": digest.hexdigest()[:16]}, run
+    return rows, {"fingerprint": fingerprint(fs, root, files)}, run
+
+
+def fingerprint(fs: Any, root: str, files: list[str]) -> str:
+    """A hash that changes with the names below `root`, the sizes, or the beginning or end of any of `files`."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = fs.size(file)
+        digest.update(f"{file.removeprefix(root)} {size} ".encode())
+        digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
+        digest.update(fs.cat_file(file, start=max(0, size - FINGERPRINT_BYTES)))
+    return digest.hexdigest()[:16]
 
 
 def _builder_of(file: str) -> str | None:

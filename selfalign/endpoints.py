@@ -108,8 +108,13 @@ class Endpoint:
             )
 
     async def __aenter__(self) -> Endpoint:
-        from huggingface_hub import AsyncInferenceClient
+        import httpx2
+        from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 
+        # The default client keeps 100 connections at most, and refuses a server in the same room while HF_HUB_OFFLINE
+        # is set.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=self.concurrency)
+        set_async_client_factory(lambda: httpx2.AsyncClient(limits=limits, follow_redirects=True, timeout=None))
         self._client = AsyncInferenceClient(base_url=self.url)
         self._places = asyncio.Semaphore(self.concurrency)
         return self

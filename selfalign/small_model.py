@@ -57,3 +57,8 @@ def convert(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
     folder.chmod(0o755)  # mkdtemp's folder is closed to others
+
+
+def resolve_model(name: str) -> str:
+    """A model as transformers takes it: `smollm2` is the small model's folder, all else stays as it is."""
+    return str(default_model()) if name == "smollm2" else name

@@ -130,7 +130,7 @@ def run_step(
     limit = min(len(source), options.max_samples or len(source))
 
     with open_output(options.output, public=options.public, token=options.hf_token) as output:
-        _refuse_other_run(output, identity)
+        refuse_other_run(output, identity)
         covered, written, counts = _what_is_done(output, len(source))
         todo = ~covered[:limit]
         run = _new_run(options, source, identity, step, limit)
@@ -166,7 +166,7 @@ def run_step(
     return run
 
 
-def _refuse_other_run(output: Output, identity: dict[str, Any]) -> None:
+def refuse_other_run(output: Output, identity: dict[str, Any]) -> None:
     """UserError if the output holds something else than an earlier part of this very run."""
     text = output.read("run.json")
     if text is None:
