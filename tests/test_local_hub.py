@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -122,6 +124,14 @@ def test_large_files_go_through_lfs_and_only_once(hub: LocalHub, api: HfApi):
     commit(api, {"data/train-1.parquet": PARQUET})
     assert hub.files(REPO) == {"data/train-0.parquet": PARQUET, "data/train-1.parquet": PARQUET}
     assert sent(hub, "PUT", "/lfs/") == [200]
+
+
+def test_an_upload_with_other_content_than_announced_is_refused(hub: LocalHub):
+    hub.add(REPO, {})
+    batch = {"objects": [{"oid": sha256(b"whole").hexdigest(), "size": 5}]}
+    url, auth = f"{hub.url}/datasets/{REPO}.git/info/lfs/objects/batch", {"Authorization": f"Bearer {hub.token}"}
+    target = httpx2.post(url, json=batch, headers=auth).json()["objects"][0]["actions"]["upload"]["href"]
+    assert [httpx2.put(target, content=each).status_code for each in (b"whol", b"whole")] == [400, 200]
 
 
 def test_what_has_not_changed_is_not_committed(hub: LocalHub, api: HfApi):
@@ -255,7 +265,7 @@ def test_what_is_missing_is_named(hub: LocalHub, api: HfApi, tmp_path: Path):
     hub.add(REPO, {})
     with pytest.raises(RevisionNotFoundError):
         download(api, "a.txt", tmp_path, revision="v9")
-    with pytest.raises(EntryNotFoundError):
+    with pytest.raises(RemoteEntryNotFoundError):  # not the local kind, which stands for any failure without a cache
         download(api, "a.txt", tmp_path)
 
 
