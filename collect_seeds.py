@@ -287,8 +287,8 @@ def without_duplicates(candidates: Source) -> tuple[list[int], int]:
 
     Of equal ones, that with the first repository and path stays, so that the order of the files does not matter.
     """
-    columns = candidates.rows.select_columns(["id", "repository", "path"])
-    keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(columns)]
+    rows = candidates.rows.select_columns(["id", "repository", "path"]).to_list()
+    keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(rows)]
     first = {key[0]: key for key in sorted(keys, reverse=True)}  # the smallest key of an id is written last
     return [first[id][3] for id in sorted(first)], len(keys) - len(first)
 

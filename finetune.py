@@ -63,7 +63,7 @@ class Options(StepOptions):
     """Fill sequences with several examples, kept apart; faster, but other batches than the paper's."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numbers that the model computes in; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
+    """Numbers of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
 
     gradient_checkpointing: bool = field(default=False, metadata=OPERATIONAL)
     """Recompute activations: less memory, a third more time."""
@@ -126,7 +126,7 @@ def load_model(options: Options) -> tuple[Any, Any]:
 def training_arguments(options: Options, world_size: int) -> Any:
     """The paper's hyper-parameters as TRL calls them."""
     import torch
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     accumulation, rest = divmod(options.batch_size, options.device_batch_size * world_size)
     if rest or not accumulation:
@@ -203,9 +203,11 @@ def main(options: Options) -> None:
             upload(options)
 
 
-def train(model: Any, tokenizer: Any, examples: Any, arguments: Any, checkpoint: str | None) -> list[tuple[int, float]]:
+def train(
+    model: Any, tokenizer: Any, examples: Any, arguments: Any, checkpoint: str | None
+) -> list[tuple[float, float]]:
     """Train and save; gives the loss at each optimizer step."""
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=checkpoint)

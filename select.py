@@ -1,7 +1,8 @@
 """Step 6: executions -> instructions. One passing response for each task becomes an example to train on.
 
 Paper: section 2.3. Of the samples of a task that passed their tests one is drawn at random. Table 9 compares this with
-other strategies: a random response whether it passes or not (61.6 HumanEval+), failing ones (57.9), passing ones (65.2).
+other strategies: a random response whether it passes or not (61.6 HumanEval+), a failing one (57.9), a passing one
+(65.2).
 
     python select.py ./executions ./instructions
 
@@ -28,9 +29,9 @@ if __name__ == "select":
         raise ImportError("the standard library's select is not on sys.path")
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
-    StepOptions = object
+    StepOptions: type = object
 else:
-    from selfalign.options import StepOptions, run_script
+    from selfalign.options import StepOptions
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -105,4 +106,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    from selfalign.options import run_script
+
     run_script(main, Options, __doc__)

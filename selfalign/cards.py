@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dataset_card(run: dict[str, Any], existing: str | None) -> str:
+def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
     """The README.md of the dataset that `run` (its run.json) wrote.
 
     What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
@@ -32,10 +32,12 @@ def dataset_card(run: dict[str, Any], existing: str | None) -> str:
 
     card = DatasetCard(existing, ignore_metadata_errors=True) if existing else DatasetCard("---\n{}\n---\n")
     data = card.data.to_dict() | {
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
         "size_categories": [size_category(run["rows_out"])],
         "tags": sorted({*(card.data.to_dict().get("tags") or []), "selfcodealign", "synthetic"}),
     }
+    if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
+        parts = [{"split": "train", "path": "data/train-*.parquet"}]
+        data["configs"] = [{"config_name": "default", "data_files": parts}]
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts

@@ -100,8 +100,8 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     import datasets
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
-        EntryNotFoundError,
         GatedRepoError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -120,7 +120,7 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
         ) from None
     rows = datasets.load_dataset(repo, config, split=split, revision=sha, token=token)
     run = {}
-    with contextlib.suppress(EntryNotFoundError):
+    with contextlib.suppress(RemoteEntryNotFoundError):
         run = json.loads(Path(api.hf_hub_download(repo, "run.json", repo_type="dataset", revision=sha)).read_bytes())
     return rows, {"dataset": repo, "revision": sha}, run
 
@@ -142,9 +142,11 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     builder = _builder_of(files[0]) if files else None
     if not builder:
         raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")
-    if isinstance(fs.protocol, tuple) and "file" in fs.protocol and fs.isdir(root):
-        rows = datasets.load_dataset(root, config, split=split)
+    if (config or split != "train") and not run and fs.isdir(root):
+        rows = datasets.load_dataset(name, config, split=split)
     else:
+        # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
+        # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
         rows = datasets.load_dataset(
             builder, data_files=urls, split="train", storage_options=fs.storage_options or None
@@ -216,6 +218,8 @@ class Output:
     def __exit__(self, *exc: object) -> None:
         if self._lock:
             self._lock.release()
+
+    on_hub = False
 
     def foreign_files(self) -> list[str]:
         """What lies there that no step wrote (where there is no run.json)."""
@@ -301,6 +305,8 @@ class HubOutput(Output):
     after its commit landed.
     """
 
+    on_hub = True
+
     def __init__(self, name: str, *, public: bool, token: str | None) -> None:
         from huggingface_hub import HfApi, constants
 
@@ -331,11 +337,11 @@ class HubOutput(Output):
         return [f for f in there if f != ".gitattributes"]
 
     def read(self, file: str) -> str | None:
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import RemoteEntryNotFoundError
 
         try:
             path = self._retry(lambda: self._download(file))
-        except EntryNotFoundError:
+        except RemoteEntryNotFoundError:  # its base class also means "could not be reached"
             return super().read(file)
         return Path(path).read_text()
 

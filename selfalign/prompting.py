@@ -120,6 +120,7 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         UserError: the file is not there, or not a template.
     """
     import jinja2
+    from jinja2 import nodes
 
     path = Path(template)
     try:
@@ -134,8 +135,11 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         compiled = environment.from_string(source, globals={"system": examples.system})
     except jinja2.TemplateError as error:
         raise UserError(f"template {path}: {error}") from None
-    names = (node for node in tree.find_all(jinja2.nodes.Getattr) if isinstance(node.node, jinja2.nodes.Name))
-    columns = {node.attr for node in names if node.node.name == "row"}
+    columns = {
+        node.attr
+        for node in tree.find_all(nodes.Getattr)
+        if isinstance(node.node, nodes.Name) and node.node.name == "row"
+    }
     digest = hashlib.sha256(f"{source}\x1f{examples!r}".encode()).hexdigest()[:16]
     return Prompt(compiled.render, columns, digest)
 

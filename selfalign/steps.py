@@ -81,7 +81,7 @@ def read_input(options: StepOptions, *columns: str) -> Source:
 def first_usable(source: Source) -> Row:
     """The first row without an `error`, to try a prompt with; UserError if there is none."""
     for row in source.rows:
-        if not row.get("error"):
+        if isinstance(row, dict) and not row.get("error"):
             return row
     raise UserError(f"no row of {source.name} can be used: every one has an error")
 
@@ -159,7 +159,7 @@ def run_step(
         if writer.done or not (output.read("run.json") or "").count('"complete": true'):
             run["seconds"] = round(time.time() - run.pop("started"), 1)
             output.write("run.json", json.dumps(run, indent=2))
-            output.write("README.md", cards.dataset_card(run, output.read("README.md")))
+            output.write("README.md", cards.dataset_card(run, output.read("README.md"), on_hub=output.on_hub))
         output.commit(final=True)
         output.finish()
     _report(run, options, flow, open_rows)
@@ -257,7 +257,7 @@ def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
     for start in range(0, len(positions), step):
         some = positions[start : start + step]
         together = some[-1] - some[0] == len(some) - 1
-        batch = table[int(some[0]) : int(some[-1]) + 1] if together else table[some.tolist()]
+        batch: Any = table[int(some[0]) : int(some[-1]) + 1] if together else table[some.tolist()]
         yield from zip(some.tolist(), batch.to_pylist(), strict=True)
 
 

@@ -34,7 +34,7 @@ def load_benchmark(name: str) -> ModuleType:
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """The unbiased estimate of pass@k from `samples` answers to a problem of which `correct` pass (arXiv:2107.03374)."""
+    """The unbiased estimate of pass@k from `samples` answers of which `correct` pass (arXiv:2107.03374)."""
     import numpy as np
 
     if samples - correct < k:
