@@ -1,0 +1,32 @@
+"""What a run gave: the funnel, two of the examples that the model wrote, and pass@1 before and after.
+
+PYTHONPATH=. python runs/summary.py ./runs/out/quickstart
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from selfalign.cards import funnel_table
+from selfalign.datasets_io import open_source
+
+SHOWN = 2
+
+
+def main(folder: Path) -> None:
+    """Read the run.json and results.json of the steps in `folder`, and print them for people."""
+    run = json.loads((folder / "model" / "run.json").read_text())
+    print(f"\n{funnel_table(run['funnel'])}\n")
+    instructions = open_source(str(folder / "instructions")).rows
+    for row in instructions.select(range(min(SHOWN, len(instructions)))).to_list():
+        print(f"--- {row['category']}, {row['difficulty']}, from {row['path']}: {', '.join(row['concepts'])}")
+        print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
+    for when in ("before", "after"):
+        results = json.loads((folder / f"humaneval-{when}" / "results.json").read_text())
+        score = f"{100 * results['pass@1']:.1f} % ({results['passed']} of {results['problems']})"
+        print(f"HumanEval pass@1 {when} fine-tuning: {score}")
+    print(f"\nThe model is in {folder / 'model'}: python serve.py --model {folder / 'model'}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
