@@ -4,6 +4,7 @@ An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a
 its files elsewhere. An output is a folder or repo of
 
     data/train-<first row>-<digest>.parquet   parts, each written in one piece or not at all
+    data/empty-<first row>-<digest>.parquet   the same for input rows that gave no row
     run.json                                  the run for machines: identity, counts, the funnel so far
     README.md                                 the card, for people
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+PART = re.compile(r"data/(train|empty)-\d{10}-[0-9a-f]{12}\.parquet$")
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
 METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: {"rows": [[first, last], ...], "counts": {...}}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
@@ -88,6 +90,11 @@ def open_source(
     except UserError:
         raise
     except Exception as error:  # datasets raises a dozen types for what is, to a user, "it can't be read"
+        while error.__cause__ or error.__context__:
+            error = error.__cause__ or error.__context__  # the outermost says only that something went wrong
+        # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
+        if isinstance(error, datasets.arrow_writer.SchemaInferenceError) or "BatchSize must be" in str(error):
+            raise UserError(f"{name} has no rows in split {split}") from error
         raise UserError(f"dataset {name} can't be read (split {split}): {_first_line(error)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
         raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
@@ -139,6 +146,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         ours = f"{root}/data/train-" if run else root
         files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
+        if run and not files:
+            raise UserError(f"{name} has no rows: {run['step']} dropped them all, or has not got so far")
     builder = _builder_of(files[0]) if files else None
     if not builder:
         raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")
@@ -259,9 +268,13 @@ class Output:
 
     def parts(self) -> Iterator[Part]:
         """The parts that are there; UserError if one can't be read."""
-        for path in sorted(self.fs.glob(f"{self.root}/data/train-*.parquet")):
-            with self.fs.open(path, "rb") as stream:
-                yield read_part(stream, path)
+        for file in self._part_files():
+            with self.fs.open(f"{self.root}/{file}", "rb") as stream:
+                yield read_part(stream, f"{self.root}/{file}")
+
+    def _part_files(self) -> list[str]:
+        found = (f.rsplit("/", 1)[-1] for f in self.fs.glob(f"{self.root}/data/*.parquet"))
+        return sorted(f"data/{name}" for name in found if PART.match(f"data/{name}"))
 
     def write_part(self, table: pa.Table, covered: list[tuple[int, int]], counts: dict[str, int]) -> None:
         """Write `table`, which came from the input rows in the ranges `covered`, as one part."""
@@ -272,7 +285,9 @@ class Output:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         content = buffer.getvalue()
-        self.write(f"data/train-{covered[0][0]:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
+        # datasets 5.2 can't read a Parquet file without rows: under another name, load_dataset passes it over.
+        kind = "train" if table.num_rows else "empty"
+        self.write(f"data/{kind}-{covered[0][0]:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def commit(self, final: bool = False) -> None:
         """Send what was gathered, if it is time to; a folder has nothing to send."""
@@ -351,10 +366,10 @@ class HubOutput(Output):
         return self.api.hf_hub_download(self.repo, file, repo_type="dataset", revision=head)
 
     def parts(self) -> Iterator[Part]:
-        staged = {part.name.rsplit("/", 1)[-1]: part for part in super().parts()}
+        staged = {f"data/{part.name.rsplit('/', 1)[-1]}": part for part in super().parts()}
         there = self._retry(lambda: self.api.list_repo_files(self.repo, repo_type="dataset"))
-        for file in sorted(f for f in there if f.startswith("data/train-")):
-            if file.removeprefix("data/") not in staged:
+        for file in sorted(f for f in there if PART.match(f)):
+            if file not in staged:
                 with open(self._retry(lambda file=file: self._download(file)), "rb") as stream:
                     yield read_part(stream, file)
         yield from staged.values()
@@ -404,14 +419,14 @@ class HubOutput(Output):
                 repo_type="dataset",
             )
 
-        staged = sorted(f"data/{Path(f).name}" for f in self.fs.glob(f"{self.root}/data/train-*.parquet"))
+        staged = self._part_files()
         self._retry(send)
         self._last_commit = time.monotonic()
 
     def finish(self) -> None:
         """Forget what was staged: the repo has it all."""
-        for path in self.fs.glob(f"{self.root}/data/train-*.parquet"):
-            self.fs.rm_file(path)
+        for file in self._part_files():
+            self.fs.rm_file(f"{self.root}/{file}")
 
     def _retry(self, call: Any) -> Any:
         import random

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,3 +11,12 @@ from tiny_model import make_tiny_model
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random model, made once a session."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny_model"))
+
+
+@pytest.fixture(scope="session")
+def endpoint(tiny_model: Path) -> Iterator[str]:
+    """The URL of serve.py with the tiny model, started once a session."""
+    from selfalign.endpoints import served
+
+    with served(str(tiny_model), "--dtype", "float32") as url:
+        yield url

@@ -62,7 +62,9 @@ def test_an_import_inside_the_function_can_be_unsafe_too():
 
 
 def test_imports_that_are_used_come_along():
-    source = 'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
+    source = (
+        'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
+    )
     assert seed_of(source)["content"].startswith("from fractions import Fraction as F\nimport math\n\n\ndef f")
 
 

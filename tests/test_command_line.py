@@ -1,0 +1,54 @@
+"""Every script as a command: help at once, from anywhere, with no import at the top that takes long."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import ROOT, SCRIPTS, command, load_script, run
+
+from selfalign.options import StepOptions, command_of, identity_of
+
+each_script = pytest.mark.parametrize("name", SCRIPTS)
+HELP_SECONDS = 0.5
+
+
+@each_script
+def test_help_comes_within_half_a_second(name):
+    """The best of three, as the machine may be busy."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        result = subprocess.run(command(name, "--help"), capture_output=True, text=True)
+        times.append(time.perf_counter() - started)
+        assert result.returncode == 0 and "usage:" in result.stdout
+    assert min(times) < HELP_SECONDS
+
+
+@each_script
+def test_it_runs_from_another_folder(name, tmp_path):
+    assert run(name, "--help", cwd=tmp_path).returncode == 0
+
+
+@each_script
+def test_it_runs_from_the_projects_root(name):
+    result = subprocess.run([sys.executable, f"{name}.py", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+@each_script
+def test_its_docstring_shows_the_command_to_copy(name):
+    assert f"python {name}.py" in (load_script(name).__doc__ or "")
+
+
+@each_script
+def test_an_unknown_option_is_refused(name):
+    result = run(name, "a", "b", "--no-such-option")
+    assert result.returncode == 2 and "no-such-option" in result.stderr + result.stdout
+
+
+def test_the_token_is_in_no_identity_and_no_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["select.py"])
+    options = StepOptions(input="a", output="b", hf_token="hf_secret", seed=3)
+    assert "hf_secret" not in str(identity_of(options)) + command_of(options)
+    assert command_of(options) == "python select.py a b --seed 3"
