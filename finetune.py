@@ -148,7 +148,7 @@ def training_arguments(options: Options, world_size: int) -> Any:
         packing=options.packing,
         completion_only_loss=True,
         bf16=False,  # the weights are what --dtype says; no second copy in float32
-        gradient_checkpointing=options.gradient_checkpointing,
+        activation_checkpointing=options.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         seed=options.seed,
         data_seed=options.seed,
@@ -163,9 +163,6 @@ def main(options: Options) -> None:
     """Fine-tune the model on the examples, from the last checkpoint if there is one."""
     import json
 
-    from accelerate import PartialState
-    from transformers.trainer_utils import get_last_checkpoint
-
     from selfalign.cards import versions
     from selfalign.datasets_io import open_output
     from selfalign.options import command_of, identity_of
@@ -173,9 +170,13 @@ def main(options: Options) -> None:
 
     if not options.output.startswith((".", "/", "~")):
         options = dataclasses.replace(options, output=f"./{options.output}")  # a folder, never a Hub id
+    source, examples = read_examples(options)
+
+    from accelerate import PartialState  # takes seconds: what is wrong with the data is said before
+    from transformers.trainer_utils import get_last_checkpoint
+
     devices = PartialState()
     arguments = training_arguments(options, devices.num_processes)
-    source, examples = read_examples(options)
     identity = {"step": "finetune", "options": identity_of(options), "input": source.pin, "rows": len(examples)}
     identity["options"]["chat_template"] = options.chat_template.read_text()
     run = {"step": "finetune", "identity": identity, "command": command_of(options), "versions": versions()}
@@ -187,7 +188,10 @@ def main(options: Options) -> None:
         output.write("run.json", json.dumps(run | {"complete": False}, indent=2))
 
     model, tokenizer = load_model(options)
-    losses = train(model, tokenizer, examples, arguments, get_last_checkpoint(options.output))
+    trainer = make_trainer(model, tokenizer, examples, arguments)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(options.output))
+    trainer.save_model()
+    losses = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
     if devices.is_main_process:
         tokenizer.save_pretrained(options.output)
@@ -203,16 +207,11 @@ def main(options: Options) -> None:
             upload(options)
 
 
-def train(
-    model: Any, tokenizer: Any, examples: Any, arguments: Any, checkpoint: str | None
-) -> list[tuple[float, float]]:
-    """Train and save; gives the loss at each optimizer step."""
+def make_trainer(model: Any, tokenizer: Any, examples: Any, arguments: Any) -> Any:
+    """TRL's trainer; it masks the prompt of each example by itself."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    trainer = SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return SFTTrainer(model=model, args=arguments, train_dataset=examples, processing_class=tokenizer)
 
 
 def remove_checkpoints(folder: str) -> None:

@@ -20,8 +20,8 @@ def problems(data: str | None = None) -> list[Problem]:
 
 
 def completion_prompt(problem: Problem) -> str:
-    """Head and docstring; the line break at the end would be half a token for many models."""
-    return problem.prompt.rstrip("\n")
+    """Head and docstring, up to the line break before the body (as EvalPlus does)."""
+    return problem.prompt.strip() + "\n"
 
 
 def chat_prompt(problem: Problem) -> str:
