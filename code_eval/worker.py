@@ -115,6 +115,7 @@ class Worker:
         for name in self.settings["preload"]:
             with contextlib.suppress(ModuleNotFoundError):
                 importlib.import_module(name)
+        programs.replace_unittest_main()
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
         self.limit()
         gc.collect()
