@@ -16,7 +16,7 @@ import os
 import sys
 import types
 
-VERDICT, CHANNEL = 3, 4  # descriptors: where the outcome goes; strict: between code and tests
+VERDICT, CHANNEL, TESTS = 3, 4, 5  # descriptors: the outcome; strict: between code and tests, the tests' text
 DETAIL_LIMIT = 300  # characters of a detail
 MESSAGE_LIMIT = 64 << 20  # bytes of one answer in strict mode
 LARGE_INTEGER = 4000  # digits above which json would refuse an integer (sys.int_info.default_max_str_digits)
@@ -33,7 +33,7 @@ def run(program: dict, verdict: int = VERDICT) -> None:
     """Runs code, then tests; "passed" is written after the last statement of the tests. Does not return."""
 
     def body() -> str:
-        parts = [compiled(program, name) for name in ("code", "tests") if program[name] is not None]
+        parts = [compiled(program[name], name) for name in ("code", "tests") if program[name] is not None]
         if not has_tests(parts[-1]):
             return "no_tests"
         module = main_module(program["main"])
@@ -44,15 +44,15 @@ def run(program: dict, verdict: int = VERDICT) -> None:
     conclude(body, verdict)
 
 
-def compiled(program: dict, name: str) -> types.CodeType:
+def compiled(text: str, name: str) -> types.CodeType:
     try:
-        return compile(program[name], f"<{name}>", "exec", dont_inherit=True)
+        return compile(text, f"<{name}>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError) as error:  # null bytes, lone surrogates, depth
         raise Claim("syntax_error", describe(error)) from None
 
 
-def conclude(body, verdict: int, write=_write, leave=_leave, getpid=os.getpid) -> None:
-    """Writes "ready", and then the outcome and its detail, one a line. Does not return."""
+def conclude(body, verdict: int, tell=None, write=_write, leave=_leave, getpid=os.getpid) -> None:
+    """Writes "ready", and then the outcome and its detail, one a line; `tell` takes the detail away. Does not return."""
     write(verdict, b"ready\n")
     judge = getpid()
     outcome, detail = "error", ""
@@ -64,7 +64,11 @@ def conclude(body, verdict: int, write=_write, leave=_leave, getpid=os.getpid) -
     finally:
         if getpid() != judge:
             leave(0)  # a fork that the program made and let run on
-        write(verdict, f"{outcome}\n{detail[:DETAIL_LIMIT]}".encode("utf-8", "replace"))
+        message = detail[:DETAIL_LIMIT].encode("utf-8", "replace")
+        if tell:
+            tell(message)
+            message = b""
+        write(verdict, outcome.encode("utf-8", "replace") + b"\n" + message)
         leave(0)
 
 
@@ -186,7 +190,7 @@ def serve_code(program: dict, channel: int = CHANNEL) -> None:
     module = main_module(program["main"])
     try:
         gc.enable()
-        exec(compiled(program, "code"), module.__dict__)
+        exec(compiled(program["code"], "code"), module.__dict__)
         send(channel, {"loaded": True})
     except BaseException as error:
         send(channel, {"claim": classify(error)})
@@ -228,11 +232,16 @@ def present(value) -> dict:
 # ---- strict: the tests' process ----
 
 
-def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL) -> None:
-    """Runs the tests with proxies in the place of what the code defined. Does not return."""
+def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, text: int = TESTS) -> None:
+    """Runs the tests with proxies in the place of what the code defined. Does not return.
+
+    The tests come in a file in memory, and the detail goes back behind them: the worker reads neither, because code
+    that is run later, in a fork of the worker, could find in its memory what was expected of it.
+    """
+    size = os.fstat(text).st_size
 
     def body() -> str:
-        code = compiled(program, "tests")
+        code = compiled(os.pread(text, size, 0).decode("utf-8", "surrogatepass"), "tests")
         if not has_tests(code):
             return "no_tests"
         first = receive(channel)
@@ -244,7 +253,7 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL) -> 
         exec(code, module.__dict__)
         return "passed"
 
-    conclude(body, verdict)
+    conclude(body, verdict, tell=lambda detail: os.pwrite(text, detail, size))
 
 
 def free_names(code: types.CodeType) -> list[str]:

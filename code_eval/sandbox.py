@@ -32,7 +32,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import seccomp
@@ -57,6 +57,7 @@ MODES = ("isolated", "strict", "unsafe")
 
 START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
 FRAME = struct.Struct("<I")  # the length before each message
+NOTHING = FRAME.pack(2) + b"{}"  # a message that carries a descriptor
 
 UNSAFE_WARNING = (
     "The mode 'unsafe' runs programs that a model wrote as yours, with nothing between them and your files, network "
@@ -393,7 +394,7 @@ class Sandbox:
 
     def _hand_out(self) -> None:
         """Programs to the workers, to those without work first."""
-        for depth in range(QUEUE):
+        for depth in range(1 if self.mode == "strict" else QUEUE):
             for worker in self._alive:
                 if not worker.ready or len(worker.tasks) != depth:
                     continue
@@ -423,6 +424,7 @@ class Sandbox:
             if self._broken:
                 task.fail(self._broken)
             else:
+                task.close_tests()
                 task.future.cancel()
         deadline = time.monotonic() + STOP_LIMIT
         for worker in self._alive:
@@ -441,12 +443,34 @@ class _Task:
         self.retries = 0
         self.avoid: _Worker | None = None  # the worker on which it failed
         self.wall = 0.0  # seconds that it may take, set when it is handed out
+        self.tests, self.size = -1, 0  # strict mode: a descriptor, and the bytes of the tests in it
+
+    def open_tests(self) -> int:
+        """Strict mode: a file in memory with the tests, which the worker hands on unread."""
+        if self.tests < 0:
+            text = (self.program.tests or "").encode("utf-8", "surrogatepass")
+            self.tests, self.size = os.memfd_create("tests"), len(text)
+            with open(self.tests, "wb", closefd=False) as file:
+                file.write(text)
+        return self.tests
+
+    def close_tests(self) -> str:
+        """The detail that the tests' process has written behind the tests, if there is such a file."""
+        if self.tests < 0:
+            return ""
+        detail = os.pread(self.tests, 4 * DETAIL_LIMIT, self.size)
+        os.close(self.tests)
+        self.tests = -1
+        return detail.decode("utf-8", "replace")[:DETAIL_LIMIT]
 
     def finish(self, result: Result) -> None:
+        if detail := self.close_tests():
+            result = replace(result, detail=result.detail or detail)
         with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
+        self.close_tests()
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
 
@@ -523,7 +547,12 @@ class _Worker:
         self.tasks[number] = task
         task.wall = settings["wall"]
         self._expect()
-        self._queue({"id": number, "code": task.program.code, "tests": task.program.tests, **settings})
+        tests = task.program.tests
+        if settings["mode"] == "strict":
+            tests = None
+            with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
+                socket.send_fds(self.socket, [NOTHING], [task.open_tests()])
+        self._queue({"id": number, "code": task.program.code, "tests": tests, **settings})
 
     def take(self, number: int) -> _Task:
         """The program that an answer is for. Raises KeyError for an answer to no question."""

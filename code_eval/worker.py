@@ -97,6 +97,7 @@ class Worker:
         self.isolated = settings["isolated"]
         self.received = bytearray()
         self.queue: list[dict] = []  # programs that wait here
+        self.tests: list[int] = []  # descriptors of their tests, in strict mode
         self.current = -1  # the number of the one that runs
         self.printed = 0  # bytes that it has printed
         self.proc: int | None = None  # this namespace's /proc, which no program sees
@@ -206,11 +207,12 @@ class Worker:
     def receive(self) -> None:
         """Waits for something from the host, at most a megabyte of it."""
         try:
-            data = self.control.recv(1 << 20)
+            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
         except ConnectionError:
-            data = b""
+            data, descriptors = b"", []
         if not data:
             os._exit(0)  # the host is gone; the kernel ends all that is in this namespace
+        self.tests += descriptors
         self.received += data
         while len(self.received) >= FRAME.size:
             (size,) = FRAME.unpack_from(self.received)
@@ -218,13 +220,12 @@ class Worker:
                 return
             message = json.loads(self.received[FRAME.size : FRAME.size + size])
             del self.received[: FRAME.size + size]
-            if "cancel" not in message:
+            if "code" in message:
                 self.queue.append(message)
-            elif message["cancel"] == self.current:
-                self.cancelled = True
-            for program in self.queue:
-                if program["id"] == message.get("cancel"):
-                    program["cancelled"] = True
+            elif "cancel" in message:
+                self.cancelled |= message["cancel"] == self.current
+                for program in self.queue:
+                    program["cancelled"] = program["id"] == message["cancel"]
 
     def send(self, message: dict) -> None:
         body = json.dumps(message).encode()
@@ -243,10 +244,11 @@ class Worker:
             printing = (self.null, output_end, output_end)
             if program["mode"] == "strict":
                 ends += (end.detach() for end in socket.socketpair())
-                tests = (programs.run_tests, program, [*printing, verdict_end, ends[2]], verdict_end)
-                code = (programs.serve_code, program, [*printing, self.null, ends[3]], verdict_end)
-                pids.append(self.start(*tests))
-                pids.append(self.start(*code))
+                ends.append(self.tests.pop(0))
+                theirs, ours, text = ends[2:]
+                silent = [self.null] * 3  # what tests print could tell later code what is expected
+                pids.append(self.start(programs.run_tests, program, [*silent, verdict_end, ours, text], verdict_end))
+                pids.append(self.start(programs.serve_code, program, [*printing, self.null, theirs], verdict_end))
             else:
                 pids.append(self.start(programs.run, program, [*printing, verdict_end], verdict_end))
             close(ends)
