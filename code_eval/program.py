@@ -133,12 +133,13 @@ def has_tests(code: types.CodeType) -> bool:
             return True
         if any(name.startswith("assert") or name == "raises" for name in code.co_names):
             return True
-        return any(
-            reaches(c) for c in code.co_consts if isinstance(c, types.CodeType) and is_called(c.co_name)
-        )
+        return any(reaches(c) for c in code.co_consts if isinstance(c, types.CodeType) and is_run(c))
 
-    def is_called(name: str) -> bool:
-        return name[0] == "<" or name in loaded or ("unittest" in loaded and name.startswith(("test", "Test")))
+    def is_run(code: types.CodeType) -> bool:
+        name = code.co_name
+        if name[0] == "<" or not code.co_flags & CO_NEWLOCALS:
+            return True  # a lambda, a comprehension; the body of a class
+        return name in loaded or ("unittest" in loaded and name.startswith("test"))
 
     return reaches(code)
 

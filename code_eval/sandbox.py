@@ -37,6 +37,7 @@ from pathlib import Path
 
 from . import seccomp
 from .program import DETAIL_LIMIT
+from .worker import MOST_PATIENCE
 
 # What most programs of the benchmarks import; a module that is not installed is left out.
 PRELOAD = (
@@ -45,6 +46,7 @@ PRELOAD = (
 )  # fmt: skip
 
 WALL_FACTOR = 3.0  # wall time allowed, in multiples of the CPU time: a loaded machine must not make timeouts
+SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
 GRACE = 10.0  # seconds beyond a program's wall time after which its worker is given up
 IDLE = 60.0  # seconds after which the thread looks around without being woken
 LAST_WORDS = 0.5  # seconds to wait for a dying worker's message
@@ -110,7 +112,8 @@ class Sandbox:
         mode: "isolated"; "strict": tests and code in separate processes; "unsafe": no isolation.
         workers: processes that run programs, each one program at a time.
         timeout: seconds of CPU time for a program, all its processes together.
-        wall_timeout: seconds on the clock; None: three times `timeout`.
+        wall_timeout: seconds on the clock, not counting those in which a program waits for a CPU; None: three times
+            `timeout`.
         memory: bytes that a program may add to the interpreter's, for each process and for all together.
         processes: processes and threads at a time.
         output: bytes on stdout and stderr together.
@@ -322,7 +325,7 @@ class Sandbox:
     def _turn(self) -> None:
         """One round: what the workers say, then work for those that have room."""
         now = time.monotonic()
-        wait = min([IDLE, *(worker.deadline - now for worker in self._alive)])
+        wait = min([SHARE if self._can_share() else IDLE, *(worker.deadline - now for worker in self._alive)])
         for key, _ in self._selector.select(max(0.0, wait)):
             if key.data is not None:
                 self._serve(key.data)
@@ -338,6 +341,7 @@ class Sandbox:
                 worker.failure = "It did not answer in time."
                 self._lose(worker)
         self._hand_out()
+        self._share(now)
         for worker in self._alive:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.to_send else 0)
             if self._selector.get_key(worker.socket).events != events:
@@ -360,6 +364,8 @@ class Sandbox:
 
     def _finish(self, worker: "_Worker", message: dict) -> None:
         task = worker.take(message.pop("id"))
+        if task is None:
+            return  # withdrawn, and run elsewhere
         result = Result(task.index, message["outcome"] == "passed", **message)
         if result.outcome == "sandbox_error":
             self._retry(task, worker, result.detail)
@@ -406,10 +412,28 @@ class Sandbox:
                     if self._waiting[0].avoid is worker and len(self._alive) > 1:
                         continue
                     task = self._waiting.popleft()
-                timeout = self.timeout if task.program.timeout is None else task.program.timeout
-                wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
-                mode = "strict" if self.mode == "strict" else "isolated"
-                worker.give(task, {"timeout": timeout, "wall": wall, "main": self.main, "mode": mode})
+                worker.give(task, self._message(task))
+
+    def _message(self, task: "_Task") -> dict:
+        """What a worker is told about a program, beside its text."""
+        timeout = self.timeout if task.program.timeout is None else task.program.timeout
+        wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
+        mode = "strict" if self.mode == "strict" else "isolated"
+        return {"timeout": timeout, "wall": wall, "main": self.main, "mode": mode}
+
+    def _can_share(self) -> bool:
+        counts = [len(worker.tasks) for worker in self._alive if worker.ready]
+        return 0 in counts and QUEUE in counts
+
+    def _share(self, now: float) -> None:
+        """What waits behind a long program goes to a worker that has none."""
+        for worker in self._alive:
+            if not self._can_share():
+                return
+            if len(worker.tasks) == QUEUE and now - worker.busy_since > SHARE:
+                task = worker.withdraw()
+                idle = next(other for other in self._alive if other.ready and not other.tasks)
+                idle.give(task, self._message(task))
 
     def _stop(self) -> None:
         """Ends everything; who still waits hears of it."""
@@ -497,6 +521,8 @@ class _Worker:
     def __init__(self, command: Callable[[Sequence[int]], list[str]], environment: dict[str, str], settings: dict):
         self.tasks: dict[int, _Task] = {}  # in the order in which it runs them
         self.told: set[int] = set()  # which of them it knows to be cancelled
+        self.withdrawn: set[int] = set()  # programs that it was told to forget
+        self.busy_since = 0.0
         self.ready, self.failure = False, ""
         self.received, self.to_send = bytearray(), bytearray()
         self.deadline = time.monotonic() + START_LIMIT
@@ -546,7 +572,8 @@ class _Worker:
         number = next(self._numbers)
         self.tasks[number] = task
         task.wall = settings["wall"]
-        self._expect()
+        if len(self.tasks) == 1:
+            self._expect()
         tests = task.program.tests
         if settings["mode"] == "strict":
             tests = None
@@ -554,11 +581,21 @@ class _Worker:
                 socket.send_fds(self.socket, [NOTHING], [task.open_tests()])
         self._queue({"id": number, "code": task.program.code, "tests": tests, **settings})
 
-    def take(self, number: int) -> _Task:
-        """The program that an answer is for. Raises KeyError for an answer to no question."""
+    def take(self, number: int) -> _Task | None:
+        """The program that an answer is for; None: withdrawn. Raises KeyError for an answer to no question."""
+        if number in self.withdrawn:
+            self.withdrawn.remove(number)
+            return None
         task = self.tasks.pop(number)
         self.told.discard(number)
         self._expect()
+        return task
+
+    def withdraw(self) -> _Task:
+        """Takes back what was given last."""
+        number, task = self.tasks.popitem()
+        self.withdrawn.add(number)
+        self._queue({"cancel": number})
         return task
 
     def tell_cancelled(self) -> None:
@@ -568,8 +605,9 @@ class _Worker:
                 self._queue({"cancel": number})
 
     def _expect(self) -> None:
+        self.busy_since = time.monotonic()
         running = next(iter(self.tasks.values()), None)
-        self.deadline = time.monotonic() + running.wall + GRACE if running else math.inf
+        self.deadline = time.monotonic() + (1 + MOST_PATIENCE) * running.wall + GRACE if running else math.inf
 
     def _queue(self, message: dict) -> None:
         body = json.dumps(message).encode()
@@ -765,7 +803,7 @@ def diagnose(failure: str) -> str:
         cause, remedy = "this process may open too few files", "raise `ulimit -n`, or take fewer workers"
     elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
         cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or take fewer workers"
-    elif setting("user/max_user_namespaces") == "0" or "No space left on device" in failure:
+    elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
         cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
     elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
         cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"

@@ -49,6 +49,7 @@ PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this hig
 INSIDE_UID = 1000  # what programs see
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
 TICK = 0.05  # seconds between two looks at a program's CPU time and memory
+MOST_PATIENCE = 5  # wall times more that a program gets at most where it has to wait for a CPU
 STACK = 8 << 20  # bytes of stack of the main thread
 LOWEST = 10  # descriptors below are for the programs
 PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
@@ -146,7 +147,6 @@ class Worker:
         mount_proc()
         self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        self.under_tmp = [(os.open(path, O_PATH), path) for path in self.settings["under_tmp"]]
         self.tmpfs = f"size={self.settings['disk']},nr_inodes={self.settings['files']},mode=1777".encode()
         for capability in range(64):
             with contextlib.suppress(OSError):  # beyond the last one that this kernel knows
@@ -194,7 +194,12 @@ class Worker:
 
     def serve(self) -> None:
         while True:
+            poll = select.poll()
+            poll.register(self.control, select.POLLIN)
+            poll.register(self.host, select.POLLIN)
             while not self.queue:
+                if self.host in dict(poll.poll()):
+                    os._exit(0)
                 self.receive()
             program = self.queue.pop(0)
             self.current, self.cancelled = program["id"], program.get("cancelled", False)
@@ -289,7 +294,11 @@ class Worker:
                 if self.cancelled:
                     return "cancelled", peak
                 if now >= deadline:
-                    return "timeout", peak
+                    # Time in which it waited for a CPU does not count: the machine is loaded.
+                    waited = min(self.waited(pids), MOST_PATIENCE * program["wall"])
+                    deadline = started + program["wall"] + waited
+                    if now >= deadline:
+                        return "timeout", peak
                 if now >= look:
                     look = now + TICK
                     cpu, memory = self.usage(pids)
@@ -314,12 +323,23 @@ class Worker:
         finally:
             os.close(ended)
 
+    def processes(self, pids: list[int]) -> list[str]:
+        """The folders, in this worker's /proc, of a program's processes and of all that they started."""
+        if self.isolated:  # whatever this pid namespace holds beside this worker
+            return [name for name in os.listdir(self.proc) if name.isdigit() and name != "1"]
+        return [f"/proc/{pid}" for pid in pids]
+
+    def waited(self, pids: list[int]) -> float:
+        """Seconds in which a program's processes could have run but had no CPU, as far as the kernel counts them."""
+        nanoseconds = 0
+        for folder in self.processes(pids):
+            with contextlib.suppress(OSError, IndexError):
+                nanoseconds += int(read(f"{folder}/schedstat", self.proc).split()[1])
+        return nanoseconds / 1e9
+
     def usage(self, pids: list[int]) -> tuple[float, int]:
         """CPU seconds and bytes of memory of a program's processes and of all that they started."""
-        if self.isolated:  # whatever this pid namespace holds beside this worker
-            folders = [name for name in os.listdir(self.proc) if name.isdigit() and name != "1"]
-        else:
-            folders = [f"/proc/{pid}" for pid in pids]
+        folders = self.processes(pids)
         cpu = memory = exact = 0
         for folder in folders:
             with contextlib.suppress(OSError):
@@ -372,10 +392,9 @@ class Worker:
         if pid := os.fork():
             return pid
         try:
+            os.setsid()  # signals to its own group must not reach others, in whatever namespace
             if self.isolated:
                 self.enter()
-            else:
-                os.setsid()
             seconds = int(program["timeout"]) + 2  # the worker looks more closely; this is for the case that it cannot
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             for number, descriptor in enumerate(descriptors):
@@ -388,10 +407,17 @@ class Worker:
         os._exit(1)
 
     def enter(self) -> None:
+        """The rest of the isolation, from inside: mounts, no capabilities, the filter."""
         libc.unshare(CLONE_NEWNS)
+        # What lies in /tmp, an interpreter perhaps, would be hidden by the program's own /tmp.
+        hidden = [(os.open(path, O_PATH), path) for path in self.settings["under_tmp"]]
         libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, self.tmpfs)
-        for descriptor, path in self.under_tmp:  # an interpreter that lives in /tmp would be hidden now
-            os.makedirs(path, exist_ok=True)
+        for descriptor, path in hidden:
+            if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                os.makedirs(path)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.close(os.open(path, os.O_CREAT, 0o644))
             libc.mount(b"/proc/self/fd/%d" % descriptor, path.encode(), None, MS_BIND | MS_REC, None)
         mount_proc()
         os.chdir("/tmp")

@@ -64,7 +64,7 @@ FORGERIES = {
 @pytest.fixture(scope="module")
 def strict():
     with Sandbox("strict", workers=1, timeout=3.0, preload=["gc", "json"]) as sandbox:
-        yield lambda code, tests=TESTS: sandbox.submit(Program(code, tests)).result()
+        yield lambda code, tests=TESTS, timeout=5.0: sandbox.submit(Program(code, tests, timeout)).result()
 
 
 @pytest.mark.parametrize("name", FORGERIES)
@@ -109,7 +109,7 @@ def test_the_search_in_memory_finds_what_is_there(strict):
     ],
 )
 def test_outcomes(code, tests, outcome, strict):
-    result = strict(code, tests)
+    result = strict(code, tests, timeout=0.5)
     assert result.outcome == outcome, result
 
 
