@@ -59,7 +59,6 @@ def main(options: Options) -> None:
     import asyncio
 
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
-
     from selfalign.options import UserError
     from selfalign.steps import Done, RowOpen, read_input, run_step
 
