@@ -86,7 +86,7 @@ class CodeEval(evaluate.Metric):
             license="Apache-2.0",
         )
 
-    def _compute(
+    def _compute(  # pyright: ignore[reportIncompatibleMethodOverride] - as all metrics do
         self,
         predictions: Sequence[Sequence[str]],
         references: Sequence[str],

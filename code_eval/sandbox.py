@@ -275,7 +275,15 @@ class Sandbox:
     def _hidden(self) -> list[str]:
         """Paths of this machine that the self-test must not find inside."""
         visible = [*self._interpreter.folders, *self._read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES]
-        candidates = ("/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd())
+        candidates = (
+            "/etc/shadow",
+            "/etc/passwd",
+            "/etc/hostname",
+            "/sys",
+            "/boot",
+            os.path.expanduser("~"),
+            os.getcwd(),
+        )
         return [
             path
             for path in candidates
@@ -387,11 +395,11 @@ class Sandbox:
         self._selector.unregister(worker.socket)
         self._alive.remove(worker)
         worker.kill()
-        running, *waiting = worker.tasks.values() or [None]
+        tasks = list(worker.tasks.values())  # the first one ran, the others waited
         with self._lock:
-            self._waiting.extendleft(reversed(waiting))
-        if running:
-            self._retry(running, worker, worker.failure)
+            self._waiting.extendleft(reversed(tasks[1:]))
+        if tasks:
+            self._retry(tasks[0], worker, worker.failure)
         if not worker.ready:
             self._failures += 1
             if not self._started.done() or self._failures >= START_FAILURES:

@@ -137,7 +137,9 @@ def _checked(name: str) -> list[bytes] | None:
     if name == "clone":
         return [_instruction(LOAD, ARGUMENT_0), _instruction(IF_ANY_BIT, CLONE_NEW, 0, 1), deny, allow]
     if name in ("socket", "socketpair"):
-        families = [_instruction(IF_EQUAL, family, len(SOCKET_FAMILIES) - i) for i, family in enumerate(SOCKET_FAMILIES)]
+        families = [
+            _instruction(IF_EQUAL, family, len(SOCKET_FAMILIES) - i) for i, family in enumerate(SOCKET_FAMILIES)
+        ]
         return [_instruction(LOAD, ARGUMENT_0), *families, _return(ERRNO | errno.EAFNOSUPPORT), allow]
     if name == "ioctl":
         requests = [_instruction(IF_EQUAL, request, len(DENIED_IOCTLS) - i) for i, request in enumerate(DENIED_IOCTLS)]

@@ -56,10 +56,6 @@ PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
 O_PATH = 0o10000000
 FRAME = struct.Struct("<I")  # the length before each message
 
-# What a program's own process may say; the rest is seen from outside.
-OUTCOMES = (
-    "passed failed error out_of_memory output_limit too_many_processes syntax_error no_tests".split()  # noqa: SIM905
-)
 LIMITS = {
     "timeout": "longer than {wall:g} s",
     "cpu_limit": "more than {timeout:g} s of CPU time",
@@ -375,7 +371,7 @@ class Worker:
             if signal.SIGKILL in signals and cpu >= program["timeout"]:
                 return "cpu_limit", LIMITS["cpu_limit"].format(**program)
             return "killed", signal.Signals(signals[0]).name
-        if outcome in OUTCOMES:
+        if outcome in programs.OUTCOMES:
             return outcome, detail
         return "error", f"It ended before its tests had: exit status {os.waitstatus_to_exitcode(statuses[0])}."
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a program that is data stays on one line
 """The sandbox as its users see it: results, options, outcomes, and what it does when things around it break."""
 
 import asyncio
@@ -5,7 +6,6 @@ import contextlib
 import ctypes
 import glob
 import itertools
-import json
 import os
 import resource
 import shutil
@@ -188,7 +188,12 @@ def test_a_long_program(sandbox):
         ("while True: pass", "assert int()", "cpu_limit", "more than 0.5 s of CPU time"),
         ("x = bytearray(9 << 30)", "assert x", "out_of_memory", "MemoryError"),
         ("print('x' * (2 << 20))", "assert int()", "output_limit", "more than 1048576 bytes of output"),
-        ("open('/tmp/x', 'wb').write(bytes(65 << 20))", "assert int()", "output_limit", "OSError: [Errno 27] File too large"),
+        (
+            "open('/tmp/x', 'wb').write(bytes(65 << 20))",
+            "assert int()",
+            "output_limit",
+            "OSError: [Errno 27] File too large",
+        ),
         ("import os\nwhile os.fork() >= 0: pass", "assert int()", "too_many_processes", None),
         ("import os\nos.abort()", "assert int()", "killed", None),
         ("raise SystemExit(3)", "assert int()", "error", "SystemExit: 3"),
@@ -196,9 +201,24 @@ def test_a_long_program(sandbox):
         ("x = 1", "def test(): assert x\ntest()", "passed", ""),
         ("x = 1", "for i in range(2):\n    def test(): assert x\n    test()", "passed", ""),
         ("x = 1", "if x != 1: raise ValueError", "passed", ""),
-        ("import unittest", "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 1)\nunittest.main()", "passed", ""),
-        ("import unittest", "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 2)\nunittest.main()", "failed", None),
-        ("import unittest", "class T(unittest.TestCase):\n def t(s): s.assertEqual(1, 2)\nunittest.main()", "no_tests", None),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 1)\nunittest.main()",
+            "passed",
+            "",
+        ),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 2)\nunittest.main()",
+            "failed",
+            None,
+        ),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def t(s): s.assertEqual(1, 2)\nunittest.main()",
+            "no_tests",
+            None,
+        ),
     ],
 )
 def test_outcome(code, tests, outcome, detail, sandbox):
@@ -278,7 +298,9 @@ def test_read_only_paths(tmp_path):
         with contextlib.suppress(PermissionError):
             folder.chmod(folder.stat().st_mode | 0o005)
     (shared / "data").write_text("x")
-    look = f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
+    look = (
+        f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
+    )
     with Sandbox(workers=1, preload=[], read_only=[str(shared)]) as sandbox:
         result = one(sandbox, look + f"else: raise ValueError\nassert os.listdir('{tmp_path}') == ['shared']")
         assert result.passed, result
@@ -293,7 +315,9 @@ def test_another_environment(tmp_path):
         (package,) = environment.glob("lib/python*/site-packages")
         (package / "only_there.py").write_text("x = 1")
         with Sandbox(workers=1, preload=[], python=str(environment / "bin" / "python")) as sandbox:
-            result = one(sandbox, "import only_there, os\nassert only_there.x == 1\nassert len(os.listdir('/tmp')) == 1")
+            result = one(
+                sandbox, "import only_there, os\nassert only_there.x == 1\nassert len(os.listdir('/tmp')) == 1"
+            )
             assert result.passed, result
     finally:
         shutil.rmtree(environment)
@@ -341,8 +365,7 @@ def gone(pids: list[int], seconds: float = 5.0) -> bool:
 def victim(**options):
     """Another process with a sandbox in which a program sleeps, and all the processes that belong to it."""
     host = Elsewhere(workers=2, timeout=100.0, preload=[], **options)
-    host.process.stdin.write(json.dumps({"code": NEVER}) + "\n")
-    host.process.stdin.flush()
+    host.request(NEVER)
     deadline = time.monotonic() + 10
     while len(descendants(host.process.pid)) < 7 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -353,9 +376,9 @@ def victim(**options):
     finally:
         with contextlib.suppress(ProcessLookupError):
             host.process.kill()
-        host.process.stdout.close()
+        host.answers.close()
         with contextlib.suppress(BrokenPipeError):
-            host.process.stdin.close()
+            host.requests.close()
         host.process.wait()
         shutil.rmtree(host.folder)
 
@@ -377,6 +400,7 @@ def test_a_killed_host_leaves_nothing_even_if_a_fork_of_it_lives_on():
         "print(child, flush=True)\ntime.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, ROOT], stdout=subprocess.PIPE, cwd="/") as process:
+        assert process.stdout
         fork = int(process.stdout.readline())
         inside = [pid for pid in descendants(process.pid) if pid != fork]
         try:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a program that is data stays on one line
 """Many programs on the same workers, one in ten of which misbehaves: nothing piles up, nothing slows down."""
 
 import os
