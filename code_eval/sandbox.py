@@ -161,12 +161,15 @@ class Sandbox:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
         self._environment = {**ENVIRONMENT, **(environment or {})}
+        if "LD_LIBRARY_PATH" in os.environ and self._interpreter.libraries:  # an interpreter that was moved
+            self._environment.setdefault("LD_LIBRARY_PATH", os.path.dirname(self._interpreter.libraries[0]))
         if self._interpreter.extra:  # for a Python that a program starts
             self._environment.setdefault("PYTHONPATH", os.pathsep.join(self._interpreter.extra))
         self._settings = {
             "isolated": mode != "unsafe",
             "path": self._interpreter.extra,
             "preload": list(PRELOAD if preload is None else preload),
+            "optional": list(PRELOAD if preload is None else ()),
             "memory": memory,
             "processes": processes,
             "output": output,
@@ -274,7 +277,9 @@ class Sandbox:
 
     def _hidden(self) -> list[str]:
         """Paths of this machine that the self-test must not find inside."""
-        visible = [*self._interpreter.folders, *self._read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES]
+        visible = [*self._interpreter.folders, *self._interpreter.links, *self._read_only]
+        visible += [*SYSTEM_FOLDERS, *SYSTEM_FILES, *LINKS]
+        ours = ("/tmp/x", "/proc/self", f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}")
         candidates = (
             "/etc/shadow",
             "/etc/passwd",
@@ -287,7 +292,8 @@ class Sandbox:
         return [
             path
             for path in candidates
-            if path != "/" and not any(_is_inside(path, shown) or _is_inside(shown, path) for shown in visible)
+            if not any(_is_inside(path, shown) or _is_inside(shown, path) for shown in visible)
+            and not any(_is_inside(there, path) for there in ours)
         ]
 
     # ---- the thread ----
@@ -725,28 +731,38 @@ def _bubblewrap_arguments(interpreter: "_Interpreter", read_only: Sequence[str],
     return [*arguments, "--remount-ro", "/", "--chdir", "/"]
 
 
+# Where an interpreter lives: its folders, and its shared library, which may lie elsewhere.
+QUESTION = """
+import sys
+found["prefixes"] = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
+with open("/proc/self/maps") as maps:
+    found["libraries"] = sorted({line.split()[-1] for line in maps if "/libpython" in line})
+"""
+
+
 class _Interpreter:
     """The Python that runs the programs.
 
     executable: its path
     folders: what must be visible for it, each at its own place
-    links: symbolic links on the way to it that lie elsewhere, with their targets
+    links: single files that lie elsewhere (symbolic links on the way to it, its library), with their targets
+    libraries: its shared library, if it has one
     extra: folders of its sys.path that it will not find by itself
     """
 
     def __init__(self, python: str | None):
         if python is None:
             self.executable = sys.executable
-            found = {"prefixes": [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix], "path": sys.path}
+            found: dict[str, list[str]] = {}
+            exec(QUESTION, {"found": found})
             user = [folder for folder in sys.path if folder == site.getusersitepackages()]
         else:
             self.executable = shutil.which(python) or python
-            question = "import sys, json; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix]))"
+            command = [self.executable, "-I", "-c", f"found = {{}}\n{QUESTION}\nimport json\nprint(json.dumps(found))"]
             try:
-                answer = subprocess.run([self.executable, "-I", "-c", question], capture_output=True, check=True)
-            except (OSError, subprocess.CalledProcessError) as error:
+                found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            except (OSError, ValueError, subprocess.CalledProcessError) as error:
                 raise SandboxUnavailable(f"{python!r} is no Python that runs here: {error}.") from error
-            found = {"prefixes": json.loads(answer.stdout)}
             user = []
         self.executable = os.path.abspath(self.executable)
         prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
@@ -754,14 +770,18 @@ class _Interpreter:
         folders = {folder for folder in folders if os.path.isdir(folder)}
         self.folders = sorted(f for f in folders if not any(f != other and _is_inside(f, other) for other in folders))
         self.extra = user
-        self.links = {}
+        self.libraries = found["libraries"]
+        self.links = {path: os.path.realpath(path) for path in self.libraries if not self._shows(path)}
         path = self.executable
         while True:
-            if not any(_is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS]):
+            if not self._shows(path):
                 self.links[path] = os.path.realpath(path)
             if not os.path.islink(path):
                 break
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+
+    def _shows(self, path: str) -> bool:
+        return any(_is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS])
 
 
 def _is_inside(path: str, folder: str) -> bool:
@@ -817,6 +837,10 @@ def diagnose(failure: str) -> str:
         cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"
     elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
         cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    elif "error while loading shared libraries" in failure:
+        cause, remedy = "it lies outside of the interpreter's folder", "name its folder: read_only=[...]"
+    elif "No module named" in failure:
+        cause, remedy = "the environment of the programs lacks it", "install it there, or preload less"
     elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
         cause = "a container forbids namespaces or a /proc of one's own"
         remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"

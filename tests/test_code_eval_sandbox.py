@@ -268,10 +268,15 @@ def test_a_loaded_machine_makes_no_timeouts():
 
 def test_preload():
     look = "import sys\nassert ('statistics' in sys.modules) == {}"
-    with Sandbox(workers=1, preload=["statistics", "not_installed"]) as sandbox:
+    with Sandbox(workers=1, preload=["statistics"]) as sandbox:
         assert one(sandbox, look.format(True)).passed
     with Sandbox(workers=1, preload=[]) as sandbox:
         assert one(sandbox, look.format(False)).passed
+
+
+def test_a_module_to_preload_that_is_missing():
+    with pytest.raises(SandboxUnavailable, match="No module named 'not_installed'"):
+        Sandbox(workers=1, preload=["not_installed"])
 
 
 def test_numpy_is_preloaded_by_default():
@@ -321,6 +326,13 @@ def test_another_environment(tmp_path):
             assert result.passed, result
     finally:
         shutil.rmtree(environment)
+
+
+@pytest.mark.parametrize("folder", ["/", "/tmp", "/usr", "/proc", "/dev", "/etc", "/run", "/home"])
+def test_any_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        assert one(sandbox, GOOD).passed
 
 
 def find_python(version: str) -> str | None:
