@@ -21,8 +21,9 @@ import evaluate
 import numpy
 
 # evaluate copies to its cache only those of this folder's files that this very file imports: all are named here.
+from .isolation import SandboxUnavailable
 from .program import DETAIL_LIMIT
-from .sandbox import Program, Result, Sandbox, SandboxUnavailable
+from .sandbox import Program, Result, Sandbox
 from .seccomp import build_filter
 from .worker import Worker
 

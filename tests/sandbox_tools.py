@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from code_eval.sandbox import Program, Result, Sandbox, find_bubblewrap
+from code_eval.isolation import find_bubblewrap
+from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534  # a user id without any rights
