@@ -393,7 +393,7 @@ class Worker:
         if pid := os.fork():
             return pid
         try:
-            os.setsid()  # signals to its own group must not reach others, in whatever namespace
+            os.setpgid(0, 0)  # signals to its own group must not reach others, in whatever namespace
             if self.isolated:
                 self.enter()
             seconds = int(program["timeout"]) + 2  # the worker looks more closely; this is for the case that it cannot
