@@ -403,9 +403,11 @@ class Worker:
         except BaseException as error:
             os.write(verdict, f"failed\n\n{programs.describe(error)}".encode())
             os._exit(1)
-        os.closerange(len(descriptors), 1 << 20)
-        action(program)
-        os._exit(1)
+        try:
+            os.closerange(len(descriptors), 1 << 20)
+            action(program)
+        finally:
+            os._exit(1)  # whatever happened: this process must not go on as a worker
 
     def enter(self) -> None:
         """The rest of the isolation, from inside: mounts, no capabilities, the filter."""
