@@ -21,8 +21,9 @@ import evaluate
 import numpy
 
 # evaluate copies to its cache only those of this folder's files that this very file imports: all are named here.
+from .isolation import SandboxUnavailable
 from .program import DETAIL_LIMIT
-from .sandbox import Program, Result, Sandbox, SandboxUnavailable
+from .sandbox import Program, Result, Sandbox
 from .seccomp import build_filter
 from .worker import Worker
 
@@ -86,7 +87,7 @@ class CodeEval(evaluate.Metric):
             license="Apache-2.0",
         )
 
-    def _compute(
+    def _compute(  # pyright: ignore[reportIncompatibleMethodOverride] - as all metrics do
         self,
         predictions: Sequence[Sequence[str]],
         references: Sequence[str],

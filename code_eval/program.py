@@ -7,6 +7,7 @@ of its own, and can only answer calls with plain data; the verdict is written wh
 
 import base64
 import builtins
+import errno
 import gc
 import importlib
 import json
@@ -21,6 +22,18 @@ DETAIL_LIMIT = 300  # characters of a detail
 MESSAGE_LIMIT = 64 << 20  # bytes of one answer in strict mode
 LARGE_INTEGER = 4000  # digits above which json would refuse an integer (sys.int_info.default_max_str_digits)
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
+
+# How a program can end as far as its own process knows; the rest is seen from outside.
+FAILURES = (
+    "failed",
+    "error",
+    "syntax_error",
+    "no_tests",
+    "out_of_memory",
+    "output_limit",
+    "too_many_processes",
+)
+OUTCOMES = ("passed", *FAILURES)
 
 # The last resort of a verdict, taken before any program can replace them.
 _write, _leave, _read = os.write, os._exit, os.read
@@ -52,7 +65,7 @@ def compiled(text: str, name: str) -> types.CodeType:
 
 
 def conclude(body, verdict: int, tell=None, write=_write, leave=_leave, getpid=os.getpid) -> None:
-    """Writes "ready", and then the outcome and its detail, one a line; `tell` takes the detail away. Does not return."""
+    """Writes "ready", and then the outcome and its detail, one a line; `tell` takes the detail. Does not return."""
     write(verdict, b"ready\n")
     judge = getpid()
     outcome, detail = "error", ""
@@ -84,14 +97,14 @@ def classify(error: BaseException) -> tuple[str, str]:
     """(outcome, detail) of what a program raised; the detail is the last line of its traceback."""
     kind, detail = type(error), describe(error)
     if kind is Claim:
-        return error.outcome, error.detail
+        return error.args
     if issubclass(kind, AssertionError):
         return "failed", detail
     if issubclass(kind, MemoryError):
         return "out_of_memory", detail
     if issubclass(kind, BlockingIOError) or detail.startswith("RuntimeError: can't start new thread"):
         return "too_many_processes", detail
-    if issubclass(kind, OSError) and error.errno in (27, 28):  # EFBIG, ENOSPC
+    if issubclass(kind, OSError) and getattr(error, "errno", 0) in (errno.EFBIG, errno.ENOSPC):
         return "output_limit", detail
     return "error", detail
 
@@ -106,11 +119,7 @@ def describe(error: BaseException) -> str:
 
 
 class Claim(Exception):
-    """An outcome that is not "passed", with its detail."""
-
-    def __init__(self, outcome: str, detail: str):
-        super().__init__(outcome, detail)
-        self.outcome, self.detail = outcome, detail
+    """Claim(outcome, detail): an outcome that is not "passed"."""
 
 
 # ---- is anything tested at all? ----
@@ -247,8 +256,7 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, tex
             return "no_tests"
         first = receive(channel)
         if "claim" in first:
-            outcome, detail = map(str, first["claim"])
-            raise Claim("error" if outcome == "passed" else outcome, detail)
+            raise failure(*first["claim"])
         module = main_module(program["main"])
         module.__dict__.update(fetch(channel, free_names(code)))
         exec(code, module.__dict__)
@@ -288,8 +296,10 @@ def proxy(channel: int, name: str):
         answer = receive(channel)
         if "raised" in answer:
             raise same_error(*answer["raised"])
-        for mine, theirs in zip(arguments, decode(answer.get("arguments", encode([]))), strict=False):
-            replace_contents(mine, theirs)
+        after = decode(answer.get("arguments", []))
+        if isinstance(after, list):
+            for mine, theirs in zip(arguments, after, strict=False):
+                replace_contents(mine, theirs)
         return decode(answer["value"])
 
     call.__name__ = call.__qualname__ = name
@@ -305,7 +315,12 @@ def same_error(name: str, description: str, outcome: str) -> Exception:
             return kind(message)
         except TypeError:  # some take more than a message
             pass
-    return Claim("error" if outcome == "passed" else str(outcome), str(description))
+    return failure(outcome, description)
+
+
+def failure(outcome, detail) -> Claim:
+    """What the code says of itself: any failure that it likes, and nothing else."""
+    return Claim(outcome if outcome in FAILURES else "error", str(detail))
 
 
 def replace_contents(mine, theirs) -> None:

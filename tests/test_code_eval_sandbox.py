@@ -1,11 +1,12 @@
+# ruff: noqa: E501 - a program that is data stays on one line
 """The sandbox as its users see it: results, options, outcomes, and what it does when things around it break."""
 
 import asyncio
 import contextlib
 import ctypes
+import gc
 import glob
 import itertools
-import json
 import os
 import resource
 import shutil
@@ -20,8 +21,8 @@ from pathlib import Path
 import pytest
 from sandbox_tools import NOBODY, ROOT, Elsewhere, children, descendants, python_for_nobody
 
+from code_eval import isolation, seccomp
 from code_eval import sandbox as module
-from code_eval import seccomp
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 
 GOOD = "assert int('1') == 1"
@@ -188,7 +189,12 @@ def test_a_long_program(sandbox):
         ("while True: pass", "assert int()", "cpu_limit", "more than 0.5 s of CPU time"),
         ("x = bytearray(9 << 30)", "assert x", "out_of_memory", "MemoryError"),
         ("print('x' * (2 << 20))", "assert int()", "output_limit", "more than 1048576 bytes of output"),
-        ("open('/tmp/x', 'wb').write(bytes(65 << 20))", "assert int()", "output_limit", "OSError: [Errno 27] File too large"),
+        (
+            "open('/tmp/x', 'wb').write(bytes(65 << 20))",
+            "assert int()",
+            "output_limit",
+            "OSError: [Errno 27] File too large",
+        ),
         ("import os\nwhile os.fork() >= 0: pass", "assert int()", "too_many_processes", None),
         ("import os\nos.abort()", "assert int()", "killed", None),
         ("raise SystemExit(3)", "assert int()", "error", "SystemExit: 3"),
@@ -196,9 +202,24 @@ def test_a_long_program(sandbox):
         ("x = 1", "def test(): assert x\ntest()", "passed", ""),
         ("x = 1", "for i in range(2):\n    def test(): assert x\n    test()", "passed", ""),
         ("x = 1", "if x != 1: raise ValueError", "passed", ""),
-        ("import unittest", "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 1)\nunittest.main()", "passed", ""),
-        ("import unittest", "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 2)\nunittest.main()", "failed", None),
-        ("import unittest", "class T(unittest.TestCase):\n def t(s): s.assertEqual(1, 2)\nunittest.main()", "no_tests", None),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 1)\nunittest.main()",
+            "passed",
+            "",
+        ),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def test(s): s.assertEqual(1, 2)\nunittest.main()",
+            "failed",
+            None,
+        ),
+        (
+            "import unittest",
+            "class T(unittest.TestCase):\n def t(s): s.assertEqual(1, 2)\nunittest.main()",
+            "no_tests",
+            None,
+        ),
     ],
 )
 def test_outcome(code, tests, outcome, detail, sandbox):
@@ -248,10 +269,15 @@ def test_a_loaded_machine_makes_no_timeouts():
 
 def test_preload():
     look = "import sys\nassert ('statistics' in sys.modules) == {}"
-    with Sandbox(workers=1, preload=["statistics", "not_installed"]) as sandbox:
+    with Sandbox(workers=1, preload=["statistics"]) as sandbox:
         assert one(sandbox, look.format(True)).passed
     with Sandbox(workers=1, preload=[]) as sandbox:
         assert one(sandbox, look.format(False)).passed
+
+
+def test_a_module_to_preload_that_is_missing():
+    with pytest.raises(SandboxUnavailable, match="No module named 'not_installed'"):
+        Sandbox(workers=1, preload=["not_installed"])
 
 
 def test_numpy_is_preloaded_by_default():
@@ -278,7 +304,9 @@ def test_read_only_paths(tmp_path):
         with contextlib.suppress(PermissionError):
             folder.chmod(folder.stat().st_mode | 0o005)
     (shared / "data").write_text("x")
-    look = f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
+    look = (
+        f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
+    )
     with Sandbox(workers=1, preload=[], read_only=[str(shared)]) as sandbox:
         result = one(sandbox, look + f"else: raise ValueError\nassert os.listdir('{tmp_path}') == ['shared']")
         assert result.passed, result
@@ -293,10 +321,19 @@ def test_another_environment(tmp_path):
         (package,) = environment.glob("lib/python*/site-packages")
         (package / "only_there.py").write_text("x = 1")
         with Sandbox(workers=1, preload=[], python=str(environment / "bin" / "python")) as sandbox:
-            result = one(sandbox, "import only_there, os\nassert only_there.x == 1\nassert len(os.listdir('/tmp')) == 1")
+            result = one(
+                sandbox, "import only_there, os\nassert only_there.x == 1\nassert len(os.listdir('/tmp')) == 1"
+            )
             assert result.passed, result
     finally:
         shutil.rmtree(environment)
+
+
+@pytest.mark.parametrize("folder", ["/", "/tmp", "/usr", "/proc", "/dev", "/etc", "/run", "/home"])
+def test_any_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        assert one(sandbox, GOOD).passed
 
 
 def find_python(version: str) -> str | None:
@@ -341,8 +378,7 @@ def gone(pids: list[int], seconds: float = 5.0) -> bool:
 def victim(**options):
     """Another process with a sandbox in which a program sleeps, and all the processes that belong to it."""
     host = Elsewhere(workers=2, timeout=100.0, preload=[], **options)
-    host.process.stdin.write(json.dumps({"code": NEVER}) + "\n")
-    host.process.stdin.flush()
+    host.request(NEVER)
     deadline = time.monotonic() + 10
     while len(descendants(host.process.pid)) < 7 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -353,9 +389,9 @@ def victim(**options):
     finally:
         with contextlib.suppress(ProcessLookupError):
             host.process.kill()
-        host.process.stdout.close()
+        host.answers.close()
         with contextlib.suppress(BrokenPipeError):
-            host.process.stdin.close()
+            host.requests.close()
         host.process.wait()
         shutil.rmtree(host.folder)
 
@@ -377,6 +413,7 @@ def test_a_killed_host_leaves_nothing_even_if_a_fork_of_it_lives_on():
         "print(child, flush=True)\ntime.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, ROOT], stdout=subprocess.PIPE, cwd="/") as process:
+        assert process.stdout
         fork = int(process.stdout.readline())
         inside = [pid for pid in descendants(process.pid) if pid != fork]
         try:
@@ -484,7 +521,7 @@ def as_nobody(script: str, *prefix: str, **options) -> str:
     shutil.copytree(ROOT / "code_eval", folder / "code_eval", ignore=shutil.ignore_patterns("__pycache__"))
     try:
         command = [*prefix, python_for_nobody(), "-s", "-B", "-c", script, folder]
-        path = f"{os.path.dirname(module.find_bubblewrap())}:{os.environ['PATH']}"
+        path = f"{os.path.dirname(isolation.find_bubblewrap())}:{os.environ['PATH']}"
         options |= {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": {"PATH": path}}
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, **options)
         return done.stdout + done.stderr
@@ -498,7 +535,7 @@ def test_forbidden_user_namespaces_are_named():
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom code_eval.sandbox import Sandbox\n"
         "try: Sandbox(workers=1, preload=[])\nexcept RuntimeError as error: print(error)"
     )
-    forbid = [module.find_bubblewrap(), "--dev-bind", "/", "/", "--unshare-user", "--disable-userns"]
+    forbid = [isolation.find_bubblewrap(), "--dev-bind", "/", "/", "--unshare-user", "--disable-userns"]
     answer = as_nobody(script, *forbid)
     assert "Programs cannot be isolated" in answer and "user.max_user_namespaces" in answer, answer
 
@@ -528,13 +565,13 @@ def test_no_bubblewrap(monkeypatch):
 
 
 def test_another_machine(monkeypatch):
-    monkeypatch.setattr(module.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(isolation.platform, "machine", lambda: "riscv64")
     with pytest.raises(SandboxUnavailable, match="riscv64"):
         Sandbox()
 
 
 def test_a_failing_self_test_ends_it(monkeypatch):
-    monkeypatch.setattr(Sandbox, "_hidden", lambda self: ["/usr"])
+    monkeypatch.setattr(module, "hidden_paths", lambda *_: ["/usr"])
     with pytest.raises(SandboxUnavailable, match="it sees /usr"):
         Sandbox(workers=1, preload=[])
 
@@ -554,11 +591,12 @@ def test_it_starts_and_ends_often_without_leaks():
     def state():
         return len(os.listdir("/proc/self/fd")), len(children(os.getpid())), threading.active_count()
 
+    gc.collect()
     before = state()
     for _ in range(5):
         with Sandbox(workers=1, preload=[]) as sandbox:
             assert one(sandbox, GOOD).passed
-    assert state() == before
+    assert all(now <= then for now, then in zip(state(), before, strict=True)), (state(), before)
 
 
 # ---- the filter's tables ----

