@@ -38,6 +38,7 @@ PART = re.compile(r"data/(train|empty)-\d{10}-[0-9a-f]{12}\.parquet$")
 METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: what `Part` has beside the name and the number of rows
 LOCK_SECONDS = 1  # another shard holds our lock this long when it looks whether we run
 COMMIT_SECONDS = 300  # the Hub limits commits per hour: parts gather into one commit every five minutes
+JOIN_SECONDS = 5  # of waiting for a commit under way after SIGTERM
 TRIES_WHEN_STOPPED = 2  # of a commit after SIGTERM: the machine goes away soon, and what is staged stays
 FOOTERS_AT_A_TIME = 16
 
@@ -244,7 +245,8 @@ class HubOutput(Output):
             raise UserError(f"an output has no revision: write to {self.repo}, not to {name}")
         super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}/{run}", shard)
         self.name, self.public = self.repo, public
-        self.api, self.hub = HfApi(token=token), HfFileSystem(token=token)
+        self.api = HfApi(token=token)
+        self.hub = HfFileSystem(token=token)
         self._sent = time.monotonic()
         self._sender: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -314,7 +316,7 @@ class HubOutput(Output):
                 warn(f"{self._complaint(failure)}; trying again in {COMMIT_SECONDS} s")
         if final:
             if self._sender:
-                self._sender.join()
+                self._sender.join(JOIN_SECONDS if stopping else None)
             try:
                 with_retries(lambda: self._send(describe), TRIES_WHEN_STOPPED if stopping else HUB_TRIES)
             except Exception as error:
