@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,8 +175,13 @@ class Output:
         self.write(f"data/{kind}-{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def parts(self) -> list[Part]:
-        """The parts that are there, by name; UserError if one can't be read."""
-        return [part for file in self._files() if (part := self._part(file))]
+        """The parts that are there, by name; UserError if one can't be read, or two hold the same rows."""
+        parts = [part for file in self._files() if (part := self._part(file))]
+        ranges = sorted((first, last, part.name) for part in parts for first, last in part.covered)
+        for (_, last, one), (first, _, other) in pairwise(ranges):
+            if first <= last:  # two processes at once where there are no locks, or a copy
+                raise UserError(f"parts {one} and {other} of {self.name} hold the same rows: move one of them away")
+        return parts
 
     def _files(self) -> list[str]:
         self.fs.invalidate_cache()
