@@ -70,7 +70,7 @@ class Options(StepOptions):
     tokenizer: str | None = None
     """Whose chat template to use, where MODEL is an endpoint: a model folder or Hub id."""
 
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """Programs that run at a time."""
 
 
@@ -150,9 +150,10 @@ def run(options: Options, url: str, tokenizer: str | None, fingerprint: str | No
 
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
     from selfalign.benchmarks import load_benchmark
-    from selfalign.datasets_io import Source, open_output, open_source
+    from selfalign.datasets_io import Source, open_source
     from selfalign.endpoints import Endpoint
     from selfalign.steps import RowOpen, draws_of, run_step
+    from selfalign.writing import open_output
 
     benchmark = load_benchmark(options.benchmark)
     problems = {problem.task_id: problem for problem in benchmark.problems(options.data)}
@@ -188,7 +189,7 @@ def run(options: Options, url: str, tokenizer: str | None, fingerprint: str | No
     ]
     source = Source(options.input, {"fingerprint": fingerprint or endpoint.model}, datasets.Dataset.from_list(rows), {})
     try:
-        sandbox = Sandbox(workers=options.workers, timeout=options.timeout)
+        sandbox = Sandbox(workers=options.sandboxes, timeout=options.timeout)
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
@@ -198,8 +199,7 @@ def run(options: Options, url: str, tokenizer: str | None, fingerprint: str | No
     samples = open_source(options.output, token=options.hf_token).rows.select_columns(columns).to_list()
     results = summarize(samples) | run_json["identity"] | {"versions": run_json["versions"]}
     with open_output(options.output, public=options.public, token=options.hf_token) as output:
-        output.write("results.json", json.dumps(results, indent=2))
-        output.commit(final=True)
+        output.commit(lambda read, parts: {"results.json": json.dumps(results, indent=2)}, final=True)
     for name in (name for name in results if name.startswith("pass@")):
         print(f"{options.benchmark} {name}: {100 * results[name]:.1f} % ({results['passed']} of {results['samples']})")
 

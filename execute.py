@@ -3,7 +3,7 @@
 Paper: section 2.3 and appendix C.2. The Python blocks of response and tests become one program. It passes if it runs to
 its end without an assertion failing; `code_eval` tells apart why it does not.
 
-    python execute.py ./responses ./executions --workers 8
+    python execute.py ./responses ./executions --sandboxes 8
 
 Columns in:  id, response, tests
 
@@ -27,7 +27,7 @@ from typing import Any, Literal
 from selfalign.options import OPERATIONAL, StepOptions, run_script
 
 COLUMNS = {"program": str, "outcome": str, "passed": bool, "detail": str, "seconds": float}
-WINDOW_PER_WORKER = 4  # programs in hand for each worker, so that none waits for the next
+WINDOW_PER_SANDBOX = 4  # programs in hand for each sandbox, so that none waits for the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Options(StepOptions):
     memory: int = 1024
     """MiB that a program may use."""
 
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """Programs that run at a time."""
 
 
@@ -81,12 +81,12 @@ def main(options: Options) -> None:
 
     try:
         sandbox = Sandbox(
-            mode=options.sandbox_mode, workers=options.workers, timeout=options.timeout, memory=options.memory << 20
+            mode=options.sandbox_mode, workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20
         )
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
-        window = WINDOW_PER_WORKER * options.workers
+        window = WINDOW_PER_SANDBOX * options.sandboxes
         run_step(options, responses, execution_of, COLUMNS, count_by="outcome", window=window)
 
 

@@ -165,9 +165,9 @@ def main(options: Options) -> None:
     import json
 
     from selfalign.cards import versions
-    from selfalign.datasets_io import open_output
     from selfalign.options import command_of, identity_of
     from selfalign.steps import refuse_other_run
+    from selfalign.writing import open_output
 
     if not options.output.startswith((".", "/", "~")):
         options = dataclasses.replace(options, output=f"./{options.output}")  # a folder, never a Hub id
@@ -183,8 +183,9 @@ def main(options: Options) -> None:
     identity["options"]["chat_template"] = options.chat_template.read_text()
     run = {"step": "finetune", "identity": identity, "command": command_of(options), "versions": versions()}
     with devices.main_process_first(), open_output(options.output) as output:
-        refuse_other_run(output, json.loads(json.dumps(identity)))
-        if json.loads(output.read("run.json") or "{}").get("complete"):
+        there = output.read("run.json")
+        refuse_other_run(output.name, there, json.loads(json.dumps(identity)), output.foreign_files)
+        if json.loads(there or "{}").get("complete"):
             print(f"finetune: {options.output} is already there, made from the same data with the same options")
             return
         output.write("run.json", json.dumps(run | {"complete": False}, indent=2))

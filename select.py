@@ -24,8 +24,8 @@ if __name__ == "select":
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
 
-    here = os.path.dirname(os.path.realpath(__file__))
-    elsewhere = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]
+    # The real one is no select.py: this leaves out other copies of the project too, such as the one a shard runs from.
+    elsewhere = [entry for entry in sys.path if not os.path.exists(os.path.join(entry, "select.py"))]
     spec = PathFinder.find_spec("select", elsewhere)
     if spec is None or spec.loader is None:
         raise ImportError("the standard library's select is not on sys.path")

@@ -1,56 +1,47 @@
-"""Where datasets live: Hub repos, local folders and fsspec URLs, read and written in one way by every script.
+"""Where datasets come from: Hub repos, local folders and fsspec URLs, read in one way by every script.
 
 An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a commit on the Hub, to a fingerprint of
-its files elsewhere. An output is a folder or repo of
-
-    data/train-<first row>-<digest>.parquet   parts, each written in one piece or not at all
-    data/empty-<first row>-<digest>.parquet   the same for input rows that gave no row
-    run.json                                  the run for machines: identity, counts, the funnel so far
-    README.md                                 the card, for people
-
-Each part says in its Parquet metadata which rows of the input it covers. There is no other state: what is there tells
-what is left to do. The names avoid `-of-`, since `load_dataset` drops parts silently where both forms stand together.
+its files elsewhere. How outputs are written is in `writing`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import os
+import random
 import re
-import threading
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selfalign.options import UserError
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-PART = re.compile(r"data/(train|empty)-\d{10}-[0-9a-f]{12}\.parquet$")
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
-METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: {"rows": [[first, last], ...], "counts": {...}}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
-COMMIT_SECONDS = 300  # the Hub limits commits per hour: parts gather into one commit every five minutes
-COMMIT_TRIES = 8  # with waits of 1, 2, 4 ... 60 s between them: about three minutes
+HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
+MAX_WAIT_SECONDS = 60.0
 RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its `name` as given, what it is pinned to, its rows, and the run.json of the step that made it."""
+    """An input: its `name` as given, what it is pinned to, its rows, the run.json of the step that made it, and the
+    columns that may not be null where a row has no `error`."""
 
     name: str
     pin: dict[str, str]
     rows: datasets.Dataset
     run: dict[str, Any]
+    needs: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,11 +52,11 @@ def is_hub_id(name: str) -> bool:
     return (
         not name.startswith((".", "/", "~"))
         and not os.path.exists(name)
-        and HUB_ID.fullmatch(_hub_name(name)) is not None
+        and HUB_ID.fullmatch(hub_name(name)) is not None
     )
 
 
-def _hub_name(name: str) -> str:
+def hub_name(name: str) -> str:
     return name.removeprefix("hf://datasets/").rstrip("/")
 
 
@@ -94,7 +85,7 @@ def open_source(
         # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
         if type(cause).__name__ == "SchemaInferenceError" or "BatchSize must be" in str(cause):
             raise UserError(f"{name} has no rows in split {split}") from error
-        raise UserError(f"dataset {name} can't be read (split {split}): {_first_line(cause)}") from error
+        raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
         raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
     if not len(rows):
@@ -104,18 +95,13 @@ def open_source(
 
 def _open_hub(name: str, config: str | None, split: str, token: str | None):
     import datasets
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, HfFileSystem
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    repo, _, revision = _hub_name(name).partition("@")
+    repo, _, revision = hub_name(name).partition("@")
     api = HfApi(token=token)
     try:
-        sha = api.dataset_info(repo, revision=revision or None).sha
+        sha = with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha
     except GatedRepoError:
         raise UserError(f"dataset {repo} is gated: ask for access on its page, then use a token that has it") from None
     except RevisionNotFoundError:
@@ -124,11 +110,50 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
         raise UserError(
             f"no dataset {repo}: no such local path, and no such Hub repo that this token can see"
         ) from None
-    rows = datasets.load_dataset(repo, config, split=split, revision=sha, token=token)
+    rows = with_retries(lambda: datasets.load_dataset(repo, config, split=split, revision=sha, token=token))
     run = {}
-    with contextlib.suppress(RemoteEntryNotFoundError):
-        run = json.loads(Path(api.hf_hub_download(repo, "run.json", repo_type="dataset", revision=sha)).read_bytes())
+    if "run.json" in with_retries(lambda: api.list_repo_files(repo, repo_type="dataset", revision=sha)):
+        files = HfFileSystem(token=token)
+        run = json.loads(with_retries(lambda: files.cat_file(f"datasets/{repo}@{sha}/run.json")))
     return rows, {"dataset": repo, "revision": sha}, run
+
+
+def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
+    """What `call` returns; tried again after a failure of the Hub or of the connection, not after a refusal.
+
+    The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
+    least what Retry-After says. `call` itself must look whether an attempt succeeded whose answer was lost.
+    """
+    for attempt in range(tries):
+        try:
+            return call()
+        except Exception as error:
+            passing, retry_after = _passes_by_itself(error)
+            if not passing or attempt == tries - 1:
+                raise
+            wait = max(retry_after, min(MAX_WAIT_SECONDS, 2.0**attempt) * random.uniform(0.5, 1.0))
+            if wait > 5:
+                print(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s", file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
+    """Whether waiting may help against `error` or what caused it, and how many seconds the Hub asks to wait."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while error is not None:  # datasets and fsspec wrap what httpx raised
+        if isinstance(error, HfHubHTTPError):
+            try:
+                retry_after = float(error.response.headers["Retry-After"])
+            except (KeyError, ValueError):
+                retry_after = 0.0
+            return error.response.status_code in RETRIED_STATUS, retry_after
+        if isinstance(error, httpx2.TransportError):
+            return True, 0.0
+        error = error.__cause__ or error.__context__
+    return False, 0.0
 
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):
@@ -184,279 +209,6 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What `error` says, as one line; its type if it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part that is there: its file name, the ranges of input rows that it covers, its counts, its own rows."""
-
-    name: str
-    covered: list[tuple[int, int]]
-    counts: dict[str, int]
-    rows: int
-
-
-class Output:
-    """A dataset being written to a local folder or an fsspec URL.
-
-    `parts`, `read` and `write` are all that a step needs; `commit` is for outputs that gather parts before they send
-    them, such as `HubOutput`.
-    """
-
-    def __init__(self, name: str) -> None:
-        from fsspec.core import url_to_fs
-
-        self.name = name
-        self.fs, self.root = url_to_fs(os.path.expanduser(name))
-        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
-        self._lock = None
-
-    def __enter__(self) -> Output:
-        """Take the output for this process alone; UserError if another run is writing it, or nobody may."""
-        if self.local:
-            import filelock
-
-            try:
-                os.makedirs(f"{self.root}/data", exist_ok=True)
-                self._lock = filelock.FileLock(f"{self.root}/.lock", timeout=0)
-                self._lock.acquire()
-            except filelock.Timeout:
-                raise UserError(f"another run is writing {self.name} right now") from None
-            except OSError as error:
-                raise UserError(f"{self.name} can't be written: {error.strerror or error}") from error
-            for stale in self.fs.glob(f"{self.root}/data/.*.part"):  # a run was killed while it wrote these
-                self.fs.rm_file(stale)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._lock:
-            self._lock.release()
-
-    on_hub = False
-
-    def foreign_files(self) -> list[str]:
-        """What lies there that no step wrote (where there is no run.json)."""
-        if not self.fs.exists(self.root):
-            return []
-        names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
-        return [name for name in names if name != ".lock"]
-
-    def read(self, file: str) -> str | None:
-        """The text of `file`, or None if it is not there."""
-        try:
-            return self.fs.cat_file(f"{self.root}/{file}").decode()
-        except FileNotFoundError:
-            return None
-
-    def write(self, file: str, content: str | bytes) -> None:
-        """Write `file` in one piece: readers see the old content or the new one, also after a crash."""
-        content = content.encode() if isinstance(content, str) else content
-        path = f"{self.root}/{file}"
-        if not self.local:
-            self.fs.pipe_file(path, content)  # object stores show a file when it is whole
-            return
-        folder, base = os.path.split(path)
-        temporary = f"{folder}/.{base}.part"
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise UserError(
-                f"{path} can't be written: {error.strerror or error}; what was written before stays"
-            ) from error
-
-    def parts(self) -> Iterator[Part]:
-        """The parts that are there; UserError if one can't be read."""
-        for file in self._part_files():
-            with self.fs.open(f"{self.root}/{file}", "rb") as stream:
-                yield read_part(stream, f"{self.root}/{file}")
-
-    def _part_files(self) -> list[str]:
-        found = (f.rsplit("/", 1)[-1] for f in self.fs.glob(f"{self.root}/data/*.parquet"))
-        return sorted(f"data/{name}" for name in found if PART.match(f"data/{name}"))
-
-    def write_part(self, table: pa.Table, covered: list[tuple[int, int]], counts: dict[str, int]) -> None:
-        """Write `table`, which came from the input rows in the ranges `covered`, as one part."""
-        import pyarrow.parquet as pq
-
-        note = json.dumps({"rows": covered, "counts": counts})
-        table = table.replace_schema_metadata({METADATA_KEY: note.encode()})
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        content = buffer.getvalue()
-        # datasets 5.2 can't read a Parquet file without rows: under another name, load_dataset passes it over.
-        kind = "train" if table.num_rows else "empty"
-        self.write(f"data/{kind}-{covered[0][0]:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
-
-    def commit(self, final: bool = False) -> None:
-        """Send what was gathered, if it is time to; a folder has nothing to send."""
-
-    def finish(self) -> None:
-        """Called when everything is written and committed."""
-
-
-def read_part(stream: Any, name: str) -> Part:
-    """The part in `stream`; UserError if it is damaged or was not written by a step."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = pq.read_metadata(stream)
-        note = json.loads((metadata.metadata or {})[METADATA_KEY])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"part {name} is damaged or was not written by this step ({_first_line(error)}): "
-            "move it away, and its rows will be done again"
-        ) from error
-    return Part(name, [(a, b) for a, b in note["rows"]], note["counts"], metadata.num_rows)
-
-
-class HubOutput(Output):
-    """A dataset being written to a Hub repo: parts are staged in a local folder and sent in few commits.
-
-    A staged part stays until the whole run is in the repo, so a killed process loses nothing that was written. The
-    libraries do not retry a commit: this does, and looks first at what the repo has, since an answer can be lost
-    after its commit landed.
-    """
-
-    on_hub = True
-
-    def __init__(self, name: str, *, public: bool, token: str | None) -> None:
-        from huggingface_hub import HfApi, constants
-
-        self.repo, _, revision = _hub_name(name).partition("@")
-        if revision:
-            raise UserError(f"an output has no revision: write to {self.repo}, not to {name}")
-        super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}")
-        self.name, self.public = self.repo, public
-        self.api = HfApi(token=token)
-        self._last_commit = time.monotonic()
-        self._sender: threading.Thread | None = None
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> HubOutput:
-        from huggingface_hub.errors import HfHubHTTPError
-
-        super().__enter__()
-        try:
-            self._retry(
-                lambda: self.api.create_repo(self.repo, repo_type="dataset", private=not self.public, exist_ok=True)
-            )
-        except (HfHubHTTPError, OSError) as error:
-            raise UserError(f"Hub repo {self.repo} can't be created or written: {_first_line(error)}") from error
-        return self
-
-    def foreign_files(self) -> list[str]:
-        there = self._retry(lambda: self.api.list_repo_files(self.repo, repo_type="dataset"))
-        return [f for f in there if f != ".gitattributes"]
-
-    def read(self, file: str) -> str | None:
-        from huggingface_hub.errors import RemoteEntryNotFoundError
-
-        try:
-            path = self._retry(lambda: self._download(file))
-        except RemoteEntryNotFoundError:  # its base class also means "could not be reached"
-            return super().read(file)
-        return Path(path).read_text()
-
-    def _download(self, file: str) -> str:
-        # Pinned to the head: with a warm cache and a failing HEAD the library would return an old version silently.
-        head = self.api.dataset_info(self.repo).sha
-        return self.api.hf_hub_download(self.repo, file, repo_type="dataset", revision=head)
-
-    def parts(self) -> Iterator[Part]:
-        staged = {f"data/{part.name.rsplit('/', 1)[-1]}": part for part in super().parts()}
-        there = self._retry(lambda: self.api.list_repo_files(self.repo, repo_type="dataset"))
-        for file in sorted(f for f in there if PART.match(f)):
-            if file not in staged:
-                with open(self._retry(lambda file=file: self._download(file)), "rb") as stream:
-                    yield read_part(stream, file)
-        yield from staged.values()
-
-    def commit(self, final: bool = False) -> None:
-        """Send what is staged every `COMMIT_SECONDS` from a thread of its own, and all of it when `final`."""
-        if self._sender and not self._sender.is_alive():
-            self._sender = None
-            if self._failure:
-                error, self._failure = self._failure, None
-                raise UserError(
-                    f"parts could not be sent to {self.repo} and stay staged: {_first_line(error)}"
-                ) from error
-        if final:
-            if self._sender:
-                self._sender.join()
-                self._sender = None
-            self._failure = None
-            try:
-                self._send()
-            except Exception as error:
-                raise UserError(
-                    f"parts could not be sent to {self.repo} and stay staged: {_first_line(error)}"
-                ) from error
-        elif not self._sender and time.monotonic() - self._last_commit > COMMIT_SECONDS:
-            self._sender = threading.Thread(target=self._send_and_tell, daemon=True)
-            self._sender.start()
-
-    def _send_and_tell(self) -> None:
-        try:
-            self._send()
-        except Exception as error:
-            self._failure = error
-
-    def _send(self) -> None:
-        from huggingface_hub import CommitOperationAdd
-
-        def send() -> None:
-            # Parts bear a digest of their content: one that is there was sent by an attempt whose answer was lost.
-            there = set(self.api.list_repo_files(self.repo, repo_type="dataset"))
-            new = [f for f in staged if f not in there]
-            files = new + [f for f in ("run.json", "README.md") if os.path.exists(f"{self.root}/{f}")]
-            self.api.create_commit(
-                self.repo,
-                [CommitOperationAdd(file, f"{self.root}/{file}") for file in files],
-                commit_message=f"{len(new)} parts",
-                repo_type="dataset",
-            )
-
-        staged = self._part_files()
-        self._retry(send)
-        self._last_commit = time.monotonic()
-
-    def finish(self) -> None:
-        """Forget what was staged: the repo has it all."""
-        for file in self._part_files():
-            self.fs.rm_file(f"{self.root}/{file}")
-
-    def _retry(self, call: Any) -> Any:
-        import random
-
-        import httpx2
-        from huggingface_hub.errors import HfHubHTTPError
-
-        for attempt in range(COMMIT_TRIES):
-            try:
-                return call()
-            except (HfHubHTTPError, httpx2.TransportError) as error:
-                response = getattr(error, "response", None)
-                status = response.status_code if response is not None else None
-                if attempt == COMMIT_TRIES - 1 or (status is not None and status not in RETRIED_STATUS):
-                    raise
-                wait = min(60.0, 2.0**attempt) * random.uniform(0.5, 1.0)
-                with contextlib.suppress(TypeError, ValueError, AttributeError):
-                    wait = max(wait, float(response.headers["Retry-After"]))  # type: ignore[union-attr]
-                time.sleep(wait)
-        raise AssertionError("unreachable")
-
-
-def open_output(name: str, *, public: bool = False, token: str | None = None) -> Output:
-    """The dataset `name`, to be written; enter it to take it for this process alone."""
-    if is_hub_id(name):
-        return HubOutput(name, public=public, token=token)
-    return Output(name)

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import tyro
 
@@ -35,6 +35,25 @@ class UserError(SystemExit):
         return self.sentence
 
 
+class Shard(NamedTuple):
+    """A share of the rows of an input: number `number`, from 0, of `of` shares of equal size."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> Shard:
+        """ "0/4" as a shard, None as all rows; UserError if it is neither."""
+        number, _, of = (text or "0/1").partition("/")
+        if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+            raise UserError(f"--shard {text} is no shard: of four shards the first is 0/4 and the last is 3/4")
+        return cls(int(number), int(of))
+
+    def span(self, rows: int) -> slice:
+        """The positions of the shard's rows among `rows`."""
+        return slice(rows * self.number // self.of, rows * (self.number + 1) // self.of)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
     """What every step from dataset to dataset has."""
@@ -56,6 +75,22 @@ class StepOptions:
 
     seed: int = 0
     """Every random draw of a row comes from this number and the row's id."""
+
+    executor: Literal["local", "slurm", "ray", "jobs"] | None = field(default=None, metadata=OPERATIONAL)
+    """Hand shards of the step to other processes: on this machine, by Slurm, on a Ray cluster, or as Hugging Face Jobs.
+    None does it in this process."""
+
+    shards: int = field(default=1, metadata=OPERATIONAL)
+    """Into how many shards --executor divides the rows. The rows that come out are the same for any number."""
+
+    workers: int | None = field(default=None, metadata=OPERATIONAL)
+    """How many shards --executor runs at a time; all of them otherwise."""
+
+    executor_options: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
+    """Arguments for datatrove's executor, such as partition=gpu time=20:00:00 cpus_per_task=8."""
+
+    shard: str | None = field(default=None, metadata=OPERATIONAL)
+    """Do only this share of the rows, as in 0/4 for the first quarter: a machine that is started by hand."""
 
     public: bool = field(default=False, metadata=OPERATIONAL)
     """Make the Hub repo public if it has to be created (it is private otherwise)."""
@@ -101,7 +136,7 @@ def command_of(options: Any) -> str:
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
-        if f.name in ("input", "output", "hf_token") or value == f.default:
+        if f.name in ("input", "output", "shard", "hf_token") or value == f.default:
             continue
         flag = "--" + f.name.replace("_", "-")
         if isinstance(value, bool):
@@ -109,6 +144,11 @@ def command_of(options: Any) -> str:
         else:
             words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
     return shlex.join(words)
+
+
+def warn(sentence: str) -> None:
+    """Say `sentence` on standard error."""
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def run_script(main: Any, options_class: type[T], description: str | None) -> None:

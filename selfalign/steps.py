@@ -20,13 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign import cards
-from selfalign.datasets_io import Output, Source, open_output, open_source
-from selfalign.options import StepOptions, UserError, command_of, identity_of
+from selfalign.datasets_io import Source, open_source
+from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn
+from selfalign.writing import Describe, Output, Part, covered_rows, open_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,8 @@ READ_ROWS, READ_BYTES = 1000, 32 << 20  # input rows read at a time
 GRACE_SECONDS = 5  # after SIGTERM: preempted machines go away soon
 RESPONSIVE_SECONDS = 0.2  # a synchronous row function lets signals in this often
 MAX_OPEN_IN_A_ROW = 200  # so many rows failing one after another is not bad luck: stop
+PACKED_ROWS = 500  # rows that become columns at a time
+LINEAGE = ("license", "repository")  # columns whose values are counted for the card
 EXIT_OPEN = 3  # exit status when rows stay open
 
 
@@ -69,13 +72,13 @@ def content_id(*parts: object) -> str:
 
 
 def read_input(options: StepOptions, *columns: str) -> Source:
-    """The input of a step, which must have `columns`."""
+    """The input of a step, which must have `columns`; rows with a null in one of them are counted and left out."""
     source = open_source(
         options.input, columns=columns, config=options.config, split=options.split, token=options.hf_token
     )
     if source.run and not source.run.get("complete"):
         warn(f"{options.input} is not complete: the step that writes it has rows open")
-    return source
+    return replace(source, needs=columns)
 
 
 def first_usable(source: Source) -> Row:
@@ -128,55 +131,63 @@ def run_step(
         around, window = [endpoint, *around], endpoint.window
     identity = json.loads(json.dumps(identity))
     limit = min(len(source), options.max_samples or len(source))
+    shard = Shard.parse(options.shard)
+    output = open_output(
+        options.output, shard=shard, run=content_id(identity), public=options.public, token=options.hf_token
+    )
 
-    with open_output(options.output, public=options.public, token=options.hf_token) as output:
-        refuse_other_run(output, identity)
-        covered, written, counts = _what_is_done(output, len(source))
-        todo = ~covered[:limit]
-        run = _new_run(options, source, identity, step, limit)
-        writer = _Writer(output, _schema(source, columns, carry), count_by)
-        progress = _progress(step, total=limit, done=limit - int(todo.sum()))
+    def describe(read: Callable[[str], str | None], parts: list[Part]) -> dict[str, str]:
+        refuse_other_run(output.name, read("run.json"), identity)
+        run = _run_json(options, source, identity, step, limit, parts, dropped or {})
+        card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
+        return {"run.json": json.dumps(run, indent=2), "README.md": card}
+
+    flow = None
+    if options.executor and not options.shard:
+        from selfalign.executors import run_shards
+
+        with output:
+            refuse_other_run(output.name, output.read("run.json"), identity, output.foreign_files)
+            todo = _todo(output, source, limit)
         if todo.any():
-            output.write("run.json", json.dumps(run, indent=2))
-        flow = _Flow(row_function, writer, progress, window)
-        try:
-            if todo.any():
+            run_shards(options, content_id(identity), todo)
+    with output:
+        there = output.read("run.json")
+        refuse_other_run(output.name, there, identity, output.foreign_files)
+        todo = _todo(output, source, limit)
+        if todo.any() and (options.shard or not options.executor):
+            if not there:
+                output.begin(describe)
+            writer = _Writer(output, describe, _schema(source, columns, carry), count_by)
+            with _progress(step, total=len(todo[shard.span(limit)]), todo=int(todo.sum())) as progress:
+                flow = _Flow(row_function, writer, progress, window, source.needs)
                 asyncio.run(flow.run(_rows(source, todo), around))
-            writer.flush()
-        finally:
-            progress.close()
-
-        open_rows = int(todo.sum()) - writer.done
-        counts.update(writer.counts)
-        entry = {
-            "step": step,
-            "rows_in": limit + sum((dropped or {}).values()),
-            "rows_done": limit - open_rows,
-            "rows_out": written + writer.rows,
-            "counts": dict(sorted((counts + Counter(dropped or {})).items())),
-        }
-        run |= entry | {"complete": open_rows == 0, "funnel": [*source.run.get("funnel", []), entry]}
-        if writer.done or not (output.read("run.json") or "").count('"complete": true'):
-            run["seconds"] = round(time.time() - run.pop("started"), 1)
-            output.write("run.json", json.dumps(run, indent=2))
-            output.write("README.md", cards.dataset_card(run, output.read("README.md"), on_hub=output.on_hub))
-        output.commit(final=True)
-        output.finish()
-    _report(run, options, flow, open_rows)
+                writer.flush()
+        stopped = flow.signal if flow else None
+        if flow or todo.any() or not json.loads(there or "{}").get("complete"):
+            output.commit(describe, final=True, stopping=stopped is not None)
+        run = json.loads(output.read("run.json") or "{}")
+        open_rows = int(_todo(output, source, limit).sum())
+    _report(run, options, flow.failures if flow else Counter(), open_rows)
+    if open_rows:
+        raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
+    if not run["complete"]:  # a script of two steps: the second one needs all of the first
+        print(f"{step}: shard {options.shard} is done; others have rows to do", file=sys.stderr)
+        raise SystemExit(0)
     return run
 
 
-def refuse_other_run(output: Output, identity: dict[str, Any]) -> None:
-    """UserError if the output holds something else than an earlier part of this very run."""
-    text = output.read("run.json")
-    if text is None:
-        if foreign := output.foreign_files():
+def refuse_other_run(
+    name: str, run_json: str | None, identity: dict[str, Any], foreign_files: Callable[[], list[str]] = list
+) -> None:
+    """UserError if the output `name`, with this run.json or none, holds something else than this very run."""
+    if run_json is None:
+        if foreign := foreign_files():
             raise UserError(
-                f"{output.name} already holds {', '.join(foreign[:3])}, which this step did not write: "
-                "choose another output"
+                f"{name} already holds {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
         return
-    there = json.loads(text)["identity"]
+    there = json.loads(run_json)["identity"]
     if there == identity:
         return
     flat_there, flat_here = _flat(there), _flat(identity)
@@ -185,7 +196,7 @@ def refuse_other_run(output: Output, identity: dict[str, Any]) -> None:
         for name in sorted(flat_there.keys() | flat_here.keys())
         if flat_there.get(name) != flat_here.get(name)
     ]
-    raise UserError(f"{output.name} holds a run that differs ({'; '.join(differing)}): choose another output")
+    raise UserError(f"{name} holds a run that differs ({'; '.join(differing)}): choose another output")
 
 
 def _flat(nested: dict[str, Any]) -> dict[str, Any]:
@@ -198,30 +209,47 @@ def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _what_is_done(output: Output, rows: int) -> tuple[np.ndarray, int, Counter[str]]:
-    """Which input rows the parts cover, how many rows they hold, and their counts."""
-    import numpy as np
-
-    covered, written, counts = np.zeros(rows, dtype=bool), 0, Counter()
-    for part in output.parts():
-        for first, last in part.covered:
-            covered[first : last + 1] = True
-        written += part.rows
-        counts.update(part.counts)
-    return covered, written, counts
+def _todo(output: Output, source: Source, limit: int) -> np.ndarray:
+    """Which rows of the input are this shard's and not covered by a part."""
+    todo = ~covered_rows(output.parts(), len(source))
+    span = output.shard.span(limit)
+    todo[: span.start] = todo[span.stop :] = False
+    return todo
 
 
-def _new_run(options: StepOptions, source: Source, identity: Row, step: str, rows_in: int) -> dict[str, Any]:
+def _run_json(
+    options: StepOptions,
+    source: Source,
+    identity: Row,
+    step: str,
+    limit: int,
+    parts: list[Part],
+    dropped: dict[str, int],
+) -> dict[str, Any]:
+    """What there is to say about `parts`. Nothing else goes into it (no clock, no counter of this process), so that it
+    is the same whichever shard says it, and a commit that is tried again changes nothing."""
+    done = int(covered_rows(parts, len(source))[:limit].sum())
+    entry = {
+        "step": step,
+        "rows_in": limit + sum(dropped.values()),
+        "rows_done": done,
+        "rows_out": sum(part.rows for part in parts),
+        "counts": dict(sorted(sum((Counter(part.counts) for part in parts), Counter(dropped)).items())),
+    }
     return {
         "step": step,
         "identity": identity,
         "command": command_of(options),
         "input": {"name": source.name, **source.pin},
-        "rows_in": rows_in,
-        "complete": False,
-        "funnel": source.run.get("funnel", []),
+        **entry,
+        "complete": done == limit,
+        "seconds": round(sum(part.seconds for part in parts), 1),
+        "lineage": {
+            column: dict(sum((Counter(part.lineage.get(column, {})) for part in parts), Counter()).most_common())
+            for column in LINEAGE
+        },
+        "funnel": [*source.run.get("funnel", []), entry],
         "versions": cards.versions(),
-        "started": time.time(),
     }
 
 
@@ -264,67 +292,98 @@ def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
 class _Writer:
     """Gathers rows and writes them as parts: when enough are there, and every minute."""
 
-    def __init__(self, output: Output, schema: pa.Schema, count_by: str | None) -> None:
-        self.output, self.schema, self.count_by = output, schema, count_by
-        self.done = self.rows = 0  # input rows done, output rows written, in this process
+    def __init__(self, output: Output, describe: Describe, schema: pa.Schema, count_by: str | None) -> None:
+        self.output, self.describe, self.schema, self.count_by = output, describe, schema, count_by
         self.counts: Counter[str] = Counter()
         self._columns = set(schema.names)
         self._start_part()
 
     def _start_part(self) -> None:
-        self._pending: list[Row] = []
+        self._unpacked: list[tuple[int, Done]] = []
         self._batches: list[pa.RecordBatch] = []
         self._positions: list[int] = []
         self._part_counts: Counter[str] = Counter()
         self._part_rows = self._part_bytes = 0
         self._since = time.monotonic()
 
-    def add(self, position: int, done: Done) -> None:
-        for row in done.rows:
-            if row.keys() != self._columns:
-                raise ValueError(f"columns of row and step differ: {', '.join(sorted(row.keys() ^ self._columns))}")
-        self._pending += done.rows
-        self._positions.append(position)
-        self._part_counts.update(done.counts)
-        if self.count_by:
-            self._part_counts.update(row[self.count_by] or "ok" for row in done.rows)
+    def add(self, position: int, done: Done) -> dict[str, int]:
+        """Take what became of the row at `position`. Gives the faults of rows (this one or earlier ones) that can't be
+        stored, and so stay open."""
+        self._unpacked.append((position, done))
         self._part_rows += len(done.rows)
-        if len(self._pending) >= 500:
-            self._pack()
+        faults = self._pack() if len(self._unpacked) >= PACKED_ROWS or len(done.rows) >= PACKED_ROWS else {}
         if (
             self._part_rows >= PART_ROWS
             or len(self._positions) >= PART_ROWS
             or self._part_bytes >= PART_BYTES
             or time.monotonic() - self._since >= PART_SECONDS
         ):
-            self.flush()
+            return {**faults, **self.flush()}
+        return faults
 
     def summary(self) -> str:
         """The most frequent counts so far, for the progress line."""
         return ", ".join(f"{n} {name}" for name, n in (self.counts + self._part_counts).most_common(3))
 
-    def _pack(self) -> None:
+    def _pack(self) -> dict[str, int]:
+        """Make columns of the rows that came since the last time."""
         import pyarrow as pa
 
-        if self._pending:
-            batch = pa.RecordBatch.from_pylist(self._pending, schema=self.schema)
-            self._part_bytes += batch.nbytes
-            self._batches.append(batch)
-            self._pending = []
+        unpacked, self._unpacked, faults = self._unpacked, [], Counter()
+        try:
+            packed = [self._batch(unpacked)]
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):  # of some row: one by one, to lose no other
+            packed, good = [], []
+            for each in unpacked:
+                try:
+                    packed.append(self._batch([each]))
+                    good.append(each)
+                except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                    faults[f"its result can't be stored: {error}"[:200]] += 1
+                    self._part_rows -= len(each[1].rows)
+            unpacked = good
+        for position, done in unpacked:
+            self._positions.append(position)
+            self._part_counts.update(done.counts)
+            if self.count_by:
+                self._part_counts.update(row[self.count_by] or "ok" for row in done.rows)
+        self._batches += packed
+        self._part_bytes += sum(batch.nbytes for batch in packed)
+        return faults
 
-    def flush(self) -> None:
-        """Write what is gathered as one part."""
+    def _batch(self, some: list[tuple[int, Done]]) -> pa.RecordBatch:
         import pyarrow as pa
 
+        rows = [row for _, done in some for row in done.rows]
+        for row in rows:
+            if row.keys() != self._columns:
+                raise ValueError(f"columns of row and step differ: {', '.join(sorted(row.keys() ^ self._columns))}")
+        return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+
+    def flush(self) -> dict[str, int]:
+        """Write what is gathered as one part; gives faults as `add` does."""
+        import pyarrow as pa
+
+        faults = self._pack()
         if self._positions:
-            self._pack()
             table = pa.Table.from_batches(self._batches, schema=self.schema)
-            self.output.write_part(table, _ranges(sorted(self._positions)), dict(self._part_counts))
-            self.done += len(self._positions)
-            self.rows += self._part_rows
+            note = {
+                "covered": _ranges(sorted(self._positions)),
+                "counts": dict(self._part_counts),
+                "lineage": {column: _counted(table[column]) for column in LINEAGE if column in self._columns},
+                "seconds": round(time.monotonic() - self._since, 3),
+            }
+            self.output.write_part(table, note)
             self.counts.update(self._part_counts)
-            self.output.commit()
+            self.output.commit(self.describe)
         self._start_part()
+        return faults
+
+
+def _counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs; null is "unknown"."""
+    counts = ((pair["values"].as_py(), pair["counts"].as_py()) for pair in column.value_counts())
+    return {str(value) if value is not None else "unknown": n for value, n in counts}
 
 
 def _ranges(positions: list[int]) -> list[tuple[int, int]]:
@@ -341,8 +400,11 @@ def _ranges(positions: list[int]) -> list[tuple[int, int]]:
 class _Flow:
     """Rows in flight: `window` of them at any time, with no barrier between one and the next."""
 
-    def __init__(self, function: RowFunction, writer: _Writer, progress: Any, window: int) -> None:
+    def __init__(
+        self, function: RowFunction, writer: _Writer, progress: Any, window: int, needs: tuple[str, ...]
+    ) -> None:
         self.function, self.writer, self.progress, self.window = function, writer, progress, window
+        self.needs = needs
         self.failures: Counter[str] = Counter()
         self.open_in_a_row = 0
         self.signal: signal.Signals | None = None
@@ -378,32 +440,52 @@ class _Flow:
             await asyncio.wait({finished})
             stopping.cancel()
         if self.error:
-            self.writer.flush()  # what was done before stays done
+            with contextlib.suppress(Exception, UserError):
+                self.writer.flush()  # what was done before stays done
             raise self.error
 
     async def _work(self, rows: Iterator[tuple[int, Row]], stop: asyncio.Event) -> None:
         yielded = time.monotonic()
         for position, row in rows:
             try:
-                result = self.function(row)
-                if inspect.isawaitable(result):
-                    result = await result
-                elif time.monotonic() - yielded > RESPONSIVE_SECONDS:
-                    await asyncio.sleep(0)
-                    yielded = time.monotonic()
-                self.writer.add(position, result if isinstance(result, Done) else Done([result]))
+                if (null := self._null_column(row)) is not None:
+                    result = Done([], {f"null_{null}": 1})
+                else:
+                    result = self.function(row)
+                    if inspect.isawaitable(result):
+                        result = await result
+                    elif time.monotonic() - yielded > RESPONSIVE_SECONDS:
+                        await asyncio.sleep(0)
+                        yielded = time.monotonic()
                 self.open_in_a_row = 0
             except RowOpen as error:
-                self._leave_open(str(error), stop)
+                result = str(error)
             except (UserError, OSError, MemoryError) as error:
-                self.error = self.error or error
-                stop.set()
+                self._fail(error, stop)
+                return
             except Exception as error:  # a fault of ours with one row must not lose the others
-                self._leave_open(f"{type(error).__name__}: {error}"[:200], stop)
+                result = f"{type(error).__name__}: {error}"[:200]
+            try:
+                if isinstance(result, str):
+                    self._leave_open(result, stop)
+                else:
+                    faults = self.writer.add(position, result if isinstance(result, Done) else Done([result]))
+                    self.failures.update(faults)
+            except (Exception, UserError) as error:  # nothing can be written any more
+                self._fail(error, stop)
+                return
             if self.progress.update():  # it was time to show something
                 self.progress.set_postfix_str(self.writer.summary(), refresh=False)
             if stop.is_set():
                 return
+
+    def _null_column(self, row: Row) -> str | None:
+        """The first column that the step needs and this row lacks, unless the row says why."""
+        return None if row.get("error") else next((name for name in self.needs if row[name] is None), None)
+
+    def _fail(self, error: BaseException, stop: asyncio.Event) -> None:
+        self.error = self.error or error
+        stop.set()
 
     def _leave_open(self, reason: str, stop: asyncio.Event) -> None:
         self.failures[reason] += 1
@@ -412,12 +494,12 @@ class _Flow:
             stop.set()
 
 
-def _progress(step: str, total: int, done: int) -> Any:
+def _progress(step: str, total: int, todo: int) -> Any:
     from tqdm import tqdm
 
     return tqdm(
         total=total,
-        initial=done,
+        initial=total - todo,
         desc=step,
         unit=" rows",
         dynamic_ncols=True,
@@ -426,17 +508,10 @@ def _progress(step: str, total: int, done: int) -> Any:
     )
 
 
-def _report(run: dict[str, Any], options: StepOptions, flow: _Flow, open_rows: int) -> None:
+def _report(run: dict[str, Any], options: StepOptions, failures: Counter[str], open_rows: int) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in sorted(run["counts"].items(), key=lambda c: -c[1]))
     print(f"{run['step']}: {run['rows_in']} rows in, {run['rows_out']} rows out ({counts}) -> {options.output}")
-    if not open_rows:
-        return
-    for reason, n in flow.failures.most_common(3):
+    for reason, n in failures.most_common(3):
         warn(f"{n} rows open: {reason}")
-    warn(f"{open_rows} of {run['rows_in']} rows are still to do: run the same command again")
-    raise SystemExit(128 + flow.signal if flow.signal else EXIT_OPEN)
-
-
-def warn(sentence: str) -> None:
-    """Say `sentence` on standard error."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    if open_rows:
+        warn(f"{open_rows} of {run['rows_in']} rows are still to do: run the same command again")

@@ -1,0 +1,134 @@
+"""When something goes wrong with disks, folders, files and rows: one clear sentence, and what was written stays."""
+
+import resource
+from dataclasses import replace
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import read_rows, run, run_json, write_rows
+from test_steps import COLUMNS, Options, double, numbers, options
+
+from selfalign import steps
+from selfalign.datasets_io import Source, open_source
+from selfalign.options import UserError
+from selfalign.steps import read_input, run_step
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(steps, "PART_ROWS", 10)
+
+
+def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path):
+    """Stands for a full disk: the operating system refuses to let a file grow."""
+
+    def fills_up(row):
+        if row["number"] == 25:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        return double(row)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(UserError, match=r"train-0000000020.* can't be written: .*; what was written before stays"):
+            run_step(options(tmp_path), numbers(50), fills_up, COLUMNS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(read_rows(tmp_path / "out")) == 20
+    begun = []
+    run_step(options(tmp_path), numbers(50), lambda row: begun.append(row) or double(row), COLUMNS)
+    assert len(begun) == 30 and len(read_rows(tmp_path / "out")) == 50
+    assert not list((tmp_path / "out" / "data").glob(".*")), "no half-written file is left"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    """/proc is read-only for root too."""
+    with pytest.raises(UserError, match="/proc/self/out can't be written: "):
+        run_step(replace(options(tmp_path), output="/proc/self/out"), numbers(5), double, COLUMNS)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="can't be written"):
+        run_step(options(tmp_path), numbers(5), double, COLUMNS)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-8] + bytes(8)])
+def test_a_damaged_part_is_named_and_the_others_stay(tmp_path, damage):
+    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    first, second, _ = sorted((tmp_path / "out" / "data").glob("train-*"))
+    second.write_bytes(damage(second.read_bytes()))
+    with pytest.raises(UserError, match=f"{second.name} is damaged.*move it away, and its rows will be done again"):
+        run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    assert pq.read_table(first).num_rows == 10
+    second.unlink()
+    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    assert len(read_rows(tmp_path / "out")) == 30
+
+
+def test_a_part_that_is_there_twice_is_said(tmp_path):
+    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    part = sorted((tmp_path / "out" / "data").glob("train-*"))[0]
+    part.with_name(part.name[:-20] + "0" * 12 + ".parquet").write_bytes(part.read_bytes())
+    with pytest.raises(UserError, match="hold the same rows: move one of them away"):
+        run_step(options(tmp_path), numbers(30), double, COLUMNS)
+
+
+def test_a_truncated_input_is_said(tmp_path):
+    pq.write_table(pa.table({"id": [str(i) for i in range(1000)]}), tmp_path / "in.parquet")
+    (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"in\.parquet can't be read \(split train\): "):
+        open_source(str(tmp_path / "in.parquet"))
+
+
+def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
+    rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
+    source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])
+    wanted = replace(options(tmp_path), input=str(source))
+    run_step(wanted, read_input(wanted, "id", "number"), lambda row: row | {"double": 0}, COLUMNS)
+    assert run_json(tmp_path / "out")["counts"] == {"null_number": 1}
+    assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a", "c"]
+
+
+def test_a_row_of_a_megabyte_passes(tmp_path):
+    rows = datasets.Dataset.from_list([{"id": str(i), "number": i, "text": "x" * (i * 500_000)} for i in range(3)])
+    run_step(options(tmp_path), Source("numbers", {"fingerprint": "n"}, rows, {}), double, COLUMNS)
+    assert [len(row["text"]) for row in read_rows(tmp_path / "out")] == [0, 500_000, 1_000_000]
+
+
+@pytest.mark.parametrize("bad", ["a string", 1 << 70, {"a": 1}], ids=str)
+def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
+    with pytest.raises(SystemExit) as stop:
+        function = lambda row: row | {"double": bad if row["number"] == 13 else 0}  # noqa: E731
+        run_step(options(tmp_path), numbers(30), function, COLUMNS)
+    assert stop.value.code == steps.EXIT_OPEN and "can't be stored" in capsys.readouterr().err
+    assert [row["number"] for row in read_rows(tmp_path / "out")] == [i for i in range(30) if i != 13]
+    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    assert len(read_rows(tmp_path / "out")) == 30
+
+
+def test_a_command_says_it_in_one_line(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    sample = {"id": "a", "task_id": "t", "instruction": "i", "response": "r", "passed": True}
+    result = run("select", write_rows(tmp_path / "in.jsonl", [sample]), tmp_path / "out")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert [line for line in result.stderr.splitlines() if line.startswith("select.py: ")]
+
+
+# fsspec URLs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_an_fsspec_url_is_written_resumed_and_read(tmp_path, scheme):
+    url = f"{scheme}://{tmp_path}/out"
+    wanted = Options(input="numbers", output=url)
+    run_step(replace(wanted, max_samples=20), numbers(50), double, COLUMNS)
+    begun = []
+    run = run_step(wanted, numbers(50), lambda row: begun.append(row["number"]) or double(row), COLUMNS)
+    assert begun == list(range(20, 50)) and run["rows_out"] == 50 and run["complete"]
+    source = open_source(url)
+    assert sorted(source.rows["number"]) == list(range(50)) and source.run["rows_out"] == 50
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        run_step(replace(wanted, factor=3), numbers(50), double, COLUMNS)
