@@ -133,12 +133,13 @@ def run_step(
         refuse_other_run(output, identity)
         covered, written, counts = _what_is_done(output, len(source))
         todo = ~covered[:limit]
+        before = json.loads(output.read("run.json") or "{}")
         run = _new_run(options, source, identity, step, limit)
         writer = _Writer(output, _schema(source, columns, carry), count_by)
         progress = _progress(step, total=limit, done=limit - int(todo.sum()))
         if todo.any():
             output.write("run.json", json.dumps(run, indent=2))
-        flow = _Flow(row_function, writer, progress, window)
+        flow = _Flow(row_function, writer, progress, window, endpoint)
         try:
             if todo.any():
                 asyncio.run(flow.run(_rows(source, todo), around))
@@ -155,6 +156,8 @@ def run_step(
             "rows_out": written + writer.rows,
             "counts": dict(sorted((counts + Counter(dropped or {})).items())),
         }
+        if endpoint:
+            run["generation"] = endpoint.report(before.get("generation"))
         run |= entry | {"complete": open_rows == 0, "funnel": [*source.run.get("funnel", []), entry]}
         if writer.done or not (output.read("run.json") or "").count('"complete": true'):
             run["seconds"] = round(time.time() - run.pop("started"), 1)
@@ -341,8 +344,9 @@ def _ranges(positions: list[int]) -> list[tuple[int, int]]:
 class _Flow:
     """Rows in flight: `window` of them at any time, with no barrier between one and the next."""
 
-    def __init__(self, function: RowFunction, writer: _Writer, progress: Any, window: int) -> None:
+    def __init__(self, function: RowFunction, writer: _Writer, progress: Any, window: int, endpoint: Any) -> None:
         self.function, self.writer, self.progress, self.window = function, writer, progress, window
+        self.endpoint = endpoint
         self.failures: Counter[str] = Counter()
         self.open_in_a_row = 0
         self.signal: signal.Signals | None = None
@@ -401,7 +405,8 @@ class _Flow:
             except Exception as error:  # a fault of ours with one row must not lose the others
                 self._leave_open(f"{type(error).__name__}: {error}"[:200], stop)
             if self.progress.update():  # it was time to show something
-                self.progress.set_postfix_str(self.writer.summary(), refresh=False)
+                used = [self.endpoint.summary()] if self.endpoint else []
+                self.progress.set_postfix_str(", ".join([self.writer.summary(), *used]), refresh=False)
             if stop.is_set():
                 return
 
