@@ -192,7 +192,7 @@ class Endpoint:
         Raises:
             RowOpen: the servers failed again and again; the row can be done in another run.
         """
-        seeds = [max(1, random.Random(f"{seed}:{number}").getrandbits(31)) for number in range(n)]  # TGI: above 0
+        seeds = [derived_seed(seed, number) for number in range(n)]
         whole = Request(prompt, max_new_tokens, seeds[0], n, tuple(stop), self.options.temperature, self.options.top_p)
         answers = await self._ask(whole) if self.takes_n or n == 1 else []
         if 0 < len(answers) < n and self.takes_n:
@@ -406,6 +406,11 @@ class Endpoint:
         if self.options.price_per_hour is not None:
             parts.append(f"cost {self.options.price_per_hour * len(self._replicas) * self.seconds / 3600:.2f}")
         return ", ".join(parts)
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of sample `number`, above 0, as TGI's contract has it."""
+    return max(1, random.Random(f"{seed}:{number}").getrandbits(31))
 
 
 def _short(number: float) -> str:
