@@ -7,8 +7,8 @@ saturation  the same work for a simulated TGI (128 places, lengths with a heavy 
             ours; chunks with a barrier after each, as the reference implementation sends them; `asyncio.gather` under a
             fixed semaphore. The ideal is a list schedule of the same lengths over 128 places, with no refusals and no
             network between.
-cost        CPU time of the client a request with a 10 kB prompt, 128 in flight: ours, the bare AsyncInferenceClient, our
-            OpenAI side, and the openai package where it is installed. Rounds alternate; the median counts.
+cost        CPU time of the client a request with a 10 kB prompt, 128 in flight: ours, the bare AsyncInferenceClient,
+            our OpenAI side, and the openai package where it is installed. Rounds alternate; the median counts.
 memory      resident memory of the client while it sends requests, and the slope as MB over 1,000,000 of them.
 """
 
@@ -197,7 +197,9 @@ def cost(options: Options) -> None:
         for _ in range(options.rounds):
             for name, way in ways.items():
                 measured[name].append(way(url, options.cost_requests))
-        print(f"\ncost: {options.rounds} rounds of {options.cost_requests:,} requests, 10 kB prompts, {PLACES} in flight")
+        print(
+            f"\ncost: {options.rounds} rounds of {options.cost_requests:,} requests, 10 kB prompts, {PLACES} in flight"
+        )
         print(f"{'':28} {'CPU ms/request':>15} {'requests/s':>11}   best round: {'CPU ms':>6} {'requests/s':>11}")
         for name, rounds in measured.items():
             cpu, rate = ([r[i] for r in rounds] for i in (0, 1))
@@ -206,6 +208,9 @@ def cost(options: Options) -> None:
         pairs = zip(measured["ours, tgi"], measured["AsyncInferenceClient, bare"], strict=True)
         own = statistics.median(a[0] - b[0] for a, b in pairs)
         print(f"our own share: {1000 * own:.2f} ms a request (median of the differences, round by round)")
+        alone = [stub_round(url, 10 * options.cost_requests)[0] for _ in range(options.rounds)]
+        best, median = 1000 * min(alone), 1000 * statistics.median(alone)
+        print(f"our own share: {median:.2f} ms a request, best round {best:.2f} (a stub in place of the client)")
 
 
 def timed(url: str, requests: int, run: Callable[[], Awaitable[None]]) -> tuple[float, float]:
@@ -250,6 +255,28 @@ def our_round(api: Any) -> Callable[[str, int], tuple[float, float]]:
     return measure
 
 
+def stub_round(url: str, requests: int) -> tuple[float, float]:
+    """What the endpoint takes where asking the server takes nothing."""
+    from selfalign.endpoints import Generation
+
+    endpoint = Endpoint(GenerationOptions(endpoint=(url,)))
+    answers = [Generation("text", "eos_token", 16)]
+
+    async def answer(_: Any) -> list[Generation]:
+        await asyncio.sleep(0)
+        return answers
+
+    for replica in endpoint._replicas:
+        replica.server.complete = answer
+
+    async def run() -> None:
+        async with endpoint:
+            ask = lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)  # noqa: E731
+            await in_flight(endpoint.window, iter(range(requests)), ask)
+
+    return timed(url, requests, run)
+
+
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +303,9 @@ def memory(options: Options) -> None:
         seconds = time.perf_counter() - started
     later = points[len(points) // 4 :]
     slope = statistics.linear_regression([n for n, _ in later], [mb for _, mb in later]).slope
-    print(f"\nmemory: {options.memory_requests:,} requests in {seconds:.0f} s ({options.memory_requests / seconds:.0f}/s)")
+    print(
+        f"\nmemory: {options.memory_requests:,} requests in {seconds:.0f} s ({options.memory_requests / seconds:.0f}/s)"
+    )
     print("  ".join(f"{n:,}: {mb:.1f} MB" for n, mb in points[::4]))
     print(f"slope after the first quarter: {slope * 1e6:.1f} MB over 1,000,000 requests (extrapolated)")
 

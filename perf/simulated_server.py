@@ -4,9 +4,9 @@
 
 `places` requests are computed at a time, each for `seconds_per_token` times its length; when one ends, the next that
 waits takes its place (continuous batching). Lengths are drawn per prompt and seed from a log-normal distribution: most
-answers are short, a few run into `max_new_tokens`. More than `max_concurrent_requests` are refused with 429, as TGI does,
-and of the others a share of `refusals` while at least half of the places are taken. The text of an answer is drawn
-from the prompt, the seed and the number of the sample, so that a client can tell whether it got its own.
+answers are short, a few run into `max_new_tokens`. More than `max_concurrent_requests` are refused with 429, as TGI
+does, and of the others a share of `refusals` while at least half of the places are taken. The text of an answer is
+drawn from the prompt, the seed and the number of the sample, so that a client can tell whether it got its own.
 """
 
 import asyncio
@@ -20,9 +20,7 @@ import tyro
 from aiohttp import web
 
 WORDS = [f" w{n}" for n in range(64)]
-TOKENS = {
-    word: json.dumps({"id": n, "text": word, "logprob": -1.5, "special": False}) for n, word in enumerate(WORDS)
-}
+TOKENS = {word: json.dumps({"id": n, "text": word, "logprob": -1.5, "special": False}) for n, word in enumerate(WORDS)}
 MEDIAN_TOKENS, SIGMA = 220, 0.7  # mean 270; 1.5 % of the answers are longer than 1,000 tokens
 
 Hook = Callable[[web.Request, dict[str, Any], int], Awaitable[web.StreamResponse | None]]
@@ -145,9 +143,13 @@ class Simulation:
     def _refusal(self, prompt: str, max_new_tokens: int) -> tuple[int, str, str] | None:
         tokens, total = len(prompt.split()), self.options.max_total_tokens
         if tokens + max_new_tokens > total:
-            return 422, "validation", (
-                f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {total}. "
-                f"Given: {tokens} `inputs` tokens and {max_new_tokens} `max_new_tokens`"
+            return (
+                422,
+                "validation",
+                (
+                    f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {total}. "
+                    f"Given: {tokens} `inputs` tokens and {max_new_tokens} `max_new_tokens`"
+                ),
             )
         loaded = self.running >= self.options.places / 2 and self.draws.random() < self.options.refusals
         if loaded or self.running >= self.options.max_concurrent_requests:
@@ -158,7 +160,7 @@ class Simulation:
         self, prompt: str, seed: int, max_new_tokens: int, stop: list[str] | None, greedy: bool
     ) -> tuple[str, list[str], str]:
         """Text, tokens and finish reason; a stop sequence ends the text and stays in it, as with TGI."""
-        length = length_of(prompt, seed, max_new_tokens, self.options.median_tokens)
+        length = length_of(prompt, 0 if greedy else seed, max_new_tokens, self.options.median_tokens)
         words = words_of(prompt, seed, length, greedy)
         text, reason = "".join(words), "length" if length == max_new_tokens else "eos_token"
         if ends := [text.find(s) + len(s) for s in stop or [] if s in text]:
