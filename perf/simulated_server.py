@@ -113,7 +113,7 @@ class Simulation:
         if answer := await self._hooked(request, body):
             return answer
         chat = "messages" in body
-        prompt = body["messages"][-1]["content"] if chat else body["prompt"]
+        prompt = body["messages"][-1]["content"] if chat else "".join(body["prompt"])  # a text, or a list of one
         if refusal := self._refusal(prompt, body["max_tokens"]):
             status, kind, message = refusal
             return web.json_response({"error": {"message": message, "type": kind, "code": status}}, status=status)

@@ -228,8 +228,6 @@ class Endpoint:
             except ServerFault as fault:
                 self._on_fault(replica, fault)
                 faults += 1
-                if isinstance(fault, Refused) and not self.requests:
-                    raise UserError(f"{replica.server.url} refuses the requests: {fault}") from None
                 if faults == TRIES or isinstance(fault, Refused):
                     raise RowOpen(f"failed {faults} times, last at {replica.server.url} with {fault}") from None
             finally:

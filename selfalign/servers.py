@@ -281,13 +281,13 @@ class OpenAI(Server):
     async def complete(self, request: Request) -> list[Generation]:
         import httpx2
 
+        prompt = request.prompt
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
-            **(
-                {"messages": [{"role": "user", "content": request.prompt}]} if self.chat else {"prompt": request.prompt}
-            ),
+            # A list of one: TGI's contract has a list, OpenAI's either.
+            **({"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": [prompt]}),
             **({"stop": list(request.stop[: self.max_stop_sequences])} if request.stop else {}),
             **({"top_p": request.top_p} if request.top_p is not None else {}),
             **({"n": request.n} if request.n > 1 else {}),

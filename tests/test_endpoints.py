@@ -330,6 +330,7 @@ def test_a_server_that_comes_back_with_another_model_is_not_used(three, capsys):
         if done == 30:
             three[1].stop()
             three[1].options = replace(three[1].options, model="another/model")
+        if done == 100:
             three[1].start()
 
     assert_all_right(ask_all(endpoint, rows=400, on_row=on_row), rows=400)
@@ -443,7 +444,7 @@ def test_a_server_that_ignores_n_is_asked_once_a_sample(when, capsys):
 
 def test_more_samples_than_asked_for_are_a_fault():
     async def hook(request, body, number):
-        if number > 5:
+        if number > 3:  # after the probe
             body["n"] = 3
 
     with simulated(hook) as server:
@@ -678,7 +679,7 @@ def post(url, body):
     [
         ("/generate", "GenerateResponse", {"inputs": "a b", "parameters": {"max_new_tokens": 5, "details": True}}),
         ("/generate", "ErrorResponse", {"inputs": "a b", "parameters": {"max_new_tokens": 9000}}),
-        ("/v1/completions", "CompletionFinal", {"prompt": "a b", "max_tokens": 5}),
+        ("/v1/completions", "CompletionFinal", {"prompt": ["a b"], "max_tokens": 5}),
         ("/v1/chat/completions", "ChatCompletion", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5}),
     ],
 )
