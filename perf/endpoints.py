@@ -1,6 +1,6 @@
 """How well one client process uses a server: our endpoint beside two usual ways to send requests, and what it costs.
 
-    PYTHONPATH=. python perf/endpoints.py                 # all three tables, 5 minutes
+    PYTHONPATH=. python perf/endpoints.py                 # all three tables, 12 minutes
     PYTHONPATH=. python perf/endpoints.py --only cost
 
 saturation  the same work for a simulated TGI (128 places, lengths with a heavy tail, 5 % of answers 429 under load):
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from simulated_server import length_of
 
 PLACES = 128
-SECONDS_PER_TOKEN = 0.004  # one answer takes a second and a bit
+SECONDS_PER_TOKEN = 0.02  # one answer takes 5 s, the longest 20
 MAX_NEW_TOKENS = 1024
 PROMPT = "def f(x):\n    return x + 1\n" * 370  # 10 kB
 
@@ -43,7 +43,7 @@ PROMPT = "def f(x):\n    return x + 1\n" * 370  # 10 kB
 @dataclass
 class Options:
     only: Literal["saturation", "cost", "memory"] | None = None
-    requests: int = 3840
+    requests: int = 1280
     """Requests of the saturation table."""
     cost_requests: int = 2000
     """Requests a round of the cost table."""

@@ -48,7 +48,7 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:8080"
 TRIES = 8  # of one request that a server fails; refusals for lack of a place don't count
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 30.0  # between two tries: doubling, with jitter
 MAX_RETRY_AFTER_SECONDS = 120.0  # a server that asks for more is asked again after this
-FAULTS_IN_A_ROW = 3  # and a server is rested
+FAULTS_IN_A_ROW = 3  # at least, and a server is rested
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
 BASE_SECONDS = 120.0  # a request may wait for its place in the server this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU gives a token a second
@@ -330,7 +330,9 @@ class Endpoint:
         if isinstance(fault, Refused):
             return  # of this request; the server is well
         replica.faults_in_a_row += 1
-        if not replica.resting and (isinstance(fault, Unreachable) or replica.faults_in_a_row >= FAULTS_IN_A_ROW):
+        # As many as are in flight: a proxy that breaks one connection in three is no reason to stop.
+        too_many = replica.faults_in_a_row >= max(FAULTS_IN_A_ROW, replica.window.in_flight)
+        if not replica.resting and (too_many or isinstance(fault, Unreachable)):
             replica.resting = True
             _say(f"{replica.server.url} rests: {fault}")
             if all(other.resting for other in self._replicas):

@@ -18,7 +18,8 @@ from typing import Any
 
 from selfalign.options import GenerationOptions, UserError
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 10  # for a GET; a generation request may wait longer, on a client that is busy itself:
+POST_CONNECT_SECONDS = 30
 TGI_CONCURRENCY = 128  # TGI's max_concurrent_requests by default; more get 429
 OPENAI_CONCURRENCY = 256  # samples; vLLM's max_num_seqs by default, as its API does not tell
 MAX_STOP_SEQUENCES = 4  # TGI's default and OpenAI's limit; the rest is cut on our side
@@ -76,7 +77,7 @@ class ServerFault(Exception):
 
 
 class Unreachable(ServerFault):
-    """No connection: the request did not reach the server."""
+    """The server can't be reached, or shows no sign of life."""
 
 
 class Busy(ServerFault):
@@ -124,7 +125,7 @@ class Server:
             headers=headers,
             limits=_limits(),
             follow_redirects=True,
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            timeout=httpx2.Timeout(None, connect=POST_CONNECT_SECONDS),
         )
         return self
 
@@ -191,7 +192,7 @@ class Tgi(Server):
         # HF_HUB_OFFLINE is set.
         set_async_client_factory(lambda: httpx2.AsyncClient(limits=_limits(), follow_redirects=True, timeout=None))
         self._client = AsyncInferenceClient(base_url=self.url, api_key=self._key)
-        self._client.timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)  # type: ignore[assignment]
+        self._client.timeout = httpx2.Timeout(None, connect=POST_CONNECT_SECONDS)  # type: ignore[assignment]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -370,6 +371,6 @@ def _error_of(response: Any) -> Exception:
 def _transport_fault(error: Exception) -> ServerFault:
     import httpx2
 
-    unreachable = (httpx2.ConnectError, httpx2.ConnectTimeout)  # the Hub's client wraps the latter
-    kind = Unreachable if isinstance(error, unreachable) or isinstance(error.__cause__, unreachable) else ServerFault
+    kind = Unreachable if isinstance(error, httpx2.ConnectError) else ServerFault
+    error = error.__cause__ if isinstance(error.__cause__, httpx2.HTTPError) else error  # the Hub's client wraps some
     return kind(type(error).__name__, str(error))
