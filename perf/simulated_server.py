@@ -65,6 +65,7 @@ class Simulation:
         app.add_routes(
             [
                 web.get("/info", self.info),
+                web.get("/health", self.health),
                 web.get("/v1/models", self.models),
                 web.post("/tokenize", self.tokenize),
                 *(web.post(path, self.tgi) for path in ("/", "/generate")),
@@ -79,6 +80,9 @@ class Simulation:
         limits |= {"max_concurrent_requests": self.options.max_concurrent_requests, "max_client_batch_size": 1}
         who = {"model_id": self.options.model, "model_sha": "0" * 40, "router": "simulation", "version": "3.3.6-dev0"}
         return web.json_response({**who, **limits, "validation_workers": 1})
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
 
     async def models(self, _: web.Request) -> web.Response:
         model = {"id": self.options.model, "object": "model", "created": 0, "owned_by": "simulation"}
