@@ -41,7 +41,10 @@ class Options(StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
-    """What to benchmark: the URL of a text-generation-inference endpoint, or a model folder or Hub id."""
+    """What to benchmark: the URL of an endpoint, or a model folder or Hub id."""
+
+    api: Literal["tgi", "completions"] = "tgi"
+    """What the endpoint speaks: text-generation-inference's own interface, or OpenAI's completions (vLLM)."""
 
     benchmark: Literal["humaneval"] = "humaneval"
     """Which problems."""
@@ -157,7 +160,9 @@ def run(options: Options, url: str, tokenizer: str | None, fingerprint: str | No
 
     benchmark = load_benchmark(options.benchmark)
     problems = {problem.task_id: problem for problem in benchmark.problems(options.data)}
-    endpoint = Endpoint(GenerationOptions(endpoint=url, temperature=options.temperature, top_p=options.top_p))
+    endpoint = Endpoint(
+        GenerationOptions(endpoint=(url,), api=options.api, temperature=options.temperature, top_p=options.top_p)
+    )
     ask = chat_template_of(str(tokenizer)) if options.prompt_style == "chat" else None
     stop = () if ask else benchmark.COMPLETION_STOP
 

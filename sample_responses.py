@@ -69,8 +69,6 @@ def split_completion(completion: str) -> tuple[str | None, str | None, str | Non
 
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each into the two."""
-    import asyncio
-
     from selfalign.endpoints import Endpoint
     from selfalign.prompting import draw_examples, load_examples, load_prompt
     from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
@@ -78,22 +76,18 @@ def main(options: Options) -> None:
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     tasks = read_input(options, "id", *prompt.columns)
-    endpoint = Endpoint(options, requests_a_row=options.samples)
+    endpoint = Endpoint(options, samples_a_row=options.samples)
 
-    def ask(task: dict[str, Any]) -> tuple[str, list[int]]:
+    def ask(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
-        text = prompt.render(row=task, shots=draw_examples(draws, examples, options.shots))
-        return text, [draws.getrandbits(31) for _ in range(options.samples)]
+        return prompt.render(row=task, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
 
     async def responses_to(task: dict[str, Any]) -> Done:
         if task.get("error"):
             return Done([], {f"task_{task['error']}": options.samples})
-        text, sampling_seeds = ask(task)
-        answers = await asyncio.gather(
-            *(
-                endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed, stop=STOP)
-                for seed in sampling_seeds
-            )
+        text, sampling_seed = ask(task)
+        answers = await endpoint.sample(
+            text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
         )
         samples = []
         for number, answer in enumerate(answers):

@@ -69,6 +69,8 @@ def _story(run: dict[str, Any]) -> str:
     if identity.get("prompts"):
         facts["prompts"] = f"`{identity['prompts']}`"
     facts |= {name: f"`{value}`" for name, value in identity["options"].items()}
+    if run.get("generation"):
+        facts["generation"] = generation_of(run["generation"])
     facts |= {"versions": ", ".join(f"{name} {v}" for name, v in run["versions"].items())}
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""# {run["step"]}
@@ -86,6 +88,20 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 ## The funnel so far
 
 {funnel_table(run["funnel"])}"""
+
+
+def generation_of(used: dict[str, Any]) -> str:
+    """What generating took: servers, tokens, time, cost, and what the servers did not do as asked."""
+    hours = used["seconds"] / 3600
+    words = [
+        f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",
+        f"{used['requests']:,} requests, {used['tokens']:,} tokens in {hours:.2f} h",
+        f"{used['tokens'] / max(1e-9, used['seconds']):,.0f} tokens/s",
+    ]
+    if "cost" in used:
+        words.append(f"cost {used['cost']:.2f}")
+    words += [f"{n:,} x {fault}" for fault, n in sorted(used["faults"].items(), key=lambda fault: -fault[1])]
+    return "; ".join(words)
 
 
 def funnel_table(funnel: list[dict[str, Any]]) -> str:

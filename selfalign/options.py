@@ -103,14 +103,30 @@ class StepOptions:
 class GenerationOptions:
     """What every step that asks a model has."""
 
-    endpoint: str = field(default="http://127.0.0.1:8080", metadata=OPERATIONAL)
-    """URL of a text-generation-inference server (or of serve.py)."""
+    endpoint: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=(), metadata=OPERATIONAL)
+    """URL of a server; repeat it for several that serve the same model (http://127.0.0.1:8080 if there is none)."""
+
+    api: Literal["tgi", "completions", "chat"] = "tgi"
+    """What the servers speak: text-generation-inference's own interface (serve.py speaks it, too), or OpenAI's
+    completions or chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co); chat for instruction-tuned models."""
 
     model: str | None = field(default=None, metadata=OPERATIONAL)
-    """The model that the endpoint must be serving, as its /info calls it; refused if it is another."""
+    """The model that the endpoint must be serving, by the name it gives it; refused if it is another."""
 
     concurrency: int | None = field(default=None, metadata=OPERATIONAL)
-    """Requests in flight; as many as the endpoint's /info allows otherwise."""
+    """Samples in flight at each endpoint, at most what its /info allows; otherwise that number (OpenAI: 256)."""
+
+    api_key: str | None = field(default=None, metadata=OPERATIONAL)
+    """Key of the endpoints; Hugging Face's own get the Hugging Face token without it."""
+
+    send_seeds: bool = field(default=True, metadata=OPERATIONAL)
+    """Send a sampling seed with each request; --no-send-seeds for OpenAI servers that die of it (vLLM on a CPU)."""
+
+    patience: float = field(default=600.0, metadata=OPERATIONAL)
+    """Seconds to wait while no endpoint answers, before rows are left open for the next run."""
+
+    price_per_hour: float | None = field(default=None, metadata=OPERATIONAL)
+    """What an endpoint costs an hour, for the estimate in the progress line and the card."""
 
     temperature: float = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
@@ -136,11 +152,13 @@ def command_of(options: Any) -> str:
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
-        if f.name in ("input", "output", "shard", "hf_token") or value == f.default:
+        if f.name in ("input", "output", "shard", "hf_token", "api_key") or value == f.default:
             continue
         flag = "--" + f.name.replace("_", "-")
         if isinstance(value, bool):
             words += [flag] if value else ["--no-" + flag[2:]]
+        elif f.name == "endpoint":
+            words += [word for url in value for word in (flag, url)]
         else:
             words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
     return shlex.join(words)

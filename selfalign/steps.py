@@ -139,6 +139,8 @@ def run_step(
     def describe(read: Callable[[str], str | None], parts: list[Part]) -> dict[str, str]:
         refuse_other_run(output.name, read("run.json"), identity)
         run = _run_json(options, source, identity, step, limit, parts, dropped or {})
+        if endpoint:
+            run["generation"] = endpoint.report(used_before)
         card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
         return {"run.json": json.dumps(run, indent=2), "README.md": card}
 
@@ -154,13 +156,14 @@ def run_step(
     with output:
         there = output.read("run.json")
         refuse_other_run(output.name, there, identity, output.foreign_files)
+        used_before = json.loads(there or "{}").get("generation")
         todo = _todo(output, source, limit)
         if todo.any() and (options.shard or not options.executor):
             if not there:
                 output.begin(describe)
             writer = _Writer(output, describe, _schema(source, columns, carry), count_by)
             with _progress(step, total=len(todo[shard.span(limit)]), todo=int(todo.sum())) as progress:
-                flow = _Flow(row_function, writer, progress, window, source.needs)
+                flow = _Flow(row_function, writer, progress, window, source.needs, endpoint)
                 asyncio.run(flow.run(_rows(source, todo), around))
                 writer.flush()
         stopped = flow.signal if flow else None
@@ -401,10 +404,16 @@ class _Flow:
     """Rows in flight: `window` of them at any time, with no barrier between one and the next."""
 
     def __init__(
-        self, function: RowFunction, writer: _Writer, progress: Any, window: int, needs: tuple[str, ...]
+        self,
+        function: RowFunction,
+        writer: _Writer,
+        progress: Any,
+        window: int,
+        needs: tuple[str, ...],
+        endpoint: Any,
     ) -> None:
         self.function, self.writer, self.progress, self.window = function, writer, progress, window
-        self.needs = needs
+        self.needs, self.endpoint = needs, endpoint
         self.failures: Counter[str] = Counter()
         self.open_in_a_row = 0
         self.signal: signal.Signals | None = None
@@ -475,7 +484,8 @@ class _Flow:
                 self._fail(error, stop)
                 return
             if self.progress.update():  # it was time to show something
-                self.progress.set_postfix_str(self.writer.summary(), refresh=False)
+                used = [self.endpoint.summary()] if self.endpoint else []
+                self.progress.set_postfix_str(", ".join([self.writer.summary(), *used]), refresh=False)
             if stop.is_set():
                 return
 
