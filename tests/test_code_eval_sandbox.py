@@ -355,7 +355,7 @@ def test_versions_of_python(version, mode):
         assert host.run(f, "assert f(2) == 4").outcome == "passed"
         assert host.run(f, "def test():\n assert f(2) == 5\ntest()").outcome == "failed"
         assert host.run(f, "def test():\n assert f(2) == 4").outcome == "no_tests"
-        assert host.run("def f(x):\n while True: pass", "assert f(2) == 4", 0.5).outcome == "cpu_limit"
+        assert host.run("def f(x):\n while True: pass", "assert f(2) == 4", 0.5).outcome in ("cpu_limit", "timeout")
         assert host.run("def f(x): return sys", "assert f(2)").outcome == "error"
         assert host.run("def f(x): return bytearray(5 << 30)", "assert f(2)").outcome == "out_of_memory"
     finally:
