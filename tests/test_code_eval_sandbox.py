@@ -26,6 +26,7 @@ from code_eval import sandbox as module
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 
 GOOD = "assert int('1') == 1"
+SOON = 20  # seconds: long before a program that sleeps would be ended, and enough on a machine with much to do
 NEVER = "assert int('1') == 1\nimport time\ntime.sleep(1000)"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -51,8 +52,8 @@ def test_each_program_has_its_result(sandbox):
 
 
 def test_results_come_as_they_finish(sandbox):
-    slow = "import time\ntime.sleep(0.7)\n" + GOOD
-    assert [result.index for result in sandbox.run([slow, GOOD, GOOD])] == [1, 2, 0]
+    slow = "import time\ntime.sleep(2)\n" + GOOD
+    assert [result.index for result in sandbox.run([slow, GOOD, GOOD])][-1] == 0
 
 
 def test_programs_are_read_no_further_ahead_than_needed(sandbox):
@@ -64,11 +65,12 @@ def test_programs_are_read_no_further_ahead_than_needed(sandbox):
     assert next(read) < 10 + 2 * module.QUEUE * sandbox.workers + 2
 
 
-def test_an_abandoned_run_leaves_a_sandbox_that_works(sandbox):
-    next(sandbox.run([GOOD, NEVER, NEVER, NEVER, NEVER]))
-    started = time.monotonic()
-    assert one(sandbox, GOOD).passed
-    assert time.monotonic() - started < 3
+def test_an_abandoned_run_leaves_a_sandbox_that_works():
+    with Sandbox(workers=2, timeout=60.0, preload=[]) as sandbox:
+        next(sandbox.run([GOOD, NEVER, NEVER, NEVER, NEVER]))
+        started = time.monotonic()
+        assert one(sandbox, GOOD).passed
+        assert time.monotonic() - started < SOON
 
 
 def test_an_error_of_the_source_comes_through(sandbox):
@@ -108,25 +110,25 @@ def test_cancelling_ends_a_program_that_runs():
             future.result()
         started = time.monotonic()
         assert one(sandbox, GOOD).passed
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < SOON
 
 
 def test_cancelling_an_asyncio_task(sandbox):
     async def cancelled():
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.wrap_future(sandbox.submit(NEVER)), 0.3)
-        return await asyncio.wait_for(asyncio.wrap_future(sandbox.submit(GOOD)), 2)
+        return await asyncio.wait_for(asyncio.wrap_future(sandbox.submit(GOOD)), SOON)
 
     assert asyncio.run(cancelled()).passed
 
 
 def test_cancelled_programs_that_wait_never_run():
-    with Sandbox(workers=1, timeout=1.0, preload=[]) as sandbox:
+    with Sandbox(workers=1, timeout=60.0, preload=[]) as sandbox:
         futures = [sandbox.submit(NEVER) for _ in range(10)]
         assert all([future.cancel() for future in futures])
         started = time.monotonic()
         assert one(sandbox, GOOD).passed
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < SOON
 
 
 def test_closing_cancels_what_waits():
@@ -152,15 +154,14 @@ def test_two_sandboxes_at_a_time(sandbox):
 
 
 def test_a_program_can_have_its_own_timeout(sandbox):
-    started = time.monotonic()
-    assert one(sandbox, "while True: assert id", timeout=0.2).outcome == "cpu_limit"
-    assert time.monotonic() - started < 2
+    result = one(sandbox, "while True: assert id", timeout=0.2)
+    assert result.outcome == "cpu_limit" and 0.2 <= result.cpu_seconds < sandbox.timeout
 
 
 def test_measurements(sandbox):
     busy = "import time\nwhile time.process_time() < 0.3: pass\nx = b'x' * (200 << 20)\ntime.sleep(0.3)\n" + GOOD
     result = one(sandbox, busy)
-    assert 0.3 <= result.cpu_seconds < 1.0 and result.wall_seconds >= 0.6
+    assert 0.3 <= result.cpu_seconds < 2.0 and result.wall_seconds >= 0.6
     assert 200 << 20 <= result.peak_memory < 300 << 20
 
 
@@ -347,14 +348,14 @@ def test_versions_of_python(version, mode):
     python = find_python(version)
     if not python:
         pytest.skip(f"no Python {version}")
-    host = Elsewhere(python, mode=mode, workers=1, timeout=0.5)
+    host = Elsewhere(python, mode=mode, workers=1, timeout=5.0)
     try:
         assert "ready" in host.first, host.first
         f = "import sys\ndef f(x): return x * x"
         assert host.run(f, "assert f(2) == 4").outcome == "passed"
         assert host.run(f, "def test():\n assert f(2) == 5\ntest()").outcome == "failed"
         assert host.run(f, "def test():\n assert f(2) == 4").outcome == "no_tests"
-        assert host.run("def f(x):\n while True: pass", "assert f(2) == 4").outcome == "cpu_limit"
+        assert host.run("def f(x):\n while True: pass", "assert f(2) == 4", 0.5).outcome in ("cpu_limit", "timeout")
         assert host.run("def f(x): return sys", "assert f(2)").outcome == "error"
         assert host.run("def f(x): return bytearray(5 << 30)", "assert f(2)").outcome == "out_of_memory"
     finally:
