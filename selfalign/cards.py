@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
+REPOSITORIES_SHOWN = 20  # in a card; run.json has all
+# Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
+# and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
+HUB_LICENSES = frozenset(
+    """0bsd apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc-by-4.0 cc0-1.0 isc mit ms-pl ncsa postgresql
+    unlicense wtfpl zlib""".split()  # noqa: SIM905
+)
 PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch")
 
 
@@ -38,6 +45,7 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
     if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
         parts = [{"split": "train", "path": "data/train-*.parquet"}]
         data["configs"] = [{"config_name": "default", "data_files": parts}]
+    data |= {name: value for name, value in license_data(run["lineage"]["license"]).items() if name not in data}
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
@@ -49,6 +57,16 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
     else:
         text = f"{text}\n\n{ours}" if text else ours
     return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text.strip()}\n"
+
+
+def license_data(licenses: dict[str, int]) -> dict[str, str]:
+    """The licence as a card's YAML has it, from the licences of the rows. A person's choice is not overwritten."""
+    known = sorted(set(licenses) - {"unknown"})
+    if not known:
+        return {}
+    if len(licenses) == 1 and known[0].lower() in HUB_LICENSES:
+        return {"license": known[0].lower()}
+    return {"license": "other", "license_name": ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")}
 
 
 def size_category(rows: int) -> str:
@@ -87,7 +105,22 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}"""
+{funnel_table(run["funnel"])}{_lineage(run["lineage"])}"""
+
+
+def _lineage(lineage: dict[str, dict[str, int]]) -> str:
+    """The licences and repositories of the code that the rows were made from, as two tables; nothing if not known."""
+    text = ""
+    for name, counts in lineage.items():
+        if set(counts) <= {"unknown"}:
+            continue
+        plural = {"license": "licences", "repository": "repositories"}[name]
+        shown = list(counts.items())[: REPOSITORIES_SHOWN if name == "repository" else None]
+        rows = "\n".join(f"| {value} | {n:,} |" for value, n in shown)
+        more = len(counts) - len(shown)
+        text += f"\n\n## {plural.capitalize()} of the seeds\n\n| {name} | rows |\n|---|---:|\n{rows}"
+        text += f"\n\nand {more:,} more, in `run.json`" if more else ""
+    return text
 
 
 def generation_of(used: dict[str, Any]) -> str:

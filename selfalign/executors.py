@@ -19,6 +19,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -86,6 +87,9 @@ def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
     _mark_completed(executor.logging_dir, options.shards, todo)
     if kind == "slurm":
         _launch_by_slurm(executor, options)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that the pool is ended, and its shards
     executor.run()
     ended = executor.logging_dir.list_files("completions")
     lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]

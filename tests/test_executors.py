@@ -3,6 +3,7 @@
 The step is a script of its own, started from a folder that is not the project, as nodes would have it.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import filelock
 import numpy as np
 import pytest
 from helpers import ROOT, read_rows, run_json, write_rows
@@ -119,9 +121,15 @@ def test_a_launcher_that_is_killed_takes_its_shards_with_it(folder, number):
     while not list(folder.glob("out/data/train-*")):
         time.sleep(0.1)
     launcher.send_signal(number)
-    launcher.communicate(timeout=60)  # the output is closed when the last shard is gone
+    launcher.wait(60)
+    for shard in range(2):
+        with filelock.FileLock(folder / "out" / ".locks" / f"{shard}-of-2", timeout=30):
+            pass  # its process has let go
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGKILL)  # after SIGKILL, datatrove's manager process stays
     run(folder, "--executor", "local", "--shards", "2")
     assert all_done(folder)
+    assert len((folder / "asked").read_text().split()) < N + 2 * 6, "at most a part was done again by each"
 
 
 def test_ray_on_two_nodes(folder):

@@ -21,8 +21,8 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(steps, "PART_ROWS", 10)
 
 
-def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path):
-    """Stands for a full disk: the operating system refuses to let a file grow."""
+def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, capsys):
+    """Stands for a full disk: the operating system refuses to let a file grow. (capsys keeps messages off the disk.)"""
 
     def fills_up(row):
         if row["number"] == 25:

@@ -1,0 +1,114 @@
+"""What the step runner costs a row, beside datasets' own map on the same work: python perf/steps.py [rows]
+
+The work is a column more in rows of 90 bytes, one by one. `selfalign` writes parts while it runs and can be killed at
+any moment; `Dataset.map` keeps its result in its cache and is then saved, and starts again when it is killed. Each runs
+in a process of its own, whose peak memory (resident, anonymous part: without the mapped input) is its own.
+
+`--hub` does both against a Hub on this machine (tests/local_hub.py), with push_to_hub beside our commits.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = 1_000_000
+SELFALIGN = """
+from dataclasses import dataclass
+from selfalign.options import StepOptions
+from selfalign.steps import read_input, run_step
+options = StepOptions(input=sys.argv[1], output=sys.argv[2])
+run_step(options, read_input(options, "id"), lambda row: row | {"length": len(row["content"])}, {"length": int})
+"""
+MAP = """
+import datasets
+rows = datasets.load_dataset("parquet", data_files=sys.argv[1], split="train")
+rows = rows.map(lambda row: {"length": len(row["content"])})
+if sys.argv[3] == "hub":
+    rows.push_to_hub(sys.argv[2], private=True)
+else:
+    rows.to_parquet(sys.argv[2] + ".parquet")
+"""
+# The peak of what is not mapped from files, looked at ten times a second.
+MEASURE = """
+import sys, threading, time
+sys.path.insert(0, {root!r})
+peak = 0
+def watch():
+    global peak
+    while True:
+        lines = open("/proc/self/status").read().splitlines()
+        peak = max(peak, int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))))
+        time.sleep(0.1)
+threading.Thread(target=watch, daemon=True).start()
+{work}
+import json, resource
+used = resource.getrusage(resource.RUSAGE_SELF)
+processor = used.ru_utime + used.ru_stime
+print(json.dumps({{"processor": processor, "anonymous": peak / 1024, "resident": used.ru_maxrss / 1024}}))
+"""
+
+
+def write_input(path: Path, rows: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = [
+        f"def f{i}(x):\n    return x + {i}  # a function that adds a number to its argument" for i in range(rows)
+    ]
+    table = pa.table({"id": [f"{i:016x}" for i in range(rows)], "content": content})
+    pq.write_table(table, path, row_group_size=10_000)
+
+
+def measure(work: str, arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Seconds on the clock and of the processor, and peak MiB, of a process that does `work`."""
+    code = MEASURE.format(root=str(ROOT), work=work)
+    started = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - started
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    return {"seconds": seconds, **json.loads(result.stdout.splitlines()[-1])}
+
+
+def report(name: str, rows: int, found: dict[str, float]) -> None:
+    print(
+        f"{name:28} {found['seconds']:7.1f} s {found['processor']:7.1f} s {rows / found['seconds']:10,.0f} rows/s "
+        f"{1e6 * found['processor'] / rows:7.1f} us a row {found['anonymous']:7.0f} MiB {found['resident']:7.0f} MiB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    hub_wanted = "--hub" in sys.argv
+    rows = int(next((word for word in sys.argv[1:] if word.isdecimal()), ROWS))
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.parquet"
+        write_input(source, rows)
+        common = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
+        common |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
+        print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
+        print(f"{'':28} {'wall':>9} {'processor':>9} {'':>17} {'processor':>16} {'anonymous':>11} {'resident':>11}")
+        if hub_wanted:
+            sys.path.insert(0, str(ROOT / "tests"))
+            from local_hub import LocalHub
+
+            with LocalHub() as hub:
+                common = hub.environment(Path(folder) / "home") | {"PYTHONPATH": str(ROOT)}
+                report("selfalign to the Hub", rows, measure(SELFALIGN, [str(source), "org/ours"], common))
+                report("  again, when it is done", rows, measure(SELFALIGN, [str(source), "org/ours"], common))
+                report("map + push_to_hub", rows, measure(MAP, [str(source), "org/map", "hub"], common))
+            return
+        report("selfalign", rows, measure(SELFALIGN, [str(source), f"{folder}/ours"], common))
+        report("  again, when it is done", rows, measure(SELFALIGN, [str(source), f"{folder}/ours"], common))
+        report("map + to_parquet", rows, measure(MAP, [str(source), f"{folder}/map", "folder"], common))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Cards and lineage: what a dataset says of where it comes from."""
+
+import json
+from dataclasses import replace
+
+import datasets
+from helpers import read_rows, run_json
+from huggingface_hub import DatasetCard
+from test_steps import COLUMNS, double, numbers, options
+
+from selfalign import cards, steps
+from selfalign.datasets_io import Source, open_source
+from selfalign.steps import Done, run_step
+
+
+def seeds(*lineages):
+    rows = [
+        {"id": f"{i}", "number": i, "license": license, "repository": repository}
+        for i, (license, repository) in enumerate(lineages)
+    ]
+    return Source("seeds", {"fingerprint": "seeds"}, datasets.Dataset.from_list(rows), {})
+
+
+MIXED = [("MIT", "a/b")] * 3 + [("Apache-2.0", "c/d")] * 2 + [(None, "e/f")]
+
+
+def card_of(folder):
+    return DatasetCard.load(folder / "README.md")
+
+
+def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monkeypatch):
+    """Each row counts with its own: the second step drops one, and makes two of another."""
+    monkeypatch.setattr(steps, "PART_ROWS", 2)
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    some = lambda row: Done([] if row["number"] == 0 else [row] * (1 + (row["number"] == 5)))  # noqa: E731
+    wanted = replace(options(tmp_path), output=str(tmp_path / "next"))
+    run_step(wanted, open_source(str(tmp_path / "out")), some, {})
+    lineage = run_json(tmp_path / "next")["lineage"]
+    assert lineage["license"] == {"MIT": 2, "Apache-2.0": 2, "unknown": 2}
+    assert lineage["repository"] == {"a/b": 2, "c/d": 2, "e/f": 2}
+    text = card_of(tmp_path / "next").text
+    assert "## Licences of the seeds" in text and "| MIT | 2 |" in text and "| e/f | 2 |" in text
+
+
+def test_the_licence_of_a_mixture_has_its_own_name(tmp_path):
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    data = card_of(tmp_path / "out").data
+    assert (data.license, data.license_name) == ("other", "Apache-2.0, MIT")
+
+
+def test_one_licence_that_the_hub_knows_is_called_as_it_calls_it(tmp_path):
+    run_step(options(tmp_path), seeds(*MIXED[:3]), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.license == "mit"
+
+
+def test_no_licence_is_made_up(tmp_path):
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.license is None
+    assert "of the seeds" not in card_of(tmp_path / "out").text
+
+
+def test_a_licence_that_a_person_chose_stays(tmp_path):
+    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    card = card_of(tmp_path / "out")
+    card.data.license, card.data.license_name = "cc-by-4.0", None
+    card.save(tmp_path / "out" / "README.md")
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.license == "cc-by-4.0"
+
+
+def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
+    run_step(options(tmp_path), seeds(*(("MIT", f"a/{i}") for i in range(50))), double, COLUMNS)
+    assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path / "out").text
+    assert len(run_json(tmp_path / "out")["lineage"]["repository"]) == 50
+
+
+def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
+    run_step(options(tmp_path, seed=7), numbers(3), double, COLUMNS)
+    text = card_of(tmp_path / "out").text
+    for said in ("--seed 7", "`numbers` at `numbers`", "| factor | `2` |", "python 3.", "datasets "):
+        assert said in text
+    assert card_of(tmp_path / "out").data.size_categories == ["n<1K"]
+
+
+def test_run_json_is_the_same_whoever_writes_it(tmp_path, monkeypatch):
+    """No clock and no counter of the process is in it, so a commit that is tried again changes nothing."""
+    monkeypatch.setattr(steps, "PART_ROWS", 2)
+    run_step(options(tmp_path), numbers(6), double, COLUMNS)
+    before = (tmp_path / "out" / "run.json").read_text()
+    half = json.loads(before) | {"complete": False}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(half))  # killed before it was written
+    run_step(options(tmp_path), numbers(6), double, COLUMNS)
+    assert (tmp_path / "out" / "run.json").read_text() == before and len(read_rows(tmp_path / "out")) == 6
