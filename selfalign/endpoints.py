@@ -112,6 +112,8 @@ class Endpoint:
         async def look(replica: _Replica) -> None:
             async with replica.server as server:
                 await server.describe()
+                with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
+                    return await self._try_out(replica)
                 await self._try_out(replica)
 
         looks = (look(replica) for replica in self._replicas)

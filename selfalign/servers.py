@@ -260,6 +260,7 @@ class OpenAI(Server):
     """
 
     takes_n = True
+    takes_lists = True  # a prompt as a list of one: TGI's contract has it so; `transformers serve` wants a string
 
     def __init__(self, url: str, options: GenerationOptions, token: str | None) -> None:
         super().__init__(url, options, token)
@@ -268,7 +269,12 @@ class OpenAI(Server):
         self.takes_seeds = options.send_seeds
 
     async def describe(self) -> None:
-        models = await self._get("/v1/models")
+        try:
+            models = await self._get("/v1/models")
+        except ServerFault as fault:
+            if isinstance(fault, Unreachable) or not self.asked_model:
+                raise
+            models = None  # `transformers serve` answers 500 where its cache is empty, and generates all the same
         listed = models.get("data") if isinstance(models, dict) else None
         known = {m["id"]: m for m in listed or () if isinstance(m, dict) and isinstance(m.get("id"), str)}
         if not known and not self.asked_model:
@@ -289,13 +295,12 @@ class OpenAI(Server):
     async def complete(self, request: Request) -> list[Generation]:
         import httpx2
 
-        prompt = request.prompt
+        prompt = [request.prompt] if self.takes_lists and not self.chat else request.prompt
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
-            # A list of one: TGI's contract has a list, OpenAI's either.
-            **({"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": [prompt]}),
+            **({"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}),
             **({"stop": list(request.stop[: self.max_stop_sequences])} if request.stop else {}),
             **({"top_p": request.top_p} if request.top_p is not None else {}),
             **({"n": request.n} if request.n > 1 else {}),
@@ -306,6 +311,9 @@ class OpenAI(Server):
             answer = await self._http.post(f"{self.url}{path}", json=body)
         except httpx2.HTTPError as error:
             raise _transport_fault(error) from None
+        if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
+            self.takes_lists = False
+            return await self.complete(request)
         if answer.status_code != 200:
             raise _error_of(answer)
         try:
