@@ -12,6 +12,7 @@ drawn from the prompt, the seed and the number of the sample, so that a client c
 import asyncio
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from aiohttp import web
 WORDS = [f" w{n}" for n in range(64)]
 TOKENS = {word: json.dumps({"id": n, "text": word, "logprob": -1.5, "special": False}) for n, word in enumerate(WORDS)}
 MEDIAN_TOKENS, SIGMA = 220, 0.7  # mean 270; 1.5 % of the answers are longer than 1,000 tokens
+
+FIRST_ARRIVALS = 4  # the probe of our client; to the other clients it makes no difference
 
 Hook = Callable[[web.Request, dict[str, Any], int], Awaitable[web.StreamResponse | None]]
 
@@ -37,6 +40,8 @@ class Options:
     median_tokens: int = MEDIAN_TOKENS
     max_total_tokens: int = 8192
     model: str = "simulated/model"
+    list_tokens: bool = True
+    """Each answer lists its tokens, as TGI's do: most of what a client has to parse."""
 
 
 def length_of(prompt: str, seed: int, max_new_tokens: int, median: int = MEDIAN_TOKENS) -> int:
@@ -59,6 +64,8 @@ class Simulation:
         self.running = self.requests = self.most_running = 0
         self.bodies: list[dict[str, Any]] | None = None  # a list here gathers what is asked
         self.draws = random.Random(0)
+        self.busy, self.busy_seconds, self.since = 0, 0.0, time.monotonic()
+        self.first_arrival = self.last_arrival = self.busy_seconds_then = 0.0
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=32 * 1024**2)
@@ -66,6 +73,7 @@ class Simulation:
             [
                 web.get("/info", self.info),
                 web.get("/health", self.health),
+                web.get("/occupancy", self.occupancy),
                 web.get("/v1/models", self.models),
                 web.post("/tokenize", self.tokenize),
                 *(web.post(path, self.tgi) for path in ("/", "/generate")),
@@ -83,6 +91,22 @@ class Simulation:
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def occupancy(self, _: web.Request) -> web.Response:
+        """The mean share of the places that were taken between the first request and the last one that arrived."""
+        seconds = self.last_arrival - self.first_arrival
+        return web.json_response({"occupancy": self.busy_seconds_then / max(1e-9, seconds) / self.options.places})
+
+    def _occupy(self, change: int) -> None:
+        now = time.monotonic()
+        self.busy_seconds += self.busy * (now - self.since)
+        self.busy, self.since = self.busy + change, now
+
+    def _arrived(self) -> None:
+        self._occupy(0)
+        if self.requests <= FIRST_ARRIVALS:  # the client's probe, before the work
+            self.busy_seconds, self.first_arrival = 0.0, self.since
+        self.last_arrival, self.busy_seconds_then = self.since, self.busy_seconds
 
     async def models(self, _: web.Request) -> web.Response:
         model = {"id": self.options.model, "object": "model", "created": 0, "owned_by": "simulation"}
@@ -107,7 +131,7 @@ class Simulation:
         # Joined by hand: a simulation must not need more time for an answer than the client for a request.
         details = (
             f'{{"finish_reason":"{reason}","generated_tokens":{len(words)},"seed":{seed},"prefill":[],'
-            f'"tokens":[{",".join(TOKENS[word] for word in words)}]}}'
+            f'"tokens":[{",".join(TOKENS[word] for word in words if self.options.list_tokens)}]}}'
         )
         answer = f'{{"generated_text":{json.dumps(text)},"details":{details}}}'
         return web.Response(text=f"[{answer}]" if request.path == "/" else answer, content_type="application/json")
@@ -172,8 +196,13 @@ class Simulation:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
+            self._arrived()
             async with self.batch:
-                await asyncio.sleep(length * self.options.seconds_per_token)
+                self._occupy(1)
+                try:
+                    await asyncio.sleep(length * self.options.seconds_per_token)
+                finally:
+                    self._occupy(-1)
         finally:
             self.running -= 1
         return text, words, reason

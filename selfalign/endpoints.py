@@ -35,6 +35,7 @@ from selfalign.servers import (
     Request,
     Server,
     ServerFault,
+    Unfit,
     Unreachable,
     server_at,
 )
@@ -111,6 +112,8 @@ class Endpoint:
         async def look(replica: _Replica) -> None:
             async with replica.server as server:
                 await server.describe()
+                with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
+                    return await self._try_out(replica)
                 await self._try_out(replica)
 
         looks = (look(replica) for replica in self._replicas)
@@ -125,7 +128,9 @@ class Endpoint:
                 if all(isinstance(result, ServerFault) for result in results):
                     raise UserError(sentence)
                 _say(sentence)
-            elif isinstance(problem, BaseException):
+            elif isinstance(problem, Unfit):
+                raise UserError(str(problem))
+            elif problem:
                 raise problem
         answering = [replica.server for replica in self._replicas if not replica.resting]
         for server in answering[1:]:
@@ -266,7 +271,9 @@ class Endpoint:
             return True
         if replica.sign_of_life is None or replica.sign_of_life.done():
             replica.sign_of_life = self._in_background(self._describes_itself(replica))
-        return await asyncio.shield(replica.sign_of_life)
+        with contextlib.suppress(Unfit):  # `_look_again` will say so
+            return await asyncio.shield(replica.sign_of_life)
+        return False
 
     async def _describes_itself(self, replica: _Replica) -> bool:
         try:
@@ -348,12 +355,12 @@ class Endpoint:
             try:
                 answers = await self._describes_itself(replica)
                 if answers and (server.model, server.revision) != tuple(self.identity.values()):
-                    raise UserError(f"{server.url} serves {server.model} ({server.revision}) now")
+                    raise Unfit(f"{server.url} serves {server.model} ({server.revision}) now")
                 if answers and not replica.tried_out:
                     await self._try_out(replica)
             except ServerFault:
                 answers = False
-            except UserError as error:
+            except Unfit as error:
                 _say(f"{error}: it is not used any more")
                 return
             if answers:

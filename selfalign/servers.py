@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from selfalign.options import GenerationOptions, UserError
+from selfalign.options import GenerationOptions
 
 CONNECT_SECONDS = 10  # for a GET; a generation request may wait longer, on a client that is busy itself:
 POST_CONNECT_SECONDS = 30
@@ -92,6 +92,13 @@ class Refused(ServerFault):
     """The server understood the request and does not take it."""
 
 
+class Unfit(Exception):
+    """The server is not what was asked for, or does not do what it is asked; said in one sentence.
+
+    No UserError, which is a SystemExit: one of these ends the event loop from inside any task.
+    """
+
+
 class PromptTooLong(Exception):
     """Prompt and answer do not fit into the model's context."""
 
@@ -137,7 +144,7 @@ class Server:
 
         Raises:
             ServerFault: it does not answer.
-            UserError: it is something else, or serves another model than the one that was asked for.
+            Unfit: it is something else, or serves another model than the one that was asked for.
         """
         raise NotImplementedError
 
@@ -169,11 +176,11 @@ class Server:
         except httpx2.HTTPError as error:
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
-            raise UserError(f"{self.url} is no URL ({error})") from None
+            raise Unfit(f"{self.url} is no URL ({error})") from None
         if answer.status_code == 429 or answer.status_code >= 500:
             raise ServerFault(f"{path} answers {answer.status_code}")
         if answer.status_code in (401, 403):
-            raise UserError(f"{self.url}{path} answers {answer.status_code}: it wants --api-key")
+            raise Unfit(f"{self.url}{path} answers {answer.status_code}: it wants --api-key")
         try:
             return answer.json() if answer.status_code == 200 else None
         except ValueError:
@@ -202,13 +209,13 @@ class Tgi(Server):
     async def describe(self) -> None:
         info = await self._get("/info")
         if not isinstance(info, dict) or not isinstance(info.get("model_id"), str):
-            raise UserError(
+            raise Unfit(
                 f"{self.url} is not a text-generation-inference endpoint (no /info): vLLM, SGLang, llama.cpp and other "
                 "servers are asked with --api completions or --api chat"
             )
         self.model, self.revision = info["model_id"], info.get("model_sha")
         if self.asked_model and self.asked_model != self.model:
-            raise UserError(f"{self.url} serves {self.model}, not {self.asked_model}")
+            raise Unfit(f"{self.url} serves {self.model}, not {self.asked_model}")
         told = info.get("max_concurrent_requests") or TGI_CONCURRENCY
         self.concurrency = min(self._given_concurrency or told, told)
         self.max_total_tokens = info.get("max_total_tokens") or sys.maxsize
@@ -253,6 +260,7 @@ class OpenAI(Server):
     """
 
     takes_n = True
+    takes_lists = True  # a prompt as a list of one: TGI's contract has it so; `transformers serve` wants a string
 
     def __init__(self, url: str, options: GenerationOptions, token: str | None) -> None:
         super().__init__(url, options, token)
@@ -261,19 +269,24 @@ class OpenAI(Server):
         self.takes_seeds = options.send_seeds
 
     async def describe(self) -> None:
-        models = await self._get("/v1/models")
+        try:
+            models = await self._get("/v1/models")
+        except ServerFault as fault:
+            if isinstance(fault, Unreachable) or not self.asked_model:
+                raise
+            models = None  # `transformers serve` answers 500 where its cache is empty, and generates all the same
         listed = models.get("data") if isinstance(models, dict) else None
         known = {m["id"]: m for m in listed or () if isinstance(m, dict) and isinstance(m.get("id"), str)}
         if not known and not self.asked_model:
-            raise UserError(f"{self.url} does not list its models (/v1/models): is this a server? Then give --model")
+            raise Unfit(f"{self.url} does not list its models (/v1/models): is this a server? Then give --model")
         if known:
             model = self.asked_model or next(iter(known))
             if not self.asked_model and len(known) > 1:
-                raise UserError(f"{self.url} serves {len(known)} models: choose one with --model")
+                raise Unfit(f"{self.url} serves {len(known)} models: choose one with --model")
             if model.partition(":")[0] not in {
                 name.partition(":")[0] for name in known
             }:  # model:provider on the router
-                raise UserError(f"{self.url} serves {', '.join(sorted(known)[:5])}, not {model}")
+                raise Unfit(f"{self.url} serves {', '.join(sorted(known)[:5])}, not {model}")
             self.model = model
             entry = known.get(model, {})
             context = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx")  # vLLM and SGLang; llama.cpp
@@ -282,13 +295,12 @@ class OpenAI(Server):
     async def complete(self, request: Request) -> list[Generation]:
         import httpx2
 
-        prompt = request.prompt
+        prompt = [request.prompt] if self.takes_lists and not self.chat else request.prompt
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
-            # A list of one: TGI's contract has a list, OpenAI's either.
-            **({"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": [prompt]}),
+            **({"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}),
             **({"stop": list(request.stop[: self.max_stop_sequences])} if request.stop else {}),
             **({"top_p": request.top_p} if request.top_p is not None else {}),
             **({"n": request.n} if request.n > 1 else {}),
@@ -299,6 +311,9 @@ class OpenAI(Server):
             answer = await self._http.post(f"{self.url}{path}", json=body)
         except httpx2.HTTPError as error:
             raise _transport_fault(error) from None
+        if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
+            self.takes_lists = False
+            return await self.complete(request)
         if answer.status_code != 200:
             raise _error_of(answer)
         try:

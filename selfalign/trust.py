@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selfalign.options import GenerationOptions, UserError
-from selfalign.servers import Busy, Generation, Refused, Request, Server, ServerFault
+from selfalign.options import GenerationOptions
+from selfalign.servers import Busy, Generation, Refused, Request, Server, ServerFault, Unfit
 
 # Any model finds many ways to go on from here, so two samples at temperature 1 that are equal were not drawn.
 PROBE = "Here are forty random digits, each drawn by rolling a die with ten sides: "
@@ -31,7 +31,7 @@ async def probe(server: Server, options: GenerationOptions) -> list[str]:
 
     Raises:
         ServerFault: it does not answer.
-        UserError: it refuses the request, or does not sample though `options` want samples.
+        Unfit: it refuses the request, or does not sample though `options` want samples.
     """
     sampled = options.temperature > 0
     request = Request(PROBE, PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
@@ -56,9 +56,9 @@ async def probe(server: Server, options: GenerationOptions) -> list[str]:
     except Busy:
         return ["it is busy: not tried out"]
     except Refused as error:
-        raise UserError(f"{server.url} refuses a request: {error}") from None
+        raise Unfit(f"{server.url} refuses a request: {error}") from None
     if drawn[0].text == drawn[1].text and min(answer.generated_tokens for answer in drawn) >= TELLING_TOKENS:
-        raise UserError(
+        raise Unfit(
             f"{server.url} gives the same text twice at temperature 1 ({drawn[0].text[:30]!r}): it ignores the "
             "temperature, or a cache stands before it; its samples would all be one (`transformers serve` does this)"
         )

@@ -25,7 +25,7 @@ class Running:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.simulation = None
+        self.simulation, self.without_info = None, False
         self.start()
         self.url = f"http://127.0.0.1:{self.options.port}"
 
@@ -33,6 +33,8 @@ class Running:
         async def start():
             self.simulation = Simulation(self.options, self.hook)
             self.simulation.bodies = []
+            if self.without_info:
+                self.simulation.info = self.simulation.health
             self.runner = await simulated_server.serve(self.simulation)
             self.options.port = self.runner.addresses[0][1]
 

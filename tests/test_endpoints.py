@@ -276,8 +276,8 @@ def test_patience_ends_and_rows_stay_open():
 
 def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
     """Its machine is gone, say: connections stay up, and nothing comes, not even /info."""
-    monkeypatch.setattr(endpoints, "WATCH_SECONDS", 0.2)
-    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(endpoints, "WATCH_SECONDS", 1.0)
+    monkeypatch.setattr(endpoints, "CONNECT_SECONDS", 1.0)
     silent = threading.Event()
 
     async def hook(request, body, number):
@@ -335,6 +335,21 @@ def test_a_server_that_comes_back_with_another_model_is_not_used(three, capsys):
 
     assert_all_right(ask_all(endpoint, rows=400, on_row=on_row), rows=400)
     assert not three[1].bodies and "serves another/model" in capsys.readouterr().err
+
+
+def test_a_server_that_comes_back_as_something_else_is_not_used(three, capsys):
+    """The port was given to another program, say."""
+    endpoint = Endpoint(options(*three))
+
+    def on_row(done):
+        if done == 30:
+            three[1].stop()
+            three[1].without_info = True
+        if done == 100:
+            three[1].start()
+
+    assert_all_right(ask_all(endpoint, rows=400, on_row=on_row), rows=400)
+    assert not three[1].bodies and "is not a text-generation-inference endpoint" in capsys.readouterr().err
 
 
 # Servers that do something else than they are asked -------------------------------------------------------------------
