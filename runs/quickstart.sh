@@ -37,7 +37,7 @@ echo "$endpoint"
 #   examples   8 worked examples that are short, easy and alike: a small model copies form before content
 #   functions  easy ones only: classes and programs hardly ever pass
 #   0.3        temperature: at the paper's 0.7 one sample in fifty passes its tests
-#   72 x 4     seeds and samples a task: a quarter of the tasks gets a passing sample, and at this temperature ten samples
+#   96 x 4     seeds and samples a task: a quarter of the tasks gets a passing sample, and at this temperature ten samples
 #              find few more than four
 #   160 tokens hold a short function with its tests; what needs more rarely passes
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
@@ -45,8 +45,8 @@ small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 say "1. Seeds: functions of the standard library with docstring, argument and return value"
 python collect_seeds.py stdlib "$out/seeds" --max-lines 20
 
-say "2. Concepts: what 72 of the seeds are about"
-python generate_concepts.py "$out/seeds" "$out/concepts" "${small[@]}" --max-samples 72 \
+say "2. Concepts: what 96 of the seeds are about"
+python generate_concepts.py "$out/seeds" "$out/concepts" "${small[@]}" --max-samples 96 \
     --shots 4 --max-new-tokens 40 --temperature 0.5
 
 say "3. Tasks: written from the concepts"
