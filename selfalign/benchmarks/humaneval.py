@@ -20,8 +20,12 @@ def problems(data: str | None = None) -> list[Problem]:
 
 
 def completion_prompt(problem: Problem) -> str:
-    """Head and docstring, up to the line break before the body (as EvalPlus does)."""
-    return problem.prompt.strip() + "\n"
+    """Head and docstring without the line break after them, as the BigCode evaluation harness strips prompts.
+
+    Many tokenizers join a line break with the indentation that follows: after a prompt that ends with one, the model
+    would have to begin its body in a way that it has hardly ever seen.
+    """
+    return problem.prompt.strip()
 
 
 def chat_prompt(problem: Problem) -> str:
@@ -42,5 +46,5 @@ def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
         head = problem.prompt[: problem.prompt.rindex(f"def {problem.entry_point}")]
         code = f"{head}\n{code}"  # imports and helpers that the prompt gave
     else:
-        code = completion_prompt(problem) + answer
+        code = completion_prompt(problem) + ("" if answer.startswith("\n") else "\n") + answer
     return code, f"{problem.test}\ncheck({problem.entry_point})"
