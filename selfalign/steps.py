@@ -478,7 +478,8 @@ class _Flow:
                 self._fail(error, stop)
                 return
             if self.progress.update():  # it was time to show something
-                self.progress.set_postfix_str(self.writer.summary(), refresh=False)
+                left_open = f", {self.failures.total()} open" if self.failures else ""
+                self.progress.set_postfix_str(self.writer.summary() + left_open, refresh=False)
             if stop.is_set():
                 return
 
