@@ -7,10 +7,12 @@ prompt (`--prompt-style completion`), instruction-tuned ones are asked through t
     python benchmark.py http://127.0.0.1:8080 ./results               # an endpoint
 
 Columns out:
+
     id, task_id, sample    problem and number of the sample
     prompt, completion     what was sent, and what came back
     program, outcome, passed, detail, seconds    as in execute.py
     generated_tokens, finish_reason
+
 `results.json` beside them has pass@k, the counts of outcomes, decoding, model and versions.
 """
 

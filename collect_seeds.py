@@ -12,11 +12,13 @@ those that are left without duplicates to OUTPUT, in the order of their ids: a r
 so that `--max-samples 37000` of a later step is a random sample (the paper's component analysis, section 4).
 
 Columns out:
+
     id          hash of the content
     content     source of the function, below the imports that it needs
     name        of the function
     docstring   of the function, its indentation removed
     repository, path, license    where it comes from, as far as that is known
+
 Filters, in this order, each counted: see FILTERS.
 """
 
@@ -203,14 +205,13 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
     """
     from selfalign.steps import Done, content_id
 
-    counts = Counter(files=1)
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
-        return Done([], counts | Counter(files_unreadable=1))
+        return Done([], {"files_unreadable": 1})
     try:
         functions = functions_of(file["text"].replace("\r\n", "\n"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return Done([], counts | Counter(files_that_do_not_parse=1))
-    seeds = []
+        return Done([], {"files_that_do_not_parse": 1})
+    seeds, counts = [], Counter()
     for function in functions:
         failed = next((name for name, passes in FILTERS.items() if not passes(function, options)), None)
         counts[failed or "ok"] += 1

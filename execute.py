@@ -6,12 +6,15 @@ its end without an assertion failing; `code_eval` tells apart why it does not.
     python execute.py ./responses ./executions --sandboxes 8
 
 Columns in:  id, response, tests
+
 Columns out: those, and
+
     program       code of the response, then that of the tests
     outcome       passed, failed, error, timeout, out_of_memory, syntax_error, no_tests, ... (see code_eval)
     passed        whether the outcome is "passed"
     detail        last line of the error, null if there was none
     seconds       processor time of the program
+
 Samples that came with an error have nothing to execute: they are counted and left out.
 """
 

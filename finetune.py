@@ -16,6 +16,7 @@ checkpoints: the same command resumes from the last one.
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,6 +173,7 @@ def main(options: Options) -> None:
         options = dataclasses.replace(options, output=f"./{options.output}")  # a folder, never a Hub id
     source, examples = read_examples(options)
 
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
     from accelerate import PartialState  # takes seconds: what is wrong with the data is said before
     from transformers.trainer_utils import get_last_checkpoint
 

@@ -7,7 +7,9 @@ makes the tasks more diverse (Table 10: 65.2 against 59.8 HumanEval+).
     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
 
 Columns in:  id, content
+
 Columns out: those, and
+
     seed_id        id of the seed; `id` is now that of this row
     concepts       list of strings, null where none could be read
     prompt_hash    hash of the prompt that was sent

@@ -7,12 +7,15 @@ ablation "seed -> instruction" of Table 10.
     python generate_tasks.py ./concepts ./tasks --endpoint http://127.0.0.1:8080
 
 Columns in:  id, concepts (or whatever else the template uses of the row)
+
 Columns out: those, and
+
     concepts_id    id of the concepts; `id` is now that of this row
     category, language, difficulty    what was asked for
     instruction    the task, null where none was written
     prompt_hash, finish_reason
     error          null, or why the row can't go on: no_instruction, unfinished, prompt_too_long
+
 Rows that came with an error are counted and left out.
 """
 

@@ -6,7 +6,9 @@ is then split at its heading "Tests". Responses are executed against their tests
     python sample_responses.py ./tasks ./responses --endpoint http://127.0.0.1:8080 --samples 10
 
 Columns in:  id, instruction
+
 Columns out: those, and
+
     task_id           id of the task; `id` is now that of this sample
     sample            number of the sample, from 0
     completion        what the model wrote, as it came
@@ -14,6 +16,7 @@ Columns out: those, and
     generated_tokens  length of the completion
     prompt_hash, finish_reason
     error             null, or why the sample can't be executed: no_code, no_tests, unfinished, prompt_too_long
+
 Tasks that came with an error are counted and left out.
 """
 

@@ -7,7 +7,9 @@ other strategies: a random response whether it passes or not (61.6 HumanEval+), 
     python select.py ./executions ./instructions
 
 Columns in:  id, task_id, instruction, response, passed
+
 Columns out: those, and
+
     messages    the example as a chat: [{"role": "user", ...}, {"role": "assistant", ...}]
 """
 

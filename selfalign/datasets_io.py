@@ -81,12 +81,11 @@ def open_source(
     except UserError:
         raise
     except Exception as error:  # datasets raises a dozen types for what is, to a user, "it can't be read"
-        while error.__cause__ or error.__context__:
-            error = error.__cause__ or error.__context__  # the outermost says only that something went wrong
+        cause = _root_cause(error)
         # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
-        if isinstance(error, datasets.arrow_writer.SchemaInferenceError) or "BatchSize must be" in str(error):
+        if type(cause).__name__ == "SchemaInferenceError" or "BatchSize must be" in str(cause):
             raise UserError(f"{name} has no rows in split {split}") from error
-        raise UserError(f"dataset {name} can't be read (split {split}): {first_line(error)}") from error
+        raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
         raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
     if not len(rows):
@@ -201,6 +200,13 @@ def fingerprint(fs: Any, root: str, files: list[str]) -> str:
 
 def _builder_of(file: str) -> str | None:
     return BUILDERS.get(file.removesuffix(".gz").rsplit(".", 1)[-1])
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The innermost error: the outermost of datasets says only that something went wrong."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return error
 
 
 def first_line(error: BaseException) -> str:

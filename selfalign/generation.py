@@ -17,7 +17,7 @@ import torch
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.generation import RepetitionPenaltyLogitsProcessor, TypicalLogitsWarper
+from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor, TypicalLogitsWarper
 
 PROMPTS_KEPT = 8192  # tokens of prompts kept beside those in use: 23 KB each for SmolLM2-135M in bfloat16
 WORTH_REUSING = 16  # tokens: a common beginning shorter than this is computed anew
@@ -41,7 +41,7 @@ class Request:
 
     inputs: list[int]
     max_new_tokens: int
-    emit: Callable[[Token | Exception], None]
+    emit: Callable[[Token | Exception], Any]
     seed: int | None = None  # None: greedy
     temperature: float = 1.0
     top_k: int | None = None
@@ -81,7 +81,7 @@ def choose(request: Request, scores: Tensor) -> tuple[int, float]:
     scores = scores.float()
     if request.repetition_penalty is not None:
         seen = torch.tensor([request.inputs + request.tokens], device=scores.device)
-        scores = RepetitionPenaltyLogitsProcessor(request.repetition_penalty)(seen, scores[None])[0]
+        scores = RepetitionPenaltyLogitsProcessor(request.repetition_penalty)(seen, scores[None])[0]  # type: ignore
     if request.seed is None:
         token = int(scores.argmax())
         return token, float(scores[token] - scores.logsumexp(-1))
@@ -229,8 +229,8 @@ class Engine:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_batch_size: int):
         self.model, self.tokenizer, self.max_batch_size = model, tokenizer, max_batch_size
-        eos = model.generation_config.eos_token_id if model.generation_config else None
-        self.eos = {tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])}
+        eos: Any = model.generation_config.eos_token_id if model.generation_config else None
+        self.eos = set([tokenizer.eos_token_id] + (eos if isinstance(eos, list) else [eos]))
         self.special = set(tokenizer.all_special_ids)
         self.inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self.waiting: deque[Request] = deque()
@@ -247,7 +247,7 @@ class Engine:
         self.thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after the step at hand."""
+        """Ends the thread, and with an error all requests, after the step at hand."""
         self.inbox.put(None)
 
     @torch.inference_mode()
@@ -261,6 +261,8 @@ class Engine:
                 for request, _ in self.rows:
                     request.emit(error)
                 self.rows = []
+        for request in (*self.waiting, *(request for request, _ in self.rows)):
+            request.emit(RuntimeError("the server is stopping"))
 
     def receive(self) -> bool:
         """Takes in what came meanwhile, and waits if there is nothing else to do. False: the end."""

@@ -13,8 +13,7 @@ def double(x):
 def reasons(source, **options):
     script = load_script("collect_seeds")
     file = {"text": source, "repository": "r", "path": "p", "license": "mit"}
-    counts = dict(script.seeds_of_file(file, script.Options(input="i", output="o", **options)).counts)
-    return counts.keys() - {"files"}
+    return set(script.seeds_of_file(file, script.Options(input="i", output="o", **options)).counts)
 
 
 def seed_of(source):

@@ -182,8 +182,8 @@ def test_small_example_is_short(example):
     (code,), (tests,) = python_blocks(example["response"]), python_blocks(example["tests"])
     assert len(example["seed"].splitlines()) <= 10
     assert 2 <= len(example["concepts"]) <= 3
-    assert 3 <= len(code.splitlines()) <= 8
-    assert 3 <= len(tests.splitlines()) <= 4
+    assert len(code.splitlines()) == 2
+    assert len(tests.splitlines()) == 3
 
 
 @each_small_example

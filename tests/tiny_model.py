@@ -45,9 +45,9 @@ def make_tiny_model(folder: Path) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=2048,
         initializer_range=0.2,  # at the usual 0.02 all tokens are nearly as likely, and greedy decoding has no margins
-        eos_token_id=wrapped.eos_token_id,
+        eos_token_id=0,  # <|endoftext|>
         bos_token_id=None,
-        pad_token_id=wrapped.pad_token_id,
+        pad_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

@@ -1,0 +1,157 @@
+"""pass@k of generated code, each program executed in a real sandbox: a drop-in for evaluate's `code_eval`.
+
+    import evaluate
+    code_eval = evaluate.load("./code_eval")
+    pass_at_k, results = code_eval.compute(
+        references=["assert add(2, 3) == 5"],
+        predictions=[["def add(a, b): return a * b", "def add(a, b): return a + b"]],
+        k=[1, 2],
+    )
+    pass_at_k   # {"pass@1": 0.5, "pass@2": 1.0}
+
+Source of the metric and its unbiased estimator: Chen et al. 2021, "Evaluating Large Language Models Trained on Code",
+https://arxiv.org/abs/2107.03374, section 2.1. The sandbox is described in SECURITY.md and usable by itself: sandbox.py.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import datasets
+import evaluate
+import numpy
+
+# evaluate copies to its cache only those of this folder's files that this very file imports: all are named here.
+from .program import DETAIL_LIMIT
+from .sandbox import Program, Result, Sandbox, SandboxUnavailable
+from .seccomp import build_filter
+from .worker import Worker
+
+__all__ = ["DETAIL_LIMIT", "CodeEval", "Program", "Result", "Sandbox", "SandboxUnavailable", "Worker", "build_filter"]
+
+_DESCRIPTION = """\
+Runs generated programs against their tests and estimates pass@k, the probability that at least one of k samples passes.
+The programs run isolated by the kernel (namespaces, seccomp, limits), without network and without your files.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: list of lists of str; for each task, the programs to judge
+    references: list of str; for each task, the tests, run after each of its programs in the same module
+    k: list of int; which pass@k to estimate; one for which some task has too few programs is left out
+    num_workers: int; programs that run at a time
+    timeout: float; seconds of CPU time for a program; on the clock it may take three times that
+    memory: int; bytes that a program may use
+    mode: str; "isolated"; "strict": tests and code in separate processes, so that plain data is all that passes between
+        them; "unsafe": no isolation, needs HF_ALLOW_CODE_EVAL=1 in the environment
+    **sandbox: further options of sandbox.Sandbox, such as preload, python or read_only
+Returns:
+    pass_at_k: dict of str to numpy.float64, {"pass@1": ..., ...}
+    results: dict of int to list of (int, dict); for each task, the number of the program and how it ended:
+        task_id, completion_id, passed, result (as evaluate's code_eval words it), outcome, detail,
+        cpu_seconds, wall_seconds, peak_memory (bytes)
+Raises:
+    SandboxUnavailable: programs cannot be isolated on this machine; the message names the cause and the remedy
+Examples:
+    >>> code_eval = evaluate.load("./code_eval")
+    >>> candidates = [["def add(a,b): return a*b", "def add(a, b): return a+b"]]
+    >>> pass_at_k, results = code_eval.compute(references=["assert add(2,3)==5"], predictions=candidates, k=[1, 2])
+    >>> print({name: float(value) for name, value in pass_at_k.items()})
+    {'pass@1': 0.5, 'pass@2': 1.0}
+"""
+
+_CITATION = """\
+@article{chen2021evaluating,
+  title={Evaluating Large Language Models Trained on Code},
+  author={Mark Chen and Jerry Tworek and Heewoo Jun and Qiming Yuan and others},
+  journal={arXiv preprint arXiv:2107.03374},
+  year={2021}
+}
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class CodeEval(evaluate.Metric):
+    """The metric; `compute` is described above."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features(
+                {"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")}
+            ),
+            homepage="https://arxiv.org/abs/2107.03374",
+            reference_urls=["https://arxiv.org/abs/2107.03374"],
+            license="Apache-2.0",
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[str]],
+        references: Sequence[str],
+        k: Sequence[int] = (1, 10, 100),
+        num_workers: int = 4,
+        timeout: float = 3.0,
+        memory: int = 1 << 30,
+        mode: str = "isolated",
+        **sandbox,
+    ) -> tuple[dict[str, numpy.float64], dict[int, list[tuple[int, dict]]]]:
+        places = [(task, number) for task, samples in enumerate(predictions) for number in range(len(samples))]
+
+        def programs() -> Iterator[Program]:
+            for task, number in places:
+                yield Program(code=predictions[task][number], tests=references[task])
+
+        results: dict[int, list[tuple[int, dict]]] = defaultdict(list)
+        # As in evaluate's metric, a program is no script: its `if __name__ == "__main__":` blocks do not run.
+        with Sandbox(mode, num_workers, timeout, memory=memory, **{"main": False, **sandbox}) as workers:
+            for result in workers.run(programs()):
+                task, number = places[result.index]
+                results[task].append((number, describe(result, task, number)))
+        for of_task in results.values():
+            of_task.sort(key=lambda numbered: numbered[0])
+        total = numpy.array([len(results[task]) for task in sorted(results)])
+        correct = numpy.array([sum(result["passed"] for _, result in results[task]) for task in sorted(results)])
+        pass_at_k = {f"pass@{n}": estimate_pass_at_k(total, correct, n).mean() for n in k if (total >= n).all()}
+        return pass_at_k, results
+
+
+def describe(result: Result, task: int, number: int) -> dict:
+    """One program's entry in `results`."""
+    return {
+        "task_id": task,
+        "passed": result.passed,
+        "result": wording(result),
+        "completion_id": number,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "cpu_seconds": result.cpu_seconds,
+        "wall_seconds": result.wall_seconds,
+        "peak_memory": result.peak_memory,
+    }
+
+
+def wording(result: Result) -> str:
+    """What evaluate's code_eval says: "passed", "timed out" or "failed: " with the error's message."""
+    if result.passed:
+        return "passed"
+    if result.outcome in ("timeout", "cpu_limit"):
+        return "timed out"
+    if result.outcome in ("failed", "error", "syntax_error"):
+        return f"failed: {result.detail.partition(': ')[2]}"
+    return f"failed: {result.outcome}"
+
+
+def estimate_pass_at_k(total: numpy.ndarray, correct: numpy.ndarray, k: int) -> numpy.ndarray:
+    """The unbiased estimate of pass@k for each task: 1 - C(n - c, k) / C(n, k), as a product that cannot overflow.
+
+    total, correct: (tasks,) int, samples and those that passed; the result is (tasks,) float64.
+    """
+
+    def estimate(n: int, c: int) -> float:
+        if n - c < k:
+            return 1.0  # too few failures to fill a draw of k
+        return 1.0 - float(numpy.prod(1.0 - k / numpy.arange(n - c + 1, n + 1)))
+
+    return numpy.array([estimate(int(n), int(c)) for n, c in zip(total, correct, strict=True)])
