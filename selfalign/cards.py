@@ -29,8 +29,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
-    """The README.md of the dataset that `run` (its run.json) wrote.
+def dataset_card(
+    run: dict[str, Any], existing: str | None, earlier_run: dict[str, Any] | None = None, *, on_hub: bool
+) -> str:
+    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing` under `earlier_run`.
 
     What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
     marks are replaced.
@@ -45,7 +47,10 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
     if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
         parts = [{"split": "train", "path": "data/train-*.parquet"}]
         data["configs"] = [{"config_name": "default", "data_files": parts}]
-    data |= {name: value for name, value in license_data(run["lineage"]["license"]).items() if name not in data}
+    before = license_data((earlier_run or {}).get("lineage", {}).get("license", {}))
+    if before.get("license") == data.get("license"):  # what we said ourselves, or nothing: not a person's choice
+        data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
+        data |= license_data(run["lineage"]["license"])
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts

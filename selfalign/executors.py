@@ -170,7 +170,9 @@ def _logging_folder(options: StepOptions, run: str) -> str:
     which division into shards they are."""
     name = f"{run}-of-{options.shards}"
     if not is_hub_id(options.output):
-        return f"{options.output.rstrip('/')}/.shards/{name}"
+        # An absolute path: Ray's workers are in a folder of their own.
+        here = options.output if "://" in options.output else os.path.abspath(os.path.expanduser(options.output))
+        return f"{here.rstrip('/')}/.shards/{name}"
     if options.executor == "jobs":  # the jobs have no other place in common
         return f"hf://buckets/{hub_name(options.output)}-shards/{name}"
     from huggingface_hub import constants
@@ -180,7 +182,8 @@ def _logging_folder(options: StepOptions, run: str) -> str:
 
 def _mark_completed(logs: Any, shards: int, todo: np.ndarray) -> None:
     """Make datatrove's marks say what the output says: a shard is complete when none of its rows is in `todo`."""
-    logs.makedirs("completions", exist_ok=True)
+    for folder in ("completions", "stats"):
+        logs.makedirs(folder, exist_ok=True)
     there = set(logs.list_files("completions"))
     for number in range(shards):
         mark = f"completions/{number:05d}"
@@ -188,6 +191,7 @@ def _mark_completed(logs: Any, shards: int, todo: np.ndarray) -> None:
         if open_rows and mark in there:
             logs.rm(mark)
         elif not open_rows and mark not in there:
+            logs.write_text(f"stats/{number:05d}.json", "[]")  # Ray and Jobs want to add up the statistics of all
             logs.open(mark, "w").close()
 
 

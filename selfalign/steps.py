@@ -122,7 +122,8 @@ def run_step(
 
     Raises:
         UserError: another run's data is there, or nothing can be written.
-        SystemExit: status 3 if rows stayed open, 130 or 143 after a signal; what was done is written.
+        SystemExit: status 3 if rows stayed open, 130 or 143 after a signal; what was done is written. Status 0 if the
+            rows of `--shard` are done and those of others are not, or if Slurm has them.
     """
     step = title or Path(sys.argv[0]).stem
     identity = {"step": step, "options": identity_of(options), "input": source.pin, "prompts": prompts}
@@ -141,7 +142,8 @@ def run_step(
         run = _run_json(options, source, identity, step, limit, parts, dropped or {})
         if endpoint:
             run["generation"] = endpoint.report(used_before)
-        card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
+        earlier = json.loads(read("run.json") or "{}")
+        card = cards.dataset_card(run, read("README.md"), earlier, on_hub=output.on_hub)
         return {"run.json": json.dumps(run, indent=2), "README.md": card}
 
     flow = None
@@ -370,10 +372,11 @@ class _Writer:
         faults = self._pack()
         if self._positions:
             table = pa.Table.from_batches(self._batches, schema=self.schema)
+            strings = {field.name for field in self.schema if pa.types.is_string(field.type)}
             note = {
                 "covered": _ranges(sorted(self._positions)),
                 "counts": dict(self._part_counts),
-                "lineage": {column: _counted(table[column]) for column in LINEAGE if column in self._columns},
+                "lineage": {column: _counted(table[column]) for column in LINEAGE if column in strings},
                 "seconds": round(time.monotonic() - self._since, 3),
             }
             self.output.write_part(table, note)
@@ -484,8 +487,10 @@ class _Flow:
                 self._fail(error, stop)
                 return
             if self.progress.update():  # it was time to show something
+                left_open = [f"{sum(self.failures.values())} open"] if self.failures else []
                 used = [self.endpoint.summary()] if self.endpoint else []
-                self.progress.set_postfix_str(", ".join([self.writer.summary(), *used]), refresh=False)
+                line = ", ".join([self.writer.summary(), *left_open, *used])
+                self.progress.set_postfix_str(line, refresh=False)
             if stop.is_set():
                 return
 

@@ -123,11 +123,11 @@ class Output:
         return f".{self.shard.number}-of-{self.shard.of}.part"
 
     def foreign_files(self) -> list[str]:
-        """What lies there that no step wrote (where there is no run.json)."""
+        """What lies there that no step wrote (where there is no run.json); a card that a person began is kept."""
         if not self.fs.exists(self.root):
             return []
         names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
-        return [name for name in names if not name.startswith(".")]
+        return [name for name in names if not name.startswith(".") and name != "README.md"]
 
     def read(self, file: str) -> str | None:
         """The text of `file`, or None if it is not there."""
@@ -271,7 +271,7 @@ class HubOutput(Output):
         return self
 
     def foreign_files(self) -> list[str]:
-        return [file for file in self._there()[1] if file != ".gitattributes"]
+        return [file for file in self._there()[1] if file not in (".gitattributes", "README.md")]
 
     def read(self, file: str) -> str | None:
         return self._read(file, *self._there())

@@ -68,6 +68,20 @@ def test_a_licence_that_a_person_chose_stays(tmp_path):
     assert card_of(tmp_path / "out").data.license == "cc-by-4.0"
 
 
+def test_the_licence_follows_the_rows_that_come_later(tmp_path):
+    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.license == "mit"
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.license == "other"
+
+
+def test_a_card_that_a_person_began_is_kept(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("# Mine")
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    assert "# Mine" in card_of(tmp_path / "out").text and "| 3 | 3 |" in card_of(tmp_path / "out").text
+
+
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
     run_step(options(tmp_path), seeds(*(("MIT", f"a/{i}") for i in range(50))), double, COLUMNS)
     assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path / "out").text

@@ -138,8 +138,9 @@ def test_ray_on_two_nodes(folder):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
+        run(folder, "--shard", "1/3")
         options = ["--executor-options", "mem_per_cpu_gb=0.1"]
-        said = run(folder, "--executor", "ray", "--shards", "2", *options, RAY_ADDRESS=cluster.address)
+        said = run(folder, "--executor", "ray", "--shards", "3", *options, RAY_ADDRESS=cluster.address)
     finally:
         cluster.shutdown()
     assert all_done(folder), said

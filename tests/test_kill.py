@@ -3,6 +3,7 @@
 The scripts run as they are, but for parts of a few rows, a pause in each row, and a note of each row that is begun.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -50,8 +51,9 @@ def begin(name, arguments, log):
 
 
 def kill(process):
-    """The process and all that it started, at once."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """The process and all that it started, at once; it may have ended meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
