@@ -577,7 +577,7 @@ def test_connections_are_used_again():
 def rounds(window, answers, refusal=lambda n: False, pace=lambda n: 1.0):
     for n in range(answers):
         window.in_flight = int(window.limit)
-        window.refused() if refusal(n) else window.served(pace(n))
+        window.refused() if refusal(n) else window.served(10 * pace(n), 10)
     window.in_flight = 0
 
 
@@ -617,7 +617,7 @@ def test_a_window_that_is_not_used_does_not_grow():
     rounds(window, 500, refusal=lambda n: True)
     for _ in range(500):
         window.in_flight = 0
-        window.served(1.0)
+        window.served(1.0, 1)
     assert window.limit == 1
 
 
