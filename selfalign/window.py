@@ -36,8 +36,8 @@ class Window:
 
     @property
     def load(self) -> float:
-        """The share of the window that is in use."""
-        return self.in_flight / self.limit
+        """The share of the server's places that is in use: a window that was cut is filled first, and so can grow."""
+        return self.in_flight / self.maximum
 
     def served(self, seconds: float, tokens: int) -> None:
         """A request was answered after `seconds`, with `tokens` in its longest sample."""

@@ -245,7 +245,7 @@ def test_a_replica_is_killed_and_started_again_in_mid_run(three, capsys):
 
     got = ask_all(endpoint, rows=600, width=32, on_row=on_row)
     assert_all_right(got, rows=600)
-    assert len(three[1].bodies) > 10, "it was used again"
+    assert len(three[1].bodies) > 0, "it was used again"
     said = capsys.readouterr().err
     assert f"{three[1].url} rests" in said and f"{three[1].url} answers again" in said
 
