@@ -225,73 +225,64 @@ def cost(options: Options) -> None:
         pairs = zip(measured["ours, tgi"], measured["AsyncInferenceClient, bare"], strict=True)
         own = statistics.median(a[0] - b[0] for a, b in pairs)
         print(f"our own share: {1000 * own:.2f} ms a request (median of the differences, round by round)")
-        alone = [stub_round(url, 10 * options.cost_requests)[0] for _ in range(options.rounds)]
+        alone = [our_round("tgi", stub=True)(url, 10 * options.cost_requests)[0] for _ in range(options.rounds)]
         best, median = 1000 * min(alone), 1000 * statistics.median(alone)
         print(f"our own share: {median:.2f} ms a request, best round {best:.2f} (a stub in place of the client)")
 
 
-def timed(url: str, requests: int, run: Callable[[], Awaitable[None]]) -> tuple[float, float]:
-    """CPU seconds a request, and requests a second."""
+async def timed(requests: int, width: int, ask: Callable[[int], Awaitable[Any]]) -> tuple[float, float]:
+    """CPU seconds a request, and requests a second; what the first connections cost is not in it."""
+    await in_flight(width, iter(range(2 * width)), ask)
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
-    asyncio.run(run())  # type: ignore[arg-type]
+    await in_flight(width, iter(range(requests)), ask)
     return (time.process_time() - cpu) / requests, requests / (time.perf_counter() - wall)
 
 
 def bare_round(url: str, requests: int) -> tuple[float, float]:
-    async def run() -> None:
+    async def run() -> tuple[float, float]:
         async with bare_client(url) as client:
-            await in_flight(PLACES, iter(range(requests)), lambda seed: ask_bare(client, PROMPT, seed, 32))
+            return await timed(requests, PLACES, lambda seed: ask_bare(client, PROMPT, seed, 32))
 
-    return timed(url, requests, run)
+    return asyncio.run(run())
 
 
 def openai_round(url: str, requests: int) -> tuple[float, float]:
-    async def run() -> None:
+    async def run() -> tuple[float, float]:
         import openai  # type: ignore
 
+        options = {"model": "simulated/model", "max_tokens": 32, "temperature": 0.7}
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
-            options = {"model": "simulated/model", "max_tokens": 32, "temperature": 0.7}
-            ask = lambda seed: client.completions.create(prompt=PROMPT, seed=seed + 1, **options)  # noqa: E731
-            await in_flight(PLACES, iter(range(requests)), ask)
+            return await timed(
+                requests, PLACES, lambda seed: client.completions.create(prompt=PROMPT, seed=seed + 1, **options)
+            )
 
-    return timed(url, requests, run)
-
-
-def our_round(api: Any) -> Callable[[str, int], tuple[float, float]]:
-    def measure(url: str, requests: int) -> tuple[float, float]:
-        endpoint = Endpoint(GenerationOptions(endpoint=(url,), api=api, concurrency=PLACES))
-
-        async def run() -> None:
-            async with endpoint:
-                ask = lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)  # noqa: E731
-                await in_flight(endpoint.window, iter(range(requests)), ask)
-
-        return timed(url, requests, run)
-
-    return measure
+    return asyncio.run(run())
 
 
-def stub_round(url: str, requests: int) -> tuple[float, float]:
-    """What the endpoint takes where asking the server takes nothing."""
+def our_round(api: Any, stub: bool = False) -> Callable[[str, int], tuple[float, float]]:
+    """The endpoint; with `stub`, what it takes where asking the server takes nothing."""
     from selfalign.endpoints import Generation
 
-    endpoint = Endpoint(GenerationOptions(endpoint=(url,)))
     answers = [Generation("text", "eos_token", 16)]
 
     async def answer(_: Any) -> list[Generation]:
         await asyncio.sleep(0)
         return answers
 
-    for replica in endpoint._replicas:
-        replica.server.complete = answer
+    def measure(url: str, requests: int) -> tuple[float, float]:
+        endpoint = Endpoint(GenerationOptions(endpoint=(url,), api=api, concurrency=PLACES))
+        if stub:
+            endpoint._replicas[0].server.complete = answer
 
-    async def run() -> None:
-        async with endpoint:
-            ask = lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)  # noqa: E731
-            await in_flight(endpoint.window, iter(range(requests)), ask)
+        async def run() -> tuple[float, float]:
+            async with endpoint:
+                ask = lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)  # noqa: E731
+                return await timed(requests, endpoint.window, ask)
 
-    return timed(url, requests, run)
+        return asyncio.run(run())
+
+    return measure
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------

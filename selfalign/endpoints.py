@@ -260,7 +260,7 @@ class Endpoint:
         now = time.monotonic()
         replica.faults_in_a_row, replica.rest_seconds = 0, REST_SECONDS
         replica.last_sign = self._last_success = now
-        replica.window.served((now - started) / max(1, *(answer.generated_tokens for answer in answers)))
+        replica.window.served(now - started, max(answer.generated_tokens for answer in answers))
         self.requests += 1
         self.tokens += sum(answer.generated_tokens for answer in answers)
         return answers

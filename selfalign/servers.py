@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from selfalign.options import GenerationOptions
@@ -130,6 +131,7 @@ class Server:
         headers = {"authorization": f"Bearer {self._key}"}
         self._http = httpx2.AsyncClient(
             headers=headers,
+            verify=_certificates(),
             limits=_limits(),
             follow_redirects=True,
             timeout=httpx2.Timeout(None, connect=POST_CONNECT_SECONDS),
@@ -197,7 +199,9 @@ class Tgi(Server):
         await super().__aenter__()
         # The Hub's default client keeps 100 connections at most, and refuses a server in the same room while
         # HF_HUB_OFFLINE is set.
-        set_async_client_factory(lambda: httpx2.AsyncClient(limits=_limits(), follow_redirects=True, timeout=None))
+        set_async_client_factory(
+            lambda: httpx2.AsyncClient(verify=_certificates(), limits=_limits(), follow_redirects=True, timeout=None)
+        )
         self._client = AsyncInferenceClient(base_url=self.url, api_key=self._key)
         self._client.timeout = httpx2.Timeout(None, connect=POST_CONNECT_SECONDS)  # type: ignore[assignment]
         return self
@@ -340,6 +344,14 @@ def _limits() -> Any:
     import httpx2
 
     return httpx2.Limits(max_connections=None, max_keepalive_connections=None)  # the window is the limit
+
+
+@cache
+def _certificates() -> Any:
+    """One for all clients: reading the certificates takes 0.15 s, and a fleet has many."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _reason(choice: dict[str, Any]) -> str | None:

@@ -36,13 +36,14 @@ class Window:
 
     @property
     def load(self) -> float:
-        """The share of the window that is in use."""
-        return self.in_flight / self.limit
+        """The share of the server's places that is in use: a window that was cut is filled first, and so can grow."""
+        return self.in_flight / self.maximum
 
-    def served(self, seconds_a_token: float) -> None:
-        """A request was answered; `seconds_a_token` is its time divided by the length of its longest sample."""
+    def served(self, seconds: float, tokens: int) -> None:
+        """A request was answered after `seconds`, with `tokens` in its longest sample."""
         self._answers += 1
-        self._paces += seconds_a_token
+        self._seconds += seconds
+        self._tokens += tokens
         if self.in_flight >= int(self.limit):  # a window that is not used tells nothing about a larger one
             self.limit = min(self.maximum, self.limit + (1 if self.limit < self._slow_start_below else 1 / self.limit))
         self._end_round()
@@ -82,10 +83,10 @@ class Window:
         in which a token is faster, though the server does less."""
         if self.limit < self.maximum / 2 or self._answers == self._refusals:
             return False
-        pace = self._paces / (self._answers - self._refusals)
+        pace = self._seconds / max(1, self._tokens)  # of sums: a short answer says little about the pace
         self._best_pace = min(pace, (self._best_pace or pace) * FORGET)
         return pace > SLOWER * self._best_pace
 
     def _new_round(self) -> None:
         self._answers = self._refusals = 0
-        self._paces = 0.0
+        self._seconds, self._tokens = 0.0, 0

