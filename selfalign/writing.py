@@ -288,7 +288,8 @@ class HubOutput(Output):
     def _read(self, file: str, head: str, files: list[str]) -> str | None:
         if file not in files:
             return None
-        return with_retries(lambda: self.hub.cat_file(f"datasets/{self.repo}@{head}/{file}")).decode()
+        content: Any = with_retries(lambda: self.hub.cat_file(f"datasets/{self.repo}@{head}/{file}"))
+        return content.decode()
 
     def parts(self) -> list[Part]:
         staged = super().parts()  # before the others: a part that is sent meanwhile is seen at least once
