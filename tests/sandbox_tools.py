@@ -15,6 +15,8 @@ from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534  # a user id without any rights
+# An interpreter that lives in /tmp is shown to programs in their own /tmp; nothing else is in it.
+IN_TMP = sorted({Path(p).parts[2] for p in (sys.prefix, sys.base_prefix) if p.startswith("/tmp/")})
 
 
 class Here:
