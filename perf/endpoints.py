@@ -266,7 +266,7 @@ def our_round(api: Any, stub: bool = False) -> Callable[[str, int], tuple[float,
 
     answers = [Generation("text", "eos_token", 16)]
 
-    async def answer(_: Any) -> list[Generation]:
+    async def answer(request: Any) -> list[Generation]:
         await asyncio.sleep(0)
         return answers
 
