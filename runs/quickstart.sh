@@ -37,25 +37,24 @@ echo "$endpoint"
 #   examples   8 worked examples that are short, easy and alike: a small model copies form before content
 #   functions  easy ones only: classes and programs hardly ever pass
 #   0.3        temperature: at the paper's 0.7 one sample in fifty passes its tests
-#   96 x 4     seeds and samples a task: a quarter of the tasks gets a passing sample, and at this temperature ten samples
-#              find few more than four
-#   160 tokens hold a short function with its tests; what needs more rarely passes
+#   64 x 6     seeds and samples a task: some 30 % of the tasks get a passing sample, and ten examples are wanted at least
+#   140 tokens hold a short function with its tests; what goes on repeats itself
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 
 say "1. Seeds: functions of the standard library with docstring, argument and return value"
 python collect_seeds.py stdlib "$out/seeds" --max-lines 20
 
-say "2. Concepts: what 96 of the seeds are about"
-python generate_concepts.py "$out/seeds" "$out/concepts" "${small[@]}" --max-samples 96 \
+say "2. Concepts: what 64 of the seeds are about"
+python generate_concepts.py "$out/seeds" "$out/concepts" "${small[@]}" --max-samples 64 \
     --shots 4 --max-new-tokens 40 --temperature 0.5
 
 say "3. Tasks: written from the concepts"
 python generate_tasks.py "$out/concepts" "$out/tasks" "${small[@]}" \
-    --shots 6 --max-new-tokens 100 --temperature 0.3 --categories function --difficulties easy
+    --shots 6 --max-new-tokens 80 --temperature 0.3 --categories function --difficulties easy
 
-say "4. Responses: 4 samples a task, each with tests"
+say "4. Responses: 6 samples a task, each with tests"
 python sample_responses.py "$out/tasks" "$out/responses" "${small[@]}" \
-    --samples 4 --shots 6 --max-new-tokens 160 --temperature 0.3
+    --samples 6 --shots 4 --max-new-tokens 140 --temperature 0.3
 
 say "5. Executions: every sample runs against its own tests, in a sandbox"
 python execute.py "$out/responses" "$out/executions" --timeout 3

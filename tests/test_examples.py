@@ -198,10 +198,9 @@ def test_small_example_tests_are_plain_assertions(example):
 
 
 @each_small_example
-def test_small_example_instruction_shows_a_call_that_is_true(example):
-    call, result = re.search(r"For example, `(.+)` returns `(.+)`\.$", example["instruction"]).groups()
-    done = run(*python_blocks(example["response"]), f"assert {call} == {result}")
-    assert done.returncode == 0, done.stderr
+def test_small_example_instruction_shows_no_result(example):
+    # A small model would show wrong results in its tasks, and then write tests that ask for them.
+    assert "returns `" not in example["instruction"] and len(example["instruction"].split()) <= 30
 
 
 def test_counts():
