@@ -489,7 +489,7 @@ class _Flow:
             if self.progress.update():  # it was time to show something
                 left_open = [f"{sum(self.failures.values())} open"] if self.failures else []
                 used = [self.endpoint.summary()] if self.endpoint else []
-                line = ", ".join([self.writer.summary(), *left_open, *used])
+                line = ", ".join(filter(None, [self.writer.summary(), *left_open, *used]))
                 self.progress.set_postfix_str(line, refresh=False)
             if stop.is_set():
                 return
