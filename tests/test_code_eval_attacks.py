@@ -347,7 +347,7 @@ ATTACKS = {
 
 LEFTOVERS = {  # what the first program leaves, the second must not find
     "file": ("open('/tmp/left', 'w').write('x')", "not os.path.exists('/tmp/left')"),
-    "shared_memory": ("open('/dev/shm/left', 'w').write('x')", "os.listdir('/dev/shm') == []"),
+    "shared_memory": ("open('/dev/shm/left', 'w').write('x')", "'left' not in os.listdir('/dev/shm')"),
     "module": ("import json\njson.left = 1", "not hasattr(__import__('json'), 'left')"),
     "builtin": ("import builtins\nbuiltins.left = 1", "not hasattr(__import__('builtins'), 'left')"),
     "environment": ("os.environ['LEFT'] = '1'", "'LEFT' not in os.environ"),
