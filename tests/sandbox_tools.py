@@ -15,8 +15,15 @@ from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534  # a user id without any rights
-# An interpreter that lives in /tmp is shown to programs in their own /tmp; nothing else is in it.
-IN_TMP = sorted({Path(p).parts[2] for p in (sys.prefix, sys.base_prefix) if p.startswith("/tmp/")})
+
+
+def shown_in(folder: str) -> list[str]:
+    """What programs see in a folder of the host: the way to an interpreter that lives there, and nothing else."""
+    prefixes = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    return sorted({path.relative_to(folder).parts[0] for path in prefixes if path.is_relative_to(folder)})
+
+
+IN_TMP = shown_in("/tmp")
 
 
 class Here:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from sandbox_tools import IN_TMP, processes_with, sandbox_of
+from sandbox_tools import IN_TMP, processes_with, sandbox_of, shown_in
 
 MARK = "31415.92653"  # seconds to sleep, which make a process of ours findable on the host
 ARCHITECTURE = {"x86_64": 0, "aarch64": 1}[platform.machine()]
@@ -236,7 +236,8 @@ ATTACKS = {
     },
     "read_shadow": Attack("assert refused(open, '/etc/shadow')"),
     "read_home_of_root": Attack("assert refused(os.listdir, '/root') or os.listdir('/root') in ([], ['.pyenv'])"),
-    "read_the_project": Attack("assert not os.path.exists(PROJECT)"),
+    # An interpreter in the project's folder (.venv) is shown, and nothing else of it.
+    "read_the_project": Attack("assert not os.path.exists(PROJECT) or os.listdir(PROJECT) in IN_PROJECT"),
     "read_sys": Attack("assert not os.path.exists('/sys/kernel')"),
     "environment": Attack("assert SECRET not in repr(os.environ)"),
     "environment_in_proc": Attack("assert SECRET.encode() not in open('/proc/self/environ', 'rb').read()"),
@@ -378,7 +379,8 @@ def targets():
     ioctl = (16, 29)[ARCHITECTURE]
     yield (
         f"HOST, PORT, ABSTRACT, SECRET = {os.getpid()}, {listener.getsockname()[1]}, 'host-{os.getpid()}', {secret!r}\n"
-        f"PROJECT, DEVICES, IOCTL, IN_TMP = {project!r}, {devices!r}, {ioctl}, ([], {IN_TMP})\n"
+        f"PROJECT, DEVICES, IOCTL = {project!r}, {devices!r}, {ioctl}\n"
+        f"IN_TMP, IN_PROJECT = ([], {shown_in('/tmp')}), ({shown_in(project)},)\n"
     )
     del os.environ["HF_TOKEN"]
     listener.close()
