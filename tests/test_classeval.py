@@ -95,7 +95,7 @@ def replies(benchmark, problem, style, given):
     """What a model would answer whose code for each method is `given`, and what it was asked."""
     asked = []
 
-    async def ask(prompt, **_):
+    async def ask(prompt, stop=()):
         asked.append(prompt)
         if problem.extra["strategy"] == "holistic":
             return class_of(given).removeprefix("class Bowl") if style == "completion" else in_markdown(class_of(given))
@@ -163,7 +163,7 @@ def test_heads_of_methods_are_put_right(tmp_path):
 def test_a_reply_without_the_method_fails(tmp_path, sandbox, reply, said):
     benchmark, problem = problem_of(tmp_path, "compositional")
 
-    async def ask(prompt, **_):
+    async def ask(prompt, stop=()):
         return reply
 
     answer = asyncio.run(benchmark.answer(problem, ask, "chat"))

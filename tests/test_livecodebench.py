@@ -7,7 +7,8 @@ import pickle
 import zlib
 
 import pytest
-from benchmark_tools import in_markdown, judged, write_json_lines
+from benchmark_tools import in_markdown, judged
+from helpers import write_rows
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import livecodebench, load_benchmark
@@ -58,7 +59,7 @@ EXAMPLES = [
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory):
     rows = [STDIN, FUNCTIONAL, STDIN | {"question_id": "evil", "private_test_cases": EVIL}, *EXAMPLES]
-    return LIVECODEBENCH.problems(write_json_lines(tmp_path_factory.mktemp("data") / "test.jsonl", rows))
+    return LIVECODEBENCH.problems(str(write_rows(tmp_path_factory.mktemp("data") / "test.jsonl", rows)))
 
 
 @pytest.fixture(scope="module")

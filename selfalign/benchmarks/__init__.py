@@ -30,7 +30,9 @@ and, where they are needed,
         several programs for one answer, which passes when all do; instead of `program`
     async answer(problem, ask, style) -> text
         for more than one request an answer: `await ask(prompt) -> completion`, where `prompt` is what a base model
-        continues, or what the user of a chat model says
+        continues, or what the user of a chat model says; `ask(prompt, stop)` ends before other strings
+    read_only(problems) -> [path]
+        files that the programs may read
     scores(rows, problems) -> {name: value}
         further figures, in [0, 1]; `rows` as benchmark.py writes them (`checks`: {name: outcome})
         and `problems` by task id. Called for every resample of the bootstrap with the rows of the problems drawn,
@@ -69,6 +71,7 @@ DEFAULTS = {
     "CHAT_STOP": (),
     "checks": None,
     "answer": None,
+    "read_only": None,
     "scores": None,
     "measure": None,
 }

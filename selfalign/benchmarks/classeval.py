@@ -25,6 +25,8 @@ DATASET = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
 VARIANTS = ("holistic", "incremental", "compositional")
 MAX_NEW_TOKENS = 1024  # paper: at most 2048 tokens with the prompt
 COMPLETION_STOP = ("\n```",)
+METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # of a base model that goes on with the next method
+NOTE = "the paper (Table 5) reports the best of holistic, incremental and compositional"
 
 METHOD_INDENT, BODY_INDENT = 4 * " ", 8 * " "
 
@@ -132,7 +134,7 @@ async def answer(problem: Problem, ask: Callable[..., Awaitable[str]], style: st
             more, code = method_in(code_of(reply), method)
             imports.append(more)
         else:
-            code = f"{head}\n{body_in(await ask(prompt))}"
+            code = f"{head}\n{body_in(await ask(prompt, METHOD_STOP))}"
         written.append(code)
     return "\n\n".join([*filter(None, imports), problem.extra["constructor"], *written]) + "\n"
 
