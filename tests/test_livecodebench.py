@@ -84,8 +84,9 @@ def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
     reads = "import sys\nwords = sys.stdin.read().split()\nsys.stdout.write(f'{sum(map(int, words[1:]))}   \\n\\n')"
     bytewise = "import os, sys\nprint(sum(map(int, open(0).read().split()[1:])))"
     decimals = "input()\nprint('%.3f' % sum(map(int, input().split())))"
+    talks = f"import sys\nsys.stderr.write('debug ' * 500_000)\n{ADD}"
     star = "readline = stdin.readline\nreadline()\nprint(reduce(add, map(int, readline().split())))"
-    assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, star) == [("passed", "")] * 7
+    assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, talks, star) == [("passed", "")] * 8
 
 
 @pytest.mark.parametrize(

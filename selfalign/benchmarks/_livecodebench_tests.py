@@ -70,7 +70,7 @@ def calls_of(program, function: str):
     def too_long(*_):
         raise AssertionError(f"more than {SECONDS} s")
 
-    sys.stdout = io.StringIO()  # what solutions print for themselves
+    sys.stdout = sys.stderr = io.StringIO()  # what solutions print for themselves
     signal.signal(signal.SIGPROF, too_long)
     names = {"__name__": "__main__"}
     exec(PRELUDE, names)
@@ -116,6 +116,7 @@ def run_alone(program) -> None:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends the process
         os.dup2(os.open("input", os.O_RDONLY), 0)
         os.dup2(os.open("output", os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it says there counts for nothing, nor for its limit
         sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
         names = {"__name__": "__main__"}
         exec(PRELUDE, names)
