@@ -33,7 +33,7 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
 
 def _test(row: dict) -> str:
     if "plus_input" in row:
-        return released(row, row["base_input"] + row["plus_input"])
+        return released(row, [*row["base_input"], *row["plus_input"]])
     return f"{mended(row['test'], row['entry_point'])}\ncheck({row['entry_point']})"
 
 

@@ -66,7 +66,7 @@ def _of_hub(row: dict[str, Any], variant: str | None) -> Problem:
 
 
 def _of_release(row: dict[str, Any], variant: str | None) -> Problem:
-    inputs = row["base_input"] if variant == "base" else row["base_input"] + row["plus_input"]
+    inputs = row["base_input"] if variant == "base" else [*row["base_input"], *row["plus_input"]]
     number = int(row["task_id"].rpartition("/")[2])
     return Problem(
         task_id=row["task_id"],
