@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 from benchmark_tools import in_markdown, judged
-from helpers import write_rows
+from helpers import run_well, write_rows
+from local_hub import LocalHub
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import livecodebench, load_benchmark
@@ -180,3 +181,17 @@ def test_a_damaged_file_is_said(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         LIVECODEBENCH.problems(str(path))
+
+
+def test_given_samples_are_scored_with_problems_from_the_hub(tmp_path):
+    """The command as it is: the file from the Hub's cache, where it is a link, is what programs read."""
+    samples = [{"task_id": "abc301_a", "solution": ADD}, {"task_id": "abc302_a", "solution": f"{STARTER}return 3"}]
+    with LocalHub() as hub:
+        hub.add("org/lite", {"test.jsonl": "".join(json.dumps(row) + "\n" for row in (STDIN, FUNCTIONAL)).encode()})
+        given = write_rows(tmp_path / "samples.jsonl", samples)
+        command = ("benchmark", "model", tmp_path / "out", "--benchmark", "livecodebench", "--samples", given)
+        environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}
+        run_well(*command, "--data", "org/lite", env=environment)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scores"] == {"pass@1": 0.5, "from 2023-07-01": 0.0, "from 2023-05-01": 0.5}
+    assert results["outcomes"] == {"passed": 1, "failed": 1}
