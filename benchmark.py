@@ -321,6 +321,7 @@ def sandbox_for(options: Options, benchmark: Any, problems: Iterable[Any], worke
     from selfalign.benchmarks._packages import installed_packages
 
     limits = {"memory": benchmark.MEMORY, "preload": benchmark.PRELOAD, "python": options.python}
+    limits["environment"] = benchmark.ENVIRONMENT
     if benchmark.PRELOAD is not None:
         wanted = dict.fromkeys([*PRELOAD, *benchmark.PRELOAD])
         installed = installed_packages(wanted, options.python)

@@ -23,8 +23,8 @@ and, where they are needed,
     CHAT_PREFIX, CHAT_STOP
                         how a chat model's answer begins (given to it, not part of `completion`; `program` gets
                         it before the answer), and the strings before which it ends; default: nothing
-    TIMEOUT, MEMORY, PRELOAD
-                        of the sandbox: seconds of CPU time, bytes, modules
+    TIMEOUT, MEMORY, PRELOAD, ENVIRONMENT
+                        of the sandbox: seconds of CPU time, bytes, modules, variables
     NOTE                what a reader of the results must know
     checks(problem, answer, style) -> {name: (code, tests)}
         several programs for one answer, which passes when all do; instead of `program`
@@ -66,6 +66,7 @@ DEFAULTS = {
     "TIMEOUT": 10.0,
     "MEMORY": 1 << 30,
     "PRELOAD": None,
+    "ENVIRONMENT": {},
     "NOTE": None,
     "CHAT_PREFIX": "",
     "CHAT_STOP": (),
