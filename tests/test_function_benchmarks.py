@@ -237,7 +237,8 @@ TREE = {
 def test_the_setup_uses_the_code(tmp_path, verdicts):
     (problem,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", [TREE])))
     assert (problem.task_id, problem.entry_point) == ("Mbpp/367", "is_leaf")
-    assert verdicts([mbpp.program(problem, problem.canonical_solution, "solution")]) == ["passed"]
+    for style in ("solution", "completion"):
+        assert verdicts([mbpp.program(problem, problem.canonical_solution, style)]) == ["passed"]
 
 
 def test_the_model_sees_the_text_and_the_first_test(tmp_path):

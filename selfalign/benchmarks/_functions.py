@@ -8,6 +8,8 @@ definitions that the function needs, are run; a last line that the token limit c
 from __future__ import annotations
 
 import ast
+import warnings
+from collections.abc import Iterable
 
 from selfalign.benchmarks import Problem
 
@@ -56,26 +58,29 @@ def code_of(answer: str, entry_point: str) -> str:
     return next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)
 
 
-def needed_code(code: str, entry_point: str) -> str:
-    """The imports of `code`, and the definitions at its margin that `entry_point` needs, itself among them.
+def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
+    """The imports of `code`, and the definitions at its margin that `entry_point` and the names `also` need.
 
     Trailing lines are left out until the rest is Python. Where nothing of that defines `entry_point`, `code` stays as
     it is, and fails in its own way.
     """
-    lines = code.split("\n")
+    lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for end in range(len(lines), 0, -1):
         try:
-            tree = ast.parse("\n".join(lines[:end]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of "\d" and the like
+                tree = ast.parse("\n".join(lines[:end]))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        needed, names = {entry_point}, {}
+        names: dict[str, set[str]] = {}  # what is defined, and the names in its definition
         for node in tree.body:
             if isinstance(node, DEFINITIONS):
                 for name in _defined(node):
                     names.setdefault(name, set()).update(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
         if entry_point not in names:
             break
-        waiting = [entry_point]
+        needed = {entry_point, *also}
+        waiting = sorted(needed)
         while waiting:
             new = (names.get(waiting.pop(), set()) & names.keys()) - needed
             needed |= new
