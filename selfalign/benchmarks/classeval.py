@@ -9,10 +9,10 @@ A class passes when all of its test classes do: one for each method, and mostly 
 "method level" is the share of all 502 test classes that pass, which the benchmark's own script computes; of the 410
 for single methods alone, the figure is `methods_alone`.
 
-Some published solutions can't pass, as in the benchmark's own script: a test of ClassEval_17 holds before 2 January 2024
-only, one of ClassEval_48 on a machine called LAPTOP-2CS86KUM only, and a test class of ClassEval_69 has no tests. Method
-by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx, openpyxl, gensim, PIL,
-nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
+Some published solutions can't pass, as in the benchmark's own script: a test of ClassEval_17 holds before 2 January
+2024 only, one of ClassEval_48 on a machine called LAPTOP-2CS86KUM only, and a test class of ClassEval_69 has no tests.
+Method by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx, openpyxl,
+gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ VARIANTS = ("holistic", "incremental", "compositional")
 # one of the 100 published solutions has more than 1024 (1,029).
 MAX_NEW_TOKENS = 1024
 COMPLETION_STOP = ("\n```",)
-TIMEOUT = 60.0  # seconds: one published solution takes 20
+TIMEOUT = 10.0  # seconds
+SLOW = {"ClassEval_35": 60.0}  # whose published solution takes 20
 METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # of a base model that goes on with the next method
 NOTE = "the paper (Table 5) reports the best of holistic, incremental and compositional"
 
@@ -71,6 +72,7 @@ def problems(data: str | None = None, variant: str | None = "holistic") -> list[
                 "constructor": _constructor(row),
                 "methods": [_method(row, method) for method in row["methods_info"]],
                 "test_classes": list(row["test_classes"]),
+                "timeout": SLOW.get(row["task_id"], 0),
             },
         )
         for row in records(data or DATASET)

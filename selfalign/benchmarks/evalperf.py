@@ -67,7 +67,7 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
     rows = records(sources[0], needs=("task_id", "pe_input", "reference", "scores"))
     if unknown := [row["task_id"] for row in rows if row["task_id"] not in judged]:
         raise UserError(f"{len(unknown)} tasks of EvalPerf are not in HumanEval+ or MBPP+: {', '.join(unknown[:5])}")
-    return [replace(judged[row["task_id"]], extra=_extra(row)) for row in rows]
+    return [replace(judged[row["task_id"]], extra=judged[row["task_id"]].extra | _extra(row)) for row in rows]
 
 
 def _extra(row: dict[str, Any]) -> dict[str, Any]:

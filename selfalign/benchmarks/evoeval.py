@@ -23,6 +23,7 @@ DATASET = "evoeval/EvoEval_{variant}@main"  # its commit is resolved when a run 
 VARIANTS = ("difficult", "creative", "subtle", "combine", "tool_use")
 COMPLETION_STOP = FUNCTION_STOP
 MEMORY = 4 << 30  # bytes, as EvalPlus
+TIMEOUT = 40.0  # seconds of CPU time; reference and answer together take up to 10
 
 COMPARE = """
 def _kind(value):
