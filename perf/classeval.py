@@ -57,7 +57,9 @@ def main() -> None:
                     if style != "solution":
                         answer = asyncio.run(benchmark.answer(problem, oracle(methods[problem.task_id], style), style))
                     checks = benchmark.checks(problem, answer, style)
-                    programs = {name: Program(*code, problem.extra["timeout"] or None) for name, code in checks.items()}
+                    programs = {
+                        name: Program(*code, timeout=problem.extra["timeout"] or None) for name, code in checks.items()
+                    }
                     rows.append((problem, {name: sandbox.submit(code) for name, code in programs.items()}))
                 results = [(problem, {name: f.result() for name, f in checks.items()}) for problem, checks in rows]
             judged = [
