@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from selfalign.decontamination import Decontaminator, data_by_name  # noqa: E402
+from selfalign.options import UserError  # noqa: E402
 
 FUNCTIONS = 2_000
 KINDS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -180,4 +181,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

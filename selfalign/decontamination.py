@@ -12,7 +12,7 @@ Rules, in the order in which they are tried:
 
     substring           a prompt, its docstring or a solution stands in the text, case and white space folded (paper, B)
     8-gram              8 successive words of a prompt; numbers are no words
-    similar_prompt      SIMILAR_PROMPT of the 3-grams of a prompt are in the text
+    similar_prompt      SIMILAR_PROMPT of a prompt's phrases, 3 successive words each, are in the text
     same_solution       a function has the syntax tree of a canonical solution, names numbered in the order in which
                         they appear
     similar_solution    a function of the text and a solution have a Jaccard similarity of SIMILAR_SOLUTION or more in
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from selfalign.dedup import drop_docstrings
-from selfalign.options import UserError
+from selfalign.options import DecontaminationOptions, UserError, warn
+from selfalign.steps import content_id
 
 if TYPE_CHECKING:
     from selfalign.benchmarks import Problem
@@ -43,13 +45,14 @@ if TYPE_CHECKING:
 WORD = re.compile(r"[^\W\d]\w*")  # a number is no word: lists of them are alike everywhere
 NGRAM_WORDS = 8
 PHRASE_WORDS = 3
-SIMILAR_PROMPT = 0.8  # of a prompt's phrases
+SIMILAR_PROMPT = 0.6  # of a prompt's phrases: a word that is replaced takes three
 MIN_PHRASES = 6  # of a prompt, for similar_prompt
+MIN_OWN_PHRASES = 2  # of the 6 phrases in 8 words: "write a function to find the perimeter of" is about no one figure
 MIN_SUBSTRING_WORDS = 6  # "return x + y" is the whole of HumanEval/53, and in every other file
-COMMON = 3  # problems of one benchmark that have an n-gram in common: it is no sign of any of them
+COMMON = 3  # tasks of one benchmark that have words in common, which are then no sign of any of them
 SHINGLE_TOKENS = 5
 SIMILAR_SOLUTION = 0.7
-MIN_SIMILAR_TOKENS = 60  # of a function, for similar_solution: shorter ones are alike by accident
+MIN_SIMILAR_TOKENS = 30  # of a function, for similar_solution; one token that differs is then already too much
 MIN_ALONE_TOKENS = 30  # of a function that stands for a solution of several: a wrapper of one line does not
 UNTYPED = {"annotation", "returns", "type_comment", "ctx", "kind", "type_params", "simple"}
 
@@ -61,6 +64,9 @@ class Match:
     benchmark: str
     task_id: str
     rule: str
+
+    def __str__(self) -> str:
+        return f"{self.benchmark} {self.task_id} ({self.rule})"
 
 
 class Decontaminator:
@@ -88,16 +94,19 @@ class Decontaminator:
             for (_, _, problem), passages in zip(items, prompts, strict=True)
         ]
         self._substrings = _substring_index(texts)
-        self._ngrams = _ngram_index(
-            [(name, problem.entry_point or problem.task_id) for name, _, problem in items], prompts
-        )
         self._phrases = _Overlaps(SIMILAR_PROMPT)
         self._shingles = _Overlaps(SIMILAR_SOLUTION)
+        self._ngrams: dict[tuple[str, ...], int] = {}
         self._exact: dict[str, list[tuple[int, frozenset[str]]]] = {}  # the largest function -> items, all functions
+        tasks = [(name, problem.entry_point or problem.task_id) for name, _, problem in items]
+        common, common_phrases = _common(tasks, prompts, NGRAM_WORDS), _common(tasks, prompts, PHRASE_WORDS)
         for item, passages in enumerate(prompts):
-            phrases = {gram for passage in passages for gram in ngrams(words_of(passage), PHRASE_WORDS)}
+            phrases = _ngrams_of(passages, PHRASE_WORDS) - common_phrases
             if len(phrases) >= MIN_PHRASES:
                 self._phrases.add(item, phrases)
+            for gram in _ngrams_of(passages, NGRAM_WORDS) - common:
+                if sum(phrase in phrases for phrase in ngrams(gram, PHRASE_WORDS)) >= MIN_OWN_PHRASES:
+                    self._ngrams.setdefault(gram, item)
         for item, functions in enumerate(solutions):
             if not functions:
                 continue
@@ -112,6 +121,15 @@ class Decontaminator:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} ({len(some)} problems)" for name, some in self.problems.items())
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits of a hash of all problems."""
+        texts = ((set, p.task_id, p.prompt, *problem_code(p)) for some in self.problems.values() for set, p in some)
+        return content_id(*chain.from_iterable(texts))
 
     def match(self, text: str) -> Match | None:
         """The first rule that finds an item in `text`: code, or Markdown with code blocks. Nothing is raised."""
@@ -179,6 +197,32 @@ class _Overlaps:
             yield item, len(own & members), len(own), len(members)
 
 
+def decontaminator_of(options: DecontaminationOptions) -> Decontaminator | None:
+    """What `--decontaminate` asks for, said on standard error; None if it names no benchmark.
+
+    Raises:
+        UserError: as `Decontaminator` does.
+    """
+    if not options.decontaminate:
+        warn("no decontamination: --decontaminate names no benchmark")
+        return None
+    decontaminator = Decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
+    print(f"decontamination against {decontaminator}", file=sys.stderr)
+    return decontaminator
+
+
+def record_of(decontaminator: Decontaminator | None, removed: Iterable[Match | str]) -> dict[str, Any]:
+    """For run.json and the card: the benchmarks and how many problems they have, and how many rows matched which item.
+
+    `removed` has the match of each row that was removed, as it is or as a string.
+    """
+    counts = Counter(map(str, removed))
+    return {
+        "benchmarks": {name: len(some) for name, some in decontaminator.problems.items()} if decontaminator else {},
+        "removed": dict(sorted(counts.items(), key=lambda count: (-count[1], count[0]))),
+    }
+
+
 def data_by_name(pairs: Iterable[str]) -> dict[str, str]:
     """What --benchmark-data says: "mbpp=mbpp.jsonl" -> {"mbpp": "mbpp.jsonl"}; UserError if it is not of that form."""
     data = {}
@@ -200,11 +244,20 @@ def load_problems(name: str, data: Mapping[str, str]) -> list[tuple[str, Problem
     sets = [known for known in benchmark_names() if known == name or known.startswith(f"{name}-")]
     if not sets:
         raise UserError(f"no benchmark {name}; there are {', '.join(benchmark_names())}")
-    problems = {}
+    problems: dict[tuple[str, str, str], tuple[str, Problem]] = {}
     for known in sets:
-        for problem in load_benchmark(known).problems(data.get(known) or data.get(name)):
-            key = problem.task_id, problem.prompt, problem.canonical_solution
-            problems.setdefault(key, (known, problem))
+        file = data.get(known) or data.get(name)
+        try:
+            found = load_benchmark(known).problems(file)
+        except UserError as error:
+            hint = "" if file else f"; --benchmark-data {known}=FILE reads them from a file"
+            raise UserError(f"decontamination needs the problems of {known}: {error}{hint}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"the problems of {known} can't be read{f' from {file}' if file else ''}: {error!r}"
+            ) from None
+        for problem in found:
+            problems.setdefault((problem.task_id, problem.prompt, problem.canonical_solution), (known, problem))
     return list(problems.values())
 
 
@@ -237,7 +290,7 @@ def passages_of(prompt: str) -> list[str]:
 
 def problem_code(problem: Problem) -> list[str]:
     """The code of a problem: its solution, and what it gives to be changed."""
-    return [code for code in (problem.canonical_solution, getattr(problem, "extra", {}).get("before")) if code]
+    return [code for code in (problem.canonical_solution, problem.extra.get("before")) if code]
 
 
 def solution_of(problem: Problem) -> list[list[Any]]:
@@ -259,19 +312,20 @@ def _substring_index(texts: list[list[str]]) -> dict[tuple[str, ...], list[tuple
     return index
 
 
-def _ngram_index(tasks: list[tuple[str, str]], prompts: list[list[str]]) -> dict[tuple[str, ...], int]:
-    """8 words -> the first item with them, but for those that COMMON tasks of one benchmark have.
+def _ngrams_of(passages: list[str], n: int) -> set[tuple[str, ...]]:
+    return {gram for passage in passages for gram in ngrams(words_of(passage), n)}
+
+
+def _common(tasks: list[tuple[str, str]], prompts: list[list[str]], n: int) -> set[tuple[str, ...]]:
+    """The n-grams that the prompts of COMMON tasks of one benchmark have.
 
     `tasks` are benchmark and function of each item: MBPP's sets word some tasks in two ways, which are still one task.
     """
-    index: dict[tuple[str, ...], int] = {}
     owners: dict[tuple[str, tuple[str, ...]], set[str]] = {}
-    for item, ((name, task), passages) in enumerate(zip(tasks, prompts, strict=True)):
-        for gram in chain.from_iterable(ngrams(words_of(passage), NGRAM_WORDS) for passage in passages):
-            index.setdefault(gram, item)
+    for (name, task), passages in zip(tasks, prompts, strict=True):
+        for gram in _ngrams_of(passages, n):
             owners.setdefault((name, gram), set()).add(task)
-    common = {gram for (_, gram), some in owners.items() if len(some) >= COMMON}
-    return {gram: item for gram, item in index.items() if gram not in common}
+    return {gram for (_, gram), some in owners.items() if len(some) >= COMMON}
 
 
 def parsed(code: str) -> ast.Module | None:

