@@ -87,18 +87,26 @@ class Decontaminator:
         self.problems = {name: load_problems(name, data) for name in dict.fromkeys(names)}
         items = [(name, *found) for name, some in self.problems.items() for found in some]
         self._items = [(known, problem.task_id) for _, known, problem in items]
-        prompts = [passages_of(problem.prompt) for _, _, problem in items]
-        solutions = [solution_of(problem) for _, _, problem in items]
-        texts = [
-            [problem.prompt, *passages, *problem_code(problem)]
-            for (_, _, problem), passages in zip(items, prompts, strict=True)
-        ]
-        self._substrings = _substring_index(texts)
-        self._phrases = _Overlaps(SIMILAR_PROMPT)
-        self._shingles = _Overlaps(SIMILAR_SOLUTION)
-        self._ngrams: dict[tuple[str, ...], int] = {}
-        self._exact: dict[str, list[tuple[int, frozenset[str]]]] = {}  # the largest function -> items, all functions
+        self._learn_texts(
+            [[problem.prompt, *passages_of(problem.prompt), *problem_code(problem)] for _, _, problem in items]
+        )
         tasks = [(name, problem.entry_point or problem.task_id) for name, _, problem in items]
+        self._learn_prompts(tasks, [passages_of(problem.prompt) for _, _, problem in items])
+        self._learn_solutions([solution_of(problem) for _, _, problem in items])
+
+    def _learn_texts(self, texts: list[list[str]]) -> None:
+        """For substring: first words -> texts that begin so, folded, and their items."""
+        self._substrings: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+        for item, patterns in enumerate(texts):
+            for pattern in dict.fromkeys(map(fold, patterns)):
+                words = words_of(pattern)
+                if len(words) >= MIN_SUBSTRING_WORDS:
+                    self._substrings.setdefault(tuple(words[:MIN_SUBSTRING_WORDS]), []).append((pattern, item))
+
+    def _learn_prompts(self, tasks: list[tuple[str, str]], prompts: list[list[str]]) -> None:
+        """For 8-gram: words -> the first item with them; for similar_prompt: the phrases of each item."""
+        self._ngrams: dict[tuple[str, ...], int] = {}
+        self._phrases = _Overlaps(SIMILAR_PROMPT)
         common, common_phrases = _common(tasks, prompts, NGRAM_WORDS), _common(tasks, prompts, PHRASE_WORDS)
         for item, passages in enumerate(prompts):
             phrases = _ngrams_of(passages, PHRASE_WORDS) - common_phrases
@@ -107,16 +115,20 @@ class Decontaminator:
             for gram in _ngrams_of(passages, NGRAM_WORDS) - common:
                 if sum(phrase in phrases for phrase in ngrams(gram, PHRASE_WORDS)) >= MIN_OWN_PHRASES:
                     self._ngrams.setdefault(gram, item)
-        for item, functions in enumerate(solutions):
-            if not functions:
-                continue
-            largest = max(functions, key=len)
-            needed = [largest] if len(largest) >= MIN_ALONE_TOKENS else functions
-            entry = item, frozenset(map(exactly, needed))
-            self._exact.setdefault(exactly(largest), []).append(entry)
-            if len(largest) >= MIN_SIMILAR_TOKENS:
-                self._shingles.add(item, shingles_of(largest))
         self._phrases.build()
+
+    def _learn_solutions(self, solutions: list[list[list[Any]]]) -> None:
+        """For same_solution: the largest function -> items, and the functions that a text must have; for
+        similar_solution: the shingles of the largest function of each item."""
+        self._exact: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        self._shingles = _Overlaps(SIMILAR_SOLUTION)
+        for item, functions in enumerate(solutions):
+            if functions:
+                largest = max(functions, key=len)
+                needed = [largest] if len(largest) >= MIN_ALONE_TOKENS else functions
+                self._exact.setdefault(exactly(largest), []).append((item, frozenset(map(exactly, needed))))
+                if len(largest) >= MIN_SIMILAR_TOKENS:
+                    self._shingles.add(item, shingles_of(largest))
         self._shingles.build()
 
     def __len__(self) -> int:
@@ -299,17 +311,6 @@ def solution_of(problem: Problem) -> list[list[Any]]:
         if problem.canonical_solution and (functions := functions_of(code)):
             return functions
     return []
-
-
-def _substring_index(texts: list[list[str]]) -> dict[tuple[str, ...], list[tuple[str, int]]]:
-    """First words -> patterns that begin so, folded, and their items."""
-    index: dict[tuple[str, ...], list[tuple[str, int]]] = {}
-    for item, patterns in enumerate(texts):
-        for pattern in dict.fromkeys(map(fold, patterns)):
-            words = words_of(pattern)
-            if len(words) >= MIN_SUBSTRING_WORDS:
-                index.setdefault(tuple(words[:MIN_SUBSTRING_WORDS]), []).append((pattern, item))
-    return index
 
 
 def _ngrams_of(passages: list[str], n: int) -> set[tuple[str, ...]]:
