@@ -1,0 +1,204 @@
+"""ClassEval (arXiv:2308.01861): 100 Python classes to write from their skeletons, 410 methods.
+
+Three strategies, each a benchmark of its own: `classeval-holistic` asks for the whole class at once,
+`classeval-incremental` for one method after the other, each after those that the model has written already,
+`classeval-compositional` for each method with only the signatures of the others in sight. The paper (Table 5) reports
+the best of the three.
+
+A class passes when all of its test classes do: one for each method, and mostly one more for the whole. The published
+"method level" is the share of all 502 test classes that pass, which the benchmark's own script computes; of the 410
+for single methods alone, the figure is `methods_alone`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from selfalign.benchmarks import Problem, records
+from selfalign.benchmarks._shared import code_of
+
+DATASET = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
+VARIANTS = ("holistic", "incremental", "compositional")
+MAX_NEW_TOKENS = 1024  # paper: at most 2048 tokens with the prompt
+COMPLETION_STOP = ("\n```",)
+
+METHOD_INDENT, BODY_INDENT = 4 * " ", 8 * " "
+
+# The end of a method's body: a line that is indented by less.
+BODY_END = re.compile(r"\n(?= {0,7}\S)")
+
+TESTS = """{test}
+
+_result = unittest.TestResult()
+unittest.defaultTestLoader.loadTestsFromTestCase({name}).run(_result)
+_faults = [text.strip().splitlines()[-1] for _, text in _result.failures + _result.errors]
+assert _result.testsRun and not _faults, f"{{len(_faults)}} of {{_result.testsRun}}: {{(_faults or ['no test'])[0]}}"
+"""
+
+
+def problems(data: str | None = None, variant: str | None = "holistic") -> list[Problem]:
+    """The classes, in order."""
+    return [
+        Problem(
+            task_id=row["task_id"],
+            prompt=row["skeleton"],
+            entry_point=row["class_name"],
+            canonical_solution=row["solution_code"],
+            test=row["test"],
+            extra={
+                "strategy": variant,
+                "imports": "\n".join(row["import_statement"]),
+                "constructor": _constructor(row),
+                "methods": [_method(row, method) for method in row["methods_info"]],
+                "test_classes": list(row["test_classes"]),
+            },
+        )
+        for row in records(data or DATASET)
+    ]
+
+
+def _constructor(row: Mapping[str, Any]) -> str:
+    """The class without its methods: its first line, what it is for, and how an object of it is made."""
+    first, _, rest = row["class_constructor"].partition("\n")
+    return f"{first.rstrip()}\n{row['class_description'].rstrip()}\n{rest.rstrip()}".rstrip()
+
+
+def _method(row: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, str]:
+    """Name, signature (with its decorator) and description of a method, and the test class that is for it alone.
+
+    The published heads are not all alike: three have typographic quotes or none where a docstring ends, those that
+    come first in a class have lost their `@staticmethod`, and docstrings are indented by four or eight.
+    """
+    name = method["method_name"]
+    signature, _, text = re.split(r"(:[ \t]*\n)", method["method_description"], maxsplit=1)
+    signature = signature.removeprefix("@staticmethod").strip() + ":"
+    if re.search(rf"@staticmethod\s+def {re.escape(name)}\(", row["skeleton"]):
+        signature = f"@staticmethod\n{signature}"
+    text = textwrap.dedent(text).strip().strip('"“”').strip("\n")
+    docstring = f'"""\n{text.rstrip()}\n"""'
+    return {
+        "name": name,
+        "signature": textwrap.indent(signature, METHOD_INDENT),
+        "docstring": textwrap.indent(docstring, BODY_INDENT),
+        "test_class": method["test_class"],
+    }
+
+
+# ---- at once ----
+
+
+def completion_prompt(problem: Problem) -> str:
+    """The skeleton, and a code block in which the whole class begins."""
+    return (
+        f"The skeleton of a Python class:\n\n```python\n{problem.prompt.strip()}\n```\n\n"
+        f"The same class with all of its methods written:\n\n```python\n{_opening(problem)}"
+    )
+
+
+def _opening(problem: Problem) -> str:
+    return f"{problem.extra['imports']}\n\nclass {problem.entry_point}".lstrip()
+
+
+def chat_prompt(problem: Problem) -> str:
+    """What a user would ask."""
+    return (
+        f"Write all methods of the class {problem.entry_point}, whose skeleton this is. Answer with one code block "
+        f"that holds the whole class and the imports that it needs.\n\n```python\n{problem.prompt.strip()}\n```"
+    )
+
+
+# ---- method by method ----
+
+
+async def answer(problem: Problem, ask: Callable[..., Awaitable[str]], style: str) -> str:
+    """The answer by the problem's strategy: as many requests as the class has methods, or one."""
+    strategy, methods = problem.extra["strategy"], problem.extra["methods"]
+    if strategy == "holistic":
+        return await ask(chat_prompt(problem) if style == "chat" else completion_prompt(problem))
+    imports, written = [problem.extra["imports"]], []
+    for method in methods:
+        others = written
+        if strategy == "compositional":
+            others = [f"{m['signature']}\n{BODY_INDENT}pass" for m in methods if m is not method]
+        before = "\n\n".join([problem.extra["imports"], problem.extra["constructor"], *others]).lstrip()
+        head = f"{method['signature']}\n{method['docstring']}"
+        prompt = f"{before}\n\n{head}"
+        if style == "chat":
+            reply = await ask(method_prompt(problem, method, prompt))
+            more, code = method_in(code_of(reply), method)
+            imports.append(more)
+        else:
+            code = f"{head}\n{body_in(await ask(prompt))}"
+        written.append(code)
+    return "\n\n".join([*filter(None, imports), problem.extra["constructor"], *written]) + "\n"
+
+
+def method_prompt(problem: Problem, method: Mapping[str, str], code: str) -> str:
+    """What a user would ask for a method; `code` is the class as far as it is written, with the method's head."""
+    return (
+        f"Write the method `{method['name']}` of the class {problem.entry_point}. Answer with one code block that "
+        f"holds this method and nothing else of the class.\n\n```python\n{code}\n```"
+    )
+
+
+def body_in(completion: str) -> str:
+    """The method's body, of what a base model wrote after its head."""
+    body = BODY_END.split("\n" + completion.lstrip("\n"), maxsplit=1)[0].strip("\n")
+    return body.rstrip() or f"{BODY_INDENT}pass"
+
+
+def method_in(code: str, method: Mapping[str, str]) -> tuple[str, str]:
+    """(imports, method) of a chat model's code block: the method alone, or in a class; imports stand before it.
+
+    What can't be parsed is taken from its `def` on, so that the verdict is the interpreter's.
+    """
+    code = textwrap.dedent(code.expandtabs(4))
+    lines = code.split("\n")
+    # A decorator that stands in the head already is often left out.
+    static = "@staticmethod\n" if method["signature"].lstrip().startswith("@") else ""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        start = next((n for n, line in enumerate(lines) if f"def {method['name']}(" in line), 0)
+        return "", textwrap.indent(static + textwrap.dedent("\n".join(lines[start:])), METHOD_INDENT).rstrip()
+    imports = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == method["name"]:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found = textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
+            return imports, textwrap.indent(found if node.decorator_list else static + found, METHOD_INDENT)
+    return imports, f"{method['signature']}\n{BODY_INDENT}raise NotImplementedError"
+
+
+# ---- the verdict ----
+
+
+def checks(problem: Problem, answer: str, style: str) -> dict[str, tuple[str, str]]:
+    """The class against each of its test classes; its imports stand before it, as in the benchmark's own script."""
+    if style == "solution" or problem.extra["strategy"] != "holistic":
+        code = answer
+    else:
+        code = code_of(answer) if style == "chat" else _opening(problem) + answer
+    code = f"{problem.extra['imports']}\n{code}"
+    return {name: (code, TESTS.format(test=problem.test, name=name)) for name in problem.extra["test_classes"]}
+
+
+def scores(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
+    """Shares of classes, of test classes (published as method level), and of methods that pass their own test class."""
+    alone = {task: {m["test_class"] for m in problem.extra["methods"]} for task, problem in problems.items()}
+    passed = {"class_level": [0, 0], "method_level": [0, 0], "methods_alone": [0, 0]}
+    for row in rows:
+        outcomes = row["checks"]
+        judged = {
+            "class_level": [row["passed"]],
+            "method_level": [outcome == "passed" for outcome in outcomes.values()],
+            "methods_alone": [outcomes[name] == "passed" for name in alone[row["task_id"]]],
+        }
+        for level, verdicts in judged.items():
+            passed[level][0] += sum(verdicts)
+            passed[level][1] += len(verdicts)
+    return {level: count / total for level, (count, total) in passed.items()}
