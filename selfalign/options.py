@@ -139,6 +139,19 @@ class GenerationOptions:
     """Worked examples: YAML, or the text format of the reference implementation."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecontaminationOptions:
+    """What every step has that keeps benchmarks out of the data."""
+
+    decontaminate: tuple[str, ...] = ("humaneval",)
+    """Benchmarks whose problems and solutions are removed, such as humaneval mbpp humanevalplus mbppplus evoeval ds1000
+    livecodebench classeval canitedit. HumanEval comes with a package, the others are read from the Hub; with no name,
+    nothing is removed."""
+
+    benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
+    """Files to read benchmarks from instead, such as mbpp=mbpp.jsonl."""
+
+
 def identity_of(options: Any) -> dict[str, Any]:
     """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}

@@ -1,0 +1,187 @@
+"""How many planted benchmark solutions decontamination finds, and what else it takes for one.
+
+    python perf/decontamination.py --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
+
+Each canonical solution is planted, in a response as models write them and bare, in five ways: verbatim; with every name
+that it defines replaced; with comments and docstrings replaced; with both; and with an edit more (a statement added at
+the beginning of the function), which only similarity can find. False alarms: of 2,000 functions of the running Python's
+standard library, drawn at random from those at the margin of its modules, how many match, by rule; a match is looked at
+as an alarm even where the function really is the benchmark's.
+
+Beside it, the paper's rule alone: a prompt or solution as a substring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from selfalign.decontamination import Decontaminator, data_by_name  # noqa: E402
+from selfalign.options import UserError  # noqa: E402
+
+FUNCTIONS = 2_000
+KINDS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class Renamed(ast.NodeTransformer):
+    """All names that a program binds, but for those it imports, get others."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        bound |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        bound |= {n.name for n in ast.walk(tree) if isinstance(n, KINDS)}
+        self.names = {name: f"other_{i}" for i, name in enumerate(sorted(bound))}
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        node.id = self.names.get(node.id, node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.arg = self.names.get(node.arg, node.arg)
+        return node
+
+    def visit_definition(self, node):
+        node.name = self.names[node.name]
+        return self.generic_visit(node)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_definition
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        if isinstance(node.func, ast.Name) and node.func.id in self.names:
+            for keyword in node.keywords:
+                keyword.arg = self.names.get(keyword.arg or "", keyword.arg)
+        return self.generic_visit(node)  # pyright: ignore[reportReturnType]
+
+    def visit_Nonlocal(self, node):
+        node.names = [self.names.get(name, name) for name in node.names]
+        return node
+
+    visit_Global = visit_Nonlocal
+
+
+def renamed(code: str) -> str:
+    tree = ast.parse(code)
+    return ast.unparse(Renamed(tree).visit(tree))
+
+
+def commented(code: str) -> str:
+    """Other docstrings, and other comments on lines of their own."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, KINDS):
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+            node.body.insert(0, ast.Expr(ast.Constant("Written in other words.")))
+    lines = ast.unparse(tree).split("\n")
+    return "\n".join(
+        f"{line}  # it goes on" if i % 3 == 0 and '"' not in line and "'" not in line else line
+        for i, line in enumerate(lines)
+    )
+
+
+def edited(code: str) -> str:
+    """A statement more at the beginning of each function."""
+    tree = ast.parse(renamed(code))
+    for node in ast.walk(tree):
+        if isinstance(node, KINDS[:2]):
+            node.body.insert(0, ast.parse("checked = True").body[0])
+    return ast.unparse(tree)
+
+
+WAYS = {
+    "verbatim": lambda code: code,
+    "names": renamed,
+    "comments": commented,
+    "both": lambda code: commented(renamed(code)),
+    "edited": edited,
+}
+
+
+def response(code: str) -> str:
+    return f"This is how it can be done:\n\n```python\n{code}\n```\n\nIt returns what was asked for."
+
+
+def whole(problem) -> str:
+    """The solution as a program."""
+    for code in (problem.canonical_solution, problem.prompt + problem.canonical_solution):
+        try:
+            ast.parse(code)
+            return code
+        except SyntaxError:
+            continue
+    return ""
+
+
+def library_functions() -> list[str]:
+    """The functions at the margin of the standard library's modules, without tests."""
+    import sysconfig
+
+    functions = []
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if {"site-packages", "test", "tests", "idle_test", "lib2to3"} & set(path.relative_to(root).parts):
+            continue
+        try:
+            source = path.read_text(encoding="utf-8")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError):
+            continue
+        functions += [ast.get_source_segment(source, n) or "" for n in tree.body if isinstance(n, ast.FunctionDef)]
+    return functions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decontaminate", nargs="+", default=["humaneval"])
+    parser.add_argument("--benchmark-data", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--functions", type=int, default=FUNCTIONS)
+    parser.add_argument("--show", type=int, default=0, help="so many false alarms, and solutions that are not found")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    decontaminator = Decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
+    print(f"index of {len(decontaminator)} items in {time.perf_counter() - started:.1f} s")
+
+    print(f"{'planted':24} {'way':10} {'found':>14} {'by substring':>14}   all rules")
+    for name, problems in decontaminator.problems.items():
+        solutions = [(problem, code) for _, problem in problems if (code := whole(problem))]
+        for way, change in WAYS.items():
+            rules, missed = Counter(), []
+            for problem, code in solutions:
+                for text in (changed := change(code), response(changed)):
+                    match = decontaminator.match(text)
+                    rules[match.rule if match else "not found"] += 1
+                    if not match:
+                        missed.append((problem.task_id, text))
+            found = 1 - rules["not found"] / (2 * len(solutions))
+            shown = ", ".join(f"{n} {rule}" for rule, n in rules.most_common())
+            print(f"{name:24} {way:10} {found:14.1%} {rules['substring'] / (2 * len(solutions)):14.1%}   {shown}")
+            for task, text in missed[: 2 * options.show : 2]:
+                print(f"--- {task}\n{text}\n")
+
+    functions = library_functions()
+    drawn = random.Random(0).sample(functions, min(options.functions, len(functions)))
+    started = time.perf_counter()
+    found = [(match, text) for text in drawn if (match := decontaminator.match(text))]
+    seconds = time.perf_counter() - started
+    print(f"false alarms: {len(found)} of {len(drawn)} library functions, {len(found) / len(drawn):.2%}; ", end="")
+    print(f"{1e3 * seconds / len(drawn):.2f} ms a function")
+    print(", ".join(f"{n} {rule}" for rule, n in Counter(match.rule for match, _ in found).most_common()))
+    for match, text in found[: options.show]:
+        print(f"--- {match}\n{text}\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
