@@ -1,15 +1,21 @@
 """Step 1: Python files -> seeds. High-quality functions, from which everything else is made.
 
-Paper: section 2.1 and appendix B. From The Stack V1 it extracts top-level functions with a docstring and keeps those
-that return something, can be executed and are complete: 5,359,051 functions become 248,934 seeds.
+Paper: section 2.1 and appendix B. From The Stack V1 it extracts top-level functions with a docstring, infers missing
+imports, keeps what returns something, passes a type checker and has a docstring that a model finds good, and of
+near-duplicates one: 5,359,051 functions become 248,934 seeds.
 
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
+    python collect_seeds.py installed ./seeds                           # that, and the packages installed for it
     python collect_seeds.py ~/code/my_project ./seeds                   # a folder of Python files
-    python collect_seeds.py bigcode/the-stack-dedup org/seeds --text-column content
+    python collect_seeds.py bigcode/the-stack-dedup org/seeds --text-column content \\
+        --judge-docstrings --endpoint http://127.0.0.1:8080
 
-With one argument, that is OUTPUT, and the standard library is read. The functions of all files go to OUTPUT-candidates,
-those that are left without duplicates to OUTPUT, in the order of their ids: a random order that is the same everywhere,
-so that `--max-samples 37000` of a later step is a random sample (the paper's component analysis, section 4).
+With one argument, that is OUTPUT, and the standard library is read. What every stage made of every function can be
+looked at, and is what a run that was stopped goes on from: OUTPUT-candidates has the functions of all files that pass
+the filters below, OUTPUT-checked a column `type_error` (null, or the rule of the first error), OUTPUT-judged a column
+`verdict` (good, bad, unclear, prompt_too_long). The seeds are in the order of their ids: a random order that is the
+same everywhere, so that `--max-samples 37000` of a later step is a random sample (the paper's component analysis,
+section 4).
 
 Columns out:
 
@@ -19,7 +25,7 @@ Columns out:
     docstring   of the function, its indentation removed
     repository, path, license    where it comes from, as far as that is known
 
-Filters, in this order, each counted: see FILTERS.
+Filters, in this order, each counted: see FILTERS and FILTERS_OF_IMPORTS.
 """
 
 from __future__ import annotations
@@ -27,28 +33,30 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from selfalign.options import OPERATIONAL, StepOptions, UserError, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, UserError, run_script
 
 if TYPE_CHECKING:
     from selfalign.datasets_io import Source
+    from selfalign.endpoints import Endpoint
+    from selfalign.python_files import Function
+    from selfalign.servers import Generation
     from selfalign.steps import Done
+    from selfalign.type_checkers import TypeChecker
 
-STDLIB = "stdlib"
-SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "node_modules"}
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
 
 MAX_LINES = 150  # longer functions fill the prompt
 MAX_FILE_BYTES = 1 << 20  # larger files are generated ones
+NEAR_DUPLICATES = 0.5  # Jaccard similarity (paper, B)
+VERDICT_TOKENS = 8  # "Yes" or "No", and the marks that some models put around it
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG|WIP)\b|NotImplemented", re.IGNORECASE)
 # Importing these makes a function hard to run safely (processes, files, network, native code) or to test (windows,
 # plots).
@@ -63,7 +71,7 @@ UNSAFE_IMPORTS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
+class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(
@@ -87,14 +95,31 @@ class Options(StepOptions):
     max_lines: int = MAX_LINES
     """Longest function, in lines."""
 
+    type_checker: Literal["basedpyright", "pyright", "pyrefly", "none"] = "basedpyright"
+    """What checks the types. The paper has Pyright; basedpyright says the same and comes from PyPI as it is, pyrefly is
+    many times faster and agrees somewhat less (perf/type_checkers.py)."""
 
-@dataclass(frozen=True)
-class Function:
-    """A function of a file: its syntax tree, and its source below the imports that it needs."""
+    type_checker_python: str | None = None
+    """Python interpreter whose packages can be imported, for the type checker; the one that runs this otherwise."""
 
-    node: ast.FunctionDef
-    content: str
-    imported: frozenset[str]
+    type_checker_processes: int | None = field(default=None, metadata=OPERATIONAL)
+    """Type checkers that run at a time; one a processor otherwise."""
+
+    judge_docstrings: bool = False
+    """Let the model behind --endpoint judge each docstring, as the paper does. Off by default: all else in this step
+    needs no model, and a small one judges at random."""
+
+    examples: Path = field(default=PROMPTS / "docstrings.yaml", metadata=OPERATIONAL)
+    """Worked examples for the judging of docstrings (StarCoder2-Instruct: 7)."""
+
+    template: Path = field(default=PROMPTS / "docstrings.jinja", metadata=OPERATIONAL)
+    """Jinja template of the prompt for it."""
+
+    temperature: float = 0.0
+    """Sampling temperature of the verdicts; greedy, for a filter should say the same twice."""
+
+    near_duplicates: float = NEAR_DUPLICATES
+    """Functions that share this much of their shingles are near-duplicates, of which one stays."""
 
 
 def has_docstring(function: Function, options: Options) -> bool:
@@ -131,7 +156,7 @@ def is_short(function: Function, options: Options) -> bool:
 
 def is_finished(function: Function, options: Options) -> bool:
     """No word says that something is left to do."""
-    return not UNFINISHED.search(function.content)
+    return not UNFINISHED.search(function.source)
 
 
 def imports_are_safe(function: Function, options: Options) -> bool:
@@ -142,60 +167,33 @@ def imports_are_safe(function: Function, options: Options) -> bool:
             inside |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             inside.add(node.module or "." * node.level)
-    return not {name.split(".")[0] for name in function.imported | inside} & (UNSAFE_IMPORTS | {""})
+    inside |= {module for _, module in function.imports}
+    return not {name.split(".")[0] for name in inside} & (UNSAFE_IMPORTS | {""})
 
 
 def names_are_defined(function: Function, options: Options) -> bool:
     """Every name is an argument, a builtin, imported, or defined in the function: it stands alone."""
-    from pyflakes.checker import Checker
-    from pyflakes.messages import ImportStarUsage, UndefinedExport, UndefinedLocal, UndefinedName
-
-    undefined = (UndefinedName, UndefinedLocal, UndefinedExport, ImportStarUsage)
-    messages = Checker(ast.parse(function.content), withDoctest=False).messages
-    return not any(isinstance(message, undefined) for message in messages)
+    return not function.undefined
 
 
 # In the order of cost; the name is what the funnel counts. Type checking, the judging of docstrings and near-duplicates
-# follow these in the paper.
+# follow these.
 FILTERS: dict[str, Callable[[Function, Options], bool]] = {
     "no_docstring": has_docstring,
     "no_argument": has_argument,
     "no_return_value": returns_value,
     "too_long": is_short,
     "unfinished": is_finished,
+}
+FILTERS_OF_IMPORTS: dict[str, Callable[[Function, Options], bool]] = {
     "unsafe_import": imports_are_safe,
     "undefined_name": names_are_defined,
 }
 
 
-def functions_of(source: str) -> list[Function]:
-    """The top-level functions of a file, each below those of the file's imports that it uses.
-
-    Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: the file does not parse.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes of old files
-        tree = ast.parse(source)
-    lines = source.split("\n")
-    imports: dict[str, tuple[str, str]] = {}  # bound name -> (statement, module)
-    for node in tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
-            for alias in node.names:
-                module = alias.name if isinstance(node, ast.Import) else node.module or ""
-                head = "import " if isinstance(node, ast.Import) else f"from {module} import "
-                bound = alias.asname or alias.name.split(".")[0]
-                imports[bound] = head + ast.unparse(alias), module
-    functions = []
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} & imports.keys()
-            statements = sorted({imports[name][0] for name in used})
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            body = "\n".join(lines[first - 1 : node.end_lineno])
-            content = "\n".join(statements) + "\n\n\n" + body if statements else body
-            functions.append(Function(node, content, frozenset(imports[name][1] for name in used)))
-    return functions
+def first_failing(filters: dict[str, Any], function: Function, options: Options) -> str | None:
+    """The name of the first filter that `function` does not pass."""
+    return next((name for name, passes in filters.items() if not passes(function, options)), None)
 
 
 def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
@@ -203,6 +201,7 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
 
     `file` has `text` (None if it could not be read), `repository`, `path` and `license`.
     """
+    from selfalign.python_files import functions_of, with_imports
     from selfalign.steps import Done, content_id
 
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
@@ -213,7 +212,13 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
         return Done([], {"files_that_do_not_parse": 1})
     seeds, counts = [], Counter()
     for function in functions:
-        failed = next((name for name, passes in FILTERS.items() if not passes(function, options)), None)
+        failed = first_failing(FILTERS, function, options)
+        if not failed:
+            try:
+                function = with_imports(function)
+                failed = first_failing(FILTERS_OF_IMPORTS, function, options)
+            except RecursionError:  # pyflakes goes down expressions step by step
+                failed = "too_deep"
         counts[failed or "ok"] += 1
         if not failed:
             seeds.append(
@@ -228,43 +233,14 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
     return Done(seeds, counts)
 
 
-def open_python_folder(folder: Path, repository: str | None, license: str | None) -> Source:
-    """The Python files below `folder`, one a row; what is in caches, tests and site-packages is left out."""
-    import hashlib
-
-    import datasets
-
-    from selfalign.datasets_io import Source
-
-    files = sorted(
-        path
-        for path in folder.rglob("*.py")
-        if not SKIPPED_FOLDERS & set(path.relative_to(folder).parts[:-1]) and path.is_file()
-    )
-    if not files:
-        raise UserError(f"{folder} holds no Python files")
-    listing = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
-    pin = {"fingerprint": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
-    rows = [
-        {"file": str(folder / path), "path": path, "repository": repository, "license": license} for path, _ in listing
-    ]
-    return Source(str(folder), pin, datasets.Dataset.from_list(rows), {})
-
-
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
-    import sysconfig
-
     from selfalign.datasets_io import is_hub_id
+    from selfalign.python_files import open_python_files
     from selfalign.steps import read_input
 
-    if options.input == STDLIB:
-        version = f"python/cpython@{sys.version_info.major}.{sys.version_info.minor}"
-        return open_python_folder(Path(sysconfig.get_path("stdlib")), version, "PSF-2.0")
-    folder = Path(options.input).expanduser()
-    if not is_hub_id(options.input) and folder.is_dir() and next(folder.rglob("*.py"), None):
-        return open_python_folder(folder.resolve(), folder.resolve().name, None)
-    return read_input(options, options.text_column)
+    files = None if is_hub_id(options.input) else open_python_files(options.input)
+    return files or read_input(options, options.text_column)
 
 
 def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -283,42 +259,153 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
     }
 
 
-def without_duplicates(candidates: Source) -> tuple[list[int], int]:
-    """Which candidates to keep, in the order of their ids, and how many repeat another.
-
-    Of equal ones, that with the first repository and path stays, so that the order of the files does not matter.
-    """
-    rows = candidates.rows.select_columns(["id", "repository", "path"]).to_list()
-    keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(rows)]
-    first = {key[0]: key for key in sorted(keys, reverse=True)}  # the smallest key of an id is written last
-    return [first[id][3] for id in sorted(first)], len(keys) - len(first)
-
-
-def main(options: Options) -> None:
-    """Extract the functions of all files that pass the filters, then drop duplicates."""
+def extract_functions(options: Options) -> Source:
+    """The functions of all files that pass the filters: OUTPUT-candidates."""
     from selfalign.steps import open_source, run_step
 
-    if not options.output:
-        options = dataclasses.replace(options, input=STDLIB, output=options.input)
-    candidates = options.output.rstrip("/") + "-candidates"
-
+    output = options.output.rstrip("/") + "-candidates"
     run_step(
-        dataclasses.replace(options, output=candidates),
+        dataclasses.replace(options, output=output),
         open_files(options),
         lambda row: seeds_of_file(as_file(row, options), options),
         COLUMNS,
         carry=False,
         title="extract_functions",
     )
+    return open_source(output, columns=tuple(COLUMNS), token=options.hf_token)
 
-    functions = open_source(candidates, columns=tuple(COLUMNS), token=options.hf_token)
-    kept, duplicates = without_duplicates(functions)
+
+def check_types(options: Options, functions: Source, repeated: int, checker: TypeChecker) -> Source:
+    """The functions in which the type checker finds no error (paper, B: Pyright). OUTPUT-checked has all of them."""
+    from selfalign.steps import open_source, run_step
+
+    async def checked(function: dict[str, Any]) -> dict[str, Any]:
+        return function | {"type_error": await checker.check(function["content"])}
+
+    output = options.output.rstrip("/") + "-checked"
+    run_step(
+        dataclasses.replace(options, output=output, max_samples=None),
+        functions,
+        checked,
+        {"type_error": str},
+        count_by="type_error",
+        around=[checker],
+        window=checker.window,
+        dropped={"exact_duplicates": repeated},
+        title="check_types",
+    )
+    return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
+
+
+def parse_verdict(answer: Generation) -> str:
+    """ "good" or "bad" by the first word of an answer; "unclear" if it is neither yes nor no."""
+    word = re.match(r"\W*(yes|no)\b", answer.text, re.IGNORECASE)
+    return {"yes": "good", "no": "bad"}[word[1].lower()] if word else answer.failure("unclear")
+
+
+def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int], endpoint: Endpoint) -> Source:
+    """The functions whose docstring the model finds good (paper, B, with StarCoder2-15B). OUTPUT-judged has all."""
+    from selfalign.prompting import JudgedDocstring, load_examples, load_prompt
+    from selfalign.steps import draws_of, open_source, run_step
+
+    examples = load_examples(options.examples, JudgedDocstring)
+    prompt = load_prompt(options.template, examples)
+
+    async def judged(function: dict[str, Any]) -> dict[str, Any]:
+        text = prompt.render(row=function, shots=examples.pool)
+        seed = draws_of(options.seed, function["id"]).getrandbits(31)
+        answer = await endpoint.generate(text, max_new_tokens=VERDICT_TOKENS, seed=seed, stop=["\n"])
+        return function | {"verdict": parse_verdict(answer)}
+
+    output = options.output.rstrip("/") + "-judged"
+    endpoint.check_room(prompt.render(row=functions.rows[0], shots=examples.pool), VERDICT_TOKENS)
+    run_step(
+        dataclasses.replace(options, output=output, max_samples=None),
+        functions,
+        judged,
+        {"verdict": str},
+        count_by="verdict",
+        prompts=prompt.hash,
+        endpoint=endpoint,
+        dropped=dropped,
+        title="judge_docstrings",
+    )
+    return open_source(output, columns=("verdict", *COLUMNS), token=options.hf_token)
+
+
+def without_duplicates(functions: Source) -> tuple[Source, int]:
+    """The functions without those that repeat another, in the order of their ids, and how many these are.
+
+    Of equal ones, that with the first repository and path stays, so that the order of the files does not matter.
+    """
+    rows = functions.rows.select_columns(["id", "repository", "path"]).to_list()
+    keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(rows)]
+    first = {key[0]: key for key in sorted(keys, reverse=True)}  # the smallest key of an id is written last
+    return selected(functions, [key[3] for key in first.values()]), len(keys) - len(first)
+
+
+def without_near_duplicates(functions: Source, threshold: float) -> tuple[Source, int]:
+    """The same for near-duplicates: of each group the function with the smallest id stays (paper, B)."""
+    from selfalign.dedup import near_duplicates
+
+    stands_for = near_duplicates(functions.rows["content"][:], functions.rows["id"][:], threshold, "near-duplicates")
+    kept = [i for i, other in enumerate(stands_for) if other == i]
+    return selected(functions, kept), len(stands_for) - len(kept)
+
+
+def passing(functions: Source, column: str, value: str | None) -> tuple[Source, int]:
+    """The functions that have `value` in `column`, in the order of their ids, and how many have not.
+
+    Raises:
+        UserError: none has.
+    """
+    values = functions.rows[column][:]
+    kept = [i for i, other in enumerate(values) if other == value]
+    if not kept:
+        raise UserError(f"{functions.name}: no function is left, see its column {column}")
+    return selected(functions, kept), len(values) - len(kept)
+
+
+def selected(functions: Source, positions: list[int]) -> Source:
+    """The rows at `positions`, in the order of their ids."""
+    ids = functions.rows["id"][:]
+    rows = functions.rows.select(sorted(positions, key=lambda i: ids[i]))
+    return dataclasses.replace(functions, rows=rows)
+
+
+def main(options: Options) -> None:
+    """Extract the functions of all files, check their types, judge their docstrings, and drop near-duplicates."""
+    from selfalign.endpoints import Endpoint
+    from selfalign.steps import run_step
+    from selfalign.type_checkers import TypeChecker
+
+    if not options.output:
+        options = dataclasses.replace(options, input="stdlib", output=options.input)
+    if options.endpoint and not options.judge_docstrings:
+        raise UserError("--endpoint is for --judge-docstrings, which is not given")
+    endpoint = Endpoint(options) if options.judge_docstrings else None
+    checker = None
+    if options.type_checker != "none":
+        checker = TypeChecker(
+            options.type_checker, python=options.type_checker_python, processes=options.type_checker_processes
+        )
+
+    functions, repeated = without_duplicates(extract_functions(options))
+    dropped = {"exact_duplicates": repeated}
+    if checker:
+        functions, faulty = passing(check_types(options, functions, repeated, checker), "type_error", None)
+        dropped = {"type_error": faulty}
+    if endpoint:
+        functions, rejected = passing(judge_docstrings(options, functions, dropped, endpoint), "verdict", "good")
+        dropped = {"docstring_not_good": rejected}
+    seeds, similar = without_near_duplicates(functions, options.near_duplicates)
     run_step(
         dataclasses.replace(options, max_samples=None),
-        dataclasses.replace(functions, rows=functions.rows.select(kept)),
-        lambda function: function,
+        seeds,
+        lambda function: {name: function[name] for name in COLUMNS},
         COLUMNS,
-        dropped={"exact_duplicates": duplicates},
+        carry=False,
+        dropped=dropped | {"near_duplicates": similar},
     )
 
 

@@ -14,7 +14,7 @@ HUB_LICENSES = frozenset(
     """0bsd apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc-by-4.0 cc0-1.0 isc mit ms-pl ncsa postgresql
     unlicense wtfpl zlib""".split()  # noqa: SIM905
 )
-PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch")
+PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch", "basedpyright", "pyrefly")
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,25 @@ class Example:
 
 
 @dataclass(frozen=True)
+class JudgedDocstring:
+    """A function, whether its docstring is good, and why (paper, B: 7 of them)."""
+
+    seed: str
+    good: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class Examples:
     """The pool of worked examples, and system texts by stage ("S->C", "C->I", "S->I", "I->R") if the file has any."""
 
-    pool: list[Example]
+    pool: list[Any]
     system: dict[str, str] = field(default_factory=dict)
 
 
-def load_examples(path: str | Path) -> Examples:
-    """Examples from a YAML list of mappings, or from the reference implementation's text format.
+def load_examples(path: str | Path, kind: type = Example) -> Examples:
+    """Examples from a YAML list of mappings with the fields of `kind`, or from the reference implementation's text
+    format.
 
     Raises:
         UserError: the file is not there, or is in neither format.
@@ -53,19 +63,19 @@ def load_examples(path: str | Path) -> Examples:
     except OSError as error:
         raise UserError(f"examples {path} can't be read: {error.strerror}") from None
     is_text = re.search(r"^### Example \d+", text, re.MULTILINE)
-    examples = (_from_text if is_text else _from_yaml)(text, path)
+    examples = _from_text(text, path) if is_text and kind is Example else _from_yaml(text, path, kind)
     if not examples.pool:
         raise UserError(f"examples {path} holds no example")
     return examples
 
 
-def _from_yaml(text: str, path: Path) -> Examples:
+def _from_yaml(text: str, path: Path, kind: type) -> Examples:
     import yaml
 
-    names = Example.__dataclass_fields__
+    names = [f.name for f in fields(kind)]
     try:
         entries = yaml.safe_load(text)
-        pool = [Example(**{name: _stripped(entry[name]) for name in names}) for entry in entries]
+        pool = [kind(**{name: _stripped(entry[name]) for name in names}) for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(
             f"examples {path} should be a YAML list of mappings with {', '.join(names)}: {error!r}"

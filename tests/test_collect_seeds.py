@@ -1,7 +1,13 @@
 """collect_seeds.py: which functions of a file become seeds."""
 
 import pytest
-from helpers import load_script, read_rows, run_json, run_well, write_rows
+from helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
+from simulations import simulated
+
+from selfalign.prompting import JudgedDocstring, load_examples
+from selfalign.servers import Generation
+
+FAST = ("--type-checker", "pyrefly")
 
 GOOD = '''
 def double(x):
@@ -38,6 +44,7 @@ def test_a_good_function_is_a_seed():
         "unfinished": 'def f(x):\n    """Doc."""\n    # TODO: more\n    return x',
         "unsafe_import": 'import os\ndef f(x):\n    """Doc."""\n    return os.stat(x)',
         "undefined_name": 'def f(x):\n    """Doc."""\n    return helper(x)',
+        "too_deep": 'def f(x):\n    """Doc."""\n    return ' + "-" * 900 + "x",
         "too_long": 'def f(x):\n    """Doc."""\n' + "    x += 1\n" * 150 + "    return x",
         "files_that_do_not_parse": "print 'Python 2'",
         "files_unreadable": None,
@@ -60,6 +67,10 @@ def test_an_import_inside_the_function_can_be_unsafe_too():
     assert reasons('def f(x):\n    """Doc."""\n    from subprocess import run\n    return run(x)') == {"unsafe_import"}
 
 
+def test_an_inferred_import_can_be_unsafe_too():
+    assert reasons('def f(x):\n    """Doc."""\n    return os.stat(x)') == {"unsafe_import"}
+
+
 def test_imports_that_are_used_come_along():
     source = (
         'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
@@ -79,23 +90,110 @@ def test_files_that_do_not_parse_are_never_fatal(source):
 def test_a_folder_as_a_command(tmp_path):
     (tmp_path / "code" / "deep").mkdir(parents=True)
     (tmp_path / "code" / "a.py").write_text(GOOD)
-    (tmp_path / "code" / "deep" / "b.py").write_text(GOOD + GOOD.replace("double", "twice"))
+    (tmp_path / "code" / "deep" / "b.py").write_text(GOOD + GOOD.replace("double", "twice").replace("2 * x", "x + x"))
     (tmp_path / "code" / "broken.py").write_bytes(b"\xff\xfe\x00")
-    run_well("collect_seeds", tmp_path / "code", tmp_path / "seeds")
+    run_well("collect_seeds", tmp_path / "code", tmp_path / "seeds", *FAST)
     rows = read_rows(tmp_path / "seeds")
     assert {(row["name"], row["path"]) for row in rows} == {("double", "a.py"), ("twice", "deep/b.py")}
-    extracted, collected = run_json(tmp_path / "seeds")["funnel"]
-    assert extracted["counts"]["files_unreadable"] == 1 and collected["counts"]["exact_duplicates"] == 1
+    extracted, checked, _ = run_json(tmp_path / "seeds")["funnel"]
+    assert extracted["counts"]["files_unreadable"] == 1 and checked["counts"]["exact_duplicates"] == 1
 
 
 def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
     files = write_rows(tmp_path / "files.jsonl", [{"text": GOOD, "max_stars_repo_licenses": ["mit", "0bsd"]}])
-    run_well("collect_seeds", files, tmp_path / "seeds", "--text-column", "text")
+    run_well("collect_seeds", files, tmp_path / "seeds", "--text-column", "text", "--type-checker", "none")
     assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
 
 
+def function(name, line):
+    return {"content": f'def {name}(x: int) -> int:\n    """Return what {name} is of x."""\n    {line}\n'}
+
+
 def test_the_order_of_the_files_does_not_matter(tmp_path):
-    files = [{"content": GOOD.replace("double", f"f{i % 3}"), "max_stars_repo_name": f"r{i}"} for i in range(6)]
+    files = [function(f"f{i % 3}", f"return x + {i}") | {"max_stars_repo_name": f"r{i}"} for i in range(6)]
     for name, order in (("one", files), ("two", files[::-1])):
-        run_well("collect_seeds", write_rows(tmp_path / f"{name}.jsonl", order), tmp_path / name)
+        run_well("collect_seeds", write_rows(tmp_path / f"{name}.jsonl", order), tmp_path / name, *FAST)
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
+
+
+def test_type_errors_are_counted_by_rule_and_kept_beside_the_seeds(tmp_path):
+    files = [function("right", "return 2 * x"), function("wrong", "return str(x)")]
+    run_well("collect_seeds", write_rows(tmp_path / "files.jsonl", files), tmp_path / "seeds")
+    assert {row["name"]: row["type_error"] for row in read_rows(tmp_path / "seeds-checked")} == {
+        "right": None,
+        "wrong": "reportReturnType",
+    }
+    assert [row["name"] for row in read_rows(tmp_path / "seeds")] == ["right"]
+    _, checked, collected = run_json(tmp_path / "seeds")["funnel"]
+    assert checked["counts"] == {"exact_duplicates": 0, "ok": 1, "reportReturnType": 1}
+    assert collected["counts"] == {"type_error": 1, "near_duplicates": 0}
+
+
+def test_of_near_duplicates_the_smallest_id_stays(tmp_path):
+    line = "return sum(value * weight for value, weight in enumerate(range(x))) + {}"
+    files = [function("weighted", line.format(i)) for i in range(3)] + [function("other", "return x")]
+    arguments = (write_rows(tmp_path / "files.jsonl", files), tmp_path / "seeds", "--type-checker", "none")
+    run_well("collect_seeds", *arguments)
+    rows, candidates = read_rows(tmp_path / "seeds"), read_rows(tmp_path / "seeds-candidates")
+    assert sorted(row["name"] for row in rows) == ["other", "weighted"]
+    assert min(row["id"] for row in candidates if row["name"] == "weighted") in {row["id"] for row in rows}
+    assert run_json(tmp_path / "seeds")["counts"]["near_duplicates"] == 2
+
+
+def test_nothing_left_is_said_in_one_sentence(tmp_path):
+    files = write_rows(tmp_path / "files.jsonl", [function("wrong", "return str(x)")])
+    result = run("collect_seeds", files, tmp_path / "seeds", *FAST)
+    assert result.returncode == 2 and "no function is left, see its column type_error" in result.stderr
+
+
+# Docstrings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    {
+        "Yes. It says all.": "good",
+        " **no**": "bad",
+        "Yesterday": "unclear",
+        "": "unclear",
+        "The verdict is": "unclear",
+    }.items(),
+)
+def test_verdicts_are_read_from_the_first_word(text, verdict):
+    assert load_script("collect_seeds").parse_verdict(Generation(text, "stop_sequence", 3)) == verdict
+
+
+def test_a_prompt_that_is_too_long_is_no_verdict():
+    assert load_script("collect_seeds").parse_verdict(Generation("", "prompt_too_long", 0)) == "prompt_too_long"
+
+
+def test_docstrings_are_judged_by_the_model(tmp_path):
+    async def judge(request, body, number):
+        from aiohttp import web
+
+        verdict = "No" if "def vague" in body["inputs"].rpartition("### Function")[2] else "Yes"
+        return web.json_response(
+            {"generated_text": verdict, "details": {"finish_reason": "eos_token", "generated_tokens": 1}}
+        )
+
+    files = write_rows(tmp_path / "f.jsonl", [function("clear", "return x"), function("vague", "return 2 * x")])
+    with simulated(judge) as server:
+        options = ("--judge-docstrings", "--endpoint", server.url, "--type-checker", "none")
+        run_well("collect_seeds", files, tmp_path / "seeds", *options)
+    assert {row["name"]: row["verdict"] for row in read_rows(tmp_path / "seeds-judged")} == {
+        "clear": "good",
+        "vague": "bad",
+    }
+    assert [row["name"] for row in read_rows(tmp_path / "seeds")] == ["clear"]
+    assert run_json(tmp_path / "seeds")["counts"]["docstring_not_good"] == 1
+
+
+def test_an_endpoint_without_judging_is_refused(tmp_path):
+    result = run("collect_seeds", tmp_path, tmp_path / "seeds", "--endpoint", "http://127.0.0.1:9")
+    assert result.returncode == 2 and "--endpoint is for --judge-docstrings" in result.stderr
+
+
+def test_the_worked_examples_hold_both_verdicts_and_docstrings():
+    examples = load_examples(ROOT / "prompts" / "docstrings.yaml", JudgedDocstring).pool
+    assert len(examples) == 7 and {example.good for example in examples} == {True, False}
+    assert all(reasons(example.seed) == {"ok"} for example in examples)
