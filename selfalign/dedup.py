@@ -155,8 +155,9 @@ def band_hashes(texts: Sequence[str], threshold: float) -> np.ndarray:
     import numpy as np
     import rensa
 
+    minhash: Any = rensa.RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
     bands, values = bands_of(threshold)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(*shingle_hashes(texts), bands * values, 0)
+    matrix = minhash.digest_matrix_from_flat_token_hashes(*shingle_hashes(texts), bands * values, 0)
     signatures = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), bands, values)
     return _mix((signatures * np.array(FACTORS[:values], np.uint64)).sum(axis=2))
 
@@ -237,7 +238,7 @@ def near_duplicates_by_step(
         return table.data.column(name)  # memory-mapped: one column is read, not the others
 
     ids = column("id")
-    by_key = pc.sort_indices(ids).to_numpy()
+    by_key = pc.sort_indices(ids).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
     read = (column(band).to_numpy().view(np.uint64)[by_key] for band in bands)
     texts = column("text")
     first = _groups(read, len(ids), lambda i: texts[int(by_key[i])].as_py(), threshold, name)
