@@ -19,11 +19,12 @@ Beside these rows, the output has two further configurations:
 
     preferences   prompt, chosen (passing) and rejected (failing, of similar length) as chats, from the same task:
                   id, task_id, chosen_id, rejected_id, and where they come from
-    rejected      the rows that a rule dropped: all columns, the rule as `reason`, and as `kept_id` the id of the row
-                  that stays where this one repeats it
+    rejected      the rows that a rule dropped: all columns, the rule as `reason`, as `kept_id` the id of the row that
+                  stays where this one repeats it, and as `contamination` the benchmark's item that it matches
 
 The rules, in this order, each counted: FILTERS of selfalign/filters.py, `vacuous` and `weak_tests`; then, of the chosen
-samples, SAME and SIMILAR of selfalign/selection.py. What --choose agreement finds out is kept in OUTPUT-agreement.
+samples, `contaminated`, and SAME and SIMILAR of selfalign/selection.py. What --choose agreement finds out is kept in
+OUTPUT-agreement.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ if __name__ == "select":
         raise ImportError("the standard library's select is not on sys.path")
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
-    StepOptions, OPERATIONAL = object, {}
+    StepOptions: type = object
+    DecontaminationOptions: type = type("DecontaminationOptions", (), {})
+    OPERATIONAL = {}
 else:
-    from selfalign.options import OPERATIONAL, StepOptions
+    from selfalign.options import OPERATIONAL, DecontaminationOptions, StepOptions
 
 import os
 import re
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from selfalign.datasets_io import Source
+    from selfalign.decontamination import Decontaminator, Match
     from selfalign.selection import Sample
 
 NEEDED = ("id", "task_id", "instruction", "response", "tests", "passed")
@@ -68,7 +72,7 @@ PREFERENCE_COLUMNS = {
     **{name: str for name in ("id", "task_id", "chosen_id", "rejected_id")},
     **{name: CHAT for name in ("prompt", "chosen", "rejected")},
 }
-REJECTED_COLUMNS = {"reason": str, "kept_id": str}
+REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
 
 WANTED = {"passes": (True,), "failures": (False,), "random": (True, False), "random-subset": (True, False)}
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
@@ -80,7 +84,7 @@ SHOWS_ALREADY = re.compile(r"\bassert|\btests?\b|\bfor example\b", re.IGNORECASE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
+class Options(DecontaminationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     strategy: Literal["passes", "failures", "random", "random-subset"] = "passes"
@@ -179,41 +183,65 @@ def costs_of(samples: list[Sample], executions: Source, options: Options) -> dic
 
 @dataclass
 class Selection:
-    """The chosen samples; the position of each row that a rule dropped, with the rule and the id of the row that it
-    repeats, if so; and how many rows were left out for which reason, in this order."""
+    """The chosen samples; those that a rule dropped, with the columns that say why; and how many samples were left out
+    for which reason, in this order."""
 
     chosen: list[Sample]
-    rejected: dict[int, tuple[str, str | None]]
+    rejected: dict[Sample, dict[str, str | None]]
     dropped: dict[str, int]
 
 
-def select(executions: Source, samples: list[Sample], options: Options, strategy: str) -> Selection:
+def contamination(row: dict[str, Any], decontaminator: Decontaminator | None) -> Match | None:
+    """The benchmark's item that the instruction or the response matches."""
+    if decontaminator is None:
+        return None
+    return decontaminator.match(row["instruction"]) or decontaminator.match(row["response"])
+
+
+def select(
+    executions: Source,
+    samples: list[Sample],
+    options: Options,
+    strategy: str,
+    decontaminator: Decontaminator | None = None,
+) -> Selection:
     """Of the samples that the strategy wants, those that break no rule; of these one for each task; of these those that
-    repeat no other."""
+    are of no benchmark and repeat no other."""
     from selfalign.filters import FILTERS
     from selfalign.selection import SAME, SIMILAR, repeats
     from selfalign.steps import content_id
 
     wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[strategy]}
     columns, rejected = ("id", "instruction", "response", "tests"), {}
+
+    def reject(sample: Sample, reason: str, kept_id: str | None = None, matched: Match | None = None) -> None:
+        why = (reason, kept_id, str(matched) if matched else None)
+        rejected[sample] = dict(zip(REJECTED_COLUMNS, why, strict=True))
+
     for position, row in executions.read(sorted(wanted), columns, "filters"):
         if rule := broken_rule(wanted[position], row, options):
-            rejected[position] = rule, None
-    usable = [sample for position, sample in wanted.items() if position not in rejected]
+            reject(wanted[position], rule)
+    usable = [sample for sample in wanted.values() if sample not in rejected]
 
-    chosen = choose(usable, options.seed, costs_of(usable, executions, options))
-    rows = [row for _, row in executions.read([sample.position for sample in chosen], columns)]
-    lots = [content_id(options.seed, sample.id) for sample in chosen]
+    drawn = choose(usable, options.seed, costs_of(usable, executions, options))
+    rows = []
+    for position, row in executions.read([sample.position for sample in drawn], columns, "decontamination"):
+        if match := contamination(row, decontaminator):
+            reject(wanted[position], "contaminated", matched=match)
+        else:
+            rows.append(row)
+    clean = [sample for sample in drawn if sample not in rejected]
+    lots = [content_id(options.seed, sample.id) for sample in clean]
     for i, (rule, other) in repeats(rows, lots, options.skip).items():
-        rejected[chosen[i].position] = rule, chosen[other].id
+        reject(clean[i], rule, kept_id=clean[other].id)
 
-    by_rule = Counter(rule for rule, _ in rejected.values())
+    by_rule = Counter(why["reason"] for why in rejected.values())
     unwanted = {"passes": "did_not_pass", "failures": "passed"}.get(strategy, "unwanted")
     dropped = {unwanted: len(samples) - len(wanted)}
     dropped |= {rule: by_rule[rule] for rule in (*FILTERS, "vacuous", "weak_tests")}
-    dropped |= {"not_drawn": len(usable) - len(chosen)}
-    dropped |= {rule: by_rule[rule] for rule in (*SAME, *SIMILAR)}
-    return Selection([sample for sample in chosen if sample.position not in rejected], rejected, dropped)
+    dropped |= {"not_drawn": len(usable) - len(drawn)}
+    dropped |= {rule: by_rule[rule] for rule in ("contaminated", *SAME, *SIMILAR)}
+    return Selection([sample for sample in clean if sample not in rejected], rejected, dropped)
 
 
 def subset(selection: Selection, size: int, seed: int) -> Selection:
@@ -281,51 +309,71 @@ def to_preference(row: dict[str, Any], failure: dict[str, Any]) -> dict[str, Any
     }
 
 
+def failures_beside(
+    chosen: list[Sample],
+    executions: Source,
+    samples: list[Sample],
+    options: Options,
+    decontaminator: Decontaminator | None,
+) -> dict[str, dict[str, Any]]:
+    """By the id of what was chosen, the row of the failure that goes with it, if there is one."""
+    from selfalign.selection import pairs_with_failures
+    from selfalign.steps import content_id
+
+    ids = {sample.position: sample.id for sample in chosen}
+    pairs = pairs_with_failures(executions, samples, ids.keys(), lambda id: content_id(options.seed, id), options.skip)
+    rows = dict(executions.read(sorted(pairs.values()), ("id", "instruction", "response")))
+    found = {ids[success]: rows[failure] for success, failure in pairs.items()}
+    return {id: row for id, row in found.items() if not contamination(row, decontaminator)}
+
+
 def main(options: Options) -> None:
-    """Choose one response for each task, from those that the strategy allows and that break no rule; drop what repeats
-    another; show tests in some of the instructions; pair what is left with failures."""
+    """Choose one response for each task, from those that the strategy allows and that break no rule; drop what is of a
+    benchmark or repeats another; show tests in some of the instructions; pair what is left with failures."""
+    from selfalign.decontamination import decontaminator_of, record_of
     from selfalign.options import UserError
-    from selfalign.selection import pairs_with_failures, read_samples
+    from selfalign.selection import read_samples
     from selfalign.steps import Table, content_id, read_input, run_step
 
     executions = read_input(options, *NEEDED)
     check(options, executions.rows.column_names)
+    decontaminator = decontaminator_of(options)
     samples, unusable = read_samples(executions)
-    selection = select(executions, samples, options, options.strategy)
+    selection = select(executions, samples, options, options.strategy, decontaminator)
     if options.strategy in SUBSETS:
-        passes = select(executions, samples, options, "passes")
+        passes = select(executions, samples, options, "passes", decontaminator)
         selection = subset(selection, len(passes.chosen), options.seed)
+    dropped = unusable | selection.dropped
     if not selection.chosen:
-        why = ", ".join(f"{n} {rule}" for rule, n in (unusable | selection.dropped).items() if n)
+        why = ", ".join(f"{n} {rule}" for rule, n in dropped.items() if n)
         raise UserError(f"{options.input} has no sample that --strategy {options.strategy} could choose ({why})")
-    chosen = [sample.position for sample in selection.chosen]
-    ids = {sample.position: sample.id for sample in samples}
-    pairs = pairs_with_failures(executions, samples, set(chosen), lambda id: content_id(options.seed, id), options.skip)
-    failures = {ids[success]: failure for success, failure in pairs.items()}  # id of what passed -> position
-    reasons = {ids[position]: reason for position, reason in selection.rejected.items()}
+    failures = failures_beside(selection.chosen, executions, samples, options, decontaminator)
+    paired = [sample for sample in selection.chosen if sample.id in failures]
+    reasons = {sample.id: why for sample, why in selection.rejected.items()}
 
-    def preference(row: dict[str, Any]) -> dict[str, Any]:
-        return to_preference(row, executions.rows[failures[row["id"]]])
-
-    def rejected(row: dict[str, Any]) -> dict[str, Any]:
-        return row | dict(zip(REJECTED_COLUMNS, reasons[row["id"]], strict=True))
-
-    # What is done is known by position in these lists: another selection is another run.
-    pin = executions.pin | {"selection": content_id(*chosen, *pairs.values(), *sorted(reasons.items()))}
-
-    def at(positions: list[int]) -> Source:
-        return replace(executions, rows=executions.rows.select(positions), pin=pin, needs=())
-
+    # What is done is known by its number among these: another selection is another run.
+    of_tables = [selection.chosen, paired, sorted(selection.rejected)]
+    pin = executions.pin | {"selection": content_id(*([sample.id for sample in some] for some in of_tables))}
+    examples, with_failure, rejected = (
+        replace(executions, rows=executions.rows.select([sample.position for sample in some]), pin=pin, needs=())
+        for some in of_tables
+    )
     lineage = {name: str for name in LINEAGE if name in executions.rows.column_names}
     run_step(
         options,
-        at(chosen),
+        examples,
         lambda row: to_example(row, options),
         COLUMNS,
-        dropped=unusable | selection.dropped,
+        dropped=dropped,
+        decontamination=record_of(decontaminator, filter(None, (why["contamination"] for why in reasons.values()))),
         tables={
-            "preferences": Table(at(sorted(pairs)), preference, PREFERENCE_COLUMNS | lineage, carry=False),
-            "rejected": Table(at(sorted(selection.rejected)), rejected, REJECTED_COLUMNS),
+            "preferences": Table(
+                with_failure,
+                lambda row: to_preference(row, failures[row["id"]]),
+                PREFERENCE_COLUMNS | lineage,
+                carry=False,
+            ),
+            "rejected": Table(rejected, lambda row: row | reasons[row["id"]], REJECTED_COLUMNS),
         },
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from selfalign.datasets_io import MAIN_TABLE, part_prefix
 
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
-REPOSITORIES_SHOWN = 20  # in a card; run.json has all
+REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
 # Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
 # and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
 HUB_LICENSES = frozenset(
@@ -115,7 +115,7 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}{_rules(run)}{_tables(run)}{_lineage(run["lineage"])}"""
+{funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run["lineage"])}"""
 
 
 def _rules(run: dict[str, Any]) -> str:
@@ -127,6 +127,20 @@ def _rules(run: dict[str, Any]) -> str:
         left -= rows
         lines.append(f"| {rule.replace('_', ' ')} | {rows:,} | {left:,} |")
     return "\n\n## What each rule left out\n\n| rule | rows | rows left |\n|---|---:|---:|\n" + "\n".join(lines)
+
+
+def _decontamination(run: dict[str, Any]) -> str:
+    """Against which benchmarks, and what was removed for which of their items, as a table; nothing if it was not."""
+    if not (record := run.get("decontamination")) or not record["benchmarks"]:
+        return ""
+    against = ", ".join(f"{name} ({problems:,} problems)" for name, problems in record["benchmarks"].items())
+    shown = list(record["removed"].items())[:ITEMS_SHOWN]
+    lines = [f"| {item} | {rows:,} |" for item, rows in shown]
+    table = "\n\n| item | rows removed |\n|---|---:|\n" + "\n".join(lines) if shown else " Nothing was removed."
+    more = len(record["removed"]) - len(shown)
+    return f"\n\n## Decontamination\n\nAgainst {against}.{table}" + (
+        f"\n\nand {more:,} more, in `run.json`" if more else ""
+    )
 
 
 def _tables(run: dict[str, Any]) -> str:

@@ -162,7 +162,7 @@ def names_defined(tree: ast.Module | None) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif not isinstance(node, ast.Lambda):
+        elif not isinstance(node, ast.expr) or isinstance(node, (ast.Tuple, ast.List, ast.Starred)):
             todo += ast.iter_child_nodes(node)
     return names
 

@@ -118,6 +118,7 @@ def run_step(
     window: int = 1,
     dropped: dict[str, int] | None = None,
     tables: dict[str, Table] | None = None,
+    decontamination: dict[str, Any] | None = None,
     title: str | None = None,
 ) -> dict[str, Any]:
     """Call `row_function` for every row of `source` that is not done yet, and write what it gives; return run.json.
@@ -135,6 +136,7 @@ def run_step(
         window: rows in flight.
         dropped: counts of what the script left out of `source` by itself, in the order in which it did, for the funnel.
         tables: further tables of the output by name, done after the main one; `--max-samples` does not limit them.
+        decontamination: what was removed because it is of a benchmark (`decontamination.record_of`), for the card.
         title: what the step is called in the funnel; the script's name otherwise.
 
     Raises:
@@ -157,6 +159,8 @@ def run_step(
     def describe(read: Callable[[str], str | None], parts: list[Part]) -> dict[str, str]:
         refuse_other_run(output.name, read("run.json"), identity)
         run = _run_json(options, all_tables, identity, step, parts, dropped or {})
+        if decontamination:
+            run["decontamination"] = decontamination
         if endpoint:
             run["generation"] = endpoint.report(used_before)
         earlier = json.loads(read("run.json") or "{}")

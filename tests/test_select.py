@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, load_script, read_rows, run_json, run_well, write_rows
 
+from selfalign.benchmarks import load_benchmark
 from selfalign.datasets_io import open_source, part_prefix
 from selfalign.options import UserError
 from selfalign.selection import Sample, repeats
@@ -66,7 +67,8 @@ def select(folder, samples, output="out", **options):
     """select.py in this process: starting another one takes a second."""
     script = load_script("select")
     source = write_rows(folder / "executions.jsonl", samples)
-    script.main(script.Options(input=str(source), output=str(folder / output), **options))
+    settings = {"decontaminate": ()} | options  # reading benchmarks takes its time
+    script.main(script.Options(input=str(source), output=str(folder / output), **settings))
 
 
 def selected(folder, samples, **options):
@@ -166,6 +168,20 @@ def test_nothing_to_choose_is_said(tmp_path):
     failures = [row for row in SAMPLES if not row["passed"]]
     assert "no sample that --strategy passes could choose (4 did_not_pass)" in refused(tmp_path, failures)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path):
+    problem = load_benchmark("humaneval").problems()[4]
+    solution = sample(
+        "count", code=f"{problem.prompt}{problem.canonical_solution}", tests="mean_absolute_deviation([1])"
+    )
+    asked = sample("merge") | {"instruction": problem.prompt}
+    rows = [sample("sort"), asked, solution | {"tests": block("assert mean_absolute_deviation([1.0]) == 0")}]
+    kept, reasons = selected(tmp_path, rows, decontaminate=("humaneval",))
+    assert kept == {"sort-0"} and reasons == {"merge-0": "contaminated", "count-0": "contaminated"}
+    assert all("humaneval HumanEval/4 (" in row["contamination"] for row in table(tmp_path, "rejected"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
 
 
 # ---- duplicates ----
@@ -410,7 +426,7 @@ def test_counts_add_up_and_the_card_shows_them_by_rule(tmp_path):
     assert run["rows_in"] == len(SAMPLES) + 2 == run["rows_out"] + sum(run["counts"].values())
     assert run["counts"] == {"did_not_pass": 4, "not_drawn": 1, "tests_do_not_call": 1, "same_instruction": 1}
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| did not pass | 4 | 5 |\n| no code block | 0 | 5 |" in card and "| rejected | 2 |" in card
+    assert "| did not pass | 4 | 5 |\n| too long | 0 | 5 |" in card and "| rejected | 2 |" in card
 
 
 def test_a_folder_is_read_as_its_examples(tmp_path):
