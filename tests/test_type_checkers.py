@@ -22,20 +22,14 @@ def check(codes, name="pyrefly", **options):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_function_with_an_error_gets_its_rule_and_others_none(name):
-    assert check([GOOD, BAD, "import no_such_package\n"], name)[:2] == [None, RULES[name]]
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_configuration_files_around_have_no_say(name, tmp_path, monkeypatch):
+def test_functions_are_judged_by_their_types_whatever_configuration_lies_around(name, tmp_path, monkeypatch):
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "off", "ignore": ["**"]}))
     (tmp_path / "pyrefly.toml").write_text('preset = "off"')
-    (tmp_path / "pyproject.toml").write_text(
-        '[tool.basedpyright]\ntypeCheckingMode = "off"\n[tool.pyrefly]\npreset = "off"'
-    )
+    off = '[tool.basedpyright]\ntypeCheckingMode = "off"\n[tool.pyrefly]\npreset = "off"'
+    (tmp_path / "pyproject.toml").write_text(off)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert check([BAD], name) == [RULES[name]]
+    assert check([GOOD, BAD], name) == [None, RULES[name]]
 
 
 def test_each_answer_belongs_to_its_function_in_batches_of_any_size():
