@@ -89,7 +89,7 @@ def make_texts(rows: int, seed: int = 0) -> tuple[list[str], list[str]]:
     originals = round(rows * (1 - DUPLICATES))
     texts = [" ".join(draws.choices(words, k=draws.randint(*WORDS_A_TEXT))) for _ in range(originals)]
     for _ in range(rows - originals):
-        copy = draws.choice(texts[:originals]).split()
+        copy = texts[draws.randrange(originals)].split()
         for place in draws.sample(range(len(copy)), draws.randint(1, 3)):
             copy[place] = draws.choice(words)
         texts.append(" ".join(copy))
