@@ -274,12 +274,11 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
     }
 
 
-def extract_functions(options: Options) -> Source:
+def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
     """The functions of all files that pass the filters: OUTPUT-candidates."""
-    from selfalign.decontamination import decontaminator_of
     from selfalign.steps import open_source, run_step
 
-    output, decontaminator = options.output.rstrip("/") + "-candidates", decontaminator_of(options)
+    output = options.output.rstrip("/") + "-candidates"
     run_step(
         dataclasses.replace(options, output=output),
         open_files(options),
@@ -360,13 +359,23 @@ def without_duplicates(functions: Source) -> tuple[Source, int]:
     return selected(functions, [key[3] for key in first.values()]), len(keys) - len(first)
 
 
-def without_near_duplicates(functions: Source, threshold: float) -> tuple[Source, int]:
-    """The same for near-duplicates: of each group the function with the smallest id stays (paper, B)."""
-    from selfalign.dedup import near_duplicates
+def without_near_duplicates(functions: Source, options: Options) -> tuple[Source, int]:
+    """The same for near-duplicates: of each group the function with the smallest id stays (paper, B).
 
-    stands_for = near_duplicates(functions.rows["content"][:], functions.rows["id"][:], threshold, "near-duplicates")
-    kept = [i for i, other in enumerate(stands_for) if other == i]
-    return selected(functions, kept), len(stands_for) - len(kept)
+    With `--executor`, signatures are a step that it divides, OUTPUT-signatures-content, and memory holds a few bytes a
+    function; without, all functions are read.
+    """
+    from selfalign.dedup import near_duplicates, near_duplicates_by_step
+
+    ids, threshold = functions.rows["id"][:], options.near_duplicates
+    if options.executor:
+        whole = dataclasses.replace(options, max_samples=None)
+        repeats = near_duplicates_by_step(whole, functions, lambda row: row["content"], threshold, "content")
+        kept = [i for i, id in enumerate(ids) if id not in repeats]
+    else:
+        stands_for = near_duplicates(functions.rows["content"][:], ids, threshold, "near-duplicates")
+        kept = [i for i, other in enumerate(stands_for) if other == i]
+    return selected(functions, kept), len(ids) - len(kept)
 
 
 def passing(functions: Source, column: str, value: str | None) -> tuple[Source, int]:
@@ -391,6 +400,7 @@ def selected(functions: Source, positions: list[int]) -> Source:
 
 def main(options: Options) -> None:
     """Extract functions, leave out what benchmarks hold, check types, judge docstrings, and drop near-duplicates."""
+    from selfalign.decontamination import decontaminator_of, record_of
     from selfalign.endpoints import Endpoint
     from selfalign.steps import run_step
     from selfalign.type_checkers import TypeChecker
@@ -406,7 +416,10 @@ def main(options: Options) -> None:
             options.type_checker, python=options.type_checker_python, processes=options.type_checker_processes
         )
 
-    functions, contaminated = passing(extract_functions(options), "contamination", None)
+    decontaminator = decontaminator_of(options)
+    candidates = extract_functions(options, decontaminator)
+    found = record_of(decontaminator, filter(None, candidates.rows["contamination"]))
+    functions, contaminated = passing(candidates, "contamination", None)
     functions, repeated = without_duplicates(functions)
     dropped = {"contaminated": contaminated, "exact_duplicates": repeated}
     if checker:
@@ -415,7 +428,7 @@ def main(options: Options) -> None:
     if endpoint:
         functions, rejected = passing(judge_docstrings(options, functions, dropped, endpoint), "verdict", "good")
         dropped = {"docstring_not_good": rejected}
-    seeds, similar = without_near_duplicates(functions, options.near_duplicates)
+    seeds, similar = without_near_duplicates(functions, options)
     run_step(
         dataclasses.replace(options, max_samples=None),
         seeds,
@@ -423,6 +436,7 @@ def main(options: Options) -> None:
         COLUMNS,
         carry=False,
         dropped=dropped | {"near_duplicates": similar},
+        decontamination=found,
     )
 
 

@@ -60,11 +60,11 @@ class Renamed(ast.NodeTransformer):
                 keyword.arg = self.names.get(keyword.arg or "", keyword.arg)
         return self.generic_visit(node)  # pyright: ignore[reportReturnType]
 
-    def visit_Nonlocal(self, node):
+    def visit_names(self, node):
         node.names = [self.names.get(name, name) for name in node.names]
         return node
 
-    visit_Global = visit_Nonlocal
+    visit_Global = visit_Nonlocal = visit_names
 
 
 def renamed(code: str) -> str:

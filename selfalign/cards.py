@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfalign.datasets_io import MAIN_TABLE, part_prefix
+
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
-REPOSITORIES_SHOWN = 20  # in a card; run.json has all
+REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
 # Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
 # and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
 HUB_LICENSES = frozenset(
@@ -45,8 +47,11 @@ def dataset_card(
         "tags": sorted({*(card.data.to_dict().get("tags") or []), "selfcodealign", "synthetic"}),
     }
     if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
-        parts = [{"split": "train", "path": "data/train-*.parquet"}]
-        data["configs"] = [{"config_name": "default", "data_files": parts}]
+        filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
+        data["configs"] = [
+            {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
+            for table in (MAIN_TABLE, *filled)  # a path that no file has makes load_dataset refuse
+        ]
     before = license_data((earlier_run or {}).get("lineage", {}).get("license", {}))
     if before.get("license") == data.get("license"):  # what we said ourselves, or nothing: not a person's choice
         data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
@@ -110,7 +115,41 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}{_lineage(run["lineage"])}"""
+{funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run["lineage"])}"""
+
+
+def _rules(run: dict[str, Any]) -> str:
+    """What each rule of the step dropped, in their order, as a table; nothing if the step has none."""
+    if not (dropped := run.get("dropped")):
+        return ""
+    left, lines = run["rows_in"], []
+    for rule, rows in dropped:
+        left -= rows
+        lines.append(f"| {rule.replace('_', ' ')} | {rows:,} | {left:,} |")
+    return "\n\n## What each rule left out\n\n| rule | rows | rows left |\n|---|---:|---:|\n" + "\n".join(lines)
+
+
+def _decontamination(run: dict[str, Any]) -> str:
+    """Against which benchmarks, and what was removed for which of their items, as a table; nothing if it was not."""
+    if not (record := run.get("decontamination")) or not record["benchmarks"]:
+        return ""
+    against = ", ".join(f"{name} ({problems:,} problems)" for name, problems in record["benchmarks"].items())
+    shown = list(record["removed"].items())[:ITEMS_SHOWN]
+    lines = [f"| {item} | {rows:,} |" for item, rows in shown]
+    table = "\n\n| item | rows removed |\n|---|---:|\n" + "\n".join(lines) if shown else " Nothing was removed."
+    more = len(record["removed"]) - len(shown)
+    return f"\n\n## Decontamination\n\nAgainst {against}.{table}" + (
+        f"\n\nand {more:,} more, in `run.json`" if more else ""
+    )
+
+
+def _tables(run: dict[str, Any]) -> str:
+    """The tables (configurations) of a dataset that has several, and how many rows are in each."""
+    if not (tables := run.get("tables")):
+        return ""
+    rows = {MAIN_TABLE: run, **tables}
+    lines = [f"| {table} | {entry['rows_out']:,} |" for table, entry in rows.items()]
+    return "\n\n## Configurations\n\n| configuration | rows |\n|---|---:|\n" + "\n".join(lines)
 
 
 def _lineage(lineage: dict[str, dict[str, int]]) -> str:

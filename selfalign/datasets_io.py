@@ -13,7 +13,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,10 +21,13 @@ from selfalign.options import UserError
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
+MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
+READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
 HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
 MAX_WAIT_SECONDS = 60.0
 RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
@@ -46,6 +49,33 @@ class Source:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def read(
+        self, positions: Sequence[int] | np.ndarray | None = None, columns: Sequence[str] | None = None, title: str = ""
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows at `positions` (all if None) with their positions, held some at a time.
+
+        Args:
+            positions: ascending.
+            columns: all if None.
+            title: of a progress bar; none is shown if it is empty.
+        """
+        from tqdm import tqdm
+
+        where = range(len(self)) if positions is None else positions
+        rows = self.rows if columns is None else self.rows.select_columns(list(dict.fromkeys(columns)))
+        table: Any = rows.with_format("arrow")
+        bytes_a_row = max(1, rows.data.nbytes // max(1, len(rows.data)))
+        step = max(1, min(READ_ROWS, READ_BYTES // bytes_a_row))
+        interval = 0.2 if sys.stderr.isatty() else 15.0  # a log file gets a line now and then
+        bar = tqdm(total=len(where), desc=title, unit=" rows", disable=not title, mininterval=interval, leave=False)
+        with bar:
+            for start in range(0, len(where), step):
+                some = [int(position) for position in where[start : start + step]]
+                together = some[-1] - some[0] == len(some) - 1
+                batch = table[some[0] : some[-1] + 1] if together else table[some]
+                yield from zip(some, batch.to_pylist(), strict=True)
+                bar.update(len(some))
+
 
 def is_hub_id(name: str) -> bool:
     """Whether `name` means a Hub repo; an existing local path of that name goes before."""
@@ -54,6 +84,11 @@ def is_hub_id(name: str) -> bool:
         and not os.path.exists(name)
         and HUB_ID.fullmatch(hub_name(name)) is not None
     )
+
+
+def part_prefix(table: str) -> str:
+    """What the paths begin with, below a step's output, of the parts of `table` that have rows."""
+    return "data/train-" if table == MAIN_TABLE else f"{table}/rows-"
 
 
 def hub_name(name: str) -> str:
@@ -168,10 +203,14 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     else:
         found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts in the making do
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
-        ours = f"{root}/data/train-" if run else root
+        table = config or MAIN_TABLE
+        ours = f"{root}/{part_prefix(table)}" if run else root
         files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
+        if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
+            raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
         if run and not files:
-            raise UserError(f"{name} has no rows: {run['step']} dropped them all, or has not got so far")
+            where = f" in {table}" if config else ""
+            raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not got so far")
     builder = _builder_of(files[0]) if files else None
     if not builder:
         raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")

@@ -19,7 +19,8 @@ Rules, in the order in which they are tried:
                         5-grams of their syntax trees, in which all names that they define are alike
 
 What several problems of a benchmark have in common ("Write a function to find the") is the benchmark's manner of
-speaking, and no sign of any of them. Where a solution is so short that others write the same, same_solution finds these
+speaking, and no sign of any of them. Solutions that are no functions (DS-1000) are found as substrings alone, and
+LiveCodeBench publishes none. Where a solution is so short that others write the same, same_solution finds these
 as well: `def add(a, b): return a + b` is HumanEval/53, whoever wrote it.
 """
 

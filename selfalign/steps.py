@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign import cards
-from selfalign.datasets_io import Source, open_source
+from selfalign.datasets_io import MAIN_TABLE, Source, open_source
 from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn
 from selfalign.writing import Describe, Output, Part, covered_rows, open_output
 
@@ -37,10 +37,10 @@ Row = dict[str, Any]
 PART_ROWS = 10_000  # output rows a part: some ten MB of text
 PART_BYTES = 64 << 20
 PART_SECONDS = 60  # what a kill can lose at most, beside the rows in flight
-READ_ROWS, READ_BYTES = 1000, 32 << 20  # input rows read at a time
 GRACE_SECONDS = 5  # after SIGTERM: preempted machines go away soon
 RESPONSIVE_SECONDS = 0.2  # a synchronous row function lets signals in this often
 MAX_OPEN_IN_A_ROW = 200  # so many rows failing one after another is not bad luck: stop
+BLOCK_ROWS = 100_000  # whose positions are held at a time
 PACKED_ROWS = 500  # rows that become columns at a time
 LINEAGE = ("license", "repository")  # columns whose values are counted for the card
 EXIT_OPEN = 3  # exit status when rows stay open
@@ -59,6 +59,21 @@ class Done:
 
 
 RowFunction = Callable[[Row], "Done | Row | Awaitable[Done | Row]"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a step's output (a configuration on the Hub): what its rows are made from, by which function, which
+    columns that adds, whether those of the source are kept, and how many rows of the source count."""
+
+    source: Source
+    row_function: RowFunction
+    columns: dict[str, Any]
+    carry: bool = True
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        return min(len(self.source), self.limit or len(self.source))
 
 
 def draws_of(seed: int, row_id: str) -> random.Random:
@@ -102,6 +117,8 @@ def run_step(
     around: Iterable[AbstractAsyncContextManager[Any]] = (),
     window: int = 1,
     dropped: dict[str, int] | None = None,
+    tables: dict[str, Table] | None = None,
+    decontamination: dict[str, Any] | None = None,
     title: str | None = None,
 ) -> dict[str, Any]:
     """Call `row_function` for every row of `source` that is not done yet, and write what it gives; return run.json.
@@ -117,7 +134,9 @@ def run_step(
         endpoint: its `identity` becomes part of the run's; it is closed at the end, and its `window` is the window.
         around: async context managers to hold while rows run.
         window: rows in flight.
-        dropped: counts of what the script left out of `source` by itself, for the funnel.
+        dropped: counts of what the script left out of `source` by itself, in the order in which it did, for the funnel.
+        tables: further tables of the output by name, done after the main one; `--max-samples` does not limit them.
+        decontamination: what was removed because it is of a benchmark (`decontamination.record_of`), for the card.
         title: what the step is called in the funnel; the script's name otherwise.
 
     Raises:
@@ -131,7 +150,7 @@ def run_step(
         identity |= endpoint.identity
         around, window = [endpoint, *around], endpoint.window
     identity = json.loads(json.dumps(identity))
-    limit = min(len(source), options.max_samples or len(source))
+    all_tables = {MAIN_TABLE: Table(source, row_function, columns, carry, options.max_samples), **(tables or {})}
     shard = Shard.parse(options.shard)
     output = open_output(
         options.output, shard=shard, run=content_id(identity), public=options.public, token=options.hf_token
@@ -139,41 +158,49 @@ def run_step(
 
     def describe(read: Callable[[str], str | None], parts: list[Part]) -> dict[str, str]:
         refuse_other_run(output.name, read("run.json"), identity)
-        run = _run_json(options, source, identity, step, limit, parts, dropped or {})
+        run = _run_json(options, all_tables, identity, step, parts, dropped or {})
+        if decontamination:
+            run["decontamination"] = decontamination
         if endpoint:
             run["generation"] = endpoint.report(used_before)
         earlier = json.loads(read("run.json") or "{}")
         card = cards.dataset_card(run, read("README.md"), earlier, on_hub=output.on_hub)
         return {"run.json": json.dumps(run, indent=2), "README.md": card}
 
-    flow = None
+    flows: list[_Flow] = []
     if options.executor and not options.shard:
         from selfalign.executors import run_shards
 
         with output:
             refuse_other_run(output.name, output.read("run.json"), identity, output.foreign_files)
-            todo = _todo(output, source, limit)
-        if todo.any():
-            run_shards(options, content_id(identity), todo)
+            todo = _todo(output, all_tables)
+        if any(rows.any() for rows in todo.values()):
+            run_shards(options, content_id(identity), _open_shards(todo, all_tables, options.shards))
     with output:
         there = output.read("run.json")
         refuse_other_run(output.name, there, identity, output.foreign_files)
         used_before = json.loads(there or "{}").get("generation")
-        todo = _todo(output, source, limit)
-        if todo.any() and (options.shard or not options.executor):
-            if not there:
+        todo = {name: rows for name, rows in _todo(output, all_tables).items() if rows.any()}
+        stopped = None
+        if options.shard or not options.executor:
+            if todo and not there:
                 output.begin(describe)
-            writer = _Writer(output, describe, _schema(source, columns, carry), count_by)
-            with _progress(step, total=len(todo[shard.span(limit)]), todo=int(todo.sum())) as progress:
-                flow = _Flow(row_function, writer, progress, window, source.needs, endpoint)
-                asyncio.run(flow.run(_rows(source, todo), around))
-                writer.flush()
-        stopped = flow.signal if flow else None
-        if flow or todo.any() or not json.loads(there or "{}").get("complete"):
+            for name, rows in todo.items():
+                table, main = all_tables[name], name == MAIN_TABLE
+                writer = _Writer(output, describe, name, _schema(table), count_by if main else None)
+                title = step if main else f"{step}: {name}"
+                with _progress(title, total=len(rows[shard.span(len(table))]), todo=int(rows.sum())) as progress:
+                    flow = _Flow(table.row_function, writer, progress, window, table.source.needs, endpoint)
+                    asyncio.run(flow.run(_rows(table.source, rows), around if main else ()))
+                    writer.flush()
+                flows.append(flow)
+                if stopped := flow.signal:
+                    break
+        if flows or todo or not json.loads(there or "{}").get("complete"):
             output.commit(describe, final=True, stopping=stopped is not None)
         run = json.loads(output.read("run.json") or "{}")
-        open_rows = int(_todo(output, source, limit).sum())
-    _report(run, options, flow.failures if flow else Counter(), open_rows)
+        open_rows = sum(int(rows.sum()) for rows in _todo(output, all_tables).values())
+    _report(run, options, sum((flow.failures for flow in flows), Counter()), open_rows)
     if open_rows:
         raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
     if not run["complete"]:  # a script of two steps: the second one needs all of the first
@@ -214,56 +241,76 @@ def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _todo(output: Output, source: Source, limit: int) -> np.ndarray:
-    """Which rows of the input are this shard's and not covered by a part."""
-    todo = ~covered_rows(output.parts(), len(source))
-    span = output.shard.span(limit)
-    todo[: span.start] = todo[span.stop :] = False
+def _todo(output: Output, tables: dict[str, Table]) -> dict[str, np.ndarray]:
+    """Of each table, which rows of its input are this shard's and not covered by a part."""
+    parts, todo = output.parts(), {}
+    for name, table in tables.items():
+        todo[name] = ~covered_rows(parts, len(table.source), name)
+        span = output.shard.span(len(table))
+        todo[name][: span.start] = todo[name][span.stop :] = False
     return todo
+
+
+def _open_shards(todo: dict[str, np.ndarray], tables: dict[str, Table], shards: int) -> np.ndarray:
+    """Which of the shards have rows to do."""
+    import numpy as np
+
+    def is_open(shard: Shard) -> bool:
+        return any(rows[shard.span(len(tables[name]))].any() for name, rows in todo.items())
+
+    return np.array([is_open(Shard(number, shards)) for number in range(shards)])
 
 
 def _run_json(
     options: StepOptions,
-    source: Source,
+    tables: dict[str, Table],
     identity: Row,
     step: str,
-    limit: int,
     parts: list[Part],
     dropped: dict[str, int],
 ) -> dict[str, Any]:
     """What there is to say about `parts`. Nothing else goes into it (no clock, no counter of this process), so that it
     is the same whichever shard says it, and a commit that is tried again changes nothing."""
-    done = int(covered_rows(parts, len(source))[:limit].sum())
-    entry = {
-        "step": step,
-        "rows_in": limit + sum(dropped.values()),
-        "rows_done": done,
-        "rows_out": sum(part.rows for part in parts),
-        "counts": dict(sorted(sum((Counter(part.counts) for part in parts), Counter(dropped)).items())),
-    }
-    return {
+
+    def progress_of(name: str, table: Table) -> dict[str, int]:
+        done = int(covered_rows(parts, len(table.source), name)[: len(table)].sum())
+        rows_out = sum(part.rows for part in parts if part.table == name)
+        return {"rows_in": len(table), "rows_done": done, "rows_out": rows_out}
+
+    source = tables[MAIN_TABLE].source
+    progress = {name: progress_of(name, table) for name, table in tables.items()}
+    main = [part for part in parts if part.table == MAIN_TABLE]
+    counts = sum((Counter(part.counts) for part in main), Counter(dropped))
+    entry: Row = {"step": step, **progress[MAIN_TABLE], "counts": dict(sorted(counts.items()))}
+    entry["rows_in"] += sum(dropped.values())
+    run = {
         "step": step,
         "identity": identity,
         "command": command_of(options),
         "input": {"name": source.name, **source.pin},
         **entry,
-        "complete": done == limit,
+        "complete": all(table["rows_done"] == table["rows_in"] for table in progress.values()),
         "seconds": round(sum(part.seconds for part in parts), 1),
         "lineage": {
-            column: dict(sum((Counter(part.lineage.get(column, {})) for part in parts), Counter()).most_common())
+            column: dict(sum((Counter(part.lineage.get(column, {})) for part in main), Counter()).most_common())
             for column in LINEAGE
         },
         "funnel": [*source.run.get("funnel", []), entry],
         "versions": cards.versions(),
     }
+    if dropped:
+        run["dropped"] = list(dropped.items())  # in the order of the rules, which `counts` does not keep
+    if len(tables) > 1:
+        run["tables"] = {name: progress[name] for name in tables if name != MAIN_TABLE}
+    return run
 
 
-def _schema(source: Source, columns: dict[str, Any], carry: bool) -> pa.Schema:
+def _schema(table: Table) -> pa.Schema:
     """The columns of the input (if carried) and those that the step adds or replaces."""
     import pyarrow as pa
 
-    fields = {f.name: f.type for f in source.rows.features.arrow_schema} if carry else {}
-    fields |= {name: _arrow_type(kind) for name, kind in columns.items()}
+    fields = {f.name: f.type for f in table.source.rows.features.arrow_schema} if table.carry else {}
+    fields |= {name: _arrow_type(kind) for name, kind in table.columns.items()}
     return pa.schema(list(fields.items()))
 
 
@@ -280,26 +327,19 @@ def _arrow_type(kind: Any) -> pa.DataType:
 
 
 def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
-    """The rows to do with their positions, read some at a time."""
+    """The rows to do with their positions, which are made of `todo` some at a time: they take eight times its room."""
     import numpy as np
 
-    table = source.rows.with_format("arrow")
-    bytes_a_row = max(1, source.rows.data.nbytes // max(1, len(source.rows.data)))
-    step = max(1, min(READ_ROWS, READ_BYTES // bytes_a_row))
-    for start in range(0, len(todo), step):
-        positions = start + np.flatnonzero(todo[start : start + step])
-        if len(positions):
-            together = positions[-1] - positions[0] == len(positions) - 1
-            wanted = slice(int(positions[0]), int(positions[-1]) + 1) if together else positions.tolist()
-            batch: Any = table[wanted]
-            yield from zip(positions.tolist(), batch.to_pylist(), strict=True)
+    for start in range(0, len(todo), BLOCK_ROWS):
+        yield from source.read(start + np.flatnonzero(todo[start : start + BLOCK_ROWS]))
 
 
 class _Writer:
     """Gathers rows and writes them as parts: when enough are there, and every minute."""
 
-    def __init__(self, output: Output, describe: Describe, schema: pa.Schema, count_by: str | None) -> None:
-        self.output, self.describe, self.schema, self.count_by = output, describe, schema, count_by
+    def __init__(self, output: Output, describe: Describe, table: str, schema: pa.Schema, count_by: str | None) -> None:
+        self.output, self.describe, self.table = output, describe, table
+        self.schema, self.count_by = schema, count_by
         self.counts: Counter[str] = Counter()
         self._columns = set(schema.names)
         self._start_part()
@@ -380,7 +420,7 @@ class _Writer:
                 "lineage": {column: _counted(table[column]) for column in LINEAGE if column in strings},
                 "seconds": round(time.monotonic() - self._since, 3),
             }
-            self.output.write_part(table, note)
+            self.output.write_part(table, note, self.table)
             self.counts.update(self._part_counts)
             self.output.commit(self.describe)
         self._start_part()
@@ -526,7 +566,9 @@ def _progress(step: str, total: int, todo: int) -> Any:
 
 def _report(run: dict[str, Any], options: StepOptions, failures: Counter[str], open_rows: int) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in sorted(run["counts"].items(), key=lambda c: -c[1]))
-    print(f"{run['step']}: {run['rows_in']} rows in, {run['rows_out']} rows out ({counts}) -> {options.output}")
+    further = "".join(f", {table['rows_out']} {name}" for name, table in run.get("tables", {}).items())
+    out = f"{run['rows_out']} rows out{further} ({counts})"
+    print(f"{run['step']}: {run['rows_in']} rows in, {out} -> {options.output}")
     for reason, n in failures.most_common(3):
         warn(f"{n} rows open: {reason}")
     if open_rows:

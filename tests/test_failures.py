@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import read_rows, run, run_json, write_rows
+from test_execute import sample
 from test_steps import COLUMNS, Options, double, numbers, options
 
 from selfalign import steps
@@ -111,8 +112,8 @@ def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
 
 def test_a_command_says_it_in_one_line(tmp_path):
     (tmp_path / "out").write_text("mine")
-    sample = {"id": "a", "task_id": "t", "instruction": "i", "response": "r", "passed": True}
-    result = run("select", write_rows(tmp_path / "in.jsonl", [sample]), tmp_path / "out")
+    row = sample("a", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
+    result = run("select", write_rows(tmp_path / "in.jsonl", [row]), tmp_path / "out")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert [line for line in result.stderr.splitlines() if line.startswith("select.py: ")]
 

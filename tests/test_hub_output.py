@@ -18,11 +18,12 @@ import pytest
 from helpers import ROOT, write_rows
 from huggingface_hub import constants
 from local_hub import LocalHub
+from test_execute import sample
 from test_steps import COLUMNS, Options, double, numbers
 
 from selfalign import datasets_io, steps, writing
 from selfalign.options import UserError
-from selfalign.steps import run_step
+from selfalign.steps import Done, RowOpen, Table, run_step
 from selfalign.writing import open_output
 
 REPO = "org/doubles"
@@ -242,6 +243,62 @@ def test_a_card_that_a_person_changed_meanwhile_stays(hub):
     assert b"My remarks." in hub.files(REPO)["README.md"] and b"| 50 | 50 |" in hub.files(REPO)["README.md"]
 
 
+def further_tables(hub, halves=double, thirds=double):
+    """Three tables, of 50, 25 and no rows."""
+    tables = {
+        "halves": Table(numbers(25), halves, COLUMNS, carry=False),
+        "thirds": Table(numbers(16), lambda row: Done([]), COLUMNS),
+    }
+    return run_step(options(hub), numbers(50), double, COLUMNS, tables=tables)
+
+
+def half(row):
+    return {"double": row["number"]}
+
+
+def test_tables_are_configurations_in_one_commit(hub, tmp_path):
+    """In a subprocess: datasets takes the Hub's address at import. A table without rows is none, or nothing is read."""
+    further_tables(hub, half)
+    assert len(hub.commits(REPO)) == 2 and not staged(tmp_path)
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}]
+from selfalign.datasets_io import open_source
+from selfalign.options import UserError
+for config in (None, "default", "halves"):
+    source = open_source("org/doubles", config=config)
+    print(len(source), source.rows.column_names)
+try:
+    open_source("org/doubles", config="thirds")
+except UserError as error:
+    print(error)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=hub.environment(tmp_path / "reader"), capture_output=True, text=True
+    )
+    whole = "50 ['id', 'number', 'double']"
+    first, second, third, fourth = process.stdout.splitlines()
+    assert (first, second, third) == (whole, whole, "25 ['double']") and "thirds" in fourth, process.stderr
+
+
+def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
+    """The Hub is down while the second table is written: what is staged of both is sent later, and not done again."""
+
+    def fails_late(row):
+        if row["number"] == 22:
+            down.append(hub.fault("POST", "/commit/", times=None, status=500))
+            raise RowOpen("no luck")
+        return half(row)
+
+    down, done = [], []
+    with pytest.raises(UserError, match="could not be sent"):
+        further_tables(hub, fails_late)
+    down.pop().off()
+    further_tables(hub, lambda row: done.append(row["number"]) or half(row))
+    parts = {name: pq.read_table(io.BytesIO(hub.files(REPO)[name])) for name in hub.files(REPO) if "/rows-" in name}
+    assert sorted(n for part in parts.values() for n in part["double"].to_pylist()) == list(range(25))
+    assert done == [22] and numbers_in(hub) == list(range(50)) and not staged(tmp_path)
+
+
 def test_what_is_there_is_known_from_kilobytes(hub, monkeypatch):
     monkeypatch.setattr(steps, "PART_ROWS", 10_000)
     hub_options = options(hub)
@@ -333,7 +390,10 @@ def test_the_token_is_told_to_nobody(hub, tmp_path):
     """Neither in what the scripts print, when all is well and when not, nor in what they write."""
     source = write_rows(
         tmp_path / "in.jsonl",
-        [{"id": f"{i}", "task_id": "t", "instruction": "i", "response": "r", "passed": True} for i in range(3)],
+        [
+            sample(f"{i}", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
+            for i in range(3)
+        ],
     )
     environment = hub.environment(tmp_path / "home")
     del environment["HF_TOKEN"]

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, read_rows, write_rows
 from test_execute import sample
 
+from selfalign.datasets_io import part_prefix
+
 PART_ROWS, WINDOW, ROW_SECONDS = 5, 4, 0.02
 WRAPPER = f"""
-import asyncio, inspect, runpy, sys
+import asyncio, dataclasses, inspect, runpy, sys
 script, log = sys.argv[1:3]
 sys.argv = [script, *sys.argv[3:]]
 sys.path[0] = {str(ROOT)!r}
@@ -26,16 +29,21 @@ from selfalign import steps
 steps.PART_ROWS = {PART_ROWS}
 real = steps.run_step
 
-def run_step(options, source, function, columns, **more):
+def noting(function):
     async def noted(row):
         with open(log, "a") as begun:
             print(row["id"] if "id" in row else row["path"], file=begun)
         await asyncio.sleep({ROW_SECONDS})
         result = function(row)
         return await result if inspect.isawaitable(result) else result
+    return noted
+
+def run_step(options, source, function, columns, **more):
     if "endpoint" not in more:
         more["window"] = {WINDOW}
-    return real(options, source, noted, columns, **more)
+    for name, table in more.get("tables", {{}}).items():
+        more["tables"][name] = dataclasses.replace(table, row_function=noting(table.row_function))
+    return real(options, source, noting(function), columns, **more)
 
 steps.run_step = run_step
 runpy.run_path(script, run_name="__main__")
@@ -74,16 +82,29 @@ ROWS = {
     "sample_responses": [{"id": f"t{i:02d}", "instruction": f"Add {i}.", "error": None} for i in range(20)],
     "execute": [sample(f"e{i:02d}", f"def f(x):\n    return x + {i % 2}") for i in range(40)],
     "select": [
-        {"id": f"x{i:02d}", "task_id": f"t{i // 2}", "instruction": "i", "response": "r", "passed": i % 2 == 0}
-        for i in range(80)
+        sample(
+            f"x{i:02d}",
+            f"def f{i // 3}(x):\n    return x + {i}" if i % 3 < 2 else "def f(:",
+            f"assert f{i // 3}(0) == {i}",
+        )
+        | {"task_id": f"t{i // 3}", "instruction": f"Add number {i // 3}.", "passed": i % 3 != 1}
+        for i in range(90)
     ],
 }
 KINDS = {"generate_concepts": small, "generate_tasks": small, "sample_responses": small}
 
 
 def rows_of(folder):
-    """What a deterministic step gives; how long a program took is not part of it."""
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_rows(folder)]
+    """What a deterministic step gives, by table; how long a program took is not part of it."""
+
+    def rows(table):
+        read = (pq.read_table(part).to_pylist() for part in folder.glob(f"{part_prefix(table)}*"))
+        plain = [{name: value for name, value in row.items() if name != "seconds"} for rows in read for row in rows]
+        return sorted(plain, key=lambda row: row["id"])
+
+    return {
+        table: rows(table) for table in ("default", *json.loads((folder / "run.json").read_text()).get("tables", ()))
+    }
 
 
 def kill_again_and_again(name, kills, folder, endpoint):
