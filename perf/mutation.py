@@ -1,4 +1,4 @@
-"""What it costs to measure how strong tests are: execute.py on 1,000 passing samples, with mutants and without, in one run.
+"""What it costs to measure how strong tests are: execute.py on 1,000 passing samples, with mutants and without.
 
     python perf/mutation.py                       # a table: samples/s, programs/s, and how many times the time
     python perf/mutation.py --mutants 0 5 10 20
