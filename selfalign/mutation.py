@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 Nodes = Iterator[ast.AST]
-NOT_UNDERSTOOD = (SyntaxError, ValueError, RecursionError, MemoryError)  # what ast and compile raise on odd texts
+NOT_UNDERSTOOD = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)  # raised by ast, compile
 
 
 class Mutant(NamedTuple):
@@ -240,7 +240,7 @@ def _with_change(tree: ast.Module, site: Site, other: ast.AST) -> str | None:
     """The program with `other` at `site`, None if it is none; the tree is afterwards as it was."""
     before = site.put(other)
     try:
-        text = ast.unparse(ast.fix_missing_locations(tree))
+        text = ast.unparse(tree)
         with _quietly():
             compile(text, "<mutant>", "exec", dont_inherit=True)
         return text

@@ -43,7 +43,10 @@ EXAMPLES = 200  # in the browser, of those accepted and of those rejected
 TEXT_LIMIT = 6000  # characters of a text in the browser; what is longer is cut, and says so
 MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
-SHOWN = ("id", "instruction", "response", "tests", "category", "difficulty", "concepts", "detail", "mutation_score")
+SHOWN = (
+    *("id", "instruction", "response", "tests", "category", "difficulty", "concepts"),
+    *("outcome", "detail", "mutation_score", "kept_id"),
+)
 CONFIDENCE = 1.96  # standard deviations: 95 %
 
 WIDTH, BAR_HEIGHT, MARGIN_HEIGHT, PLOT_HEIGHT = 5.2, 0.25, 0.75, 2.6  # inches
@@ -125,7 +128,7 @@ def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
     """What each rule of the selection left out; duplicates stand out."""
     names = [rule.replace("_", " ") for rule, _ in dropped]
     counts = [rows for _, rows in dropped]
-    duplicates = ["duplicate" in name or name.startswith("same ") for name in names]
+    duplicates = ["duplicate" in name or name.startswith(("same ", "near ")) for name in names]
     figure = bars(
         f"Left out by rule (duplicates: {sum(n for n, d in zip(counts, duplicates, strict=True) if d):,})",
         names,
