@@ -187,20 +187,20 @@ FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "format
 
 
 class Site(NamedTuple):
-    """A place in a syntax tree: `parent`.`field`, or its item `index` where the field is a list."""
+    """A place in a syntax tree: `parent`.`field`, or its item number `item` where the field is a list."""
 
     parent: ast.AST
     field: str
-    index: int | None
+    item: int | None
 
     def put(self, node: ast.AST) -> ast.AST:
         """Put `node` there, and give what was there."""
-        if self.index is None:
+        if self.item is None:
             before = getattr(self.parent, self.field)
             setattr(self.parent, self.field, node)
         else:
             nodes = getattr(self.parent, self.field)
-            before, nodes[self.index] = nodes[self.index], node
+            before, nodes[self.item] = nodes[self.item], node
         return before
 
 
@@ -267,12 +267,12 @@ def _sites(tree: ast.Module) -> Iterator[tuple[Site, ast.AST]]:
         for field, value in ast.iter_fields(parent):
             if field in FIELDS_LEFT_ALONE or (field == "keywords" and isinstance(parent, ast.ClassDef)):
                 continue
-            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            for item, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
                 if not isinstance(node, ast.AST) or isinstance(node, LEFT_ALONE) or _is_text(node):
                     continue
                 if parent is tree and isinstance(node, (ast.Expr, ast.If, ast.For, ast.While, ast.With, ast.Try)):
                     continue
-                yield Site(parent, field, index), node
+                yield Site(parent, field, item), node
                 waiting.append(node)
 
 
@@ -318,7 +318,7 @@ def replace_by_stubs(names: dict) -> None:
             if isinstance(member, (staticmethod, classmethod)):
                 other = type(member)(stub(member.__func__))
             elif isinstance(member, property):
-                other = property(stub(member.fget), member.fset and stub(member.fset))
+                other = property(stub(member.fget), stub(member.fset))  # pyright: ignore[reportArgumentType]
             elif inspect.isfunction(member):
                 other = stub(member)
             elif name.startswith("__") or inspect.isdatadescriptor(member) or isinstance(member, type):

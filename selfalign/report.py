@@ -105,8 +105,6 @@ def outcomes_chart(executions: pa.Table) -> Chart:
 
 def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
     """The share of samples that passed, for each value of `column`, with the interval in which 95 % of such lie."""
-    import pyarrow.compute as pc
-
     table = executions.select([column, "passed"]).drop_null()
     groups = table.group_by(column).aggregate([("passed", "sum"), ("passed", "count")]).to_pylist()
     groups.sort(key=lambda group: group[column] if column == "concepts" else -group["passed_count"])
@@ -119,7 +117,7 @@ def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
         [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)],
         whiskers=[wilson_interval(p, n) for p, n in zip(passed, total, strict=True)],
     )
-    overall = pc.mean(table["passed"]).as_py() or 0
+    overall = compute().mean(table["passed"]).as_py() or 0
     caption = f"Share of samples that passed their own tests, by {label}; {overall:.1%} of all. Whiskers: 95 %."
     return Chart(f"passed_by_{column}", caption, figure)
 
@@ -140,9 +138,7 @@ def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
 
 def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
     """How many words there are in the texts of `column`."""
-    import pyarrow.compute as pc
-
-    words = pc.count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
+    words = compute().count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
     return Chart(
         f"words_of_{label}",
         f"Words in each {label.removesuffix('s')} of the accepted examples.",
@@ -152,9 +148,9 @@ def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
 
 def concepts_chart(rows: pa.Table) -> Chart:
     """The concepts that most examples have, without regard to case."""
-    import pyarrow.compute as pc
-
-    names, counts = counted(pc.utf8_lower(pc.utf8_trim_whitespace(pc.list_flatten(rows["concepts"]))))
+    names, counts = counted(
+        compute().utf8_lower(compute().utf8_trim_whitespace(compute().list_flatten(rows["concepts"])))
+    )
     title = f"Most frequent of {len(names):,} distinct concepts"
     caption = f"The most frequent concepts of {len(rows):,} examples, which have {len(names):,} distinct ones."
     return Chart("concepts", caption, bars(title, names[:MOST_FREQUENT], counts[:MOST_FREQUENT]))
@@ -214,6 +210,7 @@ def histogram(title: str, values: Any, x: str, y: str, bins: Any = 30) -> Figure
     """How often which values occur, up to the quantile `QUANTILE` unless the edges of `bins` are given."""
     import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(WIDTH, PLOT_HEIGHT), layout="constrained")
     middle = float(np.median(values))
@@ -223,7 +220,7 @@ def histogram(title: str, values: Any, x: str, y: str, bins: Any = 30) -> Figure
         bins = np.linspace(0, end, min(bins, end) + 1)
     axes.hist(values, bins=bins, color=INK, edgecolor="white", linewidth=0.5)
     axes.axvline(middle, color=ACCENT)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -262,13 +259,11 @@ def charts(run: dict[str, Any], instructions: Source, executions: Source | None)
 
 def execution_charts(samples: pa.Table) -> Iterable[Chart]:
     """Those of all samples, whether they passed or not."""
-    import pyarrow.compute as pc
-
     there = set(samples.column_names)
     if "outcome" in there:
         yield outcomes_chart(samples)
     if "concepts" in there:
-        lengths = pc.list_value_length(samples["concepts"])
+        lengths = compute().list_value_length(samples["concepts"])
         samples = samples.set_column(samples.column_names.index("concepts"), "concepts", lengths)
     labels = {"category": "category", "difficulty": "difficulty", "concepts": "number of concepts"}
     for column, label in labels.items():
@@ -281,6 +276,13 @@ def execution_charts(samples: pa.Table) -> Iterable[Chart]:
 def columns_of(source: Source, *names: str) -> pa.Table:
     """Those of the columns that are there, as an Arrow table; what is on disk stays there until it is looked at."""
     return source.rows.select_columns([n for n in names if n in source.rows.column_names]).with_format("arrow")[:]
+
+
+def compute() -> Any:
+    """pyarrow.compute, which makes its functions when it is imported: no type checker sees them."""
+    import pyarrow.compute
+
+    return pyarrow.compute
 
 
 def drawn(figure: Figure, form: str) -> bytes:

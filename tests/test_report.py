@@ -15,6 +15,7 @@ from local_hub import LocalHub
 
 from selfalign import report
 from selfalign.datasets_io import Source
+from selfalign.options import UserError
 from selfalign.report import EXAMPLES, card_section, examples_of, shortened, wilson_interval, write_report
 from selfalign.writing import open_output
 
@@ -191,21 +192,10 @@ def test_what_a_rule_dropped_has_its_reason():
 # ---- as a command, and on the Hub ----
 
 
-def report_command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "selfalign.report", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
-
-
 def test_a_dataset_without_run_json_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "instruction": "b", "response": "c"}\n')
-    result = report_command(tmp_path)
-    assert result.returncode == 2 and "has no run.json" in result.stderr and "Traceback" not in result.stderr
+    with pytest.raises(UserError, match="has no run.json"):
+        report.main(report.Options(instructions=str(tmp_path)))
 
 
 def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
@@ -215,7 +205,10 @@ def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
     with LocalHub() as hub:
         hub.add("org/instructions", files)
         before = len(hub.commits("org/instructions"))
-        result = report_command("org/instructions", env=hub.environment(tmp_path))
+        command = [sys.executable, "-m", "selfalign.report", "org/instructions"]
+        result = subprocess.run(
+            command, cwd=ROOT, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120
+        )
         assert result.returncode == 0, result.stderr
         there = hub.files("org/instructions")
         assert len(hub.commits("org/instructions")) == before + 1
