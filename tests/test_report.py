@@ -194,7 +194,7 @@ def test_what_a_rule_dropped_has_its_reason():
 
 def test_a_dataset_without_run_json_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "instruction": "b", "response": "c"}\n')
-    with pytest.raises(UserError, match="has no run.json"):
+    with pytest.raises(UserError, match=r"has no run\.json"):
         report.main(report.Options(instructions=str(tmp_path)))
 
 
