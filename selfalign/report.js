@@ -32,7 +32,10 @@ function remember() {
 
 function recall() {
   const chosen = new URLSearchParams(location.hash.slice(1));
-  for (const control of controls) control.value = chosen.get(control.id) ?? "";
+  for (const control of controls) {
+    control.value = chosen.get(control.id) ?? "";
+    if (control.selectedIndex < 0) control.value = ""; // no such reason or category here
+  }
   show();
 }
 

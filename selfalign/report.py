@@ -45,7 +45,7 @@ MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
 SHOWN = (
     *("id", "instruction", "response", "tests", "category", "difficulty", "concepts"),
-    *("outcome", "detail", "mutation_score", "kept_id"),
+    *("outcome", "detail", "mutation_score", "kept_id", "contamination"),
 )
 CONFIDENCE = 1.96  # standard deviations: 95 %
 
@@ -141,7 +141,7 @@ def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
     words = compute().count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
     return Chart(
         f"words_of_{label}",
-        f"Words in each {label.removesuffix('s')} of the accepted examples.",
+        f"Words in the {label} of the accepted examples.",
         histogram(f"Words in {label}", words, "words", "examples"),
     )
 
