@@ -14,20 +14,39 @@ Columns out: those, and
     passed        whether the outcome is "passed"
     detail        last line of the error, null if there was none
     seconds       processor time of the program
+    vacuous       whether the tests also pass where nothing that the response defines does anything
+    mutation_score    of small changes to the response's code, the share that its tests notice, 0 to 1
 
-Samples that came with an error have nothing to execute: they are counted and left out.
+The last two say how strong the tests are (see selfalign/mutation.py). They are null where the tests do not pass, and
+the score also where there was nothing to change. Samples that came with an error have nothing to execute: they are
+counted and left out.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from selfalign.options import OPERATIONAL, StepOptions, run_script
 
-COLUMNS = {"program": str, "outcome": str, "passed": bool, "detail": str, "seconds": float}
-WINDOW_PER_SANDBOX = 4  # programs in hand for each sandbox, so that none waits for the next
+if TYPE_CHECKING:
+    from code_eval.sandbox import Program, Result
+
+COLUMNS = {
+    "program": str,
+    "outcome": str,
+    "passed": bool,
+    "detail": str,
+    "seconds": float,
+    "vacuous": bool,
+    "mutation_score": float,
+}
+WINDOW_PER_SANDBOX = 4  # samples in hand for each sandbox, so that none waits for the next
+# A mutant may loop for ever. It gets a multiple of the time that the response took, but enough for a slow moment of the
+# machine: a program that takes 2 ms seldom takes 20.
+MUTANT_TIME_FACTOR, MUTANT_TIME_FLOOR = 5, 0.2  # the floor in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +62,9 @@ class Options(StepOptions):
     memory: int = 1024
     """MiB that a program may use."""
 
+    mutants: int = 10
+    """Programs with a small change that the tests of each passing sample are tried on, at most; 0 for none."""
+
     sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """Programs that run at a time."""
 
@@ -52,6 +74,25 @@ def program_of(response: str, tests: str) -> tuple[str, str]:
     from selfalign.markdown import python_code
 
     return python_code(response) or "", python_code(tests) or ""
+
+
+def wrong_programs(code: str, tests: str, result: Result, options: Options, sample_id: str) -> list[Program]:
+    """What the tests of a passing sample should fail on: the response as a stub, and then its mutants."""
+    from code_eval.sandbox import WALL_FACTOR, Program
+    from selfalign.mutation import mutants, stubbed
+    from selfalign.steps import draws_of
+
+    took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
+    limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
+    changed = mutants(code, options.mutants, draws_of(options.seed, sample_id))
+    return [Program(text, tests, timeout=limit) for text in [stubbed(code), *(mutant.code for mutant in changed)]]
+
+
+def strength(stub: Result, mutants: Sequence[Result]) -> dict[str, Any]:
+    """`vacuous` and `mutation_score`, from how the `wrong_programs` ended; what the sandbox failed does not count."""
+    judged = [mutant for mutant in mutants if mutant.outcome != "sandbox_error"]
+    killed = sum(not mutant.passed for mutant in judged)
+    return {"vacuous": stub.passed, "mutation_score": killed / len(judged) if judged else None}
 
 
 def main(options: Options) -> None:
@@ -64,20 +105,30 @@ def main(options: Options) -> None:
 
     responses = read_input(options, "id", "response", "tests")
 
-    async def execution_of(sample: dict[str, Any]) -> dict[str, Any] | Done:
+    async def run(*programs: Program) -> list[Result]:
+        results = await asyncio.gather(*(asyncio.wrap_future(sandbox.submit(program)) for program in programs))
+        if results[0].outcome == "sandbox_error":
+            raise RowOpen(f"the sandbox failed: {results[0].detail}")
+        return results
+
+    async def execution_of(sample: dict[str, Any]) -> Done:
         if sample.get("error"):
             return Done([], {sample["error"]: 1})
         code, tests = program_of(sample["response"], sample["tests"])
-        result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
-        if result.outcome == "sandbox_error":
-            raise RowOpen(f"the sandbox failed: {result.detail}")
-        return sample | {
+        (result,) = await run(Program(code, tests))
+        execution = {
             "program": f"{code}\n\n{tests}",
             "outcome": result.outcome,
             "passed": result.passed,
             "detail": result.detail or None,
             "seconds": result.cpu_seconds,
+            "vacuous": None,
+            "mutation_score": None,
         }
+        if result.passed:
+            stub, *mutants = await run(*wrong_programs(code, tests, result, options, sample["id"]))
+            execution |= strength(stub, mutants)
+        return Done([sample | execution], {"vacuous": 1} if execution["vacuous"] else {})
 
     try:
         sandbox = Sandbox(

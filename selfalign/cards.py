@@ -59,14 +59,17 @@ def dataset_card(
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
-    text = card.text.strip()
-    ours = f"{BEGIN}\n{_story(run)}\n{END}"
-    if BEGIN in text and END in text:
-        head, _, rest = text.partition(BEGIN)
-        text = head + ours + rest.partition(END)[2]
-    else:
-        text = f"{text}\n\n{ours}" if text else ours
-    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text.strip()}\n"
+    text = marked(card.text, BEGIN, END, _story(run))
+    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
+
+
+def marked(text: str, begin: str, end: str, ours: str) -> str:
+    """`text` with `ours` between the marks `begin` and `end`, in the place of what was there; at the end otherwise."""
+    ours = f"{begin}\n{ours}\n{end}"
+    if begin in text and end in text:
+        head, _, rest = text.partition(begin)
+        return f"{head}{ours}{rest.partition(end)[2]}".strip() + "\n"
+    return f"{text.strip()}\n\n{ours}".strip() + "\n"
 
 
 def license_data(licenses: dict[str, int]) -> dict[str, str]:

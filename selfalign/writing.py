@@ -24,7 +24,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -78,7 +78,7 @@ class Part:
 
 
 # What `Output.commit` is given: from a reader of files that are there and the parts to the files that describe them.
-Describe = Callable[[Callable[[str], "str | None"], list[Part]], dict[str, str]]
+Describe = Callable[[Callable[[str], "str | None"], list[Part]], Mapping[str, "str | bytes"]]
 
 
 class Output:
@@ -304,10 +304,14 @@ class HubOutput(Output):
         return head, with_retries(lambda: self.api.list_repo_files(self.repo, repo_type="dataset", revision=head))
 
     def _read(self, file: str, head: str, files: list[str]) -> str | None:
+        content = self._content(file, head, files)
+        return content if content is None else content.decode()
+
+    def _content(self, file: str, head: str, files: list[str]) -> bytes | None:
         if file not in files:
             return None
         content: Any = with_retries(lambda: self.hub.cat_file(f"datasets/{self.repo}@{head}/{file}"))
-        return content.decode()
+        return content
 
     def parts(self) -> list[Part]:
         staged = super().parts()  # before the others: a part that is sent meanwhile is seen at least once
@@ -378,9 +382,10 @@ class HubOutput(Output):
                 if part.name not in files
                 and not any(done[part.table][first : last + 1].any() for first, last in part.covered)
             ]
-            described = describe(lambda file: self._read(file, head, files), there + new)
+            told = describe(lambda file: self._read(file, head, files), there + new)
+            described = {file: what.encode() if isinstance(what, str) else what for file, what in told.items()}
             content: dict[str, Path | bytes] = {part.name: Path(f"{self.root}/{part.name}") for part in new}
-            content |= {f: text.encode() for f, text in described.items() if text != self._read(f, head, files)}
+            content |= {f: what for f, what in described.items() if what != self._content(f, head, files)}
             if content:
                 self.api.create_commit(
                     self.repo,

@@ -1,0 +1,351 @@
+"""How strong are the tests of a response? Programs that are like it and wrong, and that its tests should notice.
+
+Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): of small changes to a program,
+tests that check what it does notice most. A change here keeps the types of values where it can. What merely crashes is
+noticed by any test that calls it, and says nothing about the tests.
+
+`mutants` gives programs with one such change each, `stubbed` one in which nothing that the response defines does
+anything. Both are text: to run them is the sandbox's business.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+Nodes = Iterator[ast.AST]
+NOT_UNDERSTOOD = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)  # raised by ast, compile
+
+
+class Mutant(NamedTuple):
+    """A program with one change: the `kind` of it (the name of an operator below), and the whole `code`."""
+
+    kind: str
+    code: str
+
+
+# ---- the operators: what may stand in the place of a node ----
+
+OTHER_OPERATOR: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitAnd,
+    ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+}  # fmt: skip
+OPPOSITE: dict[type, type] = {
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+NEIGHBOUR: dict[type, type] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
+SEQUENCES = (ast.JoinedStr, ast.List, ast.ListComp, ast.Tuple)
+
+
+def arithmetic(node: ast.AST) -> Nodes:
+    """a + b -> a - b, and so on; not where strings or lists are seen to be joined."""
+    if isinstance(node, ast.BinOp) and not (_is_sequence(node.left) or _is_sequence(node.right)):
+        yield ast.BinOp(node.left, OTHER_OPERATOR.get(type(node.op), type(node.op))(), node.right)
+    if isinstance(node, ast.AugAssign) and not _is_sequence(node.value):
+        yield ast.AugAssign(node.target, OTHER_OPERATOR.get(type(node.op), type(node.op))(), node.value)
+
+
+def comparison(node: ast.AST) -> Nodes:
+    """a == b -> a != b, a < b -> a >= b, and so on."""
+    yield from _compared(node, OPPOSITE)
+
+
+def boolean(node: ast.AST) -> Nodes:
+    """a and b -> a or b; not a -> a."""
+    if isinstance(node, ast.BoolOp):
+        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield node.operand
+
+
+def condition(node: ast.AST) -> Nodes:
+    """if a -> if not a, also of loops and comprehensions; other operators negate what is not here."""
+    if isinstance(node, (ast.If, ast.While, ast.IfExp)) and not _negated_elsewhere(node.test):
+        yield _like(node, test=_negation(node.test))
+    if isinstance(node, ast.comprehension):
+        for i, test in enumerate(node.ifs):
+            if not _negated_elsewhere(test):
+                yield _like(node, ifs=[*node.ifs[:i], _negation(test), *node.ifs[i + 1 :]])
+
+
+def constant(node: ast.AST) -> Nodes:
+    """True -> False, "text" -> "", 0.5 -> 1.5; integers are of `off_by_one`."""
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bool):
+            yield ast.Constant(not node.value)
+        elif isinstance(node.value, str):
+            yield ast.Constant("" if node.value else "_")
+        elif isinstance(node.value, bytes):
+            yield ast.Constant(b"" if node.value else b"_")
+        elif isinstance(node.value, (float, complex)):
+            yield ast.Constant(node.value + 1)
+
+
+def off_by_one(node: ast.AST) -> Nodes:
+    """1 -> 2 and 1 -> 0; a < b -> a <= b, and so on; range(n) -> range(n - 1); a[:n] -> a[:n - 1]."""
+    yield from _compared(node, NEIGHBOUR)
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        yield ast.Constant(node.value + 1)
+        yield ast.Constant(node.value - 1)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and node.args:
+        end = min(1, len(node.args) - 1)
+        yield _like(node, args=[*node.args[:end], _one_less(node.args[end]), *node.args[end + 1 :]])
+    if isinstance(node, ast.Slice):
+        if node.upper:
+            yield _like(node, upper=_one_less(node.upper))
+        if node.lower:
+            yield _like(node, lower=_one_less(node.lower))
+
+
+def returned(node: ast.AST) -> Nodes:
+    """return a -> return type(a)(): the empty value of its type, or zero. `stubbed` does what returns None, and other
+    operators do constants."""
+    if isinstance(node, ast.Return) and node.value and not isinstance(node.value, ast.Constant):
+        kind = ast.Call(ast.Name("type", ast.Load()), [node.value], [])
+        yield ast.Return(ast.Call(kind, [], []))
+
+
+def deleted(node: ast.AST) -> Nodes:
+    """Statements without which the others still run: calls, loops, branches without else, changes of what is there."""
+    change = isinstance(node, (ast.Assign, ast.AnnAssign)) and _changes_what_is_there(node)
+    branch = isinstance(node, ast.If) and not node.orelse
+    call = isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await))
+    if change or branch or call:
+        yield ast.Pass()
+    if isinstance(node, (ast.AugAssign, ast.For, ast.While, ast.Raise, ast.Break, ast.Continue, ast.Delete)):
+        yield ast.Pass()
+
+
+OPERATORS: dict[str, Callable[[ast.AST], Nodes]] = {
+    operator.__name__: operator
+    for operator in (arithmetic, comparison, boolean, condition, constant, off_by_one, returned, deleted)
+}
+
+
+def _compared(node: ast.AST, others: dict[type, type]) -> Nodes:
+    if isinstance(node, ast.Compare):
+        for i, op in enumerate(node.ops):
+            if type(op) in others:
+                yield ast.Compare(node.left, [*node.ops[:i], others[type(op)](), *node.ops[i + 1 :]], node.comparators)
+
+
+def _is_sequence(node: ast.AST) -> bool:
+    """Whether it is seen that this is no number: other operators would merely raise TypeError."""
+    return isinstance(node, SEQUENCES) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
+
+
+def _negated_elsewhere(test: ast.expr) -> bool:
+    return (
+        isinstance(test, ast.Constant)
+        or (isinstance(test, ast.Compare) and len(test.ops) == 1)
+        or (isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not))
+    )
+
+
+def _negation(test: ast.expr) -> ast.expr:
+    return ast.UnaryOp(ast.Not(), test)
+
+
+def _one_less(value: ast.expr) -> ast.expr:
+    if isinstance(value, ast.Constant) and type(value.value) is int:
+        return ast.Constant(value.value - 1)
+    return ast.BinOp(value, ast.Sub(), ast.Constant(1))
+
+
+def _changes_what_is_there(node: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether every target exists before: an item, or a name or attribute that is in the value itself. Without the
+    first assignment to a name the next statement would merely raise NameError."""
+    if node.value is None:
+        return False
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    targets = [n for target in targets for n in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    there = {_name(n) for n in ast.walk(node.value)}
+    return all(isinstance(n, ast.Subscript) or (_name(n) and _name(n) in there) for n in targets)
+
+
+def _name(node: ast.AST) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _like(node: ast.AST, **changed: Any) -> ast.AST:
+    """`node` with other fields."""
+    return type(node)(**{name: getattr(node, name, None) for name in node._fields} | changed)
+
+
+# ---- the mutants of a program ----
+
+# Nothing below these is changed: no test of values has a reason to look there.
+LEFT_ALONE = (ast.Import, ast.ImportFrom, ast.Assert, ast.Global, ast.Nonlocal)
+FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "format_spec", "exc"}
+
+
+class Site(NamedTuple):
+    """A place in a syntax tree: `parent`.`field`, or its item number `item` where the field is a list."""
+
+    parent: ast.AST
+    field: str
+    item: int | None
+
+    def put(self, node: ast.AST) -> ast.AST:
+        """Put `node` there, and give what was there."""
+        if self.item is None:
+            before = getattr(self.parent, self.field)
+            setattr(self.parent, self.field, node)
+        else:
+            nodes = getattr(self.parent, self.field)
+            before, nodes[self.item] = nodes[self.item], node
+        return before
+
+
+def mutants(code: str, count: int, draws: random.Random) -> list[Mutant]:
+    """At most `count` mutants of a program, all different from it and from each other, drawn evenly from the kinds.
+
+    They are fewer where there is less to change, and none if Python does not understand the program.
+    """
+    try:
+        with _quietly():
+            tree = ast.parse(code)
+        seen = {ast.unparse(tree)}
+    except NOT_UNDERSTOOD:
+        return []
+    changes: dict[str, list[tuple[Site, ast.AST]]] = {}
+    for site, node in _sites(tree):
+        for kind, operator in OPERATORS.items():
+            changes.setdefault(kind, []).extend((site, other) for other in operator(node))
+    queues = list(changes.items())
+    draws.shuffle(queues)
+    for _, queue in queues:
+        draws.shuffle(queue)
+    found: list[Mutant] = []
+    while queues and len(found) < count:
+        kind, queue = queues.pop(0)
+        while queue:
+            text = _with_change(tree, *queue.pop())
+            if text is not None and text not in seen:
+                seen.add(text)
+                found.append(Mutant(kind, text))
+                queues.append((kind, queue))
+                break
+    return found
+
+
+def _with_change(tree: ast.Module, site: Site, other: ast.AST) -> str | None:
+    """The program with `other` at `site`, None if it is none; the tree is afterwards as it was."""
+    before = site.put(other)
+    try:
+        text = ast.unparse(tree)
+        with _quietly():
+            compile(text, "<mutant>", "exec", dont_inherit=True)
+        return text
+    except NOT_UNDERSTOOD:
+        return None
+    finally:
+        site.put(before)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what Python says about odd escapes in programs that are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _sites(tree: ast.Module) -> Iterator[tuple[Site, ast.AST]]:
+    """The places where something may change, and what is there. Examples of use are left alone: what a response does
+    at its top level, beside assignments and definitions, its tests do not see."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        parent = waiting.pop()
+        for field, value in ast.iter_fields(parent):
+            if field in FIELDS_LEFT_ALONE or (field == "keywords" and isinstance(parent, ast.ClassDef)):
+                continue
+            for item, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if not isinstance(node, ast.AST) or isinstance(node, LEFT_ALONE) or _is_text(node):
+                    continue
+                if parent is tree and isinstance(node, (ast.Expr, ast.If, ast.For, ast.While, ast.With, ast.Try)):
+                    continue
+                yield Site(parent, field, item), node
+                waiting.append(node)
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether this statement is a docstring, or shows something to a reader."""
+    if not isinstance(node, ast.Expr):
+        return False
+    call = node.value
+    return isinstance(call, ast.Constant) or (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
+    )
+
+
+# ---- stubs ----
+
+
+def replace_by_stubs(names: dict) -> None:
+    """Takes all that it does out of a program that has run, whose global names these are.
+
+    Its functions and methods return None (or nothing, where they are generators), and the values that it computed are
+    gone. Imported functions and modules stay. This text runs in the sandbox: it uses nothing from around it.
+    """
+    import contextlib
+    import enum
+    import inspect
+
+    def stub(function):
+        async def waits(*arguments, **keywords):
+            return None
+
+        def yields(*arguments, **keywords):
+            yield from ()
+
+        def returns(*arguments, **keywords):
+            return None
+
+        if inspect.iscoroutinefunction(function):
+            return waits
+        return yields if inspect.isgeneratorfunction(function) else returns
+
+    def empty(kind):
+        for name, member in list(vars(kind).items()):
+            if isinstance(member, (staticmethod, classmethod)):
+                other = type(member)(stub(member.__func__))
+            elif isinstance(member, property):
+                other = property(stub(member.fget), stub(member.fset))  # pyright: ignore[reportArgumentType]
+            elif inspect.isfunction(member):
+                other = stub(member)
+            elif name.startswith("__") or inspect.isdatadescriptor(member) or isinstance(member, type):
+                continue
+            else:
+                other = None
+            with contextlib.suppress(Exception):  # its metaclass has a say in it
+                setattr(kind, name, other)
+
+    own = names["__name__"]
+    for name, value in list(names.items()):
+        if name.startswith("__") or inspect.ismodule(value):
+            continue
+        if isinstance(value, type) and not isinstance(value, enum.EnumMeta):
+            if value.__module__ == own:
+                empty(value)
+        elif not callable(value) or isinstance(value, type):
+            del names[name]
+        elif getattr(value, "__module__", None) == own:
+            names[name] = stub(value)
+
+
+# What a stubbed program ends with; read once, since it takes a millisecond.
+REPLACEMENT = f"{inspect.getsource(replace_by_stubs)}\nreplace_by_stubs(globals())\n"
+
+
+def stubbed(code: str) -> str:
+    """The program `code`, after which all that it defines does nothing. Tests that still pass are vacuous: they assert
+    what is true whatever the response does."""
+    return f"{code}\n\n{REPLACEMENT}"
