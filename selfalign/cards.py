@@ -54,14 +54,17 @@ def dataset_card(
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
-    text = card.text.strip()
-    ours = f"{BEGIN}\n{_story(run)}\n{END}"
+    text = between_marks(card.text.strip(), _story(run))
+    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}\n"
+
+
+def between_marks(text: str, story: str) -> str:
+    """`text` with `story` between our two marks, in the place of what was there, or at the end."""
+    ours = f"{BEGIN}\n{story}\n{END}"
     if BEGIN in text and END in text:
         head, _, rest = text.partition(BEGIN)
-        text = head + ours + rest.partition(END)[2]
-    else:
-        text = f"{text}\n\n{ours}" if text else ours
-    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text.strip()}\n"
+        return (head + ours + rest.partition(END)[2]).strip()
+    return f"{text}\n\n{ours}".strip()
 
 
 def license_data(licenses: dict[str, int]) -> dict[str, str]:
