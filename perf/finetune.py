@@ -1,0 +1,266 @@
+"""Tokens a second of packed training, beside the same model padded as others do: python perf/finetune.py [options]
+
+Everything but the batches is finetune.py's: trainer, loss, Adafactor, and 64 examples (on a CPU 4) for each optimizer
+step. The weights are random; the examples are random tokens whose lengths are drawn from a log-normal distribution,
+like those of instruction data: few are long, most are short. The ways to make batches of them:
+
+    one at a time           the reference implementation's command: batch of 1, gradients accumulate over 64
+    padded to --max-length  the same with every sequence as long as the longest allowed
+    padded, N at a time     to the longest of each N
+    packed, N at a time     finetune.py --packing --device-batch-size N
+
+`tokens/s` counts what is no padding, so that the same figure means the same progress. `MFU` is the share of the peak of
+the device that goes into these tokens: 6 floating-point operations for each of them and each parameter that multiplies
+(those of the head for each token with a label, as only these are scored), and 6 x layers x hidden x n for the causal
+attention of an example of n tokens (PaLM, arXiv 2204.02311, appendix B, but for the half that is masked). The peak is
+the vendor's for dense bfloat16 where the device is known, else, as on CPUs, what a large matrix product reaches here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import tyro  # noqa: E402
+
+# Dense bfloat16, without sparsity, in FLOP/s, from NVIDIA's data sheets; the first name that fits counts.
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L4": 121e12,
+}
+# Llama-3.2-1B's shape on a GPU, SmolLM2-135M's on a CPU.
+SHAPES = {
+    "cuda": {
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    "cpu": {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is measured."""
+
+    config: str | None = None
+    """Model whose shape is taken: a Hub id or a folder with config.json; otherwise Llama-3.2-1B's on a GPU, and
+    SmolLM2-135M's on a CPU."""
+
+    steps: int | None = None
+    """Optimizer steps that are timed, after one that is not; 5 on a GPU, 2 on a CPU."""
+
+    batch_size: int | None = None
+    """Examples in an optimizer step; 64 on a GPU, 4 on a CPU."""
+
+    max_length: int = 1280
+    """Longest example in tokens (paper, C.3)."""
+
+    median: int = 300
+    """Median length of the examples in tokens."""
+
+    spread: float = 0.6
+    """Standard deviation of the logarithm of the lengths."""
+
+    at_a_time: tuple[int, ...] = (1, 8)
+    """Sequences that the device takes at a time."""
+
+    attention: str = "auto"
+    """As in finetune.py."""
+
+    gradient_checkpointing: bool = False
+    """As in finetune.py; what is computed twice counts once."""
+
+
+def random_examples(count: int, options: Options, vocabulary: int) -> Any:
+    """Tokens and labels of which the first third is a prompt."""
+    import datasets
+
+    draws = random.Random(0)
+    rows = []
+    for _ in range(count):
+        length = max(8, min(options.max_length, round(options.median * draws.lognormvariate(0, options.spread))))
+        ids = [draws.randrange(10, vocabulary) for _ in range(length)]
+        rows.append({"input_ids": ids, "labels": [-100] * (length // 3) + ids[length // 3 :]})
+    return datasets.Dataset.from_list(rows)
+
+
+def operations_per_token(model: Any, examples: Any) -> float:
+    """Floating-point operations of forward and backward pass for a token, on average over the examples."""
+    config = model.config
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    scored = sum(label != -100 for labels in examples["labels"] for label in labels) / sum(lengths)
+    head = config.vocab_size * config.hidden_size
+    body = sum(p.numel() for p in model.parameters()) - head * (1 if config.tie_word_embeddings else 2)
+    attention = config.num_hidden_layers * config.hidden_size * sum(n * n for n in lengths) / sum(lengths)
+    return 6 * (body + scored * head + attention)
+
+
+def matmul_speed(device: str, dtype: Any) -> float:
+    """FLOP/s of the best of ten products of two square matrices."""
+    import torch
+
+    size = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(10):
+        started = now(device)
+        a @ b
+        times.append(now(device) - started)
+    return 2 * size**3 / min(times)
+
+
+def now(device: str) -> float:
+    """Seconds, when the device has done what it was given."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(script: Any, made: Any, pad_to: int | None, tokenizer: Any, examples: Any, steps: int, device: str):
+    """Tokens and seconds of `steps` optimizer steps, tokens that were padding or not, and peak GiB of GPU memory."""
+    import torch
+    from transformers import TrainerCallback
+    from transformers.trainer_utils import SaveStrategy
+
+    times, computed = [], []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            if not times:
+                times.append(now(device))
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            times.append(now(device))
+
+    trainer = script.make_trainer(made, tokenizer, examples)
+    trainer.data_collator.pad_to_multiple_of = pad_to
+    trainer.args.max_steps, trainer.args.save_strategy = steps + 1, SaveStrategy.NO
+    trainer.args.disable_tqdm = True
+    trainer.add_callback(Clock())
+    compute_loss = trainer.compute_loss
+
+    def counted(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        computed.append(inputs["input_ids"].numel())
+        return compute_loss(model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = counted
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.redirect_stdout(io.StringIO()):  # the losses of each step
+        trainer.train()
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
+    seen = [entry["num_tokens"] for entry in trainer.state.log_history if "loss" in entry]
+    return seen[-1] - seen[0], times[-1] - times[1], seen[-1] / sum(computed), memory
+
+
+def main(options: Options) -> None:
+    """Measure each way in turn, and print a line for each."""
+    import torch
+    from helpers import load_script
+    from tiny_model import make_tiny_model
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    from selfalign.training import attention_of, dtype_of, without_dropout
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = dtype_of("auto")
+    steps, batch = (
+        options.steps or (5 if device == "cuda" else 2),
+        options.batch_size or (64 if device == "cuda" else 4),
+    )
+    shape = LlamaConfig(**SHAPES[device], max_position_embeddings=8192, tie_word_embeddings=True)
+    config = without_dropout(AutoConfig.from_pretrained(options.config) if options.config else shape)
+    attention = attention_of(options.attention, dtype)
+
+    script = load_script("finetune")
+    script.load_model = lambda _: AutoModelForCausalLM.from_config(
+        config, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    examples = random_examples((steps + 1) * batch, options, config.vocab_size)
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    operations = operations_per_token(model, examples)
+
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    measured = matmul_speed(device, getattr(torch, dtype))
+    peak = next((peak for known, peak in PEAKS.items() if known in name), measured)
+    print(f"{name}; load average {os.getloadavg()[0]:.1f}; {dtype}, {attention}")
+    said = "that" if peak == measured else f"the data sheet's {peak / 1e12:.0f}"
+    print(f"a matrix product reaches {measured / 1e12:.2f} TFLOP/s; MFU is of {said}")
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M parameters, {operations / 1e9:.2f} GFLOP a token; "
+        f"examples of {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths)} at most; {batch} a step"
+    )
+    ways: list[tuple[str, bool, int, int | None]] = [
+        ("one at a time", False, 1, None),
+        (f"padded to {options.max_length}, 1 at a time", False, 1, options.max_length),
+    ]
+    for number in options.at_a_time:
+        if number > batch or (number > 1 and device == "cpu"):
+            continue
+        if number > 1:
+            ways.append((f"padded, {number} at a time", False, number, None))
+        ways.append((f"packed, {number} at a time", True, number, None))
+
+    print(f"\n{'':28} {'tokens/s':>10} {'MFU':>7} {'beside the first':>17} {'no padding':>11} {'GPU memory':>11}")
+    first = None
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(folder) / "tokenizer"))
+        for title, packing, number, pad_to in ways:
+            made = script.Options(
+                input="random tokens",
+                output=f"{folder}/out",
+                packing=packing,
+                device_batch_size=number,
+                batch_size=batch,
+                max_length=options.max_length,
+                epochs=1,
+                learning_rate=1e-5,
+                gradient_checkpointing=options.gradient_checkpointing,
+            )
+            tokens, seconds, useful, memory = measure(script, made, pad_to, tokenizer, examples, steps, device)
+            speed = tokens / seconds
+            first = first or speed
+            print(
+                f"{title:28} {speed:10,.0f} {100 * speed * operations / peak:6.1f}% {speed / first:16.2f}x "
+                f"{100 * useful:10.0f}% {f'{memory:.1f} GiB' if device == 'cuda' else '-':>11}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
