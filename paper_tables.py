@@ -20,17 +20,14 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from selfalign.options import UserError, run_script, warn
-
-if TYPE_CHECKING:
-    from selfalign.datasets_io import Source
 
 PAPER = Path(__file__).resolve().parent / "paper"
 NOT_PUBLISHED, NOT_STATED, NOT_RUN = "", "-", "not run"  # in the CSV files
@@ -170,12 +167,12 @@ def _recipes() -> dict[str, dict[str, str | None]]:
 
 
 class Ours(NamedTuple):
-    """A number of ours, in the unit of the table, its 95 % interval if there is one, and the folder of its samples."""
+    """A number of ours, in the unit of the table, its 95 % interval if there is one, and its results.json."""
 
     value: float
     low: float | None = None
     high: float | None = None
-    folder: Path | None = None
+    result: Mapping[str, Any] = {}
 
 
 class Results:
@@ -209,15 +206,18 @@ class Results:
         found = [ours for name in cell.benchmarks if (ours := self._score(cell, name))]
         return max(found, key=lambda ours: ours.value, default=None)
 
+    def result(self, system: str, benchmark: str) -> dict[str, Any]:
+        """results.json of a system on a benchmark, {} where there is none."""
+        file = self.named.get((system, benchmark)) or self.file(system, f"{benchmark}/results.json")
+        return _read_result(file) if file else {}
+
     def _score(self, cell: Cell, benchmark: str) -> Ours | None:
-        file = self.named.get((cell.system, benchmark)) or self.file(cell.system, f"{benchmark}/results.json")
-        result = _read_result(file) if file else {}
+        result = self.result(cell.system, benchmark)
         score = result.get("scores", {}).get(cell.score)
-        if file is None or score is None:
+        if score is None:
             return None
-        low, high = result.get("intervals", {}).get(cell.score) or (None, None)
-        low, high = (None if bound is None else 100 * bound for bound in (low, high))
-        return Ours(100 * score, low, high, file.parent)
+        bounds = result.get("intervals", {}).get(cell.score) or (None, None)
+        return Ours(100 * score, *(None if bound is None else 100 * bound for bound in bounds), result)
 
     def run(self, system: str, step: str) -> dict[str, Any] | None:
         """run.json of a step of the system, or of the data that it was trained on."""
@@ -263,7 +263,9 @@ def pass_rate_of(results: Results, system: str) -> float | None:
     run = results.run(system, "instructions")
     if not run:
         return None
-    passed = _samples(run["folder"], "passed").rows["passed"]
+    from selfalign.datasets_io import open_source
+
+    passed = open_source(str(run["folder"]), columns=("passed",)).rows["passed"]
     return 100 * sum(passed) / len(passed)
 
 
@@ -297,7 +299,23 @@ def ours_of(table: Table, results: Results) -> list[dict[str, Ours]]:
             if cell.of and all(part in ours for part in cell.of):
                 ours[column] = Ours(sum(ours[part].value for part in cell.of) / len(cell.of))
         found.append(ours)
+    for column, rates in win_rates_of(table, results).items():
+        for row, ours in zip(table.cells, found, strict=True):
+            if (rate := rates.get(row[column].system)) is not None:
+                ours[column] = Ours(100 * rate)
     return found
+
+
+def win_rates_of(table: Table, results: Results) -> dict[str, dict[str, float]]:
+    """Of each column of win rates: by system, how often it beats the others of the table that we have results of."""
+    rates = {}
+    for column, cell in table.cells[0].items():
+        if cell.score == "win_rate":
+            from selfalign.benchmarks.evalperf import win_rates
+
+            found = {row[column].system: results.result(row[column].system, cell.benchmarks[0]) for row in table.cells}
+            rates[column] = win_rates({system: result for system, result in found.items() if result})
+    return rates
 
 
 # Significance ---------------------------------------------------------------------------------------------------------
@@ -319,25 +337,6 @@ class Comparison:
     problems: int = 0
 
 
-def _samples(folder: Path, *columns: str) -> Source:
-    """The rows of a dataset that a step wrote."""
-    from selfalign.datasets_io import open_source
-
-    return open_source(str(folder), columns=columns)
-
-
-@functools.cache
-def pass_rates(folder: Path) -> dict[str, float]:
-    """The share of passing samples of each problem, by task id; empty where results.json came without its samples."""
-    if not (folder / "data").is_dir():
-        return {}
-    rows = _samples(folder, "task_id", "passed").rows
-    verdicts: dict[str, list[bool]] = {}
-    for task, passed in zip(rows["task_id"], rows["passed"], strict=True):
-        verdicts.setdefault(task, []).append(passed)
-    return {task: sum(passed) / len(passed) for task, passed in verdicts.items()}
-
-
 def comparisons(table: Table, found: list[dict[str, Ours]], seed: int) -> list[Comparison]:
     """Each pair that the paper compares, on each column that says which share of samples passed."""
     from selfalign.statistics import paired_bootstrap
@@ -355,7 +354,7 @@ def comparisons(table: Table, found: list[dict[str, Ours]], seed: int) -> list[C
                     continue
                 published = _difference(cell.published, other_cell.published)
                 pair = Comparison(one, other, cell.column, published)
-                rates = [pass_rates(o.folder) if o and o.folder else {} for o in (ours, theirs)]
+                rates = [o.result.get("by_problem") or {} if o else {} for o in (ours, theirs)]
                 if rates[0].keys() & rates[1].keys():
                     test = paired_bootstrap(*rates, seed=seed)
                     numbers = {name: 100 * test[name] for name in ("difference", "low", "high")}
@@ -473,7 +472,7 @@ def csv_lines(table: Table, found: list[dict[str, Ours]]) -> list[list[Any]]:
     lines = []
     for row, ours in zip(table.cells, found, strict=True):
         for column, cell in row.items():
-            value, low, high, _ = ours.get(column) or (None, None, None, None)
+            value, low, high, _ = ours.get(column) or (None, None, None, {})
             command = None if column in ours else recipe_of(cell.system)["command"]
             difference = _difference(value, cell.published)
             values = [cell.published, value, low, high, difference]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, load_script, run, write_rows
+from helpers import ROOT, load_script, run
 
 script = load_script("paper_tables")
 TABLES = {n: script.load_table(str(n)) for n in range(1, 13)}
@@ -112,15 +112,13 @@ OURS, OCTOPACK = "selfcodealign-cq-7b", "octopack-cq-7b"
 
 def add_result(folder, system, benchmark, passed, **more):
     """What benchmark.py writes, from verdicts by task."""
-    place = folder / system / benchmark
-    (place / "data").mkdir(parents=True)
-    rows = [{"task_id": f"t{i}", "passed": p} for i, p in enumerate(passed)]
-    (place / "run.json").write_text("{}")
-    write_rows(place / "data" / "train-0.jsonl", rows)
-    score = sum(passed) / len(passed)
-    result = {"benchmark": benchmark, "model": "m", "scores": {"pass@1": score}, "intervals": {"pass@1": [0.5, 0.7]}}
-    (place / "results.json").write_text(json.dumps(result | more))
-    return place
+    (folder / system / benchmark).mkdir(parents=True)
+    result = {"benchmark": benchmark, "model": "m", "intervals": {"pass@1": [0.5, 0.7]}}
+    result |= {
+        "scores": {"pass@1": sum(passed) / len(passed)},
+        "by_problem": {f"t{i}": p for i, p in enumerate(passed)},
+    }
+    (folder / system / benchmark / "results.json").write_text(json.dumps(result | more))
 
 
 @pytest.fixture
@@ -150,11 +148,18 @@ def test_two_systems_are_compared_on_the_same_problems(results):
     assert re.match(r"\+30\.0 \[2\d\.\d, 3\d\.\d\]", difference) and float(p) < 0.001
 
 
-def test_without_samples_nothing_is_tested(results):
-    import shutil
+def test_without_the_outcome_of_each_problem_nothing_is_tested(tmp_path):
+    add_result(tmp_path, OURS, "humanevalplus", [True])
+    add_result(tmp_path, OCTOPACK, "humanevalplus", [True], by_problem=None)
+    assert "problems" not in printed(tmp_path, "--tables", "1")
 
-    shutil.rmtree(results / OCTOPACK / "humanevalplus" / "data")
-    assert "problems" not in printed(results, "--tables", "1")
+
+def test_win_rates_are_among_the_rows_of_the_table(tmp_path):
+    for system, dps in {OURS: 90, OCTOPACK: 40, "compared/codeqwen1.5-7b-chat": 60}.items():
+        measured = {f"HumanEval/{task}/{n}": {"dps": dps} for task in range(3) for n in range(2)}
+        add_result(tmp_path, system, "evalperf", [True], measured=measured)
+    found = script.ours_of(TABLES[4], script.Results([str(tmp_path)]))
+    assert [ours["Win rate (%)"].value for ours in found if ours] == [50, 0, 100]
 
 
 def test_a_missing_run_shows_its_command_and_one_that_is_there_does_not(results):
