@@ -15,7 +15,8 @@ has `VARIANTS`, and each is a benchmark of its own: `evoeval-difficult` is the v
 
 and, where they are needed,
 
-    DATASET             "org/name@revision" on the Hub, `{variant}` standing for the variant; None: in a package
+    DATASET             "org/name@revision" on the Hub, `{variant}` standing for the variant; None: in a package;
+                        several with commas between, if it takes several
     VARIANTS            names of the sets; None among them is the benchmark without a suffix. Default: (None,)
     SAMPLES, TEMPERATURE, TOP_P, MAX_NEW_TOKENS
                         the paper's decoding; default: 1 sample, greedy, 512 tokens
@@ -24,6 +25,7 @@ and, where they are needed,
                         it before the answer), and the strings before which it ends; default: nothing
     TIMEOUT, MEMORY, PRELOAD
                         of the sandbox: seconds of CPU time, bytes, modules
+    NOTE                what a reader of the results must know
     checks(problem, answer, style) -> {name: (code, tests)}
         several programs for one answer, which passes when all do; instead of `program`
     async answer(problem, ask, style) -> text
@@ -35,7 +37,7 @@ and, where they are needed,
         those of one that is drawn twice twice: it should be quick
     measure(rows, problems, run) -> {row id: {name: value}}
         what is measured of rows once all are judged; `run(programs)` gives their results in order, one at a time on an
-        otherwise idle sandbox. `scores` finds it in `row["measured"]`
+        otherwise idle sandbox; `row["code"]` is the code. `scores` finds what was measured in `row["measured"]`
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ DEFAULTS = {
     "TIMEOUT": 10.0,
     "MEMORY": 1 << 30,
     "PRELOAD": None,
+    "NOTE": None,
     "CHAT_PREFIX": "",
     "CHAT_STOP": (),
     "checks": None,
@@ -119,51 +122,68 @@ def load_benchmark(name: str) -> SimpleNamespace:
 
 
 def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
-    """The problems' source with its revision resolved to a commit, and what it is pinned to.
+    """The problems' sources (with commas between) with revisions resolved to commits, and what each is pinned to.
 
-    "org/name@main" -> ("org/name@<commit>", {"dataset": "org/name", "revision": "<commit>"}); of a file, the same path
-    and {"fingerprint": ...}. UserError if there is no such thing.
+    "org/name@main" -> ("org/name@<commit>", {"org/name": "<commit>"}); of a file, the same path and a hash of its
+    content. UserError if there is no such thing, or the Hub does not answer.
     """
+    import hashlib
     from pathlib import Path
 
-    from fsspec.implementations.local import LocalFileSystem
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    from selfalign.datasets_io import fingerprint, first_line, hub_name, is_hub_id, with_retries
+    from selfalign.datasets_io import first_line, hub_name, is_hub_id, with_retries
 
-    if not is_hub_id(data):
-        if not Path(data).is_file():
-            raise UserError(f"--data {data}: no such file, and not the form of a Hub id")
-        return data, {"fingerprint": fingerprint(LocalFileSystem(), str(Path(data)), [str(Path(data))])}
-    repo, _, revision = hub_name(data).partition("@")
-    try:
-        sha = with_retries(lambda: HfApi(token=token).dataset_info(repo, revision=revision or None)).sha
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"the problems are in {data} on the Hub, which can't be reached ({first_line(error)}); --data FILE reads "
-            "them from a file"
-        ) from None
-    return f"{repo}@{sha}", {"dataset": repo, "revision": str(sha)}
+    resolved, pins = [], {}
+    for source in data.split(","):
+        if is_hub_id(source):
+            repo, _, revision = hub_name(source).partition("@")
+            try:
+                api = HfApi(token=token)
+                pins[repo] = str(with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha)  # noqa: B023
+            except (HfHubHTTPError, OSError) as error:
+                raise UserError(
+                    f"the problems are in {repo} on the Hub, which does not give them ({first_line(error)}); --data "
+                    "FILE reads them from a file"
+                ) from None
+            resolved.append(f"{repo}@{pins[repo]}")
+        elif Path(source).is_file():
+            pins[source] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
+            resolved.append(source)
+        else:
+            raise UserError(f"--data {source}: no such file, and not the form of a Hub id")
+    return ",".join(resolved), pins
 
 
-def records(data: str, *, config: str | None = None, split: str = "test") -> list[dict[str, Any]]:
+def records(
+    data: str, *, config: str | None = None, split: str = "test", needs: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """The rows of a Hub dataset ("org/name@revision"), or of a file: .json (a list, or an object of rows), .jsonl, both
     also with .gz, or .parquet. A file has neither configuration nor split.
 
     Raises:
-        UserError: it is not there, or its line so-and-so is no JSON.
+        UserError: it is not there, its line so-and-so is no JSON, or rows lack one of the columns `needs`.
     """
+    from selfalign.datasets_io import is_hub_id, open_source
+
+    if is_hub_id(data):
+        return open_source(data, columns=needs, config=config, split=split).rows.to_list()
+    if data.endswith(".parquet"):
+        return open_source(data, columns=needs).rows.to_list()
+    rows = _json_rows(data)
+    for name in needs:
+        if lacking := sum(name not in row for row in rows):
+            raise UserError(f"{lacking} of {len(rows)} rows of {data} have no {name}")
+    return rows
+
+
+def _json_rows(data: str) -> list[dict[str, Any]]:
+    """The rows of a file of JSON or JSON lines, gzipped or not."""
     import gzip
     import json
     from pathlib import Path
 
-    from selfalign.datasets_io import is_hub_id, open_source
-
-    if is_hub_id(data):
-        return open_source(data, config=config, split=split).rows.to_list()
-    if data.endswith(".parquet"):
-        return open_source(data).rows.to_list()
     # Not through `datasets`, whose columns have one type: the inputs of EvalPlus are numbers here and lists there.
     try:
         raw = Path(data).read_bytes()

@@ -1,0 +1,122 @@
+"""The tests of EvalPlus (arXiv:2305.01210): how outputs are compared, and the two layouts of its data.
+
+On the Hub, and in files named OriginFmt, a problem has a `test`: a script with inputs, expected outputs and a loop over
+them. In the releases of EvalPlus it has `base_input` and `plus_input`, and what is expected comes from running the
+canonical solution. Both become the same script here, with one comparison, which is that of EvalPlus' evaluator: the
+scripts on the Hub differ from it in these problems, where the evaluator is followed:
+
+    HumanEval/32        the script's check takes the arguments in the wrong order, so that no solution passes
+    Mbpp/737, 787, 794  the script compares and does not assert, so that every solution passes
+    Mbpp/164, 295, 558, 581    the evaluator accepts a second reading of the task
+    Mbpp/249            the evaluator compares as sets
+    all                 a float where a list is expected is no match; nor is a list of another length
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# What is compared in another way, by function.
+AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
+    "similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum",
+    "intersection_array", "find_dissimilar", "Diff",
+)  # fmt: skip
+IS_FOUND = ("check_str", "text_match_three", "text_starta_endb")  # Mbpp/737, 787, 794: a match object, or a bool
+ORACLES = {
+    # Mbpp/164: whether the sums of divisors are equal; the canonical solution and the text disagree, all is accepted.
+    "are_equivalent": "return True",
+    # Mbpp/295: the sum of divisors of a prime number, without itself, may be 0.
+    "sum_div": "return out == 0",
+    # Mbpp/581: surface of a square pyramid, if the height is that of the pyramid and not of its sides.
+    "surface_Area": """base, height = arguments
+    slant = ((base / 2) ** 2 + height**2) ** 0.5
+    return abs(out - round(base**2 + 2 * base * slant)) <= tolerance""",
+    # Mbpp/558: distance of two numbers digit by digit, the shorter one filled up with zeros.
+    "digit_distance_nums": """first, second = map(str, arguments)
+    width = max(len(first), len(second))
+    pairs = zip(first.zfill(width), second.zfill(width))
+    return out == sum(abs(int(a) - int(b)) for a, b in pairs)""",
+}
+ZERO_OF_POLYNOMIAL = """
+def _judge(out, expected, tolerance, arguments):
+    (coefficients,) = arguments
+    assert abs(sum(c * float(out) ** i for i, c in enumerate(coefficients))) <= 1e-4
+"""  # HumanEval/32: any zero will do
+
+COMPARE = """
+def _judge(out, expected, tolerance, arguments):
+    import numpy
+    if out == expected:
+        return
+    several = isinstance(expected, (list, tuple)) and len(expected) > 0
+    floats = all(isinstance(e, float) for e in expected) if several else isinstance(expected, float)
+    tolerance = tolerance or (1e-6 if floats else 0)
+    assert tolerance, f"{out!r:.100} instead of {expected!r:.100}"
+    assert type(out) is type(expected)
+    if isinstance(expected, (list, tuple)):
+        assert len(out) == len(expected)
+    assert numpy.allclose(out, expected, rtol=1e-7, atol=tolerance), f"{out!r:.100} instead of {expected!r:.100}"
+"""
+COMPARE_SETS = """
+def _judge(out, expected, tolerance, arguments):
+    assert set(out) == set(expected), f"{out!r:.100} instead of {expected!r:.100}"
+"""
+COMPARE_FOUND = """
+def _judge(out, expected, tolerance, arguments):
+    expected = expected if isinstance(expected, bool) else expected is not None
+    assert (out if isinstance(out, bool) else out is not None) == expected
+"""
+COMPARE_OR = """
+_judge_exactly = _judge
+
+def _accepts(out, tolerance, arguments):
+    {}
+
+def _judge(out, expected, tolerance, arguments):
+    if not _accepts(out, tolerance, arguments):
+        _judge_exactly(out, expected, tolerance, arguments)
+"""
+
+
+def comparison(entry_point: str) -> str:
+    """The definition of `_judge(out, expected, tolerance, arguments)`, which asserts, for one function."""
+    if entry_point in AS_SETS:
+        return COMPARE_SETS
+    if entry_point in IS_FOUND:
+        return COMPARE_FOUND
+    if entry_point == "find_zero":
+        return ZERO_OF_POLYNOMIAL
+    return COMPARE + (COMPARE_OR.format(ORACLES[entry_point]) if entry_point in ORACLES else "")
+
+
+def mended(test: str, entry_point: str) -> str:
+    """The `test` of the Hub's layout with our comparison; calls of `entry_point` follow its inputs, as code of tests.
+
+    A test in another form than EvalPlus' scripts stays as it is.
+    """
+    start = test.rfind("for i, ")
+    if "inputs = " not in test or start < 0:
+        return test
+    data, loop = test[:start].rstrip(" "), test[start:]
+    tolerance = loop.rstrip().rstrip(")").rpartition(", ")[2] if "assertion(" in loop else "0"
+    indent = "    " if "def check(" in test else ""
+    function = "candidate" if indent else entry_point
+    if "zip(inputs, results)" in loop:
+        pairs, expected = "_arguments, _expected in zip(inputs, results)", ""
+    else:  # the expected outputs are too large to be stored
+        pairs, expected = "_arguments in inputs", "_expected = ref_func(*_copy.deepcopy(_arguments)); "
+    body = f"{expected}_judge({function}(*_arguments), _expected, {tolerance}, _arguments)"
+    return f"import copy as _copy\n{comparison(entry_point)}\n{data}\n{indent}for {pairs}: {body}\n"
+
+
+def released(row: dict[str, Any], inputs: list[Any]) -> str:
+    """The same script from a row of EvalPlus' own layout and its `inputs`, of the types that the function takes."""
+    source = row["prompt"] + row["canonical_solution"]
+    return (
+        f"import copy as _copy\nfrom math import inf, nan\n{comparison(row['entry_point'])}\n"
+        f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
+        f"inputs = {inputs!r}\n"
+        f"for _arguments in inputs:\n"
+        f"    _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
+        f"    _judge({row['entry_point']}(*_arguments), _expected, {row['atol']}, _arguments)\n"
+    )

@@ -1,0 +1,179 @@
+"""EvalPerf (Liu et al. 2024, arXiv:2408.06450): how fast correct code is, on 118 tasks of HumanEval+ and MBPP+.
+
+100 samples a task at temperature 1. Of a task of whose samples at least 10 pass all tests, up to 20 passing ones are
+measured on one demanding input, beside reference solutions of published scores, from slow to fast. A sample has the
+score of the fastest reference that it is not slower than, 0 if it is slower than all: its differential performance
+score (DPS), "better than so many percent of solutions". A task's DPS is the mean over its samples, a model's the mean
+over its tasks. DPS_norm counts the references instead of using their scores.
+
+What differs from EvalPerf's own evaluator, and what the figures can and can't say:
+- It counts the processor's instructions; counters are not to be had in most virtual machines, nor inside the sandbox.
+  Here it is CPU time in the sandbox, the least of several calls, each on a fresh copy of the input, one program at a
+  time. It depends on the machine and on what else runs there. References and samples of a task are measured one after
+  the other in the same run, and only their order counts; a sample within SLACK of a reference is not slower than it.
+- A program reports its own time, so a sample that wants to can lie. Models that write one are not in sight.
+
+The win rate of a model is over pairs of models and the tasks that both have a DPS on: see `win_rates`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from selfalign.benchmarks import Problem, humanevalplus, mbppplus, records
+
+DATASET = "evalplus/evalperf@main,evalplus/humanevalplus@main,evalplus/mbppplus@main"
+SAMPLES, TEMPERATURE, MEMORY = 100, 1.0, 4 << 30  # paper, Table 4; bytes
+COMPLETION_STOP, CHAT_PREFIX, CHAT_STOP = mbppplus.COMPLETION_STOP, mbppplus.CHAT_PREFIX, mbppplus.CHAT_STOP
+MIN_CORRECT, MAX_MEASURED = 10, 20  # samples of a task
+MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
+SLACK = 1.05  # CPU times of the same program differ by some percent
+
+MEASURE = """
+def _measure(function, arguments):
+    import copy, time
+    best = total = 0.0
+    calls = 0
+    while calls < 3 or (total < 0.2 and calls < 200):
+        fresh = copy.deepcopy(arguments)
+        started = time.process_time()
+        function(*fresh)
+        seconds = time.process_time() - started
+        best = min(best, seconds) if calls else seconds
+        total += seconds
+        calls += 1
+        if total > 5:
+            break
+    raise AssertionError(f"took {best!r} s")
+"""
+TOOK = re.compile(r"took (\S+) s$")
+
+
+def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
+    """The tasks; `data`: EvalPerf's data, HumanEval+ and MBPP+, each a Hub dataset or a file, with commas between."""
+    from selfalign.options import UserError
+
+    sources = (data or DATASET).split(",")
+    if len(sources) != 3:
+        raise UserError("EvalPerf needs three sources with commas between: its own data, HumanEval+ and MBPP+")
+    judged = {p.task_id: p for p in [*humanevalplus.problems(sources[1]), *mbppplus.problems(sources[2])]}
+    rows = records(sources[0], needs=("task_id", "pe_input", "reference", "scores"))
+    if unknown := [row["task_id"] for row in rows if row["task_id"] not in judged]:
+        raise UserError(f"{len(unknown)} tasks of EvalPerf are not in HumanEval+ or MBPP+: {', '.join(unknown[:5])}")
+    return [replace(judged[row["task_id"]], extra=_extra(row)) for row in rows]
+
+
+def _extra(row: dict[str, Any]) -> dict[str, Any]:
+    inputs = json.loads(row["pe_input"]) if isinstance(row["pe_input"], str) else row["pe_input"]
+    kind, _, number = row["task_id"].partition("/")
+    arguments = mbppplus.typed(int(number), inputs[0]) if kind == "Mbpp" else inputs[0]
+    return {"arguments": arguments, "reference": row["reference"], "scores": row["scores"]}
+
+
+def _of(problem: Problem) -> Any:
+    return mbppplus if problem.task_id.startswith("Mbpp") else humanevalplus
+
+
+def completion_prompt(problem: Problem) -> str:
+    """As HumanEval+ and MBPP+."""
+    return _of(problem).completion_prompt(problem)
+
+
+def chat_prompt(problem: Problem) -> str:
+    """As HumanEval+ and MBPP+."""
+    return _of(problem).chat_prompt(problem)
+
+
+def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
+    """Code and tests of an answer: those of HumanEval+ and MBPP+."""
+    return _of(problem).program(problem, answer, style)
+
+
+def measure(
+    rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem], run: Callable[[list[Any]], list[Any]]
+) -> dict[str, dict[str, Any]]:
+    """`seconds`, `dps` and `dps_norm` (both 0 to 100) of the samples that are measured, by the row's id."""
+    from code_eval.sandbox import Program
+
+    passing = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["sample"]):
+        if row["passed"]:
+            passing[row["task_id"]].append(row)
+    measured = {}
+    for task_id, samples in passing.items():
+        if len(samples) < MIN_CORRECT:
+            continue
+        extra, samples = problems[task_id].extra, samples[:MAX_MEASURED]
+        # What was judged is what is measured; a sample that comes again is measured once.
+        codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
+        call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
+        tests = f"from math import inf, nan\n{MEASURE}\n{call}"
+        results = run([Program(code=code, tests=tests, timeout=MEASURE_SECONDS) for code in codes])
+        seconds = {code: _seconds(result) for code, result in zip(codes, results, strict=True)}
+        references = [seconds[code] for code in extra["reference"]]
+        for row in samples:
+            cost = seconds[row["code"]]
+            rank = _rank(cost, references)
+            measured[row["id"]] = {
+                "seconds": cost if math.isfinite(cost) else None,
+                "dps": float(extra["scores"][rank - 1]) if rank else 0.0,
+                "dps_norm": 100 * rank / len(references),
+            }
+    return measured
+
+
+def _seconds(result: Any) -> float:
+    """CPU seconds of a call, infinity if it failed or took too long."""
+    told = TOOK.search(result.detail) if result.outcome == "failed" else None
+    return float(told[1]) if told else math.inf
+
+
+def _rank(cost: float, references: list[float]) -> int:
+    """The number, from 1, of the fastest reference (the last one) that `cost` is not above; 0 if it is above all."""
+    if not math.isfinite(cost):
+        return 0
+    return next((n for n in range(len(references), 0, -1) if cost <= SLACK * references[n - 1]), 0)
+
+
+def scores(rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
+    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is."""
+    tasks = defaultdict(list)
+    for row in rows:
+        if row.get("measured"):
+            tasks[row["task_id"]].append(row["measured"])
+    result = {"measured": len(tasks) / max(1, len({row["task_id"] for row in rows}))}
+    for name in ("dps", "dps_norm") if tasks else ():
+        means = [sum(m[name] for m in measured) / len(measured) for measured in tasks.values()]
+        result[name] = sum(means) / len(means) / 100
+    return result
+
+
+def win_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Each model's share of the comparisons that it wins, from the results.json of several models, by model.
+
+    Each pair of models is compared on each task that both have a DPS on, so that being right more often does not count;
+    the higher DPS wins. Equal ones count half for each: how the paper counts them is not published.
+    """
+    tasks: dict[str, dict[str, float]] = {}
+    for model, result in results.items():
+        of_task = defaultdict(list)
+        for row_id, measured in result.get("measured", {}).items():
+            of_task[row_id.rpartition("/")[0]].append(measured["dps"])
+        tasks[model] = {task: sum(dps) / len(dps) for task, dps in of_task.items()}
+    rates = {}
+    for model, ours in tasks.items():
+        points = [
+            1.0 if ours[task] > theirs[task] else 0.5 if ours[task] == theirs[task] else 0.0
+            for other, theirs in tasks.items()
+            if other != model
+            for task in ours.keys() & theirs.keys()
+        ]
+        if points:
+            rates[model] = sum(points) / len(points)
+    return rates

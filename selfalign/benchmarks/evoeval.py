@@ -1,0 +1,125 @@
+"""EvoEval (arXiv:2403.19114): HumanEval's problems transformed by GPT-4, in five sets of 100 that change the meaning.
+
+What is expected comes from running the canonical solution beside the answer, on a copy of the arguments, in the same
+sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. Compared as EvoEval's evaluator does:
+types must agree, floats within 1e-6 and rtol 1e-5 (numpy's allclose), and six problems have several right answers.
+"""
+
+from __future__ import annotations
+
+from selfalign.benchmarks import Problem, records
+from selfalign.benchmarks._functions import (
+    CHAT_PREFIX,
+    CHAT_STOP,
+    FUNCTION_STOP,
+    chat_prompt,
+    completion_prompt,
+    function_code,
+)
+
+__all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
+
+DATASET = "evoeval/EvoEval_{variant}@main"  # its commit is resolved when a run starts, and recorded
+VARIANTS = ("difficult", "creative", "subtle", "combine", "tool_use")
+COMPLETION_STOP = FUNCTION_STOP
+MEMORY = 4 << 30  # bytes, as EvalPlus
+
+COMPARE = """
+def _kind(value):
+    for kind in (bool, int, str, tuple, list, dict, set):
+        if isinstance(value, kind):
+            several = isinstance(value, (tuple, list))
+            return float if several and all(isinstance(v, float) for v in value) else kind
+    return float if isinstance(value, float) else type if isinstance(value, type) else type(value)
+
+def _same(out, expected):
+    import numpy
+    kind = _kind(expected)
+    if _kind(out) is not kind:
+        return False
+    if kind is float:
+        return bool(numpy.allclose(expected, out, equal_nan=True, atol=1e-6))
+    if kind in (list, tuple):
+        return len(out) == len(expected) and all(map(_same, out, expected))
+    if kind is dict:
+        return out.keys() == expected.keys() and all(_same(out[key], expected[key]) for key in expected)
+    return bool(out == expected)
+
+def _judge(out, expected, *arguments):
+    assert _same(out, expected), f"{out!r:.100} instead of {expected!r:.100}"
+"""
+# Problems with several right answers, by the variant and the number of the task.
+ORACLES = {
+    ("difficult", 10): """
+def _judge(out, expected, text):
+    assert len(out) == len(expected) and out.startswith(text) and out.lower() == out[::-1].lower()
+""",
+    ("difficult", 32): """
+def _judge(out, expected, coefficients, interval):
+    if expected is None:
+        assert out is None
+    else:
+        assert interval[0] <= out <= interval[1]
+        assert abs(sum(c * float(out) ** i for i, c in enumerate(coefficients))) <= 2e-2
+""",
+    ("subtle", 32): """
+def _judge(out, expected, coefficients):
+    powers = [0, 1, *range(3, 2 * len(coefficients), 2)]
+    assert abs(sum(c * float(out) ** i for i, c in zip(powers, coefficients))) <= 1e-6
+""",
+    ("creative", 26): """
+def _judge(out, expected, maze, start, end):
+    if not expected:
+        assert out == []
+        return
+    row, column = start
+    for move in out:
+        step = {"right": (0, 1), "left": (0, -1), "up": (-1, 0), "down": (1, 0)}[move]
+        row, column = row + step[0], column + step[1]
+        assert maze[row][column] != 1
+    assert (row, column) == tuple(end)
+""",
+    ("creative", 30): """
+def _judge(out, expected, maze, start, end):
+    if not expected:
+        assert out == []
+        return
+    assert out[0] == start and out[-1] == end
+    for (row, column), (next_row, next_column) in zip(out, out[1:]):
+        assert maze[next_row][next_column] != 0 and abs(next_row - row) + abs(next_column - column) == 1
+""",
+    ("creative", 69): """
+def _judge(out, expected, numbers, target):
+    if expected == "No magic today":
+        assert out == expected
+    else:
+        assert isinstance(out, tuple)
+        first, second = out
+        assert 0 <= first < second < len(numbers) and numbers[first] * numbers[second] == target
+""",
+}
+
+
+def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
+    """The problems of one set, in order."""
+    fields = ("task_id", "prompt", "entry_point", "canonical_solution")
+    rows = records(data or DATASET.format(variant=variant), needs=(*fields, "inputs"))
+    return [Problem(**{name: row[name] for name in fields}, test=_test(row, variant)) for row in rows]
+
+
+def _test(row: dict, variant: str | None) -> str:
+    number = int(row["task_id"].rpartition("/")[2])
+    source = f"{row['prompt']}\n{row['canonical_solution']}"
+    inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
+    return (
+        f"import copy as _copy\n{COMPARE}{ORACLES.get((str(variant), number), '')}\n"
+        f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
+        f"for _arguments in [\n    {inputs},\n]:\n"
+        f"    _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
+        f"    _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
+    )
+
+
+def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
+    """Code and tests of an answer."""
+    return function_code(problem, answer, style), problem.test
