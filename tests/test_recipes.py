@@ -1,4 +1,4 @@
-"""runs/: the commands of every recipe, noted by stand-ins for python, accelerate and vllm, are such as the scripts take."""
+"""runs/: the commands of the recipes, noted by stand-ins for python, accelerate and vllm, are such as scripts take."""
 
 import json
 import os
