@@ -118,9 +118,9 @@ def load_table(name: str) -> Table:
     import yaml
 
     known = yaml.safe_load((PAPER / "tables.yaml").read_text())
-    name = f"table{int(name):02d}" if name.isdecimal() else name
+    said, name = name, f"table{int(name):02d}" if name.isdecimal() else name
     if name not in known:
-        raise UserError(f"no table {name}: there are 1 to 12, and {', '.join(n for n in known if n[-1].isalpha())}")
+        raise UserError(f"no table {said}: there are 1 to 12, and {', '.join(n for n in known if n[-1].isalpha())}")
     columns = known[name]["columns"]
     header, *lines = csv.reader((PAPER / f"{name}.csv").open(newline="", encoding="utf-8"))
     cells = []
@@ -276,9 +276,9 @@ def generation_minutes_of(results: Results, system: str) -> float | None:
 
 
 def training_minutes_of(results: Results, system: str) -> float | None:
-    """Minutes of fine-tuning, where finetune.py noted them."""
-    seconds = (results.run(system, "model") or {}).get("seconds")
-    return seconds and seconds / 60
+    """Minutes of fine-tuning, as runs/recipe.sh notes them."""
+    file = results.file(system, "training_seconds")
+    return float(file.read_text()) / 60 if file else None
 
 
 FACTS: dict[str, Callable[[Results, str], float | None]] = {
@@ -432,7 +432,7 @@ def missing_runs(table: Table, found: list[dict[str, Ours]]) -> list[str]:
         cell
         for row, ours in zip(table.cells, found, strict=True)
         for column, cell in row.items()
-        if column not in ours and not cell.of
+        if column not in ours and not cell.of and cell.text != NOT_STATED
     ]
     commands = dict.fromkeys(recipe_of(cell.system)["command"] for cell in cells)
     return [command for command in commands if command]

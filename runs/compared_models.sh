@@ -38,6 +38,10 @@ for name in "${names[@]}"; do
         echo "compared_models.sh: no model $name is in the list" >&2
         exit 2
     }
+    if [ "$needed" -gt "$machine_gpus" ] && [ ${#positional[@]} -eq 0 ]; then
+        echo "$name needs $needed GPUs, and $machine_gpus are here: left out" >&2
+        continue
+    fi
     case $tables in
         1) benchmarks=("${evalplus[@]}") ;;
         4) benchmarks=(evalperf) ;;

@@ -124,8 +124,12 @@ train() {
             ;;
     esac
     [ "$machine_gpus" -gt 1 ] || launch=(python)
+    local done_before='' started=$SECONDS
+    is_complete "$out/$system/model" && done_before=1
     "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \
         ${more[@]+"${more[@]}"} "$@"
+    # For Table 12; of a run that was killed and went on, the last part.
+    [ -n "$done_before" ] || { mkdir -p "$out/$system" && echo $((SECONDS - started)) >"$out/$system/training_seconds"; }
 }
 
 # evaluate SYSTEM MODEL STYLE GPUS BENCHMARK ...: section 3. Each benchmark has the paper's decoding by default. STYLE is

@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, load_script, run
+import tyro
+from helpers import ROOT, load_script
+
+from selfalign.options import UserError
 
 script = load_script("paper_tables")
 TABLES = {n: script.load_table(str(n)) for n in range(1, 13)}
@@ -128,19 +131,25 @@ def results(tmp_path):
     return tmp_path
 
 
-def printed(*arguments):
-    result = run("paper_tables", *arguments)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def printed(capsys):
+    """The function from arguments to what is printed."""
+
+    def printed(*arguments):
+        capsys.readouterr()
+        script.main(tyro.cli(script.Options, args=list(map(str, arguments))))
+        return capsys.readouterr().out
+
+    return printed
 
 
-def test_ours_stands_below_the_published_number_with_interval_and_difference(results):
+def test_ours_stands_below_the_published_number_with_interval_and_difference(results, printed):
     lines = printed(results, "--tables", "1").splitlines()
     ours = lines[1 + next(i for i, line in enumerate(lines) if line.startswith("| SelfCodeAlign-CQ-7B"))]
     assert ours == "| — ours |  | 60.0 [50.0, 70.0] (-7.1) |  |  |  |  |"
 
 
-def test_two_systems_are_compared_on_the_same_problems(results):
+def test_two_systems_are_compared_on_the_same_problems(results, printed):
     text = printed(results, "--tables", "1")
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {OURS} | {OCTOPACK} | HumanEval+")]
     published, difference, p, problems = [part.strip() for part in line.split("|")[4:8]]
@@ -148,7 +157,7 @@ def test_two_systems_are_compared_on_the_same_problems(results):
     assert re.match(r"\+30\.0 \[2\d\.\d, 3\d\.\d\]", difference) and float(p) < 0.001
 
 
-def test_without_the_outcome_of_each_problem_nothing_is_tested(tmp_path):
+def test_without_the_outcome_of_each_problem_nothing_is_tested(tmp_path, printed):
     add_result(tmp_path, OURS, "humanevalplus", [True])
     add_result(tmp_path, OCTOPACK, "humanevalplus", [True], by_problem=None)
     assert "problems" not in printed(tmp_path, "--tables", "1")
@@ -162,7 +171,7 @@ def test_win_rates_are_among_the_rows_of_the_table(tmp_path):
     assert [ours["Win rate (%)"].value for ours in found if ours] == [50, 0, 100]
 
 
-def test_a_missing_run_shows_its_command_and_one_that_is_there_does_not(results):
+def test_a_missing_run_shows_its_command_and_one_that_is_there_does_not(results, printed):
     text = printed(results, "--tables", "1")
     assert "bash runs/base_models.sh codeqwen1.5-7b\n" in text
     assert "bash runs/octopack.sh\n" in text, "MBPP+ is missing"
@@ -170,14 +179,14 @@ def test_a_missing_run_shows_its_command_and_one_that_is_there_does_not(results)
     assert "bash runs/octopack.sh\n" not in printed(results, "--tables", "1")
 
 
-def test_csv_has_a_line_for_every_number(results):
+def test_csv_has_a_line_for_every_number(results, printed):
     lines = list(csv.DictReader(io.StringIO(printed(results, "--format", "csv"))))
     assert len(lines) == sum(len(cells) for name in script.table_names() for cells in script.load_table(name).cells)
     line = next(line for line in lines if (line["system"], line["column"]) == (OURS, "HumanEval+"))
     assert (float(line["published"]), float(line["ours"]), float(line["difference"])) == (67.1, 60.0, -7.1)
 
 
-def test_latex_escapes_what_is_special(results):
+def test_latex_escapes_what_is_special(results, printed):
     text = printed(results, "--format", "latex", "--tables", "1", "4")
     assert text.count(r"\begin{tabular}") == 3 and r"DPS (\%)" in text and "60.0 [50.0, 70.0] (-7.1)" in text
 
@@ -209,7 +218,7 @@ def test_sizes_and_times_come_from_the_datasets(tmp_path):
     assert script.our_text(TABLES[12].cells[0]["Generation"], ours["Generation"]) == "6.0h"
 
 
-def test_one_result_can_be_named(results):
+def test_one_result_can_be_named(results, printed):
     other = results / OURS / "humanevalplus" / "results.json"
     text = printed(f"base/codeqwen1.5-7b={other}", "--tables", "1")
     assert "| CodeQwen1.5-7B-Base | - | 45.7 |" in text and "60.0 [50.0, 70.0] (+14.3)" in text
@@ -217,20 +226,25 @@ def test_one_result_can_be_named(results):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(["--tables", "14"], "no table 14"), (["no-such=results.json"], "is no results.json"), (["--tables", "x"], "x")],
+    [
+        (("--tables", "14"), "no table 14"),
+        (("octopack-cq-7b=results.json",), "is no results.json"),
+        (("no-such={}",), "no system no-such"),
+    ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(arguments, sentence):
-    result = run("paper_tables", *arguments)
-    assert result.returncode == 2 and sentence in result.stderr and "Traceback" not in result.stderr
+def test_what_is_wrong_is_said_in_one_sentence(results, printed, arguments, sentence):
+    there = results / OURS / "humanevalplus" / "results.json"
+    with pytest.raises(UserError, match=sentence):
+        printed(*(argument.format(there) for argument in arguments))
 
 
-def test_a_damaged_result_is_left_out_and_said(results):
+def test_a_damaged_result_is_left_out_and_said(results, capsys):
     (results / OURS / "humanevalplus" / "results.json").write_text('{"scores": ')
-    result = run("paper_tables", results, "--tables", "1")
-    assert result.returncode == 0 and "is left out" in result.stderr
+    script.main(script.Options(results=(str(results),), tables=("1",)))
+    assert "is left out" in capsys.readouterr().err
 
 
-def test_every_table_is_drawn(results, tmp_path):
+def test_every_table_is_drawn(results, tmp_path, printed):
     figures = tmp_path / "figures"
     printed(results, "--tables", "1", "8", "--figures", figures)
     assert sorted(path.name for path in figures.iterdir()) == ["table01.png", "table08.png"]

@@ -12,9 +12,11 @@ from helpers import ROOT, load_script
 
 # Stand for python, accelerate, vllm and the rest: they note their arguments, and say what the recipes wait for.
 NOTE = r"""#!/usr/bin/env bash
-{ printf '%s\x1f' "$(basename "$0")" "$@"; echo; } >>"$NOTED"
-case "$(basename "$0") ${1:-}" in
-    nvidia-smi*) printf 'GPU %s\n' 0 1 2 3 4 5 6 7 ;;
+name=${0##*/}
+{ printf '%s\x1f' "$name" "$@"; echo; } >>"$NOTED"
+case "$name ${1:-}" in
+    nvidia-smi*) printf 'GPU %s\n' 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 ;;
+    "python select.py") mkdir -p "$3" && echo '  "complete": true' >"$3/run.json" ;;
     "python serve.py") echo http://127.0.0.1:8080; exec sleep 20 ;;
     "python -c") echo /site-packages ;;
     vllm*) exec sleep 20 ;;
@@ -60,7 +62,13 @@ def project(tmp_path):
 def noted(tmp_path_factory):
     """The function from a recipe and its arguments to what it calls of ours: script and arguments of each."""
     project = copy_of_the_project(tmp_path_factory.mktemp("recipes"))
-    return cache(lambda recipe, *arguments: list(scripts_called(commands(project, recipe, *arguments))))
+
+    @cache
+    def calls(recipe, *arguments):
+        shutil.rmtree(project / "runs" / "out", ignore_errors=True)
+        return list(scripts_called(commands(project, recipe, *arguments)))
+
+    return calls
 
 
 def commands(project, recipe, *arguments):
@@ -82,9 +90,10 @@ def scripts_called(called):
             yield words[position].removesuffix(".py"), words[position + 1 :]
 
 
-def parsed(name, arguments):
-    """The options that a script makes of arguments; SystemExit if it does not take them."""
-    return _parsed(name, tuple(arguments))
+def parsed(name, words):
+    """The options that a script makes of its arguments; SystemExit if it does not take them. Where a dataset lies makes
+    no difference: the same call for another system is parsed once."""
+    return _parsed(name, tuple("./somewhere" if word.startswith("./runs/out") else word for word in words))
 
 
 @cache
@@ -121,7 +130,7 @@ def test_what_the_recipes_write_is_where_the_tables_look(noted):
         for arguments in RECIPES[recipe]:
             for name, words in noted(recipe, *arguments):
                 if name == "benchmark":
-                    written.add(parsed(name, words).output.removeprefix("./runs/out/"))
+                    written.add(words[1].removeprefix("./runs/out/"))
     for table in (tables.load_table(name) for name in tables.table_names()):
         for cell in (cell for row in table.cells for cell in row.values()):
             if cell.published is None or tables.recipe_of(cell.system)["command"] is None:
@@ -133,10 +142,16 @@ def test_what_the_recipes_write_is_where_the_tables_look(noted):
 
 def test_a_models_own_data_are_learned_at_half_the_rate_of_others(noted):
     rates = {}
-    for options in (parsed(name, words) for name, words in noted("table8") if name == "finetune"):
-        base, generator = options.output.split("/")[-2].split("-on-")
-        rates.setdefault(base == generator, []).append(options.learning_rate)
+    for name, words in noted("table8"):
+        if name == "finetune":
+            base, generator = words[1].split("/")[-2].split("-on-")
+            rates.setdefault(base == generator, []).append(parsed(name, words).learning_rate)
     assert rates == {True: [1e-5] * 5, False: [2e-5] * 14}, "5 models and 14 other pairs are in the paper"
+
+
+def test_a_generators_data_are_made_once_for_all_pairs(noted):
+    made = [words[1] for name, words in noted("table8") if name == "sample_responses"]
+    assert len(made) == len(set(made)) == 5
 
 
 def test_the_33b_model_is_trained_with_zero_3_and_the_15b_one_on_one_gpu(project):
@@ -167,7 +182,7 @@ def test_what_is_complete_is_not_done_again(project):
 def test_servers_are_stopped_and_replicas_share_the_gpus(project):
     called = commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b")
     served = [words for words in called if words[0] == "vllm"]
-    assert [words[2] for words in served] == ["deepseek-ai/deepseek-coder-33b-base"] * 4 + [
+    assert [words[2] for words in served] == ["deepseek-ai/deepseek-coder-33b-base"] * 8 + [
         "./runs/out/table8/starcoder2-3b-on-deepseek-coder-33b/model"
     ]
     left = subprocess.run(["pgrep", "-f", str(project / "bin")], capture_output=True, text=True).stdout
@@ -189,6 +204,12 @@ def test_what_is_wrong_is_said(project, recipe, arguments, sentence):
     words = ["bash", str(project / "runs" / f"{recipe}.sh"), *arguments]
     result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
     assert result.returncode == 2 and sentence in result.stderr
+
+
+def test_a_model_that_does_not_fit_is_left_out_and_said(project):
+    called = commands(project, "compared_models", "--gpus", "4")
+    outputs = [words[1] for name, words in scripts_called(called) if name == "benchmark"]
+    assert outputs and not any("arctic" in output or "8x22b" in output for output in outputs)
 
 
 def test_every_recipe_says_what_it_needs_and_how_long_it_takes():
