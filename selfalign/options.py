@@ -161,7 +161,10 @@ def command_of(options: Any) -> str:
     """The command that repeats this run: script, positional arguments, every option that is not at its default."""
     import shlex
 
-    words = ["python", Path(sys.argv[0]).name]
+    script = Path(sys.argv[0])
+    root = PROMPTS.parent
+    inside = script.resolve().is_relative_to(root)  # baselines/distill.py is more than its name
+    words = ["python", script.resolve().relative_to(root).as_posix() if inside else script.name]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
