@@ -92,7 +92,9 @@ def theirs(python: str, benchmark: str, data: str, samples: Path, workers: int) 
     environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "evalplus.evaluate", "--dataset", name, "--samples", str(samples)]
     command += ["--min_time_limit", str(MIN_TIME_LIMIT)]
-    subprocess.run([*command, "--parallel", str(workers)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([*command, "--parallel", str(workers)], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"EvalPlus failed: {done.stderr[-2000:]}")
     evaluated = json.loads(samples.with_name(f"{samples.stem}_eval_results.json").read_text())["eval"]
     given, verdicts = Counter(), []
     for line in samples.read_text().splitlines():

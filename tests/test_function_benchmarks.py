@@ -268,6 +268,11 @@ def test_what_is_expected_comes_from_the_canonical_solution(tmp_path, verdicts):
     assert verdicts(evoeval.program(problem, a, "solution") for a in answers) == ["passed", "failed"]
 
 
+def test_what_is_printed_is_no_reason_to_fail(tmp_path, verdicts):
+    problem = evo(tmp_path, "combine", 0, "f", "def f(a): print('x' * 2**21)", ["1"])
+    assert verdicts([evoeval.program(problem, "def f(a): print('y' * 2**21)", "solution")]) == ["passed"]
+
+
 def test_types_must_agree(tmp_path, verdicts):
     problem = evo(tmp_path, "combine", 0, "f", "def f(a): return [a, 1]", ["1"])
     answers = ["def f(a): return (a, 1)", "def f(a): return [True, 1]", "def f(a): return [1, 1]"]

@@ -19,6 +19,17 @@ FUNCTION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\n@"
 CHAT_PREFIX = "Here is the function, complete and with its imports:\n\n```python\n"
 CHAT_STOP = ("\n```",)
 
+# For tests: what answers print goes nowhere, as in the evaluators that the data comes from (some print megabytes).
+SILENCE = """
+import contextlib as _contextlib, io as _io
+
+class _Nowhere(_io.StringIO):
+    def write(self, text):
+        return len(text)
+
+_silence = _contextlib.redirect_stdout(_Nowhere())
+"""
+
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
