@@ -21,7 +21,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -216,8 +216,9 @@ class Results:
         score = result.get("scores", {}).get(cell.score)
         if score is None:
             return None
-        bounds = result.get("intervals", {}).get(cell.score) or (None, None)
-        return Ours(100 * score, *(None if bound is None else 100 * bound for bound in bounds), result)
+        low, high = result.get("intervals", {}).get(cell.score) or (None, None)
+        percent = [None if value is None else 100 * value for value in (low, high)]
+        return Ours(100 * score, percent[0], percent[1], result)
 
     def run(self, system: str, step: str) -> dict[str, Any] | None:
         """run.json of a step of the system, or of the data that it was trained on."""
@@ -249,13 +250,13 @@ def _read_result(file: Path, required: bool = False) -> dict[str, Any]:
 def seeds_of(results: Results, system: str) -> float | None:
     """Seeds that the data was generated from."""
     run = results.run(system, "concepts")
-    return run and float(run["rows_in"])
+    return float(run["rows_in"]) if run else None
 
 
 def rows_of(results: Results, system: str) -> float | None:
     """Examples in the data."""
     run = results.run(system, "instructions")
-    return run and float(run["rows_out"])
+    return float(run["rows_out"]) if run else None
 
 
 def pass_rate_of(results: Results, system: str) -> float | None:
@@ -357,9 +358,9 @@ def comparisons(table: Table, found: list[dict[str, Ours]], seed: int) -> list[C
                 rates = [o.result.get("by_problem") or {} if o else {} for o in (ours, theirs)]
                 if rates[0].keys() & rates[1].keys():
                     test = paired_bootstrap(*rates, seed=seed)
-                    numbers = {name: 100 * test[name] for name in ("difference", "low", "high")}
-                    numbers |= {"p": test["p"], "problems": int(test["problems"])}
-                    pair = Comparison(one, other, cell.column, published, **numbers)
+                    difference, low, high = (100 * test[name] for name in ("difference", "low", "high"))
+                    problems = int(test["problems"])
+                    pair = replace(pair, difference=difference, low=low, high=high, p=test["p"], problems=problems)
                 pairs.append(pair)
     return pairs
 
@@ -397,8 +398,9 @@ def our_text(cell: Cell, ours: Ours | None) -> str:
 def lines_of(table: Table, found: list[dict[str, Ours]]) -> list[list[str]]:
     """The table's rows as text, each with a row of ours below it if we have something of it."""
     lines = []
+    unknown = "?" if any(cell.published is not None for row in table.cells for cell in row.values()) else ""
     for texts, cells, ours in zip(table.rows, table.cells, found, strict=True):
-        lines.append([text or "?" for text in texts])
+        lines.append([text or unknown for text in texts])
         if ours:
             first, *rest = table.header
             values = [our_text(cells[c], ours.get(c)) if c in cells else "" for c in rest]

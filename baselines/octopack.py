@@ -101,8 +101,8 @@ def main(options: Options) -> None:
     # Which to take is decided by hashes, so that neither the order of the files nor that of the languages matters.
     lots = []
     for language, source in sources.items():
-        texts = source.rows.select_columns(["subject", "old_contents", "new_contents"])
-        lots += [(content_id(options.seed, *text.values()), language, i) for i, text in enumerate(texts)]
+        texts = zip(*(source.rows[name] for name in ("subject", "old_contents", "new_contents")), strict=True)
+        lots += [(content_id(options.seed, *text), language, i) for i, text in enumerate(texts)]
     if options.commits > len(lots):
         raise UserError(f"{options.input} has {len(lots)} commits, fewer than --commits {options.commits}")
     drawn = sorted(lots)[: options.commits]

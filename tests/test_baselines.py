@@ -25,7 +25,7 @@ def test_help_from_another_folder(tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_docstring_shows_the_command_to_copy(name):
-    assert f"python baselines/{name}.py" in load_script(f"baselines/{name}").__doc__
+    assert f"python baselines/{name}.py" in (load_script(f"baselines/{name}").__doc__ or "")
 
 
 # Published ------------------------------------------------------------------------------------------------------------

@@ -165,7 +165,9 @@ def test_the_33b_model_is_trained_with_zero_3_and_the_15b_one_on_one_gpu(project
         "llama-3-8b": "ddp.yaml",
     }.items():
         (words,) = [words for words in commands(project, "table8", base, base) if "finetune.py" in words]
-        assert any(word.endswith(launcher) for word in words[: words.index("finetune.py")])
+        launch = words[: words.index("finetune.py")]
+        assert any(word.endswith(launcher) for word in launch)
+        assert all((ROOT / word).is_file() for word in launch if word.endswith(".yaml"))
 
 
 def test_the_component_analysis_has_37k_seeds_and_the_main_model_all(noted):
