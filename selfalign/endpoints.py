@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.options import GenerationOptions, UserError
+from selfalign.processes import die_with_parent
 from selfalign.servers import (
     CONNECT_SECONDS,
     PROMPT_TOO_LONG,
@@ -448,7 +449,9 @@ def served(model: str, *arguments: str) -> Iterator[str]:
     """
     serve = Path(__file__).resolve().parent.parent / "serve.py"
     command = [sys.executable, str(serve), "--model", model, "--port", "0", *arguments]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=die_with_parent
+    )
     try:
         line = server.stdout.readline() if server.stdout else ""
         if "http://" not in line:
