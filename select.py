@@ -113,6 +113,9 @@ class Options(DecontaminationOptions, StepOptions):
     sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """For --choose agreement: programs that run at a time."""
 
+    report: bool = field(default=True, metadata=OPERATIONAL)
+    """Write report.html and its figures beside the data: what was chosen, what was not, and why."""
+
 
 def check(options: Options, columns: list[str]) -> None:
     """UserError if the options contradict each other or the columns of the input."""
@@ -332,6 +335,7 @@ def main(options: Options) -> None:
     benchmark or repeats another; show tests in some of the instructions; pair what is left with failures."""
     from selfalign.decontamination import decontaminator_of, record_of
     from selfalign.options import UserError
+    from selfalign.report import write_report
     from selfalign.selection import read_samples
     from selfalign.steps import Table, content_id, read_input, run_step
 
@@ -376,6 +380,8 @@ def main(options: Options) -> None:
             "rejected": Table(rejected, lambda row: row | reasons[row["id"]], REJECTED_COLUMNS),
         },
     )
+    if options.report and not options.shard:  # a shard is a part of a run that looks at the whole
+        write_report(options.output, executions, token=options.hf_token)
 
 
 if __name__ == "__main__":

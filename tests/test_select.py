@@ -9,6 +9,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from helpers import ROOT, load_script, read_rows, run_json, run_well, write_rows
 
 from selfalign.benchmarks import load_benchmark
@@ -67,7 +68,7 @@ def select(folder, samples, output="out", **options):
     """select.py in this process: starting another one takes a second."""
     script = load_script("select")
     source = write_rows(folder / "executions.jsonl", samples)
-    settings = {"decontaminate": ()} | options  # reading benchmarks takes its time
+    settings = {"decontaminate": (), "report": False} | options  # these take their time
     script.main(script.Options(input=str(source), output=str(folder / output), **settings))
 
 
@@ -468,3 +469,13 @@ def test_another_selection_is_another_run(tmp_path):
 )
 def test_the_standard_library_keeps_its_select_in_the_projects_root(code):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_report_lies_beside_the_data_and_shows_what_was_dropped(tmp_path):
+    select(tmp_path, [*SAMPLES, BAD], report=True)
+    page = (tmp_path / "out" / "report.html").read_text()
+    dropped = table(tmp_path, "rejected")
+    assert dropped and all(row["reason"] in page for row in dropped)
+    assert "figures/funnel.png" in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "figures" / "funnel.png").read_bytes().startswith(b"\x89PNG")
+    assert len(table(tmp_path)) == len(load_dataset(str(tmp_path / "out"), split="train")), "pictures are no data"
