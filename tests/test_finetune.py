@@ -391,6 +391,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(script, make, tmp_pat
     assert kills > 10 and same_weights(whole, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"lora_rank": 4, "packing": True, "max_length": 200}, {"method": "dpo"}])
 def test_other_trainings_go_on_too(script, make, more, monkeypatch):
     """Stopped after two steps and started again, they end with the weights of a training that was not stopped."""
