@@ -274,29 +274,29 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
             f"--device-batch-size {options.device_batch_size}"
         )
     check_report_to(options.report_to)
-    common = dict(
-        output_dir=options.output,
-        learning_rate=options.learning_rate,
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.device_batch_size,
-        per_device_eval_batch_size=options.device_batch_size,
-        gradient_accumulation_steps=max(1, round(options.batch_size / examples_per_sequence / at_a_time)),
-        optim=options.optimizer,
-        lr_scheduler_type="linear",
-        warmup_steps=options.warmup,  # below 1 it is the ratio
-        max_grad_norm=options.max_grad_norm,
-        bf16=with_deepspeed(),  # the weights are what --dtype says; DeepSpeed alone wants to be told
-        gradient_checkpointing=options.gradient_checkpointing,
-        activation_checkpointing=options.gradient_checkpointing,
-        use_cpu=not torch.cuda.is_available(),
-        seed=options.seed,
-        data_seed=options.seed,
-        logging_steps=1,
-        eval_strategy="steps" if options.eval_fraction else "no",
-        eval_steps=options.eval_steps if options.eval_fraction else None,
-        save_steps=options.save_steps,
-        report_to=options.report_to,
-    )
+    common: dict[str, Any] = {
+        "output_dir": options.output,
+        "learning_rate": options.learning_rate,
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.device_batch_size,
+        "per_device_eval_batch_size": options.device_batch_size,
+        "gradient_accumulation_steps": max(1, round(options.batch_size / examples_per_sequence / at_a_time)),
+        "optim": options.optimizer,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": options.warmup,  # below 1 it is the ratio
+        "max_grad_norm": options.max_grad_norm,
+        "bf16": with_deepspeed(),  # the weights are what --dtype says; DeepSpeed alone wants to be told
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "activation_checkpointing": options.gradient_checkpointing,
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": options.seed,
+        "data_seed": options.seed,
+        "logging_steps": 1,
+        "eval_strategy": "steps" if options.eval_fraction else "no",
+        "eval_steps": options.eval_steps if options.eval_fraction else None,
+        "save_steps": options.save_steps,
+        "report_to": options.report_to,
+    }
     if options.method == "dpo":
         return DPOConfig(**common, max_length=options.max_length, beta=options.dpo_beta)
     # The examples come in tokens and cut; packed ones are concatenated, with positions that tell them apart.

@@ -49,7 +49,7 @@ PEAKS = {
     "L4": 121e12,
 }
 # Llama-3.2-1B's shape on a GPU, SmolLM2-135M's on a CPU.
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "cuda": {
         "vocab_size": 128256,
         "hidden_size": 2048,

@@ -99,7 +99,7 @@ def model_card(run: dict[str, Any], tokenizer: Any, existing: str | None) -> str
     card = ModelCard(existing, ignore_metadata_errors=True) if existing else ModelCard("---\n{}\n---\n")
     there = card.data.to_dict()
     base, source = run["base"], run["input"]
-    data = {"library_name": "transformers", "pipeline_tag": "text-generation"} | there
+    data: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"} | there
     data["tags"] = sorted({*(there.get("tags") or []), "selfcodealign", run["identity"]["options"]["method"]})
     if is_hub_id(base["model"]):
         data["base_model"] = base["model"].partition("@")[0]

@@ -64,8 +64,7 @@ def dtype_of(name: str) -> str:
 
 def attention_of(name: str, dtype: str) -> str:
     """`auto` is the fastest flash attention that is installed for this GPU, else torch's own."""
-    from transformers.utils import is_flash_attn_2_available
-    from transformers.utils.import_utils import is_flash_attn_3_available
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
     if name != "auto":
         return name

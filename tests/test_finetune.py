@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import ROOT, load_script, run_json, write_rows
@@ -390,6 +391,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(script, make, tmp_pat
     assert kills > 10 and same_weights(whole, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"lora_rank": 4, "packing": True, "max_length": 200}, {"method": "dpo"}])
 def test_other_trainings_go_on_too(script, make, more, monkeypatch):
     """Stopped after two steps and started again, they end with the weights of a training that was not stopped."""
@@ -432,7 +434,7 @@ def steps_of(script, options, monkeypatch, stop_after=None):
 def test_accelerate_takes_our_configurations(name):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    config = load_config_from_file(str(ROOT / "training" / f"{name}.yaml"))
+    config: Any = load_config_from_file(str(ROOT / "training" / f"{name}.yaml"))
     assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP", "zero3": "DEEPSPEED"}[name]
     if name == "zero3":
         assert json.loads((ROOT / config.deepspeed_config["deepspeed_config_file"]).read_text())["bf16"]["enabled"]
