@@ -57,7 +57,7 @@ def mutant(source: str, entry_point: str, draws: random.Random) -> str:
     elif isinstance(spot, ast.If):
         spot.test = ast.UnaryOp(ast.Not(), spot.test)
     elif isinstance(spot, ast.Constant):
-        spot.value += draws.choice([-1, 1, 1e-7])
+        spot.value = ast.literal_eval(repr(spot.value)) + draws.choice([-1, 1, 1e-7])
     elif isinstance(spot, ast.Return):
         value = spot.value or ast.Constant(None)
         wraps = ["None", "[value]", "list(value)", "tuple(value)", "str(value)", "float(value)", "bool(value)", "value"]

@@ -5,7 +5,8 @@ them. In the releases of EvalPlus it has `base_input` and `plus_input`, and what
 canonical solution. Both become the same script here, with one comparison, which is that of EvalPlus' evaluator: the
 scripts on the Hub differ from it in these problems, where the evaluator is followed:
 
-    HumanEval/32        the script's check takes the arguments in the wrong order, so that no solution passes
+    HumanEval/32        the script's check takes the arguments in the wrong order, so that no solution passes; nor does
+                        any pass the evaluator (0.3.1), which forgets to note that an input passed: mended here
     Mbpp/737, 787, 794  the script compares and does not assert, so that every solution passes
     Mbpp/164, 295, 558, 581    the evaluator accepts a second reading of the task
     Mbpp/249            the evaluator compares as sets

@@ -23,7 +23,7 @@ COMPLETION_STOP = FUNCTION_STOP
 MEMORY = 4 << 30  # bytes, as EvalPlus
 TIMEOUT = 20.0  # seconds of CPU time
 SLOW, SLOW_TIMEOUT = (15, 59, 130, 139), 60.0  # these take the canonical solution up to 10 s on a busy machine
-NOTE = "HumanEval/32 is judged as in EvalPlus' evaluator: its test on the Hub fails every solution"
+NOTE = "HumanEval/32 is judged by whether it finds a zero: its test on the Hub and EvalPlus 0.3.1 fail every solution"
 
 
 def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
