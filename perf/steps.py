@@ -49,7 +49,9 @@ threading.Thread(target=watch, daemon=True).start()
 import json, resource
 used = resource.getrusage(resource.RUSAGE_SELF)
 processor = used.ru_utime + used.ru_stime
-print(json.dumps({{"processor": processor, "anonymous": peak / 1024, "resident": used.ru_maxrss / 1024}}))
+lines = open("/proc/self/status").read().splitlines()  # ru_maxrss would be that of the process that started this one
+resident = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+print(json.dumps({{"processor": processor, "anonymous": peak / 1024, "resident": resident / 1024}}))
 """
 
 

@@ -15,6 +15,7 @@ afterwards the parts are looked at again: Ray and Jobs do not raise when a task 
 from __future__ import annotations
 
 import builtins
+import ctypes
 import io
 import json
 import os
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("*.py", "selfalign/**/*.py", "code_eval/**/*", "prompts/*")
+PR_SET_PDEATHSIG = 1
 # Of requirements.txt, what no step needs that can run in shards: gigabytes.
 NOT_ON_JOBS = ("torch==", "trl==", "peft==", "accelerate==", "gguf==")
 
@@ -87,15 +89,22 @@ def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
     _mark_completed(executor.logging_dir, options.shards, todo)
     if kind == "slurm":
         _launch_by_slurm(executor, options)
-    signal.signal(
+    signal.signal(  # so that the pool is ended, and its shards
         signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # so that the pool is ended, and its shards
+    )
+    if kind == "local":  # after SIGKILL, datatrove's pool and its manager would stay
+        os.register_at_fork(after_in_child=_die_with_parent)
     executor.run()
     ended = executor.logging_dir.list_files("completions")
     lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
     if lost:
         shown = ", ".join(map(str, lost[:10]))
         print(f"{kind}: shards {shown} of {options.shards} were given up before they ended", file=sys.stderr)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _shard_task(project: bytes, arguments: list[str]) -> Any:

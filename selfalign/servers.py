@@ -11,19 +11,27 @@ so they are sent with httpx2, the HTTP client that comes with huggingface_hub.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfalign.options import GenerationOptions
+
+if TYPE_CHECKING:
+    import httpx2
+    from huggingface_hub import AsyncInferenceClient
 
 CONNECT_SECONDS = 10  # for a GET; a generation request may wait longer, on a client that is busy itself:
 POST_CONNECT_SECONDS = 30
 TGI_CONCURRENCY = 128  # TGI's max_concurrent_requests by default; more get 429
 OPENAI_CONCURRENCY = 256  # samples; vLLM's max_num_seqs by default, as its API does not tell
 MAX_STOP_SEQUENCES = 4  # TGI's default and OpenAI's limit; the rest is cut on our side
+POOL_CONNECTIONS = 16  # for each request, httpx2 looks at all connections of its pool: small ones are cheaper
 ECHO_CHARACTERS = 40  # a text that begins with a prompt of at least this length repeats it
 
 PROMPT_TOO_LONG = "prompt_too_long"
@@ -126,20 +134,40 @@ class Server:
         self._key = options.api_key or (token if HUGGING_FACE.match(self.url) else None) or "none"
 
     async def __aenter__(self) -> Server:
-        import httpx2
-
-        headers = {"authorization": f"Bearer {self._key}"}
-        self._http = httpx2.AsyncClient(
-            headers=headers,
-            verify=_certificates(),
-            limits=_limits(),
-            follow_redirects=True,
-            timeout=httpx2.Timeout(None, connect=POST_CONNECT_SECONDS),
-        )
+        self._stack = contextlib.AsyncExitStack()
+        self._http = await self._stack.enter_async_context(self._http_client())
+        self._pools = [await self._pool() for _ in range(math.ceil(self.concurrency / POOL_CONNECTIONS))]
+        self._in_flight = [0] * len(self._pools)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._http.aclose()
+        await self._stack.aclose()
+
+    def _http_client(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        return httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {self._key}"},
+            verify=_certificates(),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),  # the window is the limit
+            follow_redirects=True,
+            timeout=_timeout(),
+        )
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[Any]:
+        """One of the pools for a request: the first that has a connection to spare, so that few are open."""
+        spare = (i for i, requests in enumerate(self._in_flight) if requests < POOL_CONNECTIONS)
+        chosen = next(spare, 0)
+        self._in_flight[chosen] += 1
+        try:
+            yield self._pools[chosen]
+        finally:
+            self._in_flight[chosen] -= 1
+
+    async def _pool(self) -> Any:
+        """A client for generation requests, with connections of its own."""
+        return await self._stack.enter_async_context(self._http_client())
 
     async def describe(self) -> None:
         """Ask the server for its model and limits.
@@ -192,23 +220,16 @@ class Server:
 class Tgi(Server):
     """Text generation inference, through its own interface; serve.py speaks it too."""
 
-    async def __aenter__(self) -> Tgi:
-        import httpx2
+    async def _pool(self) -> AsyncInferenceClient:
         from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 
-        await super().__aenter__()
         # The Hub's default client keeps 100 connections at most, and refuses a server in the same room while
         # HF_HUB_OFFLINE is set.
-        set_async_client_factory(
-            lambda: httpx2.AsyncClient(verify=_certificates(), limits=_limits(), follow_redirects=True, timeout=None)
-        )
-        self._client = AsyncInferenceClient(base_url=self.url, api_key=self._key)
-        self._client.timeout = httpx2.Timeout(None, connect=POST_CONNECT_SECONDS)  # type: ignore[assignment]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._client.close()
-        await super().__aexit__(*exc)
+        set_async_client_factory(self._http_client)
+        client = AsyncInferenceClient(base_url=self.url, api_key=self._key)
+        client.timeout = _timeout()  # type: ignore[assignment]
+        self._stack.push_async_callback(client.close)
+        return client
 
     async def describe(self) -> None:
         info = await self._get("/info")
@@ -234,14 +255,15 @@ class Tgi(Server):
         if request.top_p is not None and request.top_p < 1:  # TGI refuses 1.0, which means no nucleus
             sampling["top_p"] = request.top_p
         try:
-            output = await self._client.text_generation(
-                request.prompt,
-                details=True,
-                return_full_text=False,  # TGI's POST / repeats the prompt unless told not to
-                max_new_tokens=request.max_new_tokens,
-                stop=list(request.stop[: self.max_stop_sequences]),
-                **(sampling if request.temperature > 0 else {}),
-            )
+            with self._client() as client:
+                output = await client.text_generation(
+                    request.prompt,
+                    details=True,
+                    return_full_text=False,  # TGI's POST / repeats the prompt unless told not to
+                    max_new_tokens=request.max_new_tokens,
+                    stop=list(request.stop[: self.max_stop_sequences]),
+                    **(sampling if request.temperature > 0 else {}),
+                )
             details = output.details
             return [
                 _checked(request, output.generated_text, details and details.finish_reason, details.generated_tokens)
@@ -312,7 +334,8 @@ class OpenAI(Server):
         }
         path = "/v1/chat/completions" if self.chat else "/v1/completions"
         try:
-            answer = await self._http.post(f"{self.url}{path}", json=body)
+            with self._client() as client:
+                answer = await client.post(f"{self.url}{path}", json=body)
         except httpx2.HTTPError as error:
             raise _transport_fault(error) from None
         if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
@@ -340,10 +363,11 @@ def server_at(url: str, options: GenerationOptions, token: str | None) -> Server
     return (Tgi if options.api == "tgi" else OpenAI)(url, options, token)
 
 
-def _limits() -> Any:
+def _timeout() -> Any:
+    """To connect; how long an answer may take is for the endpoint to say."""
     import httpx2
 
-    return httpx2.Limits(max_connections=None, max_keepalive_connections=None)  # the window is the limit
+    return httpx2.Timeout(None, connect=POST_CONNECT_SECONDS)
 
 
 @cache

@@ -283,15 +283,16 @@ def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
     """The rows to do with their positions, read some at a time."""
     import numpy as np
 
-    positions = np.flatnonzero(todo)
     table = source.rows.with_format("arrow")
     bytes_a_row = max(1, source.rows.data.nbytes // max(1, len(source.rows.data)))
     step = max(1, min(READ_ROWS, READ_BYTES // bytes_a_row))
-    for start in range(0, len(positions), step):
-        some = positions[start : start + step]
-        together = some[-1] - some[0] == len(some) - 1
-        batch: Any = table[int(some[0]) : int(some[-1]) + 1] if together else table[some.tolist()]
-        yield from zip(some.tolist(), batch.to_pylist(), strict=True)
+    for start in range(0, len(todo), step):
+        positions = start + np.flatnonzero(todo[start : start + step])
+        if len(positions):
+            together = positions[-1] - positions[0] == len(positions) - 1
+            wanted = slice(int(positions[0]), int(positions[-1]) + 1) if together else positions.tolist()
+            batch: Any = table[wanted]
+            yield from zip(positions.tolist(), batch.to_pylist(), strict=True)
 
 
 class _Writer:

@@ -3,7 +3,6 @@
 The step is a script of its own, started from a folder that is not the project, as nodes would have it.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -17,8 +16,10 @@ from types import SimpleNamespace
 
 import filelock
 import numpy as np
+import psutil
 import pytest
 from helpers import ROOT, read_rows, run_json, write_rows
+from sandbox_tools import descendants
 
 from selfalign import executors
 from selfalign.options import Shard, StepOptions, UserError
@@ -120,13 +121,16 @@ def test_a_launcher_that_is_killed_takes_its_shards_with_it(folder, number):
     launcher = start(folder, "--executor", "local", "--shards", "2", ROW_SECONDS="0.5")
     while not list(folder.glob("out/data/train-*")):
         time.sleep(0.1)
+    started = descendants(launcher.pid)
     launcher.send_signal(number)
     launcher.wait(60)
     for shard in range(2):
         with filelock.FileLock(folder / "out" / ".locks" / f"{shard}-of-2", timeout=30):
             pass  # its process has let go
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(launcher.pid, signal.SIGKILL)  # after SIGKILL, datatrove's manager process stays
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, started)):  # datatrove's pool and manager too
+        assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid in started if psutil.pid_exists(pid)]
+        time.sleep(0.1)
     run(folder, "--executor", "local", "--shards", "2")
     assert all_done(folder)
     assert len((folder / "asked").read_text().split()) < N + 2 * 6, "at most a part was done again by each"
