@@ -5,7 +5,7 @@
 
 A function passes when a checker has no error for it; two checkers agree on it when both or neither let it pass. Each
 takes the functions through `selfalign.type_checkers`, as collect_seeds.py does, with one process and with the packages
-of the running Python. basedpyright takes them twice, in smaller batches and backwards, which should change nothing.
+of the running Python.
 
 Pyright (the paper's) takes part where it is on PATH: `pip install 'pyright[nodejs]'` into an environment of its own.
 ruff has the rules for undefined names alone (F821, F823, E9): what it would spare the others. All that it finds has
