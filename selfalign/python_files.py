@@ -325,7 +325,7 @@ def _described(distribution: str) -> dict[str, str | None]:
     about = metadata(distribution)
     return {
         "repository": f"{distribution}@{about['Version']}",
-        "license": about.get("License-Expression") or None,
+        "license": about["License-Expression"] if "License-Expression" in about else None,
     }
 
 
