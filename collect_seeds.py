@@ -115,7 +115,7 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Python interpreter whose packages can be imported, for the type checker; the one that runs this otherwise."""
 
     type_checker_processes: int | None = field(default=None, metadata=OPERATIONAL)
-    """Type checkers that run at a time; one a processor otherwise."""
+    """Type checkers that run at a time, of 1 to 3 GB each; one a processor otherwise, up to 8."""
 
     judge_docstrings: bool = False
     """Let the model behind --endpoint judge each docstring, as the paper does. Off by default: all else in this step
