@@ -325,7 +325,7 @@ def _described(distribution: str) -> dict[str, str | None]:
     about = metadata(distribution)
     return {
         "repository": f"{distribution}@{about['Version']}",
-        "license": about.get("License-Expression") or None,
+        "license": next(iter(about.get_all("License-Expression") or ()), None),
     }
 
 

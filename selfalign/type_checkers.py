@@ -27,6 +27,7 @@ from typing import Any
 from selfalign.options import UserError
 
 BATCH = 1000  # functions a process: some ten seconds of basedpyright, which takes one to start
+MAX_PROCESSES = 8  # unless asked for more: each takes 1 GB, up to 3 where functions use large packages
 WORTHWHILE = 100  # functions that are worth a process of their own, where one is idle
 DELAY_SECONDS = 0.5  # a function waits so long for others to share its process
 BASE_SECONDS, SECONDS_PER_FUNCTION = 60.0, 1.0  # a process that takes longer hangs: a hundred times what is usual
@@ -89,7 +90,7 @@ class TypeChecker:
     Args:
         name: basedpyright, pyright or pyrefly.
         python: the interpreter whose packages it resolves; the running one otherwise.
-        processes: how many run at a time; as many as there are processors otherwise.
+        processes: how many run at a time; one a processor otherwise, up to MAX_PROCESSES.
         batch: functions a process.
 
     Raises:
@@ -100,7 +101,7 @@ class TypeChecker:
         self, name: str, *, python: str | None = None, processes: int | None = None, batch: int = BATCH
     ) -> None:
         self.name, self.tool, self.batch = name, TOOLS[name], batch
-        self.processes = processes or os.cpu_count() or 1
+        self.processes = processes or min(MAX_PROCESSES, os.cpu_count() or 1)
         beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         program, interpreter = shutil.which(name, path=beside), shutil.which(python or sys.executable)
         if not program:

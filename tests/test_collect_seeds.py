@@ -160,7 +160,7 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
     ] * 2
     for name, order in (("one", files), ("two", files[::-1])):
         source = write_rows(tmp_path / f"{name}.jsonl", order)
-        run_well("collect_seeds", source, tmp_path / name, "--type-checker", "pyrefly")
+        run_well("collect_seeds", source, tmp_path / name, "--type-checker", "none")
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
 
 
