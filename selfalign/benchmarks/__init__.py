@@ -23,14 +23,17 @@ and, where they are needed,
     CHAT_PREFIX, CHAT_STOP
                         how a chat model's answer begins (given to it, not part of `completion`; `program` gets
                         it before the answer), and the strings before which it ends; default: nothing
-    TIMEOUT, MEMORY, PRELOAD
-                        of the sandbox: seconds of CPU time, bytes, modules
+    TIMEOUT, MEMORY, PRELOAD, ENVIRONMENT
+                        of the sandbox: seconds of CPU time (a problem's `extra["timeout"]` may be more), bytes,
+                        modules, variables
     NOTE                what a reader of the results must know
     checks(problem, answer, style) -> {name: (code, tests)}
         several programs for one answer, which passes when all do; instead of `program`
     async answer(problem, ask, style) -> text
         for more than one request an answer: `await ask(prompt) -> completion`, where `prompt` is what a base model
-        continues, or what the user of a chat model says
+        continues, or what the user of a chat model says; `ask(prompt, stop)` ends before other strings
+    read_only(problems) -> [path]
+        files that the programs may read
     scores(rows, problems) -> {name: value}
         further figures, in [0, 1]; `rows` as benchmark.py writes them (`checks`: {name: outcome})
         and `problems` by task id. Called for every resample of the bootstrap with the rows of the problems drawn,
@@ -64,11 +67,13 @@ DEFAULTS = {
     "TIMEOUT": 10.0,
     "MEMORY": 1 << 30,
     "PRELOAD": None,
+    "ENVIRONMENT": {},
     "NOTE": None,
     "CHAT_PREFIX": "",
     "CHAT_STOP": (),
     "checks": None,
     "answer": None,
+    "read_only": None,
     "scores": None,
     "measure": None,
 }

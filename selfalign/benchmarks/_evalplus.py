@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfalign.benchmarks._functions import SILENCE
+
 # What is compared in another way, by function.
 AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
     "similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum",
@@ -106,17 +108,19 @@ def mended(test: str, entry_point: str) -> str:
     else:  # the expected outputs are too large to be stored
         pairs, expected = "_arguments in inputs", "_expected = ref_func(*_copy.deepcopy(_arguments)); "
     body = f"{expected}_judge({function}(*_arguments), _expected, {tolerance}, _arguments)"
-    return f"import copy as _copy\n{comparison(entry_point)}\n{data}\n{indent}for {pairs}: {body}\n"
+    loop = f"{indent}with _silence:\n{indent}    for {pairs}: {body}\n"
+    return f"import copy as _copy\n{SILENCE}{comparison(entry_point)}\n{data}\n{loop}"
 
 
 def released(row: dict[str, Any], inputs: list[Any]) -> str:
     """The same script from a row of EvalPlus' own layout and its `inputs`, of the types that the function takes."""
     source = row["prompt"] + row["canonical_solution"]
     return (
-        f"import copy as _copy\nfrom math import inf, nan\n{comparison(row['entry_point'])}\n"
+        f"import copy as _copy\nfrom math import inf, nan\n{SILENCE}{comparison(row['entry_point'])}\n"
         f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
         f"inputs = {inputs!r}\n"
-        f"for _arguments in inputs:\n"
-        f"    _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
-        f"    _judge({row['entry_point']}(*_arguments), _expected, {row['atol']}, _arguments)\n"
+        f"with _silence:\n"
+        f"    for _arguments in inputs:\n"
+        f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
+        f"        _judge({row['entry_point']}(*_arguments), _expected, {row['atol']}, _arguments)\n"
     )

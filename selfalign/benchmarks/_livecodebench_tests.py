@@ -17,6 +17,7 @@ import sys
 import time
 import zlib
 from decimal import Decimal
+from typing import Any
 
 SECONDS = 6  # of CPU time for a test; LiveCodeBench: 6 on the clock, which would fail programs on a busy machine
 PATIENCE = 3  # times as many seconds may pass on the clock
@@ -70,9 +71,9 @@ def calls_of(program, function: str):
     def too_long(*_):
         raise AssertionError(f"more than {SECONDS} s")
 
-    sys.stdout = io.StringIO()  # what solutions print for themselves
+    sys.stdout = sys.stderr = io.StringIO()  # what solutions print for themselves
     signal.signal(signal.SIGPROF, too_long)
-    names = {"__name__": "__main__"}
+    names: dict[str, Any] = {"__name__": "__main__"}
     exec(PRELUDE, names)
     exec(program, names)
     method = getattr(names["Solution"](), function) if "Solution" in names else names[function]
@@ -116,8 +117,9 @@ def run_alone(program) -> None:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends the process
         os.dup2(os.open("input", os.O_RDONLY), 0)
         os.dup2(os.open("output", os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it says there counts for nothing, nor for its limit
         sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-        names = {"__name__": "__main__"}
+        names: dict[str, Any] = {"__name__": "__main__"}
         exec(PRELUDE, names)
         with contextlib.suppress(SystemExit):
             exec(program, names)

@@ -22,6 +22,13 @@ TIMEOUT = 120.0  # seconds, that of the benchmark's own script
 MEMORY = 8 << 30  # bytes of addresses, of which tensorflow and torch reserve a lot
 # matplotlib wants a folder to write to when it is imported, tensorflow and torch have threads that a fork loses.
 PRELOAD = ("numpy", "pandas", "scipy.stats", "scipy.optimize", "sklearn")
+ENVIRONMENT = {
+    "TF_NUM_INTRAOP_THREADS": "1",  # by default as many as there are cores, and a program may have 32
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # what it logs is output, of which there is a limit, too
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "MPLBACKEND": "Agg",
+}
 
 
 def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:

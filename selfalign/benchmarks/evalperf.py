@@ -8,10 +8,11 @@ over its tasks. DPS_norm counts the references instead of using their scores.
 
 What differs from EvalPerf's own evaluator, and what the figures can and can't say:
 - It counts the processor's instructions; counters are not to be had in most virtual machines, nor inside the sandbox.
-  Here it is CPU time in the sandbox, the least of several calls, each on a fresh copy of the input, one program at a
-  time. It depends on the machine and on what else runs there. References and samples of a task are measured one after
-  the other in the same run, and only their order counts; a sample within SLACK of a reference is not slower than it.
-- A program reports its own time, so a sample that wants to can lie. Models that write one are not in sight.
+  Here it is CPU time in the sandbox, of the calling thread, the least of several calls, each on a fresh copy of the
+  input, one program at a time. It depends on the machine and on what else runs there. References and samples of a task
+  are measured one after the other in the same run, and only their order counts; a sample within SLACK of a reference
+  is not slower than it.
+- A program reports its own time, so a sample that wants to can lie. Work in other threads is not counted.
 
 The win rate of a model is over pairs of models and the tasks that both have a DPS on: see `win_rates`.
 """
@@ -42,9 +43,9 @@ def _measure(function, arguments):
     calls = 0
     while calls < 3 or (total < 0.2 and calls < 200):
         fresh = copy.deepcopy(arguments)
-        started = time.process_time()
+        started = time.thread_time()
         function(*fresh)
-        seconds = time.process_time() - started
+        seconds = time.thread_time() - started
         best = min(best, seconds) if calls else seconds
         total += seconds
         calls += 1
@@ -66,7 +67,7 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
     rows = records(sources[0], needs=("task_id", "pe_input", "reference", "scores"))
     if unknown := [row["task_id"] for row in rows if row["task_id"] not in judged]:
         raise UserError(f"{len(unknown)} tasks of EvalPerf are not in HumanEval+ or MBPP+: {', '.join(unknown[:5])}")
-    return [replace(judged[row["task_id"]], extra=_extra(row)) for row in rows]
+    return [replace(judged[row["task_id"]], extra=judged[row["task_id"]].extra | _extra(row)) for row in rows]
 
 
 def _extra(row: dict[str, Any]) -> dict[str, Any]:
@@ -135,10 +136,12 @@ def _seconds(result: Any) -> float:
 
 
 def _rank(cost: float, references: list[float]) -> int:
-    """The number, from 1, of the fastest reference (the last one) that `cost` is not above; 0 if it is above all."""
-    if not math.isfinite(cost):
-        return 0
-    return next((n for n in range(len(references), 0, -1) if cost <= SLACK * references[n - 1]), 0)
+    """The number, from 1, of the fastest reference (the last one) that `cost` is not above; 0 if it is above all.
+
+    A reference that could not be measured (infinite) is passed over.
+    """
+    reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= SLACK * own]
+    return max(reached, default=0)
 
 
 def scores(rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from selfalign.benchmarks._functions import (
     CHAT_PREFIX,
     CHAT_STOP,
     FUNCTION_STOP,
+    SILENCE,
     chat_prompt,
     completion_prompt,
     function_code,
@@ -23,6 +24,7 @@ DATASET = "evoeval/EvoEval_{variant}@main"  # its commit is resolved when a run 
 VARIANTS = ("difficult", "creative", "subtle", "combine", "tool_use")
 COMPLETION_STOP = FUNCTION_STOP
 MEMORY = 4 << 30  # bytes, as EvalPlus
+TIMEOUT = 40.0  # seconds of CPU time; reference and answer together take up to 10
 
 COMPARE = """
 def _kind(value):
@@ -112,11 +114,12 @@ def _test(row: dict, variant: str | None) -> str:
     source = f"{row['prompt']}\n{row['canonical_solution']}"
     inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
     return (
-        f"import copy as _copy\n{COMPARE}{ORACLES.get((str(variant), number), '')}\n"
+        f"import copy as _copy\n{SILENCE}{COMPARE}{ORACLES.get((str(variant), number), '')}\n"
         f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
-        f"for _arguments in [\n    {inputs},\n]:\n"
-        f"    _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
-        f"    _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
+        f"with _silence:\n"
+        f"    for _arguments in [\n    {inputs},\n]:\n"
+        f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
+        f"        _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
     )
 
 

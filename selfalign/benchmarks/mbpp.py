@@ -31,13 +31,15 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
 
 def problem_of(row: dict[str, Any]) -> Problem:
     """A row of either layout. Its setup follows the code, of which it makes use (task ids 367 and 927)."""
-    setup = [row.get("test_setup_code") or "", *row.get("test_imports", ())]
+    setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or ())]
+    test = "\n".join([*setup, *row["test_list"]]).replace("\r\n", "\n")
     return Problem(
         task_id=f"Mbpp/{row['task_id']}",
         prompt=docstring(row.get("text") or row["prompt"], row["test_list"][0]),
         entry_point=entry_point(row["code"], row["test_list"][0]),
         canonical_solution=row["code"].replace("\r\n", "\n"),
-        test="\n".join([*setup, *row["test_list"]]).replace("\r\n", "\n"),
+        test=test,
+        extra={"uses": sorted({n.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Name)})},
     )
 
 
@@ -71,5 +73,5 @@ def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
     """Code and tests of an answer."""
     if style != "solution":
         code = code_of(answer, problem.entry_point) if style == "chat" else problem.prompt + answer
-        answer = needed_code(code, problem.entry_point)
+        answer = needed_code(code, problem.entry_point, problem.extra.get("uses", ()))
     return answer, problem.test

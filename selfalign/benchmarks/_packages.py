@@ -1,0 +1,74 @@
+"""Which packages a benchmark's programs need, and which of them their interpreter has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from selfalign.benchmarks import Problem
+from selfalign.options import UserError
+
+# Runs in the programs' interpreter, whose Python may be older than ours.
+QUESTION = """
+import importlib.util, json, sys
+names, found = json.load(sys.stdin), {}
+try:
+    from importlib.metadata import packages_distributions, version
+    distributions = packages_distributions()
+except ImportError:  # before 3.10
+    distributions = {}
+for name in names:
+    if importlib.util.find_spec(name):
+        found[name] = version(distributions[name][0]) if name in distributions else ""
+print(json.dumps(found))
+"""
+MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
+
+
+def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
+    """How many problems import each package, in solution or tests; Python's own modules are left out."""
+    return Counter(
+        name
+        for problem in problems
+        for name in _imported(problem.canonical_solution) | _imported(problem.test)
+        if name not in sys.stdlib_module_names
+    )
+
+
+def _imported(code: str) -> set[str]:
+    try:
+        nodes = list(ast.walk(ast.parse(textwrap.dedent(code))))  # of many benchmarks it is a function's body
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
+def installed_packages(modules: Iterable[str], python: str | None = None) -> dict[str, str]:
+    """{module: version} of those of `modules` (first parts of names) that `python` has, by default this interpreter;
+    the version is "" where none is known, as of Python's own modules. UserError if `python` does not run."""
+    import json
+
+    names = sorted({module.split(".")[0] for module in modules})
+    if not names:
+        return {}
+    try:
+        answer = subprocess.run(
+            [python or sys.executable, "-I", "-c", QUESTION], input=json.dumps(names), text=True, capture_output=True
+        )
+        return json.loads(answer.stdout)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--python {python} is no Python that runs here: {error}") from None
+
+
+def missing_packages(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many samples failed because a module is not there, by the module's name, as their `detail` says."""
+    found = (MISSING.search(row["detail"] or "") for row in rows)
+    return dict(Counter(match[1] for match in found if match).most_common())
