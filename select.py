@@ -322,9 +322,9 @@ def failures_beside(
 
     ids = {sample.position: sample.id for sample in chosen}
     pairs = pairs_with_failures(executions, samples, ids.keys(), lambda id: content_id(options.seed, id), options.skip)
-    rows = dict(executions.read(sorted(pairs.values()), ("id", "instruction", "response")))
-    found = {ids[success]: rows[failure] for success, failure in pairs.items()}
-    return {id: row for id, row in found.items() if not contamination(row, decontaminator)}
+    rows = executions.read(sorted(pairs.values()), ("id", "response"))
+    clean = {failure: row for failure, row in rows if not (decontaminator and decontaminator.match(row["response"]))}
+    return {ids[success]: clean[failure] for success, failure in pairs.items() if failure in clean}
 
 
 def main(options: Options) -> None:

@@ -146,20 +146,29 @@ def pairs_with_failures(
         for sample in samples
         if not sample.passed and sample.outcome not in NO_VERDICT and sample.task_id in successes
     }
-    texts = ["instruction", "response", "tests"]
-    good: dict[str, tuple[int, str | None]] = {}  # task -> length and code of what passed
+    texts = ("instruction", "response", "tests")
     tasks = {sample.position: task for task, sample in successes.items()}
+    good: dict[str, tuple[int, str | None]] = {}  # task -> length of the response that passed, and its code
     for position, row in executions.read(sorted(tasks), texts):
         good[tasks[position]] = len(row["response"]), _code(row)
-    nearest: dict[str, tuple[int, str, int]] = {}
-    for position, row in executions.read(sorted(failures), texts, "failures"):
+    candidates = defaultdict(list)
+    for position, row in executions.read(sorted(failures), ["response"], "failures"):
         sample = failures[position]
-        length, code = good[sample.task_id]
-        lengths = sorted((length, len(row["response"])))
-        if lengths[1] <= SIMILAR_LENGTH * lengths[0] and not failed_filter(row, skip) and _code(row) != code:
-            candidate = lengths[1] - lengths[0], lot_of(sample.id), position
-            nearest[sample.task_id] = min(nearest.get(sample.task_id, candidate), candidate)
-    return {successes[task].position: position for task, (_, _, position) in nearest.items()}
+        short, long = sorted((good[sample.task_id][0], len(row["response"])))
+        if long <= SIMILAR_LENGTH * short:
+            candidates[sample.task_id].append((long - short, lot_of(sample.id), position))
+
+    # The nearest one of each task first: as a rule it will do, and the others are not looked into.
+    left = {task: [position for _, _, position in sorted(some)] for task, some in candidates.items()}
+    pairs: dict[int, int] = {}
+    while left:
+        tried = {some[0]: task for task, some in left.items()}
+        for position, row in executions.read(sorted(tried), texts, "preferences"):
+            task = tried[position]
+            if not failed_filter(row, skip) and _code(row) != good[task][1]:
+                pairs[successes[task].position] = position
+        left = {task: some[1:] for task, some in left.items() if successes[task].position not in pairs and some[1:]}
+    return pairs
 
 
 def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
