@@ -300,7 +300,7 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     output = options.output.rstrip("/") + "-checked"
     run_step(
         dataclasses.replace(options, output=output, max_samples=None),
-        functions,
+        in_order(functions, "content"),  # imports first: who needs the same packages is checked in one process
         checked,
         {"type_error": str},
         count_by="type_error",
@@ -393,9 +393,14 @@ def passing(functions: Source, column: str, value: str | None) -> tuple[Source, 
 
 def selected(functions: Source, positions: list[int]) -> Source:
     """The rows at `positions`, in the order of their ids."""
-    ids = functions.rows["id"][:]
-    rows = functions.rows.select(sorted(positions, key=lambda i: ids[i]))
-    return dataclasses.replace(functions, rows=rows)
+    return in_order(dataclasses.replace(functions, rows=functions.rows.select(positions)), "id")
+
+
+def in_order(functions: Source, column: str) -> Source:
+    """The rows in the order of a column."""
+    values = functions.rows[column][:]
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return dataclasses.replace(functions, rows=functions.rows.select(order))
 
 
 def main(options: Options) -> None:

@@ -5,7 +5,7 @@
 
 A function passes when a checker has no error for it; two checkers agree on it when both or neither let it pass. Each
 takes the functions through `selfalign.type_checkers`, as collect_seeds.py does, with one process and with the packages
-of the running Python. basedpyright takes them twice, in other batches and another order, which must change nothing.
+of the running Python.
 
 Pyright (the paper's) takes part where it is on PATH: `pip install 'pyright[nodejs]'` into an environment of its own.
 ruff has the rules for undefined names alone (F821, F823, E9): what it would spare the others. All that it finds has
@@ -41,6 +41,8 @@ class Options:
     """Of the draw."""
     checkers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("basedpyright", "pyrefly")
     """Beside Pyright and ruff."""
+    again: bool = False
+    """basedpyright once more, backwards and in smaller batches, which should change nothing."""
 
 
 def checked(name: str, codes: list[str], batch: int = BATCH) -> tuple[list[str | None], float]:
@@ -52,7 +54,9 @@ def checked(name: str, codes: list[str], batch: int = BATCH) -> tuple[list[str |
 
     checker = TypeChecker(name, processes=1, batch=batch)
     started = time.perf_counter()
-    return asyncio.run(all_of_them(checker)), time.perf_counter() - started
+    rules = asyncio.run(all_of_them(checker))
+    print(f"{name}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    return rules, time.perf_counter() - started
 
 
 def ruff(codes: list[str]) -> tuple[list[str | None], float]:
@@ -82,16 +86,15 @@ def ruff(codes: list[str]) -> tuple[list[str | None], float]:
 def main(options: Options) -> None:
     """Draw the sample, let everybody check it, and print the table."""
     contents = open_source(options.candidates, columns=("content",)).rows["content"][:]
-    codes = random.Random(options.seed).sample(sorted(set(contents)), options.sample) if options.sample else contents
+    codes = sorted(set(contents))  # by their imports, as collect_seeds.py has them checked
+    if options.sample:
+        codes = sorted(random.Random(options.seed).sample(codes, options.sample))
     results = {"ruff F821, F823, E9": ruff(codes)}
     for name in options.checkers:
         results[name] = checked(name, codes)
-    order = random.Random(1).sample(range(len(codes)), len(codes))
-    again, seconds = checked("basedpyright", [codes[i] for i in order], batch=BATCH // 3)
-    shuffled: list[str | None] = [None] * len(codes)
-    for position, rule in zip(order, again, strict=True):
-        shuffled[position] = rule
-    results[f"basedpyright, other batches of {BATCH // 3}"] = shuffled, seconds
+    if options.again:
+        again, seconds = checked("basedpyright", codes[::-1], batch=BATCH // 3)
+        results[f"basedpyright, backwards, batches of {BATCH // 3}"] = again[::-1], seconds
     if shutil.which("pyright"):
         results["pyright"] = checked("pyright", codes)
     peer = "pyright" if "pyright" in results else "basedpyright"
