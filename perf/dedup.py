@@ -217,22 +217,25 @@ def scale(rows: int) -> None:
             code = MEASURED.format(root=str(ROOT), work=work)
             return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stdout=-1, text=True)
 
-        def finish(name: str, started: float, processes: list[subprocess.Popen[str]]) -> None:
+        def finish(name: str, started: float, busy: float, processes: list[subprocess.Popen[str]]) -> None:
             found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
             memory = [f"{sum(each[kind] for each in found):,.0f} MiB {kind}" for kind in ("resident", "anonymous")]
             dropped = f"   {found[0]['dropped']:,} duplicates" if "dropped" in found[0] else ""
-            print(f"{name:40} {time.perf_counter() - started:7.1f} s   {', '.join(memory)}{dropped}", flush=True)
+            seconds, used = time.perf_counter() - started, processor_seconds() - busy
+            times = f"{seconds:7.1f} s on the clock, {used:7.1f} s of the processors"
+            print(f"{name:40} {times}   {', '.join(memory)}{dropped}", flush=True)
 
         print(f"{rows:,} texts")
-        started = time.perf_counter()
-        finish("in memory, 1 process", started, [start(IN_MEMORY, source)])
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), processor_seconds()
+        finish("in memory, 1 process", started, busy, [start(IN_MEMORY, source)])
+        started, busy = time.perf_counter(), processor_seconds()
         finish(
             "signatures by the step runner, 2 shards",
             started,
+            busy,
             [start(BY_STEP, source, output, f"{i}/2") for i in (0, 1)],
         )
-        finish("  and then bands from disk, in all", started, [start(BY_STEP, source, output, "")])
+        finish("  and then bands from disk, in all", started, busy, [start(BY_STEP, source, output, "")])
 
 
 def main() -> None:
