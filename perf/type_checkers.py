@@ -42,7 +42,7 @@ class Options:
     checkers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("basedpyright", "pyrefly")
     """Beside Pyright and ruff."""
     again: bool = False
-    """basedpyright once more, backwards and in smaller batches, which should change nothing."""
+    """basedpyright once more, backwards and in smaller batches, which should change hardly anything."""
 
 
 def checked(name: str, codes: list[str], batch: int = BATCH) -> tuple[list[str | None], float]:
