@@ -23,9 +23,11 @@ def main(folder: Path) -> None:
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
     for when in ("before", "after"):
         results = json.loads((folder / f"humaneval-{when}" / "results.json").read_text())
-        score = f"{100 * results['scores']['pass@1']:.1f} % ({results['passed']} of {results['problems']})"
-        print(f"HumanEval pass@1 {when} fine-tuning: {score}")
-    print(f"\nThe model is in {folder / 'model'}: python serve.py --model {folder / 'model'}")
+        low, high = results["intervals"]["pass@1"]
+        score = f"{100 * results['scores']['pass@1']:.1f} % ({results['passed']} of {results['problems']}"
+        print(f"HumanEval pass@1 {when} fine-tuning: {score}; 95 %: {100 * low:.1f} to {100 * high:.1f})")
+    print(f"\nWhat was chosen, what was not, and why: {folder / 'instructions' / 'report.html'}")
+    print(f"The model is in {folder / 'model'}: python serve.py --model {folder / 'model'}")
 
 
 if __name__ == "__main__":

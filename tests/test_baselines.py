@@ -1,7 +1,5 @@
 """baselines/: published datasets in their own layouts, and teachers that a server without a model stands for."""
 
-import json
-
 import pytest
 from aiohttp import web
 from helpers import ROOT, load_script, read_rows, run, run_json, write_rows
@@ -229,10 +227,16 @@ def test_answers_are_split(answer, error):
     assert load_script("baselines/oss_instruct").split_answer(answer)[2] == error
 
 
-def test_what_baselines_write_is_what_finetune_reads(tmp_path):
+def test_what_baselines_write_is_what_finetune_reads(tmp_path, tiny_model):
+    from transformers import AutoTokenizer
+
     done("published", write_rows(tmp_path / "in.jsonl", PUBLISHED), tmp_path, size=4, **OSS)
     finetune = load_script("finetune")
     options = finetune.Options(input=str(tmp_path / "out"), output=str(tmp_path / "model"))
     _, examples = finetune.read_examples(options)
-    assert len(examples) == 4 and examples[0]["completion"][0]["content"].startswith("Solution")
-    assert json.dumps(examples[0]["prompt"])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = (ROOT / "prompts" / "chat.jinja").read_text()
+    tokens = [finetune.to_tokens(row, tokenizer, 4096) for row in examples]
+    assert [row["outcome"] for row in tokens] == ["whole"] * 4
+    told = tokenizer.decode([token for token in tokens[0]["labels"] if token != finetune.NO_LOSS])
+    assert told.startswith("Solution")
