@@ -27,13 +27,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
+from memory import ROOT, start
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from selfalign import dedup  # noqa: E402
+from selfalign import dedup
 
 THRESHOLD = 0.7
 DUPLICATES = 0.1  # of all texts
@@ -60,23 +59,6 @@ try:
     report(dropped=len(near_duplicates_by_step(options, source, lambda row: row["content"], 0.7, "content")))
 except SystemExit as ended:
     report(status=ended.code)
-"""
-# Peak memory: resident, and the anonymous part of it (without what is mapped from files).
-MEASURED = """
-import json, resource, sys, threading, time
-sys.path.insert(0, {root!r})
-peak = 0
-def watch():
-    global peak
-    while True:
-        lines = open("/proc/self/status").read().splitlines()
-        peak = max(peak, int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))))
-        time.sleep(0.1)
-threading.Thread(target=watch, daemon=True).start()
-def report(**found):
-    print(json.dumps({{"anonymous": peak / 1024, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                      **found}}))
-{work}
 """
 
 
@@ -114,8 +96,8 @@ def truth(texts: list[str], keys: list[str]) -> set[int]:
     hashes, owners = hashes[order], owners[order]
     edges = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1], [True]]))
     pairs = set()
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        some = owners[start:stop].tolist()
+    for first, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        some = owners[first:stop].tolist()
         pairs.update((a, b) for i, a in enumerate(some) for b in some[i + 1 :])
     similar = []
     for a, b in pairs:
@@ -210,12 +192,8 @@ def scale(rows: int) -> None:
         source, output = f"{folder}/in.parquet", f"{folder}/out"
         pq.write_table(pa.table({"id": keys, "content": texts}), source, row_group_size=10_000)
         del texts, keys
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
+        environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
         environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-
-        def start(work: str, *arguments: str) -> subprocess.Popen[str]:
-            code = MEASURED.format(root=str(ROOT), work=work)
-            return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stdout=-1, text=True)
 
         def finish(name: str, started: float, busy: float, processes: list[subprocess.Popen[str]]) -> None:
             found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
@@ -227,15 +205,15 @@ def scale(rows: int) -> None:
 
         print(f"{rows:,} texts")
         started, busy = time.perf_counter(), processor_seconds()
-        finish("in memory, 1 process", started, busy, [start(IN_MEMORY, source)])
+        finish("in memory, 1 process", started, busy, [start(IN_MEMORY, [source], environment)])
         started, busy = time.perf_counter(), processor_seconds()
         finish(
             "signatures by the step runner, 2 shards",
             started,
             busy,
-            [start(BY_STEP, source, output, f"{i}/2") for i in (0, 1)],
+            [start(BY_STEP, [source, output, f"{i}/2"], environment) for i in (0, 1)],
         )
-        finish("  and then bands from disk, in all", started, busy, [start(BY_STEP, source, output, "")])
+        finish("  and then bands from disk, in all", started, busy, [start(BY_STEP, [source, output, ""], environment)])
 
 
 def main() -> None:

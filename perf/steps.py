@@ -9,13 +9,13 @@ in a process of its own, whose peak memory (resident, anonymous part: without th
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from memory import ROOT, start
+
 ROWS = 1_000_000
 SELFALIGN = """
 from dataclasses import dataclass
@@ -33,26 +33,6 @@ if sys.argv[3] == "hub":
 else:
     rows.to_parquet(sys.argv[2] + ".parquet")
 """
-# The peak of what is not mapped from files, looked at ten times a second.
-MEASURE = """
-import sys, threading, time
-sys.path.insert(0, {root!r})
-peak = 0
-def watch():
-    global peak
-    while True:
-        lines = open("/proc/self/status").read().splitlines()
-        peak = max(peak, int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))))
-        time.sleep(0.1)
-threading.Thread(target=watch, daemon=True).start()
-{work}
-import json, resource
-used = resource.getrusage(resource.RUSAGE_SELF)
-processor = used.ru_utime + used.ru_stime
-lines = open("/proc/self/status").read().splitlines()  # ru_maxrss would be that of the process that started this one
-resident = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-print(json.dumps({{"processor": processor, "anonymous": peak / 1024, "resident": resident / 1024}}))
-"""
 
 
 def write_input(path: Path, rows: int) -> None:
@@ -68,15 +48,12 @@ def write_input(path: Path, rows: int) -> None:
 
 def measure(work: str, arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
     """Seconds on the clock and of the processor, and peak MiB, of a process that does `work`."""
-    code = MEASURE.format(root=str(ROOT), work=work)
     started = time.perf_counter()
-    result = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - started
-    if result.returncode:
-        raise SystemExit(result.stderr)
-    return {"seconds": seconds, **json.loads(result.stdout.splitlines()[-1])}
+    process = start(work + "\nreport()", arguments, environment)
+    said, complaint = process.communicate()
+    if process.returncode:
+        raise SystemExit(complaint)
+    return {"seconds": time.perf_counter() - started, **json.loads(said.splitlines()[-1])}
 
 
 def report(name: str, rows: int, found: dict[str, float]) -> None:

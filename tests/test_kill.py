@@ -69,7 +69,7 @@ def seed(i):
     return {"id": f"s{i:02d}", "content": f'def f{i}(x):\n    """Add {i}."""\n    return x + {i}'}
 
 
-def small(endpoint):
+def small(endpoint, source):
     examples = ROOT / "prompts" / "examples_small.yaml"
     options = ("--examples", examples, "--shots", 1, "--max-new-tokens", 8, "--concurrency", WINDOW)
     return ("--endpoint", endpoint, *options)
@@ -90,9 +90,20 @@ ROWS = {
         | {"task_id": f"t{i // 3}", "instruction": f"Add number {i // 3}.", "passed": i % 3 != 1}
         for i in range(90)
     ],
+    "benchmark": [
+        {
+            "task_id": f"HumanEval/{i}",
+            "prompt": f'def f{i}(x):\n    """Add {i}."""\n',
+            "entry_point": f"f{i}",
+            "canonical_solution": f"    return x + {i}\n",
+            "test": f"def check(f):\n    assert f(1) == {i + 1}\n",
+        }
+        for i in range(40)
+    ],
 }
 KINDS = {"generate_concepts": small, "generate_tasks": small, "sample_responses": small}
-KINDS["collect_seeds"] = lambda _: ("--type-checker", "pyrefly")  # it starts in no time
+KINDS["collect_seeds"] = lambda *_: ("--type-checker", "pyrefly")  # it starts in no time
+KINDS["benchmark"] = lambda _, source: ("--data", source, "--max-new-tokens", 8, "--concurrency", WINDOW)
 
 
 def rows_of(folder):
@@ -110,8 +121,9 @@ def rows_of(folder):
 
 def kill_again_and_again(name, kills, folder, endpoint):
     source = write_rows(folder / "in.jsonl", ROWS[name])
-    more = KINDS[name](endpoint) if name in KINDS else ()
-    undisturbed = begin(name, (source, folder / "undisturbed", *more), folder / "log")
+    more = KINDS[name](endpoint, source) if name in KINDS else ()
+    first = endpoint if name == "benchmark" else source
+    undisturbed = begin(name, (first, folder / "undisturbed", *more), folder / "log")
     while not (folder / "log").exists() and undisturbed.poll() is None:
         time.sleep(0.01)
     started = time.monotonic()
@@ -122,14 +134,14 @@ def kill_again_and_again(name, kills, folder, endpoint):
     draws, out, begun = random.Random(name), folder / "out", []
     for number in range(kills):
         log = folder / f"log{number}"
-        process = begin(name, (source, out, *more), log)
+        process = begin(name, (first, out, *more), log)
         while not log.exists() and process.poll() is None:
             time.sleep(0.002)
         time.sleep(draws.uniform(0, min(seconds, 4 * seconds / kills)))
         kill(process)
         begun += log.read_text().split() if log.exists() else []
         assert not list(out.glob("data/train-*")) or read_rows(out), "what was written can be read at any time"
-    last = begin(name, (source, out, *more), folder / "last")
+    last = begin(name, (first, out, *more), folder / "last")
     said = last.communicate(timeout=200)[0]
     assert last.returncode == 0, said
     begun += (folder / "last").read_text().split() if (folder / "last").exists() else []
