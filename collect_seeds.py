@@ -7,7 +7,7 @@ a model finds good, and of near-duplicates one: 5,359,051 functions become 248,9
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
     python collect_seeds.py installed ./seeds                           # that, and the packages installed for it
     python collect_seeds.py ~/code/my_project ./seeds                   # a folder of Python files
-    python collect_seeds.py bigcode/the-stack-dedup org/seeds --text-column content \\
+    python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python org/seeds \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
 With one argument, that is OUTPUT, and the standard library is read. Every stage is a step of its own, from which a run
