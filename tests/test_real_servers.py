@@ -22,9 +22,9 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def transformers_serve(tiny_model: Path):
-    """`transformers serve` (needs fastapi and uvicorn), with the tiny random model."""
-    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn"))):
-        pytest.skip("fastapi and uvicorn are not installed")
+    """`transformers serve`, with the tiny random model."""
+    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "openai"))):
+        pytest.skip("transformers[serving] is not installed")
     port = free_port()
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--device", "cpu"]
     with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE) as server:
