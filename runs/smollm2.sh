@@ -8,8 +8,8 @@
 #
 # Needs     nothing but this machine, and a GPU if there is one; MBPP comes from the Hub, or from --mbpp FILE
 #           (sanitized-mbpp.json of google-research)
-# Takes     100 seeds: 40 minutes on 2 cores, estimated from the quickstart's speed; 25 of them are the benchmarks of four
-#           models. Each 100 seeds more take some 10 minutes, so 3,000 are a night. With a GPU the default is 4,000
+# Takes     100 seeds: 30 minutes on 2 cores, of which 16 are the benchmarks of four models. Each 100 seeds more take some
+#           10 minutes, so 3,000 are a night. With a GPU the default is 4,000
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
