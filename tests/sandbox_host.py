@@ -7,9 +7,11 @@ answers each with one line, a Result as JSON. The first line it writes is {"read
 import dataclasses
 import json
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, whose children ignore it
     sys.path[0] = sys.argv[1]
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 
