@@ -13,7 +13,8 @@ from helpers import ROOT, load_script
 # Stand for python, accelerate, vllm and the rest: they note their arguments, and say what the recipes wait for.
 NOTE = r"""#!/usr/bin/env bash
 name=${0##*/}
-{ printf '%s\x1f' "$name" "$@"; echo; } >>"$NOTED"
+line=$(printf '%s\x1f' "$name" "$@")
+printf '%s\n' "$line" >>"$NOTED"  # at once: others note theirs at the same time
 case "$name ${1:-}" in
     nvidia-smi*) printf 'GPU %s\n' 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 ;;
     "python select.py") mkdir -p "$3" && echo '  "complete": true' >"$3/run.json" ;;
