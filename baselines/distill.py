@@ -23,11 +23,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "instruction", "response", "license", "prompt_hash", "finish_reason")},
@@ -36,20 +36,14 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
-
-    api: Literal["tgi", "completions", "chat"] = "chat"
-    """What the teacher's servers speak."""
 
     temperature: float = 0.0
     """Sampling temperature (paper, Table 11: 0)."""
 
     max_new_tokens: int = 1024
     """Longest response, in tokens; fine-tuning cuts at 1280 together with the instruction."""
-
-    license: str | None = None
-    """Licence of what the teacher writes, for the column `license` and the card."""
 
     template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt: the instruction as it stands."""

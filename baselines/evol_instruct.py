@@ -26,11 +26,11 @@ import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
 
 # The five ways of WizardCoder, section 3.1; prompts/evolve.jinja says each in a sentence.
 WAYS = ("constraint", "rarer_requirement", "more_steps", "misleading_code", "complexity")
@@ -41,11 +41,8 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are WizardCoder's where it says them."""
-
-    api: Literal["tgi", "completions", "chat"] = "chat"
-    """What the teacher's servers speak."""
 
     temperature: float = 1.0
     """Sampling temperature (Evol-Instruct, arXiv:2304.12244: 1)."""
@@ -58,9 +55,6 @@ class Options(GenerationOptions, StepOptions):
 
     max_new_tokens: int = 2048
     """Longest instruction or response, in tokens (Evol-Instruct: 2048)."""
-
-    license: str | None = None
-    """Licence of what the teacher writes, for the column `license` and the card."""
 
     template: Path = field(default=PROMPTS / "evolve.jinja", metadata=OPERATIONAL)
     """Jinja template of the request for a harder instruction; it sees `instruction` and `way`."""

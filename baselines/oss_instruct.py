@@ -24,11 +24,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
 
 PROBLEM_HEADING, SOLUTION_HEADING = "## Problem", "## Solution"
 COLUMNS = {
@@ -38,20 +38,14 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are Magicoder's."""
-
-    api: Literal["tgi", "completions", "chat"] = "chat"
-    """What the teacher's servers speak."""
 
     temperature: float = 0.0
     """Sampling temperature (Magicoder: greedy decoding)."""
 
     max_new_tokens: int = 2048
     """Longest problem with its solution, in tokens."""
-
-    license: str | None = None
-    """Licence of what the teacher writes, for the column `license` and the card."""
 
     template: Path = field(default=PROMPTS / "oss_instruct.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""

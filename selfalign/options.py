@@ -152,6 +152,17 @@ class DecontaminationOptions:
     """Files to read benchmarks from instead, such as mbpp=mbpp.jsonl."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(GenerationOptions):
+    """What a step has that asks another model than the one to be trained."""
+
+    api: Literal["tgi", "completions", "chat"] = "chat"
+    """What the teacher's servers speak."""
+
+    license: str | None = None
+    """Licence of what the teacher writes, for the column `license` and the card."""
+
+
 def identity_of(options: Any) -> dict[str, Any]:
     """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}

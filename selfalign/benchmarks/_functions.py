@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from selfalign.benchmarks import Problem
 
 # A function ends where something new begins at the margin. Servers take four, in this order; the client cuts at all.
-FUNCTION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\n@", "\nassert ", "\nimport ", "\n```")
+COMPLETION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\n@", "\nassert ", "\nimport ", "\n```")
 CHAT_PREFIX = "Here is the function, complete and with its imports:\n\n```python\n"
 CHAT_STOP = ("\n```",)
 

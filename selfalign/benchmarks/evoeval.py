@@ -11,7 +11,7 @@ from selfalign.benchmarks import Problem, records
 from selfalign.benchmarks._functions import (
     CHAT_PREFIX,
     CHAT_STOP,
-    FUNCTION_STOP,
+    COMPLETION_STOP,
     SILENCE,
     chat_prompt,
     completion_prompt,
@@ -22,7 +22,6 @@ __all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "comple
 
 DATASET = "evoeval/EvoEval_{variant}@main"  # its commit is resolved when a run starts, and recorded
 VARIANTS = ("difficult", "creative", "subtle", "combine", "tool_use")
-COMPLETION_STOP = FUNCTION_STOP
 MEMORY = 4 << 30  # bytes, as EvalPlus
 TIMEOUT = 40.0  # seconds of CPU time; reference and answer together take up to 10
 

@@ -10,15 +10,13 @@ from selfalign.benchmarks import Problem, records
 from selfalign.benchmarks._functions import (
     CHAT_PREFIX,
     CHAT_STOP,
-    FUNCTION_STOP,
+    COMPLETION_STOP,
     chat_prompt,
     completion_prompt,
     function_code,
 )
 
 __all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
-
-COMPLETION_STOP = FUNCTION_STOP
 
 
 def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:

@@ -10,7 +10,7 @@ from selfalign.benchmarks._evalplus import mended, released
 from selfalign.benchmarks._functions import (
     CHAT_PREFIX,
     CHAT_STOP,
-    FUNCTION_STOP,
+    COMPLETION_STOP,
     chat_prompt,
     completion_prompt,
     function_code,
@@ -19,7 +19,6 @@ from selfalign.benchmarks._functions import (
 __all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
 
 DATASET = "evalplus/humanevalplus@main"  # its commit is resolved when a run starts, and recorded
-COMPLETION_STOP = FUNCTION_STOP
 MEMORY = 4 << 30  # bytes, as EvalPlus
 TIMEOUT = 20.0  # seconds of CPU time
 SLOW, SLOW_TIMEOUT = (15, 59, 130, 139), 60.0  # these take the canonical solution up to 10 s on a busy machine
