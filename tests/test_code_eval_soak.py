@@ -4,6 +4,7 @@
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,9 @@ def cpu_seconds() -> float:
     """CPU time of the workers and of all programs that they have waited for."""
     ticks = 0
     for pid in descendants(os.getpid()):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
+        with suppress(FileNotFoundError, ProcessLookupError):  # a program that ended since: its worker has its time
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -66,6 +68,7 @@ def soak(count: int, warm: int) -> tuple[dict, dict, list[tuple[float, float]]]:
     with Sandbox(workers=2, timeout=5.0) as sandbox:
         workers = list(sandbox._alive)
         list(sandbox.run(programs(warm)))
+        time.sleep(0.2)
         before, rates = state(sandbox), []
         started, used = time.monotonic(), cpu_seconds()
         for done, result in enumerate(sandbox.run(programs(count)), 1):
