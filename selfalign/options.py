@@ -8,6 +8,9 @@ same run, and the second one resumes the first.
 from __future__ import annotations
 
 import dataclasses
+import os
+import select
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,12 +201,25 @@ def warn(sentence: str) -> None:
 
 def run_script(main: Any, options_class: type[T], description: str | None) -> None:
     """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, exit 2."""
-    options = tyro.cli(options_class, description=(description or "").strip())
     try:
+        options = tyro.cli(options_class, description=(description or "").strip())
         main(options)
+        sys.stdout.flush()
     except UserError as error:
         print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {error.sentence}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not output_is_closed():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written there, at the exit too
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def output_is_closed() -> bool:
+    """Whether the reader of standard output has read enough, as in `--help | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))

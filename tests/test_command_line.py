@@ -1,5 +1,6 @@
 """Every script as a command: help at once, from anywhere, with no import at the top that takes long."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -15,14 +16,26 @@ HELP_SECONDS = 0.5
 
 @each_script
 def test_help_comes_within_half_a_second(name):
-    """The best of three, as the machine may be busy."""
-    times = []
-    for _ in range(3):
+    """The best of up to ten, as the machine may be busy."""
+    seconds = float("inf")
+    for _ in range(10):
         started = time.perf_counter()
         result = subprocess.run(command(name, "--help"), capture_output=True, text=True)
-        times.append(time.perf_counter() - started)
+        seconds = min(seconds, time.perf_counter() - started)
         assert result.returncode == 0 and "usage:" in result.stdout
-    assert min(times) < HELP_SECONDS
+        if seconds < HELP_SECONDS:
+            break
+    assert seconds < HELP_SECONDS
+
+
+@pytest.mark.parametrize("name", ["select", "paper_tables"])
+def test_a_reader_that_has_read_enough_is_no_error(name):
+    """As in `--help | head`."""
+    process = subprocess.Popen(command(name, "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stderr
+    process.stdout.close()  # before anything is written
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
 
 
 @each_script
