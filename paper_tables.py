@@ -42,10 +42,11 @@ class Options:
     """What to print and to draw."""
 
     results: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = ("./runs/out",)
-    """Folders with results, and single ones as SYSTEM=results.json; of two results the first counts."""
+    """Folders with results, and single ones as SYSTEM=results.json or SYSTEM=FOLDER, its folder; of two results the
+    first counts."""
 
     tables: tuple[str, ...] = ()
-    """Which tables: 1 to 12, starcoder2_instruct, small; all of them otherwise."""
+    """Which tables: 1 to 12, starcoder2_instruct, small, quickstart; all of them otherwise."""
 
     format: Literal["markdown", "latex", "csv"] = "markdown"
     """How they are printed."""
@@ -180,23 +181,29 @@ class Results:
 
     def __init__(self, places: Iterable[str]) -> None:
         self.folders: list[Path] = []
+        self.systems: dict[str, Path] = {}
         self.named: dict[tuple[str, str], Path] = {}
         for place in places:
             system, equals, path = place.partition("=")
             if not equals:
                 self.folders.append(Path(place).expanduser())
                 continue
+            recipe_of_or_error(system)
             file = Path(path).expanduser()
+            if any(file.glob("*/results.json")):
+                self.systems.setdefault(system, file)
+                continue
             file = file / "results.json" if file.is_dir() else file
             self.named.setdefault((system, _read_result(file, required=True).get("benchmark", "")), file)
-            recipe_of_or_error(system)
         missing = [str(folder) for folder in self.folders if not folder.is_dir()]
         if missing:
             warn(f"no results are in {', '.join(missing)}: no such folder")
 
     def file(self, system: str, path: str) -> Path | None:
         """The file `path` of a system, in the first folder that has it."""
-        return next((file for folder in self.folders if (file := folder / system / path).is_file()), None)
+        folders = [self.systems[system]] if system in self.systems else []
+        folders += [folder / system for folder in self.folders]
+        return next((file for folder in folders if (file := folder / path).is_file()), None)
 
     def of(self, cell: Cell) -> Ours | None:
         """What we have for a cell, or None; of several benchmarks the best."""

@@ -192,7 +192,7 @@ def scale(rows: int) -> None:
         source, output = f"{folder}/in.parquet", f"{folder}/out"
         pq.write_table(pa.table({"id": keys, "content": texts}), source, row_group_size=10_000)
         del texts, keys
-        environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
         environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
         def finish(name: str, started: float, busy: float, processes: list[subprocess.Popen[str]]) -> None:

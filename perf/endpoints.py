@@ -1,7 +1,7 @@
 """How well one client process uses a server: our endpoint beside two usual ways to send requests, and what it costs.
 
-    PYTHONPATH=. python perf/endpoints.py                 # all three tables, 10 minutes
-    PYTHONPATH=. python perf/endpoints.py --only cost
+    python perf/endpoints.py                 # all three tables, 10 minutes
+    python perf/endpoints.py --only cost
 
 saturation  the same work for a simulated TGI (128 places, lengths with a heavy tail, 5 % of answers 429 under load):
             ours; chunks with a barrier after each, as the reference implementation sends them; `asyncio.gather` under a
@@ -31,11 +31,12 @@ from typing import Any, Literal
 
 import tyro
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the project's root
+
+from simulated_server import length_of
+
 from selfalign.endpoints import Endpoint
 from selfalign.options import GenerationOptions
-
-sys.path.insert(0, str(Path(__file__).parent))
-from simulated_server import length_of
 
 PLACES = 128
 SECONDS_PER_TOKEN = 0.04  # one answer takes 11 s, the longest 41, as with a model of 7B under load

@@ -1,6 +1,5 @@
 """Peak memory and processor time of a piece of code in a process of its own, for the benchmarks here."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ def report(**found):
 
 
 def start(work: str, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A process that does `work` and calls `report` in it; its last line of output is the JSON."""
+    """A process that does `work` and calls `report` in it; its last line of output is the JSON. `environment` is its
+    whole environment."""
     command = [sys.executable, "-c", MEASURED.format(root=str(ROOT), work=work), *arguments]
-    return subprocess.Popen(command, env=os.environ | environment, stdout=-1, stderr=-1, text=True)
+    return subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True)

@@ -1,4 +1,7 @@
-"""What the step runner costs a row, beside datasets' own map on the same work: python perf/steps.py [rows]
+"""What the step runner costs a row, beside datasets' own map on the same work.
+
+    python perf/steps.py --rows 1000000
+    python perf/steps.py --hub
 
 The work is a column more in rows of 90 bytes, one by one. `selfalign` writes parts while it runs and can be killed at
 any moment; `Dataset.map` keeps its result in its cache and is then saved, and starts again when it is killed. Each runs
@@ -7,6 +10,7 @@ in a process of its own, whose peak memory (resident, anonymous part: without th
 `--hub` does both against a Hub on this machine (tests/local_hub.py), with push_to_hub beside our commits.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -52,7 +56,7 @@ def measure(work: str, arguments: list[str], environment: dict[str, str]) -> dic
     process = start(work + "\nreport()", arguments, environment)
     said, complaint = process.communicate()
     if process.returncode:
-        raise SystemExit(complaint)
+        raise SystemExit(complaint or f"exit status {process.returncode}")
     return {"seconds": time.perf_counter() - started, **json.loads(said.splitlines()[-1])}
 
 
@@ -65,8 +69,11 @@ def report(name: str, rows: int, found: dict[str, float]) -> None:
 
 
 def main() -> None:
-    hub_wanted = "--hub" in sys.argv
-    rows = int(next((word for word in sys.argv[1:] if word.isdecimal()), ROWS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--hub", action="store_true", help="write to a Hub and not to a folder")
+    options = parser.parse_args()
+    rows = options.rows
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.parquet"
         write_input(source, rows)
@@ -74,7 +81,7 @@ def main() -> None:
         common |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
         print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
         print(f"{'':28} {'wall':>9} {'processor':>9} {'':>17} {'processor':>16} {'anonymous':>11} {'resident':>11}")
-        if hub_wanted:
+        if options.hub:
             sys.path.insert(0, str(ROOT / "tests"))
             from local_hub import LocalHub
 

@@ -1,7 +1,7 @@
 """Type checkers on seed functions, side by side: how fast, and how often they say what Pyright says.
 
-    python collect_seeds.py installed ./seeds                      # makes ./seeds-candidates
-    PYTHONPATH=. python perf/type_checkers.py ./seeds-candidates   # a sample of 1,000
+    python collect_seeds.py installed ./seeds          # makes ./seeds-candidates
+    python perf/type_checkers.py ./seeds-candidates   # a sample of 1,000
 
 A function passes when a checker has no error for it; two checkers agree on it when both or neither let it pass. Each
 takes the functions through `selfalign.type_checkers`, as collect_seeds.py does, with one process and with the packages
@@ -27,8 +27,10 @@ from typing import Annotated
 
 import tyro
 
-from selfalign.datasets_io import open_source
-from selfalign.type_checkers import BATCH, TypeChecker
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the project's root, in the place of this folder
+
+from selfalign.datasets_io import open_source  # noqa: E402
+from selfalign.type_checkers import BATCH, TypeChecker  # noqa: E402
 
 
 @dataclass

@@ -60,19 +60,20 @@ say "5. Executions: every sample runs against its own tests, in a sandbox"
 python execute.py "$out/responses" "$out/executions" --timeout 3
 
 say "6. Instructions: one passing response for each task"
-python select.py "$out/executions" "$out/instructions"
+python select.py "$out/executions" "$out/after/instructions"
 
 # Greedy, as in the paper; 160 tokens instead of 512, since what this model can solve is shorter.
 say "HumanEval before"
-python benchmark.py "$endpoint" "$out/humaneval-before" --max-new-tokens 160
+python benchmark.py "$endpoint" "$out/before/humaneval" --max-new-tokens 160
 kill $server && wait $server 2>/dev/null || true
 
 # A batch of 4 instead of 64: there are a few dozen examples, not 74,000.
 say "7. Fine-tuning on the model's own instructions"
-python finetune.py "$out/instructions" "$out/model" --model smollm2 --batch-size 4 --epochs 2 --max-length 512
+python finetune.py "$out/after/instructions" "$out/after/model" --model smollm2 --batch-size 4 --epochs 2 --max-length 512
 
 say "HumanEval after"
-python benchmark.py "$out/model" "$out/humaneval-after" --max-new-tokens 160
+python benchmark.py "$out/after/model" "$out/after/humaneval" --max-new-tokens 160
 
 say "Done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
-PYTHONPATH=. python runs/summary.py "$out"
+python runs/summary.py "$out"
+python paper_tables.py "quickstart/before=$out/before" "quickstart/after=$out/after" --tables quickstart

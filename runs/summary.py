@@ -1,33 +1,35 @@
 """What a run gave: the funnel, two of the examples that the model wrote, and pass@1 before and after.
 
-PYTHONPATH=. python runs/summary.py ./runs/out/quickstart
+python runs/summary.py ./runs/out/quickstart
 """
 
 import json
 import sys
 from pathlib import Path
 
-from selfalign.cards import funnel_table
-from selfalign.datasets_io import open_source
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the project's root, in the place of this folder
+
+from selfalign.cards import funnel_table  # noqa: E402
+from selfalign.datasets_io import open_source  # noqa: E402
 
 SHOWN = 2
 
 
 def main(folder: Path) -> None:
     """Read the run.json and results.json of the steps in `folder`, and print them for people."""
-    run = json.loads((folder / "model" / "run.json").read_text())
+    run = json.loads((folder / "after" / "model" / "run.json").read_text())
     print(f"\n{funnel_table(run['funnel'])}\n")
-    instructions = open_source(str(folder / "instructions")).rows
+    instructions = open_source(str(folder / "after" / "instructions")).rows
     for row in instructions.select(range(min(SHOWN, len(instructions)))).to_list():
         print(f"--- {row['category']}, {row['difficulty']}, from {row['path']}: {', '.join(row['concepts'])}")
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
     for when in ("before", "after"):
-        results = json.loads((folder / f"humaneval-{when}" / "results.json").read_text())
+        results = json.loads((folder / when / "humaneval" / "results.json").read_text())
         low, high = results["intervals"]["pass@1"]
         score = f"{100 * results['scores']['pass@1']:.1f} % ({results['passed']} of {results['problems']}"
         print(f"HumanEval pass@1 {when} fine-tuning: {score}; 95 %: {100 * low:.1f} to {100 * high:.1f})")
-    print(f"\nWhat was chosen, what was not, and why: {folder / 'instructions' / 'report.html'}")
-    print(f"The model is in {folder / 'model'}: python serve.py --model {folder / 'model'}")
+    print(f"\nWhat was chosen, what was not, and why: {folder / 'after' / 'instructions' / 'report.html'}")
+    print(f"The model is in {folder / 'after' / 'model'}: python serve.py --model {folder / 'after' / 'model'}")
 
 
 if __name__ == "__main__":

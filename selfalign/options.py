@@ -25,17 +25,14 @@ T = TypeVar("T")
 
 
 class UserError(SystemExit):
-    """Something that the user can mend, said in one sentence on standard error; exit status 2.
+    """Something that the user can mend, said in one sentence on standard error; exit status 2 of a script.
 
     Sandboxes, endpoints and datasets raise it before any work is done.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(2)
+        super().__init__(sentence)  # which Python prints where no script does
         self.sentence = sentence
-
-    def __str__(self) -> str:
-        return self.sentence
 
 
 class Shard(NamedTuple):

@@ -60,6 +60,13 @@ def test_an_unknown_option_is_refused(name):
     assert result.returncode == 2 and "no-such-option" in result.stderr + result.stdout
 
 
+@pytest.mark.parametrize("path", [p for p in sorted((ROOT / "perf").glob("*.py")) if p.stem != "memory"], ids=str)
+def test_a_benchmark_tells_how_it_is_called(path):
+    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"python perf/{path.name}" in result.stdout
+
+
 def test_the_token_is_in_no_identity_and_no_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["select.py"])
     options = StepOptions(input="a", output="b", hf_token="hf_secret", seed=3)

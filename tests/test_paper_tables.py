@@ -101,7 +101,7 @@ def test_one_system_has_one_score_in_all_tables():
 
 
 def test_every_system_has_an_entry_and_every_command_a_script():
-    for table in (*TABLES.values(), *map(script.load_table, ("starcoder2_instruct", "small"))):
+    for table in (*TABLES.values(), *map(script.load_table, ("starcoder2_instruct", "small", "quickstart"))):
         systems = {cell.system for cells in table.cells for cell in cells.values()}
         assert systems >= {name for pair in table.compare for name in pair}
         for command in (script.recipe_of(system)["command"] for system in systems):
@@ -222,6 +222,17 @@ def test_one_result_can_be_named(results, printed):
     other = results / OURS / "humanevalplus" / "results.json"
     text = printed(f"base/codeqwen1.5-7b={other}", "--tables", "1")
     assert "| CodeQwen1.5-7B-Base | - | 45.7 |" in text and "60.0 [50.0, 70.0] (+14.3)" in text
+
+
+def test_the_folder_of_a_system_can_lie_anywhere(tmp_path, printed):
+    add_result(tmp_path, "a", "humaneval", [True] * 30 + [False] * 70)
+    add_result(tmp_path, "b", "humaneval", [True] * 60 + [False] * 40)
+    (tmp_path / "b" / "instructions").mkdir()
+    (tmp_path / "b" / "instructions" / "run.json").write_text(json.dumps({"rows_out": 14}))
+    folders = (f"quickstart/before={tmp_path}/a", f"quickstart/after={tmp_path}/b")
+    text = printed(*folders, "--tables", "quickstart")
+    assert "| — ours |  | 30.0 [50.0, 70.0] |" in text and "| — ours | 14 | 60.0 [50.0, 70.0] |" in text
+    assert "| quickstart/after | quickstart/before | HumanEval |" in text and "Not run yet" not in text
 
 
 @pytest.mark.parametrize(
