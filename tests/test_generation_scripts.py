@@ -189,6 +189,8 @@ RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) 
         "tests without code": (f"{RESPONSE}\n### Tests\nnone", (RESPONSE, "none", "no_tests")),
         "no code": (f"Adds.\n\n### Tests\n{TESTS}", ("Adds.", TESTS, "no_code")),
         "cut off": (f"{RESPONSE}\n### Tests\n{TESTS[:-4]}", (RESPONSE, TESTS[:-4], "unfinished")),
+        "a heading cut off": (f"{RESPONSE}\n### Tests\n{TESTS}\n\n##", (RESPONSE, TESTS, None)),
+        "a heading without text": (f"{RESPONSE}\n### Tests\n{TESTS}\n## Notes\n", (RESPONSE, TESTS, None)),
         "nothing": ("", (None, None, "no_code")),
     }.values(),
 )
