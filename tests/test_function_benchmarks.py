@@ -11,6 +11,7 @@ from selfalign.benchmarks import _functions, evalperf, evoeval, humaneval, human
 from selfalign.benchmarks._evalplus import mended
 
 PROBLEMS = humaneval.problems()
+CANONICAL = PROBLEMS[0].prompt + PROBLEMS[0].canonical_solution
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,34 @@ def test_code_without_the_function_stays_as_it_is(code):
 def test_the_block_that_defines_the_function_counts():
     answer = "First:\n```bash\npip install x\n```\nThen:\n```python\ndef f(x): return x\n```"
     assert _functions.code_of(answer, "f") == "def f(x): return x\n"
+
+
+@pytest.mark.parametrize("before", [f"{_functions.CHAT_PREFIX}```python\n", "Sure, here it is:\n\n"])
+def test_what_stands_before_the_code_is_left_out(before):
+    assert _functions.code_of(f"{before}import math\n\n\ndef f(x):\n    return x", "f").startswith("import math\n")
+
+
+def test_code_before_the_first_definition_stays():
+    assert _functions.code_of("# mod\nM = 7\n\ndef f(x): return x % M", "f").startswith("# mod\nM = 7\n")
+
+
+def test_future_imports_come_first(verdicts):
+    answer = f"```python\nfrom __future__ import annotations\n\n{CANONICAL}\n```"
+    assert verdicts([humaneval.program(PROBLEMS[0], answer, "chat")]) == ["passed"]
+
+
+def test_tabs_go_with_the_spaces_of_the_prompt(verdicts, tmp_path):
+    body = PROBLEMS[0].canonical_solution.replace("    ", "\t")
+    (tree,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", [TREE])))
+    code = "class Node:\n    child = None\n\ndef is_leaf(node):\n    if node:\n\t\treturn node.child is None"
+    programs = [humaneval.program(PROBLEMS[0], body, "completion"), mbpp.program(tree, code, "completion")]
+    assert verdicts(programs) == ["passed", "passed"]
+
+
+def test_a_comment_at_the_margin_does_not_end_a_body():
+    body = PROBLEMS[0].canonical_solution.replace("    return False", "#    print(numbers)\n    return False")
+    assert body != PROBLEMS[0].canonical_solution
+    assert not [stop for stop in _functions.COMPLETION_STOP if stop in body]
 
 
 def test_a_solution_is_run_as_it_stands():
