@@ -297,6 +297,7 @@ def test_the_paper_s_decoding_is_the_default():
         benchmark.Options(input="m", output="o", benchmark="evalperf", max_new_tokens=9), load_benchmark("evalperf")
     )
     assert (options.samples_per_problem, options.temperature, options.max_new_tokens) == (100, 1.0, 9)
+    assert options.top_p == 0.95
     options = benchmark.with_defaults(benchmark.Options(input="m", output="o"), load_benchmark("humaneval"))
     assert (options.samples_per_problem, options.temperature, options.max_new_tokens) == (1, 0.0, 512)
 

@@ -31,6 +31,7 @@ from selfalign.benchmarks import Problem, humanevalplus, mbppplus, records
 
 DATASET = "evalplus/evalperf@main,evalplus/humanevalplus@main,evalplus/mbppplus@main"
 SAMPLES, TEMPERATURE, MEMORY = 100, 1.0, 4 << 30  # paper, Table 4; bytes
+TOP_P = 0.95  # EvalPlus, whenever it samples
 COMPLETION_STOP, CHAT_PREFIX, CHAT_STOP = mbppplus.COMPLETION_STOP, mbppplus.CHAT_PREFIX, mbppplus.CHAT_STOP
 MIN_CORRECT, MAX_MEASURED = 10, 20  # samples of a task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
