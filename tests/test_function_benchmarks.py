@@ -363,6 +363,13 @@ def test_a_sample_that_fails_on_the_large_input_scores_nothing(task):
     assert measured(rows_of(codes), task)["HumanEval/0/0"] == {"seconds": None, "dps": 0.0, "dps_norm": 0.0}
 
 
+def test_a_task_that_the_bootstrap_draws_twice_counts_twice():
+    rows = [{"task_id": task, "measured": {"dps": dps, "dps_norm": dps}} for task, dps in (("a", 20.0), ("b", 80.0))]
+    assert evalperf.scores(rows, {}) == {"measured": 1.0, "dps": 0.5, "dps_norm": 0.5}
+    assert evalperf.scores([*rows, rows[1]], {})["dps"] == pytest.approx(0.6)
+    assert evalperf.scores([*rows, {"task_id": "c", "measured": None}] * 2, {})["measured"] == pytest.approx(2 / 3)
+
+
 def test_win_rates_are_over_common_tasks():
     dps = {"a": {"t1": 90, "t2": 50}, "b": {"t1": 80, "t2": 50, "t3": 99}, "c": {"t3": 1}}
     results = {

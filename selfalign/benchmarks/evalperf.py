@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -146,15 +146,19 @@ def _rank(cost: float, references: list[float]) -> int:
 
 
 def scores(rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
-    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is."""
-    tasks = defaultdict(list)
+    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is.
+
+    Tasks have the same number of rows each, but for those that the bootstrap has drawn several times: they count so.
+    """
+    counts, tasks = Counter(row["task_id"] for row in rows), defaultdict(list)
     for row in rows:
         if row.get("measured"):
             tasks[row["task_id"]].append(row["measured"])
-    result = {"measured": len(tasks) / max(1, len({row["task_id"] for row in rows}))}
+    total = sum(counts[task] for task in tasks)
+    result = {"measured": total / max(1, len(rows))}
     for name in ("dps", "dps_norm") if tasks else ():
-        means = [sum(m[name] for m in measured) / len(measured) for measured in tasks.values()]
-        result[name] = sum(means) / len(means) / 100
+        means = {task: sum(m[name] for m in measured) / len(measured) for task, measured in tasks.items()}
+        result[name] = sum(counts[task] * mean for task, mean in means.items()) / total / 100
     return result
 
 
