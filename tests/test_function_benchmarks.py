@@ -270,6 +270,12 @@ def test_the_setup_uses_the_code(tmp_path, verdicts):
         assert verdicts([mbpp.program(problem, problem.canonical_solution, style)]) == ["passed"]
 
 
+def test_a_completion_may_open_a_code_block(tmp_path, verdicts):
+    (problem,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", [TREE])))
+    answer = f"```python\n{problem.canonical_solution}"
+    assert verdicts([mbpp.program(problem, answer, "completion")]) == ["passed"]
+
+
 def test_the_model_sees_the_text_and_the_first_test(tmp_path):
     rows = [TREE | {"test_list": ["assert is_leaf(root)", "assert hidden"]}]
     (problem,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", rows)))

@@ -75,12 +75,17 @@ def spaced(answer: str) -> str:
 
 
 def code_of(answer: str, entry_point: str) -> str:
-    """The code block that defines `entry_point`, or the first one; all of `answer` if there is none. What stands before
-    the first import or definition and is no Python (a sentence, the mark of the block once more) is left out."""
+    """The code block that defines `entry_point`, or the first one; all of `answer` if there is none."""
     from selfalign.markdown import code_blocks
 
     blocks = [block.code for block in code_blocks(answer)]  # one that is not closed counts: the answer may end in it
     code = next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)
+    return without_preface(code)
+
+
+def without_preface(code: str) -> str:
+    """`code` without what stands before its first import or definition and is no Python: a sentence, or the mark of a
+    code block that is open already."""
     begin = BEGIN.search(code)
     return code[begin.start() :] if begin and _parsed(code[: begin.start()]) is None else code
 
