@@ -154,10 +154,13 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     tokenizer: Any = AutoTokenizer.from_pretrained(name)
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {name} has no chat template: use --prompt-style completion")
+    # Where the tokenizer begins every prompt with this token, the server adds it: that of the template is one too many.
+    begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
 
     def prompt_of(question: str) -> str:
         turns = [{"role": "user", "content": question}]
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return prompt.removeprefix(tokenizer.bos_token) if begins else prompt
 
     return prompt_of
 

@@ -16,11 +16,12 @@ from typing import Any
 MAX_INSTRUCTION_WORDS = 200  # reference implementation
 MAX_CHARACTERS = 50_000  # of a response, or of tests: ten times what a training sequence of 1280 tokens holds
 # Marks of code that is left to be written: those of the reference implementation. A task may be about a to-do list, so
-# "todo" counts in capitals, or where a comment begins with it.
+# "todo" counts in comments alone: in capitals, or where one begins with it.
 UNFINISHED = re.compile(
-    r"\b(TODO|FIXME|XXX)\b|NotImplemented|(?i:#[ \t]{0,4}(todo|fixme)\b"
-    r"|\b(your|the|rest of the|remaining) (code|implementation|logic|solution) (goes |comes |should go )?here\b)"
+    r"(?i:\b(your|the|rest of the|remaining) (code|implementation|logic|solution) (goes |comes |should go )?here\b)"
 )
+COMMENT = re.compile(r"#[^\n]*")
+UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^#[ \t]{0,4}(todo|fixme)\b)")
 # Calls that look at a function without running it.
 LOOKING = frozenset(
     "callable getattr hasattr hash help id isinstance issubclass print repr str type vars".split()  # noqa: SIM905
@@ -95,16 +96,27 @@ def code_compiles(sample: ParsedSample) -> bool:
 
 def is_finished(sample: ParsedSample) -> bool:
     """Nothing in the response says that code is to be filled in, and no top-level function is a mere stub."""
-    return not UNFINISHED.search(sample.response[:MAX_CHARACTERS]) and not any(map(_is_stub, _body(sample.code_tree)))
+    text = sample.response[:MAX_CHARACTERS]
+    return not (
+        UNFINISHED.search(text)
+        or any(map(UNFINISHED_COMMENT.search, COMMENT.findall(text)))
+        or any(map(_is_stub, _body(sample.code_tree)))
+        or _is_not_implemented(sample.code_tree)
+    )
 
 
 def tests_assert(sample: ParsedSample) -> bool:
-    """The tests have an `assert` of something that is no constant, or call a method such as unittest's assertEqual."""
-    return any(
-        (isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant))
-        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.startswith("assert"))
-        for node in _nodes(sample.tests_tree)
-    )
+    """The tests have an `assert` of something that is not always true, raise AssertionError, or call something such as
+    unittest's assertEqual, numpy's assert_allclose or pytest's raises."""
+
+    def asserts(node: ast.AST) -> bool:
+        if isinstance(node, ast.Assert):
+            return not (isinstance(node.test, ast.Constant) and node.test.value)
+        if isinstance(node, ast.Raise):
+            return _name(node.exc) == "AssertionError"
+        return isinstance(node, ast.Call) and (_name(node) or "").startswith(("assert", "raises"))
+
+    return any(map(asserts, _nodes(sample.tests_tree)))
 
 
 def tests_run(sample: ParsedSample) -> bool:
@@ -114,8 +126,13 @@ def tests_run(sample: ParsedSample) -> bool:
 
 
 def tests_call_the_code(sample: ParsedSample) -> bool:
-    """The tests call something that the response defines and they do not define themselves, or hand it to a call."""
+    """The tests make use of something that the response defines and they do not define themselves: they call it, hand
+    it on, decorate with it, derive from it, look something up in it, or read a value that it computed."""
     names = names_defined(sample.code_tree) - names_defined(sample.tests_tree)
+    values = names - {node.name for node in _nodes(sample.code_tree) if isinstance(node, DEFINITIONS)}
+    values -= {node.arg for node in _nodes(sample.tests_tree) if isinstance(node, ast.arg)}
+    values -= {n.id for n in _nodes(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    looked_at: set[ast.AST] = set()
 
     def comes_from(node: ast.AST) -> str | None:
         """The name that `a.b.c` or `a` begins with."""
@@ -123,13 +140,30 @@ def tests_call_the_code(sample: ParsedSample) -> bool:
             node = node.value
         return node.id if isinstance(node, ast.Name) else None
 
-    for node in _nodes(sample.tests_tree):
-        if isinstance(node, ast.Call):
-            called = comes_from(node.func)
-            handed = [*node.args, *(keyword.value for keyword in node.keywords)]
-            if called in names or (called not in LOOKING and any(comes_from(value) in names for value in handed)):
-                return True
+    for node in _nodes(sample.tests_tree):  # from the top down: a call comes before what is in it
+        if isinstance(node, ast.Call) and comes_from(node.func) in LOOKING - names:
+            looked_at.update(node.args)
+        elif node not in looked_at and (
+            (isinstance(node, ast.Name) and node.id in values)
+            or any(comes_from(value) in names for value in _used_by(node))
+        ):
+            return True
     return False
+
+
+def _used_by(node: ast.AST) -> list[ast.expr]:
+    """What `node` makes use of, or hands on to be used."""
+    if isinstance(node, ast.Call):
+        return [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
+    if isinstance(node, DEFINITIONS):
+        return [*node.decorator_list, *getattr(node, "bases", [])]
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return node.elts
+    if isinstance(node, ast.Dict):
+        return node.values
+    if isinstance(node, ast.Assign) or (isinstance(node, ast.Attribute) and not node.attr.startswith("__")):
+        return [node.value]
+    return [node.value] if isinstance(node, ast.Subscript) else []
 
 
 # In the order in which they are applied; the name is what the funnel counts and what `rejected` gives as the reason.
@@ -184,6 +218,31 @@ def _body(tree: ast.Module | None) -> list[ast.stmt]:
 
 def _nodes(tree: ast.Module | None) -> Iterator[ast.AST]:
     return ast.walk(tree) if tree else iter(())
+
+
+def _name(node: ast.AST | None) -> str | None:
+    """The last name of what is called, raised or inherited from: "raises" of `pytest.raises(...)`."""
+    node = node.func if isinstance(node, ast.Call) else node
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _is_not_implemented(tree: ast.Module | None) -> bool:
+    """Whether something raises NotImplementedError, but for methods that are abstract: of a class from which another
+    one of the module is derived, or decorated so."""
+    classes = [node for node in _nodes(tree) if isinstance(node, ast.ClassDef)]
+    bases = {_name(base) for each in classes for base in each.bases}
+    abstract = {
+        node
+        for each in classes
+        for method in each.body
+        if isinstance(method, DEFINITIONS)
+        and (each.name in bases or any((_name(d) or "").startswith("abstract") for d in method.decorator_list))
+        for node in ast.walk(method)
+    }
+    return any(
+        isinstance(node, ast.Raise) and (_name(node.exc) or "").startswith("NotImplemented") and node not in abstract
+        for node in _nodes(tree)
+    )
 
 
 def _is_stub(node: ast.stmt) -> bool:

@@ -293,10 +293,13 @@ def replace_by_stubs(names: dict) -> None:
     """Takes all that it does out of a program that has run, whose global names these are.
 
     Its functions and methods return None (or nothing, where they are generators), and the values that it computed are
-    gone. Imported functions and modules stay. This text runs in the sandbox: it uses nothing from around it.
+    gone. What makes an instance gives a new object without anything each time: two None would be equal, and the tests
+    of a singleton or a named tuple pass. Imported functions and modules stay. This text runs in the sandbox: it uses
+    nothing from around it.
     """
     import contextlib
     import enum
+    import functools
     import inspect
 
     def stub(function):
@@ -313,9 +316,14 @@ def replace_by_stubs(names: dict) -> None:
             return waits
         return yields if inspect.isgeneratorfunction(function) else returns
 
+    def makes(*arguments, **keywords):
+        return object()
+
     def empty(kind):
         for name, member in list(vars(kind).items()):
-            if isinstance(member, (staticmethod, classmethod)):
+            if name == "__new__" or (name == "__call__" and issubclass(kind, type)):
+                other = makes
+            elif isinstance(member, (staticmethod, classmethod)):
                 other = type(member)(stub(member.__func__))
             elif isinstance(member, property):
                 other = property(stub(member.fget), stub(member.fset))  # pyright: ignore[reportArgumentType]
@@ -337,7 +345,7 @@ def replace_by_stubs(names: dict) -> None:
                 empty(value)
         elif not callable(value) or isinstance(value, type):
             del names[name]
-        elif getattr(value, "__module__", None) == own:
+        elif getattr(value, "__module__", None) == own or isinstance(value, functools.partial):
             names[name] = stub(value)
 
 

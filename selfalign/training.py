@@ -214,7 +214,12 @@ class ModelFolder:
             from peft import PeftModel
 
             base = load_model(dataclasses.replace(self.options, quantize_4bit=False))
-            PeftModel.from_pretrained(base, str(self.path / ADAPTER)).merge_and_unload().save_pretrained(self.path)
+            merged: Any = PeftModel.from_pretrained(base, str(self.path / ADAPTER)).merge_and_unload()
+            # That the tokenizer's end token ends an answer the trainer has told its own model; `base` may not know.
+            merged.generation_config = trainer.model.generation_config
+            for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+                setattr(merged.config, name, getattr(trainer.model.config, name, None))
+            merged.save_pretrained(self.path)
         tokenizer.save_pretrained(self.path)
         for pickled in self.path.glob("**/training_args.bin"):  # says nothing that run.json does not, and can run code
             if not pickled.parent.name.startswith("checkpoint-"):

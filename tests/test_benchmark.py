@@ -287,6 +287,21 @@ def test_a_model_folder_through_its_chat_template_as_a_command(tmp_path, tiny_mo
     assert all(row["prompt"].endswith(f" ANSWER {humaneval.CHAT_PREFIX}") for row in rows)
 
 
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, bos_token="<|im_start|>")
+    if begins:  # as Llama 3's and Gemma's do, whose templates begin with it, too
+        first = ("<|im_start|>", tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
+    tokenizer.chat_template = "{{ bos_token + 'ASK ' + messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path)
+    prompt = benchmark.chat_template_of(str(tmp_path))("why?")
+    assert tokenizer.decode(tokenizer(prompt).input_ids) == "<|im_start|>ASK why?"
+
+
 def test_chat_without_a_template_is_said(tmp_path, endpoint):
     result = run("benchmark", endpoint, tmp_path / "out", "--prompt-style", "chat")
     assert result.returncode == 2 and "--tokenizer" in result.stderr
@@ -297,6 +312,7 @@ def test_the_paper_s_decoding_is_the_default():
         benchmark.Options(input="m", output="o", benchmark="evalperf", max_new_tokens=9), load_benchmark("evalperf")
     )
     assert (options.samples_per_problem, options.temperature, options.max_new_tokens) == (100, 1.0, 9)
+    assert options.top_p == 0.95
     options = benchmark.with_defaults(benchmark.Options(input="m", output="o"), load_benchmark("humaneval"))
     assert (options.samples_per_problem, options.temperature, options.max_new_tokens) == (1, 0.0, 512)
 

@@ -39,6 +39,34 @@ GOOD = {
     ),
     "an abstract method": row("class Shape:\n    def area(self):\n        pass\n\n\ndef add(a, b):\n    return a + b"),
     "a to-do list": row("def add(todo, item):\n    todo = 1  # the todo list\n    return 3"),
+    "a to-do list's states": row("TODO, DONE = 'TODO', 'DONE'\ndef add(a, b):\n    return {TODO: a + b}[TODO]"),
+    "a mask": row("def add(a, b):\n    return 'XXX'", "assert add(1, 2) == 'XXX'"),
+    "a comparison that gives way": row(
+        "class Sum:\n    def __eq__(self, other):\n        return NotImplemented if other is None else True",
+        "assert Sum() == Sum()",
+    ),
+    "a base class": row(
+        "class Shape:\n    def area(self):\n        raise NotImplementedError\n\n\n"
+        "class Dot(Shape):\n    def area(self):\n        return 0",
+        "assert Dot().area() == 0",
+    ),
+    "an abstract method that raises": row(
+        "import abc\nclass Shape(abc.ABC):\n    @abc.abstractmethod\n    def area(self):\n"
+        "        raise NotImplementedError",
+        "class Dot(Shape):\n    def area(self):\n        return 0\nassert Dot().area() == 0",
+    ),
+    "a function of numpy.testing": row(tests="from numpy.testing import assert_equal\nassert_equal(add(1, 2), 3)"),
+    "an error of pytest's": row(tests="import pytest\nwith pytest.raises(TypeError):\n    add(1, '2')"),
+    "an error by hand": row(tests="try:\n    add(1, '2')\n    assert False\nexcept TypeError:\n    pass"),
+    "an AssertionError": row(tests="if add(1, 2) != 3:\n    raise AssertionError('not 3')"),
+    "a decorator": row(
+        "def twice(f):\n    return lambda x: f(f(x))", "@twice\ndef inc(x):\n    return x + 1\nassert inc(1) == 3"
+    ),
+    "a table of functions": row(tests="for f, wanted in [(add, 3)]:\n    assert f(1, 2) == wanted"),
+    "another name": row(tests="f = add\nassert f(1, 2) == 3"),
+    "a table in the response": row(f"{CODE}\nOPS = {{'+': add}}", "assert OPS['+'](1, 2) == 3"),
+    "an enumeration": row("import enum\nclass Color(enum.Enum):\n    RED = 1", "assert Color.RED.value == 1"),
+    "a program": row("total = sum([1, 2])\nprint(total)", "assert total == 3"),
     "200 words": row(instruction="word " * 200),
     "two blocks": row() | {"response": f"{block('import math')}\nand\n{block(CODE)}"},
 }
@@ -55,6 +83,7 @@ BAD = {
         row("def add(a, b):\n    # Your code here\n    return 3"),
         row("def add(a, b):\n    # your implementation goes here\n    return 3"),
         row("def add(a, b):\n    raise NotImplementedError"),
+        row("class Sum:\n    def of(self, a):\n        raise NotImplementedError('later')", "Sum().of(1)"),
         row('def add(a, b):\n    """Add."""'),
         row("def add(a, b):\n    ..."),
         row(words="# TODO"),
@@ -64,6 +93,9 @@ BAD = {
     "tests_do_not_call": [
         row(tests="assert 1 + 2 == 3"),
         row(tests="assert callable(add)"),
+        row(tests="assert add.__name__ == 'add'"),
+        row("class Sum:\n    def of(self, a):\n        return a", "assert callable(Sum.of)"),
+        row(f"{CODE}\nx = add(1, 2)", "def check(x):\n    assert x == 3\ncheck(3)"),
         row(tests=f"{CODE}\n{TESTS}"),
         row(tests="def check():\n    assert len('abc') == 3\ncheck()"),
     ],

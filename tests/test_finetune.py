@@ -121,6 +121,21 @@ def test_adapters_lower_it_too_and_are_merged(script, make, tiny_model):
     assert torch.allclose(merged(ids).logits, adapted, atol=1e-4) and not torch.allclose(before, adapted, atol=1e-2)
 
 
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_the_model_stops_where_it_has_learnt_to(script, make, tiny_model, tmp_path, lora_rank):
+    """Also where the base model's own generation ends with another token than its tokenizer's."""
+    import shutil
+
+    from transformers import AutoTokenizer, GenerationConfig
+
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    GenerationConfig(eos_token_id=2).save_pretrained(base)
+    options = dataclasses.replace(make(**QUICK | {"epochs": 1}, lora_rank=lora_rank), model=str(base))
+    script.main(options)
+    ends = GenerationConfig.from_pretrained(options.output).eos_token_id
+    assert AutoTokenizer.from_pretrained(options.output).eos_token_id in (ends if isinstance(ends, list) else [ends])
+
+
 def test_dpo_raises_the_margin_on_what_is_held_out(script, make):
     options = make(PAIRS, **QUICK | {"epochs": 4}, method="dpo")
     script.main(options)

@@ -11,6 +11,7 @@ from selfalign.benchmarks import _functions, evalperf, evoeval, humaneval, human
 from selfalign.benchmarks._evalplus import mended
 
 PROBLEMS = humaneval.problems()
+CANONICAL = PROBLEMS[0].prompt + PROBLEMS[0].canonical_solution
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,34 @@ def test_code_without_the_function_stays_as_it_is(code):
 def test_the_block_that_defines_the_function_counts():
     answer = "First:\n```bash\npip install x\n```\nThen:\n```python\ndef f(x): return x\n```"
     assert _functions.code_of(answer, "f") == "def f(x): return x\n"
+
+
+@pytest.mark.parametrize("before", [f"{_functions.CHAT_PREFIX}```python\n", "Sure, here it is:\n\n"])
+def test_what_stands_before_the_code_is_left_out(before):
+    assert _functions.code_of(f"{before}import math\n\n\ndef f(x):\n    return x", "f").startswith("import math\n")
+
+
+def test_code_before_the_first_definition_stays():
+    assert _functions.code_of("# mod\nM = 7\n\ndef f(x): return x % M", "f").startswith("# mod\nM = 7\n")
+
+
+def test_future_imports_come_first(verdicts):
+    answer = f"```python\nfrom __future__ import annotations\n\n{CANONICAL}\n```"
+    assert verdicts([humaneval.program(PROBLEMS[0], answer, "chat")]) == ["passed"]
+
+
+def test_tabs_go_with_the_spaces_of_the_prompt(verdicts, tmp_path):
+    body = PROBLEMS[0].canonical_solution.replace("    ", "\t")
+    (tree,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", [TREE])))
+    code = "class Node:\n    child = None\n\ndef is_leaf(node):\n    if node:\n\t\treturn node.child is None"
+    programs = [humaneval.program(PROBLEMS[0], body, "completion"), mbpp.program(tree, code, "completion")]
+    assert verdicts(programs) == ["passed", "passed"]
+
+
+def test_a_comment_at_the_margin_does_not_end_a_body():
+    body = PROBLEMS[0].canonical_solution.replace("    return False", "#    print(numbers)\n    return False")
+    assert body != PROBLEMS[0].canonical_solution
+    assert not [stop for stop in _functions.COMPLETION_STOP if stop in body]
 
 
 def test_a_solution_is_run_as_it_stands():
@@ -241,6 +270,12 @@ def test_the_setup_uses_the_code(tmp_path, verdicts):
         assert verdicts([mbpp.program(problem, problem.canonical_solution, style)]) == ["passed"]
 
 
+def test_a_completion_may_open_a_code_block(tmp_path, verdicts):
+    (problem,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", [TREE])))
+    answer = f"```python\n{problem.canonical_solution}"
+    assert verdicts([mbpp.program(problem, answer, "completion")]) == ["passed"]
+
+
 def test_the_model_sees_the_text_and_the_first_test(tmp_path):
     rows = [TREE | {"test_list": ["assert is_leaf(root)", "assert hidden"]}]
     (problem,) = mbpp.problems(str(write_rows(tmp_path / "mbpp.jsonl", rows)))
@@ -332,6 +367,13 @@ def test_a_task_with_fewer_than_ten_right_samples_is_not_measured(task):
 def test_a_sample_that_fails_on_the_large_input_scores_nothing(task):
     codes = ["def f(n):\n    assert n < 9\n    return n * (n - 1) // 2\n", *[FAST] * 9]
     assert measured(rows_of(codes), task)["HumanEval/0/0"] == {"seconds": None, "dps": 0.0, "dps_norm": 0.0}
+
+
+def test_a_task_that_the_bootstrap_draws_twice_counts_twice():
+    rows = [{"task_id": task, "measured": {"dps": dps, "dps_norm": dps}} for task, dps in (("a", 20.0), ("b", 80.0))]
+    assert evalperf.scores(rows, {}) == {"measured": 1.0, "dps": 0.5, "dps_norm": 0.5}
+    assert evalperf.scores([*rows, rows[1]], {})["dps"] == pytest.approx(0.6)
+    assert evalperf.scores([*rows, {"task_id": "c", "measured": None}] * 2, {})["measured"] == pytest.approx(2 / 3)
 
 
 def test_win_rates_are_over_common_tasks():

@@ -171,6 +171,25 @@ def test_decorated_and_cached_functions_too():
     assert names["f"](1) is None and names["g"](1) is None
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class One:\n    one = None\n    def __new__(cls):\n        cls.one = cls.one or super().__new__(cls)\n"
+        "        return cls.one",
+        "class Meta(type):\n    def __call__(cls, *arguments):\n        return cls\nclass One(metaclass=Meta): pass",
+        "from collections import namedtuple\nOne = namedtuple('One', '')",
+    ],
+    ids=["singleton", "singleton by metaclass", "named tuple"],
+)
+def test_no_two_instances_are_the_same(code):
+    one = after_stubs(code)["One"]
+    assert one() is not one() and one() != one()
+
+
+def test_partial_functions_return_none():
+    assert after_stubs("from functools import partial\ndouble = partial(lambda a, b: a * b, 2)")["double"](3) is None
+
+
 def test_generators_yield_nothing_and_coroutines_can_be_awaited():
     names = after_stubs("def g():\n    yield 1\nasync def c():\n    return 1")
     assert list(names["g"]()) == []

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 
 from selfalign.benchmarks import Problem
 
-# A function ends where something new begins at the margin. Servers take four, in this order; the client cuts at all.
-COMPLETION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n#", "\n@", "\nassert ", "\nimport ", "\n```")
+# A function ends where something new begins at the margin; a comment there, such as a line that is commented out, may
+# stand within. Servers take four, in this order; the client cuts at all.
+COMPLETION_STOP = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n@", "\nassert ", "\nimport ", "\n```")
 CHAT_PREFIX = "Here is the function, complete and with its imports:\n\n```python\n"
 CHAT_STOP = ("\n```",)
 
@@ -30,6 +31,8 @@ class _Nowhere(_io.StringIO):
 _silence = _contextlib.redirect_stdout(_Nowhere())
 """
 
+# Where code begins, in an answer that begins with something else.
+BEGIN = re.compile(r"^(from \S+ import\b|import \w|(async )?def \w|class \w+[(:]|@\w)", re.MULTILINE)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
@@ -55,6 +58,7 @@ def function_code(problem: Problem, answer: str, style: str) -> str:
     without a code block is taken as code."""
     if style == "solution":
         return answer
+    answer = spaced(answer)
     # Tests make use of helpers that the prompt gives, too (HumanEval/32, 38, 50).
     given = re.findall(r"^def (\w+)", problem.prompt, re.MULTILINE)
     if style == "chat":
@@ -65,12 +69,25 @@ def function_code(problem: Problem, answer: str, style: str) -> str:
     return needed_code(code, problem.entry_point, given)
 
 
+def spaced(answer: str) -> str:
+    """Tabs as four spaces, as in EvalPlus: a body of tabs below a docstring of spaces is no Python."""
+    return answer.replace("\t", "    ")
+
+
 def code_of(answer: str, entry_point: str) -> str:
     """The code block that defines `entry_point`, or the first one; all of `answer` if there is none."""
     from selfalign.markdown import code_blocks
 
     blocks = [block.code for block in code_blocks(answer)]  # one that is not closed counts: the answer may end in it
-    return next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)
+    code = next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)
+    return without_preface(code)
+
+
+def without_preface(code: str) -> str:
+    """`code` without what stands before its first import or definition and is no Python: a sentence, or the mark of a
+    code block that is open already."""
+    begin = BEGIN.search(code)
+    return code[begin.start() :] if begin and _parsed(code[: begin.start()]) is None else code
 
 
 def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
@@ -81,11 +98,8 @@ def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
     """
     lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for end in range(len(lines), 0, -1):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of "\d" and the like
-                tree = ast.parse("\n".join(lines[:end]))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = _parsed("\n".join(lines[:end]))
+        if tree is None:
             continue
         names: dict[str, set[str]] = {}  # what is defined, and the names in its definition
         for node in tree.body:
@@ -106,8 +120,18 @@ def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
             if isinstance(node, (ast.Import, ast.ImportFrom))
             or (isinstance(node, DEFINITIONS) and needed & set(_defined(node)))
         ]
+        kept.sort(key=lambda node: not (isinstance(node, ast.ImportFrom) and node.module == "__future__"))
         return "\n".join(_source(node, lines) for node in kept) + "\n"
     return code
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of "\d" and the like
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _defined(node: ast.stmt) -> list[str]:

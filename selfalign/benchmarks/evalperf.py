@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,7 @@ from selfalign.benchmarks import Problem, humanevalplus, mbppplus, records
 
 DATASET = "evalplus/evalperf@main,evalplus/humanevalplus@main,evalplus/mbppplus@main"
 SAMPLES, TEMPERATURE, MEMORY = 100, 1.0, 4 << 30  # paper, Table 4; bytes
+TOP_P = 0.95  # EvalPlus, whenever it samples
 COMPLETION_STOP, CHAT_PREFIX, CHAT_STOP = mbppplus.COMPLETION_STOP, mbppplus.CHAT_PREFIX, mbppplus.CHAT_STOP
 MIN_CORRECT, MAX_MEASURED = 10, 20  # samples of a task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
@@ -145,15 +146,19 @@ def _rank(cost: float, references: list[float]) -> int:
 
 
 def scores(rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
-    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is."""
-    tasks = defaultdict(list)
+    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is.
+
+    Tasks have the same number of rows each, but for those that the bootstrap has drawn several times: they count so.
+    """
+    counts, tasks = Counter(row["task_id"] for row in rows), defaultdict(list)
     for row in rows:
         if row.get("measured"):
             tasks[row["task_id"]].append(row["measured"])
-    result = {"measured": len(tasks) / max(1, len({row["task_id"] for row in rows}))}
+    total = sum(counts[task] for task in tasks)
+    result = {"measured": total / max(1, len(rows))}
     for name in ("dps", "dps_norm") if tasks else ():
-        means = [sum(m[name] for m in measured) / len(measured) for measured in tasks.values()]
-        result[name] = sum(means) / len(means) / 100
+        means = {task: sum(m[name] for m in measured) / len(measured) for task, measured in tasks.items()}
+        result[name] = sum(counts[task] * mean for task, mean in means.items()) / total / 100
     return result
 
 

@@ -10,7 +10,7 @@ import ast
 from typing import Any
 
 from selfalign.benchmarks import Problem, records
-from selfalign.benchmarks._functions import CHAT_PREFIX, CHAT_STOP, code_of, needed_code
+from selfalign.benchmarks._functions import CHAT_PREFIX, CHAT_STOP, code_of, needed_code, spaced, without_preface
 
 __all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
 
@@ -72,6 +72,7 @@ def chat_prompt(problem: Problem) -> str:
 def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
     """Code and tests of an answer."""
     if style != "solution":
-        code = code_of(answer, problem.entry_point) if style == "chat" else problem.prompt + answer
+        answer = spaced(answer)
+        code = code_of(answer, problem.entry_point) if style == "chat" else problem.prompt + without_preface(answer)
         answer = needed_code(code, problem.entry_point, problem.extra.get("uses", ()))
     return answer, problem.test
