@@ -349,7 +349,8 @@ def measured(rows, task):
         return evalperf.measure(rows, {"HumanEval/0": task}, lambda ps: [sandbox.submit(p).result() for p in ps])
 
 
-def test_a_sample_has_the_score_of_the_fastest_reference_that_it_reaches(task):
+def test_a_sample_has_the_score_of_the_fastest_reference_that_it_reaches(task, monkeypatch):
+    monkeypatch.setattr(evalperf, "SLACK", 3.0)  # these differ by 5 times and more, equal ones by what disturbs them
     slower = SLOW.replace("range(40)", "range(200)")
     codes = [slower, SLOW + "# again", MIDDLE + "# again", FAST + "# again", *[MIDDLE] * 6, None]
     rows = rows_of(codes)
