@@ -200,8 +200,6 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         raise UserError(f"no dataset {name}: no such local path, and not the form of a Hub id")
     if fs.isfile(root):
         files, run = [root], {}
-        if config:
-            raise UserError(f"{name} is a file, which has no configurations: leave out --config {config}")
     else:
         found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts in the making do
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}

@@ -90,12 +90,10 @@ def test_an_empty_file_is_said(tmp_path):
         open_source(str(tmp_path / "in.jsonl"))
 
 
-def test_a_split_or_configuration_that_is_not_there_is_no_silence(tmp_path):
+def test_a_split_that_is_not_there_is_no_silence(tmp_path):
     file = write_rows(tmp_path / "in.jsonl", [{"id": "a"}])
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(file), split="test")
-    with pytest.raises(UserError, match="leave out --config other"):
-        open_source(str(file), config="other")
     run_step(options(tmp_path), numbers(5), double, COLUMNS)
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(tmp_path / "out"), split="test")
