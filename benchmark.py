@@ -162,7 +162,12 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     """The function from what a user asks to the text that the model is given."""
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    from selfalign.datasets_io import first_line
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"the tokenizer of {name} can't be loaded: {first_line(error)}") from None
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {name} has no chat template: use --prompt-style completion")
 

@@ -249,6 +249,10 @@ def load_tokenizer(options: Options) -> Any:
     if tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of {options.model} has no end token: nothing could tell the model to stop")
     tokenizer.chat_template = options.chat_template.read_text()
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # what a template computes can raise anything
+        raise UserError(f"--chat-template {options.chat_template} is no chat template: {error}") from None
     return tokenizer
 
 
@@ -273,10 +277,14 @@ def load_model(options: Options) -> Any:
 def training_arguments(options: Options, examples_per_sequence: float = 1.0, devices: int = 1) -> Any:
     """The paper's hyper-parameters as TRL calls them."""
     import torch
+    from transformers.training_args import OptimizerNames
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
     from selfalign.training import check_report_to, with_deepspeed
+
+    if options.optimizer not in (known := [str(name.value) for name in OptimizerNames]):
+        raise UserError(f"--optimizer {options.optimizer} is none of transformers': {', '.join(known)}")
 
     at_a_time = options.device_batch_size * devices
     if not options.packing and (options.batch_size % at_a_time or options.batch_size < at_a_time):
