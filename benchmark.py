@@ -54,7 +54,18 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from selfalign.options import OPERATIONAL, GenerationOptions, StepOptions, UserError, run_script, warn
+from selfalign.options import (
+    OPERATIONAL,
+    Count,
+    GenerationOptions,
+    Positive,
+    PositiveOrZero,
+    ShareAboveZero,
+    StepOptions,
+    UserError,
+    run_script,
+    warn,
+)
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "prompt", "completion", "code", "outcome", "detail", "finish_reason")},
@@ -90,19 +101,19 @@ class Options(StepOptions):
     prompt_style: Literal["completion", "chat"] = "completion"
     """Continue the prompt (base models), or ask through the chat template (instruction-tuned models)."""
 
-    samples_per_problem: int | None = None
+    samples_per_problem: Count | None = None
     """Answers a problem; the benchmark's own number otherwise, and with --samples as many as there are."""
 
-    temperature: float | None = None
+    temperature: PositiveOrZero | None = None
     """Sampling temperature, the benchmark's own otherwise; 0 is greedy decoding."""
 
-    top_p: float | None = None
+    top_p: ShareAboveZero | None = None
     """Nucleus sampling, the benchmark's own otherwise: keep the likeliest tokens up to this probability."""
 
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """Longest answer, in tokens; the benchmark's own otherwise."""
 
-    timeout: float | None = None
+    timeout: Positive | None = None
     """Processor seconds that a program may use; the benchmark's own otherwise."""
 
     python: str | None = None
@@ -111,10 +122,10 @@ class Options(StepOptions):
     tokenizer: str | None = None
     """Whose chat template to use, where MODEL is an endpoint: a model folder or Hub id."""
 
-    concurrency: int | None = field(default=None, metadata=OPERATIONAL)
+    concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Requests in flight, at most what the endpoint allows; otherwise that number."""
 
-    sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """Programs that run at a time."""
 
 
@@ -151,7 +162,12 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     """The function from what a user asks to the text that the model is given."""
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    from selfalign.datasets_io import first_line
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"the tokenizer of {name} can't be loaded: {first_line(error)}") from None
     if not tokenizer.chat_template:
         raise UserError(f"the tokenizer of {name} has no chat template: use --prompt-style completion")
     # Where the tokenizer begins every prompt with this token, the server adds it: that of the template is one too many.

@@ -47,8 +47,11 @@ import tyro
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
+    Count,
     DecontaminationOptions,
     GenerationOptions,
+    PositiveOrZero,
+    ShareAboveZero,
     StepOptions,
     UserError,
     run_script,
@@ -104,7 +107,7 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     license_column: str = "max_stars_repo_licenses"
     """Column with the file's licence or licences, if there is one."""
 
-    max_lines: int = MAX_LINES
+    max_lines: Count = MAX_LINES
     """Longest function, in lines."""
 
     type_checker: Literal["basedpyright", "pyright", "pyrefly", "none"] = "basedpyright"
@@ -114,7 +117,7 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     type_checker_python: str | None = None
     """Python interpreter whose packages can be imported, for the type checker; the one that runs this otherwise."""
 
-    type_checker_processes: int | None = field(default=None, metadata=OPERATIONAL)
+    type_checker_processes: Count | None = field(default=None, metadata=OPERATIONAL)
     """Type checkers that run at a time, of 1 to 3 GB each; one a processor otherwise, up to 8."""
 
     judge_docstrings: bool = False
@@ -127,10 +130,10 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     template: Path = field(default=PROMPTS / "docstrings.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt for it."""
 
-    temperature: float = 0.0
+    temperature: PositiveOrZero = 0.0
     """Sampling temperature of the verdicts; greedy, for a filter should say the same twice."""
 
-    near_duplicates: float = NEAR_DUPLICATES
+    near_duplicates: ShareAboveZero = NEAR_DUPLICATES
     """Functions that share this much of their shingles are near-duplicates, of which one stays."""
 
 

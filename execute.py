@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.options import OPERATIONAL, StepOptions, run_script
+from selfalign.options import OPERATIONAL, Count, CountOrZero, Positive, StepOptions, run_script
 
 if TYPE_CHECKING:
     from code_eval.sandbox import Program, Result
@@ -56,16 +56,16 @@ class Options(StepOptions):
     sandbox_mode: Literal["isolated", "strict", "unsafe"] = "isolated"
     """How programs are kept in: see code_eval/SECURITY.md. `unsafe` isolates nothing and needs HF_ALLOW_CODE_EVAL=1."""
 
-    timeout: float = 10.0
+    timeout: Positive = 10.0
     """Processor seconds that a program may use; several times as many may pass on the clock."""
 
-    memory: int = 1024
+    memory: Count = 1024
     """MiB that a program may use."""
 
-    mutants: int = 10
+    mutants: CountOrZero = 10
     """Programs with a small change that the tests of each passing sample are tried on, at most; 0 for none."""
 
-    sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """Programs that run at a time."""
 
 

@@ -30,7 +30,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, UserError, run_script
+from selfalign.options import (
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    Positive,
+    PositiveOrZero,
+    Share,
+    StepOptions,
+    UserError,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from selfalign.datasets_io import Source
@@ -51,33 +62,33 @@ class Options(StepOptions):
     method: Literal["sft", "dpo"] = "sft"
     """Learn responses (paper), or to prefer chosen ones to rejected ones (DPO, arXiv 2305.18290)."""
 
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """1e-5 without it (paper, C.3; use 2e-5 for data of other models); 1e-4 with --lora-rank (adapters want about ten
     times as much), 1e-6 for dpo."""
 
-    epochs: float | None = None
+    epochs: Positive | None = None
     """Passes over the data; 4 without it (StarCoder2-Instruct; the paper does not say), 1 for dpo."""
 
-    batch_size: int = 64
+    batch_size: Count = 64
     """Examples in an optimizer step, over all devices (paper, C.3)."""
 
-    device_batch_size: int = field(default=1, metadata=OPERATIONAL)
+    device_batch_size: Count = field(default=1, metadata=OPERATIONAL)
     """Sequences that a device takes at a time; gradients accumulate to the batch size. More than 1 with --packing wants
     flash attention."""
 
-    max_length: int = 1280
+    max_length: Count = 1280
     """Longest sequence in tokens; what is longer is cut (paper, C.3)."""
 
     optimizer: str = "adafactor"
     """As transformers calls it (paper, C.3)."""
 
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps in which the learning rate rises (paper, C.3)."""
 
     max_grad_norm: float = 0.0
     """Gradients longer than this are cut; 0 leaves them (StarCoder2-Instruct)."""
 
-    dpo_beta: float = 0.1
+    dpo_beta: PositiveOrZero = 0.1
     """How strongly dpo holds on to the base model."""
 
     packing: bool = False
@@ -90,7 +101,7 @@ class Options(StepOptions):
     attention: str = field(default="auto", metadata=OPERATIONAL)
     """As transformers calls it; `auto` is the flash attention that is installed, else torch's own (sdpa)."""
 
-    lora_rank: int = 0
+    lora_rank: CountOrZero = 0
     """Train adapters of this rank on all linear layers, which are merged into the model in the end; 0 trains the whole
     model (paper)."""
 
@@ -106,10 +117,10 @@ class Options(StepOptions):
     eval_fraction: float = 0.0
     """Share of the examples that is held out, and whose loss is measured."""
 
-    eval_steps: int = field(default=100, metadata=OPERATIONAL)
+    eval_steps: Count = field(default=100, metadata=OPERATIONAL)
     """Optimizer steps between measurements on what is held out; the first and the last step are measured anyway."""
 
-    save_steps: int = field(default=100, metadata=OPERATIONAL)
+    save_steps: Count = field(default=100, metadata=OPERATIONAL)
     """Optimizer steps between checkpoints."""
 
     report_to: str = field(default="none", metadata=OPERATIONAL)
@@ -238,6 +249,10 @@ def load_tokenizer(options: Options) -> Any:
     if tokenizer.eos_token is None:
         raise UserError(f"the tokenizer of {options.model} has no end token: nothing could tell the model to stop")
     tokenizer.chat_template = options.chat_template.read_text()
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # what a template computes can raise anything
+        raise UserError(f"--chat-template {options.chat_template} is no chat template: {error}") from None
     return tokenizer
 
 
@@ -262,10 +277,14 @@ def load_model(options: Options) -> Any:
 def training_arguments(options: Options, examples_per_sequence: float = 1.0, devices: int = 1) -> Any:
     """The paper's hyper-parameters as TRL calls them."""
     import torch
+    from transformers.training_args import OptimizerNames
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
     from selfalign.training import check_report_to, with_deepspeed
+
+    if options.optimizer not in (known := [str(name.value) for name in OptimizerNames]):
+        raise UserError(f"--optimizer {options.optimizer} is none of transformers': {', '.join(known)}")
 
     at_a_time = options.device_batch_size * devices
     if not options.packing and (options.batch_size % at_a_time or options.batch_size < at_a_time):

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 
 STOP = ["\n", "## Example", "###"]
 COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
@@ -34,10 +34,10 @@ MAX_CONCEPT_CHARACTERS = 100  # longer ones are prose
 class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    shots: int = 8
+    shots: CountOrZero = 8
     """Worked examples in a prompt (paper, C.1)."""
 
-    max_new_tokens: int = 128
+    max_new_tokens: Count = 128
     """Longest answer, in tokens."""
 
     template: Path = field(default=PROMPTS / "concepts.jinja", metadata=OPERATIONAL)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 
 STOP = ["## Example", "\n###", "\n[Response]"]
 CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
@@ -41,10 +41,10 @@ COLUMNS = {
 class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    shots: int = 8
+    shots: CountOrZero = 8
     """Worked examples in a prompt (paper, C.1)."""
 
-    max_new_tokens: int = 512
+    max_new_tokens: Count = 512
     """Longest task, in tokens; a longer one counts as unfinished."""
 
     categories: tuple[str, ...] = CATEGORIES
@@ -69,9 +69,12 @@ def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and let the model write the task."""
     from selfalign.endpoints import Endpoint
+    from selfalign.options import UserError
     from selfalign.prompting import draw_examples, load_examples, load_prompt
     from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
 
+    if not (options.categories and options.difficulties):
+        raise UserError("--categories and --difficulties need one name at least")
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     concepts = read_input(options, "id", *prompt.columns)

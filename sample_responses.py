@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import OPERATIONAL, PROMPTS, GenerationOptions, StepOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
@@ -42,13 +42,13 @@ COLUMNS = {
 class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    samples: int = 10
+    samples: Count = 10
     """Responses a task (StarCoder2-Instruct, the paper's appendix A: 10)."""
 
-    shots: int = 1
+    shots: CountOrZero = 1
     """Worked examples in a prompt (paper, C.1)."""
 
-    max_new_tokens: int = 1024
+    max_new_tokens: Count = 1024
     """Longest response with its tests, in tokens; the paper's window is about 3000 with the prompt (section 6)."""
 
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)

@@ -49,7 +49,7 @@ if __name__ == "select":
     DecontaminationOptions: type = type("DecontaminationOptions", (), {})
     OPERATIONAL = {}
 else:
-    from selfalign.options import OPERATIONAL, DecontaminationOptions, StepOptions
+    from selfalign.options import OPERATIONAL, Count, DecontaminationOptions, Positive, Share, StepOptions
 
 import os
 import re
@@ -98,19 +98,19 @@ class Options(DecontaminationOptions, StepOptions):
     skip: tuple[str, ...] = ()
     """Rules to leave out, such as same_names near_code."""
 
-    min_mutation_score: float | None = None
+    min_mutation_score: Share | None = None
     """Least share of a response's mutants that its tests must notice (off in the paper); needs mutation_score."""
 
     test_in_instruction: float = 0.5
     """Probability with which an instruction shows tests that have the form for it (paper, C.1); 0 switches it off."""
 
-    timeout: float = 10.0
+    timeout: Positive = 10.0
     """For --choose agreement: processor seconds that a program may use."""
 
-    memory: int = 1024
+    memory: Count = 1024
     """For --choose agreement: MiB that a program may use."""
 
-    sandboxes: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
     """For --choose agreement: programs that run at a time."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)

@@ -19,13 +19,11 @@ import os
 import random
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
+from selfalign.options import Count, Port, UserError, run_script
 from selfalign.small_model import DEFAULT_CACHE, default_model
 
 if TYPE_CHECKING:
@@ -39,19 +37,19 @@ class Options:
     model: str | None = None
     """A transformers model folder or Hub id. Default: SmolLM2-135M-Instruct, converted on the first use."""
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Port = 8080
     """0 picks a free one."""
-    max_concurrent_requests: int = 128
+    max_concurrent_requests: Count = 128
     """Waiting and running; more are refused with 429, as TGI does."""
-    max_batch_size: int = 64
+    max_batch_size: Count = 64
     """Rows computed at once; other requests wait."""
-    max_input_tokens: int | None = None
+    max_input_tokens: Count | None = None
     """Default: one less than max-total-tokens."""
-    max_total_tokens: int | None = None
+    max_total_tokens: Count | None = None
     """Prompt and answer together. Default: what the model can, at most 8192."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware computes in it, else float32."""
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads of the model. Default: one for each core."""
     cache: Path = DEFAULT_CACHE
     """Where the converted default model is kept."""
@@ -381,15 +379,14 @@ def main(options: Options) -> None:
         listener.bind((options.host, options.port))
         listener.listen(1024)
     except OSError as error:
-        sys.exit(f"serve.py: can't listen on {options.host}:{options.port}: {error.strerror}")
+        raise UserError(f"can't listen on {options.host}:{options.port}: {error.strerror}") from None
     try:
         server = load(options)
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"serve.py: can't load the model {options.model or 'SmolLM2-135M-Instruct'}: {error}")
+        raise UserError(f"can't load the model {options.model or 'SmolLM2-135M-Instruct'}: {error}") from None
     asyncio.run(serve(server, listener))
     os._exit(0)  # not through the interpreter's end: the engine's thread may still be computing, and torch takes 0.6 s
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main(tyro.cli(Options, description=__doc__))
+    run_script(main, Options, __doc__)

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "instruction", "response", "license", "prompt_hash", "finish_reason")},
@@ -39,10 +39,10 @@ COLUMNS = {
 class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    temperature: float = 0.0
+    temperature: PositiveOrZero = 0.0
     """Sampling temperature (paper, Table 11: 0)."""
 
-    max_new_tokens: int = 1024
+    max_new_tokens: Count = 1024
     """Longest response, in tokens; fine-tuning cuts at 1280 together with the instruction."""
 
     template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)

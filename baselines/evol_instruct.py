@@ -30,7 +30,17 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
+from selfalign.options import (
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    PositiveOrZero,
+    ShareAboveZero,
+    StepOptions,
+    TeacherOptions,
+    run_script,
+)
 
 # The five ways of WizardCoder, section 3.1; prompts/evolve.jinja says each in a sentence.
 WAYS = ("constraint", "rarer_requirement", "more_steps", "misleading_code", "complexity")
@@ -44,16 +54,16 @@ COLUMNS = {
 class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are WizardCoder's where it says them."""
 
-    temperature: float = 1.0
+    temperature: PositiveOrZero = 1.0
     """Sampling temperature (Evol-Instruct, arXiv:2304.12244: 1)."""
 
-    top_p: float | None = 0.9
+    top_p: ShareAboveZero | None = 0.9
     """Nucleus sampling (Evol-Instruct: 0.9)."""
 
-    rounds: int = 3
+    rounds: CountOrZero = 3
     """How often an instruction is made harder (WizardCoder: 3)."""
 
-    max_new_tokens: int = 2048
+    max_new_tokens: Count = 2048
     """Longest instruction or response, in tokens (Evol-Instruct: 2048)."""
 
     template: Path = field(default=PROMPTS / "evolve.jinja", metadata=OPERATIONAL)

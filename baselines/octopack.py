@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import StepOptions, run_script
+from selfalign.options import CountOrZero, StepOptions, run_script
 
 if TYPE_CHECKING:
     from selfalign.datasets_io import Source
@@ -45,7 +45,7 @@ class Options(StepOptions):
     languages: tuple[str, ...] = ("python", "javascript", "java", "go", "c++", "rust")
     """Folders of INPUT/data to draw commits from."""
 
-    commits: int = 5000
+    commits: CountOrZero = 5000
     """How many commits to draw, from all languages together."""
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import OPERATIONAL, PROMPTS, StepOptions, TeacherOptions, run_script
+from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
 
 PROBLEM_HEADING, SOLUTION_HEADING = "## Problem", "## Solution"
 COLUMNS = {
@@ -41,10 +41,10 @@ COLUMNS = {
 class Options(TeacherOptions, StepOptions):
     """Options of this step; the defaults are Magicoder's."""
 
-    temperature: float = 0.0
+    temperature: PositiveOrZero = 0.0
     """Sampling temperature (Magicoder: greedy decoding)."""
 
-    max_new_tokens: int = 2048
+    max_new_tokens: Count = 2048
     """Longest problem with its solution, in tokens."""
 
     template: Path = field(default=PROMPTS / "oss_instruct.jinja", metadata=OPERATIONAL)

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import StepOptions, run_script
+from selfalign.options import Count, StepOptions, run_script
 
 COLUMNS = {name: str for name in ("id", "instruction", "response", "license")}
 
@@ -42,7 +42,7 @@ class Options(StepOptions):
     response_column: str = "response"
     """Column with the response."""
 
-    size: int | None = None
+    size: Count | None = None
     """How many rows to draw at random; all of them otherwise."""
 
     license: str | None = None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # the project, for selfalign
 
-from selfalign.options import StepOptions, run_script
+from selfalign.options import Count, StepOptions, run_script
 
 if TYPE_CHECKING:
     from selfalign.steps import Done
@@ -50,7 +50,7 @@ class Options(StepOptions):
     license_column: str = "max_stars_repo_licenses"
     """Column with the file's licence or licences, if there is one."""
 
-    max_lines: int = 15
+    max_lines: Count = 15
     """Longest snippet, in lines (OSS-Instruct: 15)."""
 
 

@@ -11,11 +11,12 @@
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
 system=table11/evol-instruct data=$out/table11/evol-instruct
-if [ "${positional[0]:-}" = --teacher ]; then
+if [ "${positional[0]:-}" = --teacher ] && [ ${#positional[@]} -eq 3 ]; then
     python baselines/evol_instruct.py sahil2801/CodeAlpaca-20k "$data/taught" \
         --endpoint "${positional[1]}" --model "${positional[2]}"
     python baselines/published.py "$data/taught" "$data/instructions"
 else
+    only
     python baselines/published.py nickrosh/Evol-Instruct-Code-80k-v1 "$data/instructions" \
         --response-column output --size 74000 --license cc-by-nc-sa-4.0
 fi

@@ -8,6 +8,7 @@
 # Takes     30 min x 13.6k / 16k = 26 min (Table 12), and the benchmarks
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
+only
 
 python baselines/octopack.py bigcode/commitpackft@fc56fe33c030c6daa414c2b112c932b8eed085e6 \
     "$out/octopack-cq-7b/instructions"

@@ -11,12 +11,13 @@
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
 system=table11/oss-instruct data=$out/table11/oss-instruct
-if [ "${positional[0]:-}" = --teacher ]; then
+if [ "${positional[0]:-}" = --teacher ] && [ ${#positional[@]} -eq 3 ]; then
     python baselines/snippets.py hf://datasets/bigcode/the-stack-dedup/data/python "$data/snippets" --max-samples 80000
     python baselines/oss_instruct.py "$data/snippets" "$data/taught" \
         --endpoint "${positional[1]}" --model "${positional[2]}"
     python baselines/published.py "$data/taught" "$data/instructions"
 else
+    only
     python baselines/published.py ise-uiuc/Magicoder-OSS-Instruct-75K "$data/instructions" \
         --instruction-column problem --response-column solution --size 74000 --license mit
 fi

@@ -11,8 +11,13 @@
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. runs/setup.sh
 out=${1:-./runs/out/quickstart}
+case $out in
+    -h | --help) grep '^#' runs/quickstart.sh | tail -n +2 | cut -c 3-; exit ;;
+    /* | ./*) ;;
+    *) out=./$out ;; # a folder, never a Hub id
+esac
+. runs/setup.sh
 mkdir -p "$out"
 started=$SECONDS
 

@@ -8,7 +8,7 @@
 #     --seeds DATASET  seeds from elsewhere than FOLDER/seeds, which runs/seeds.sh makes
 #     --endpoint URL   a server that has the generating model already; repeat it for several. Without it, vLLM is started
 #                      on the GPUs of this machine for the time that it is needed (pip install vllm)
-#     --gpus N         how many GPUs to use; all of this machine's otherwise
+#     --gpus N         how many GPUs to use; all of this machine's otherwise, or of CUDA_VISIBLE_DEVICES
 #
 # FOLDER/data/NAME       what a model generated: concepts, tasks, responses, executions, instructions
 # FOLDER/SYSTEM/model    what was fine-tuned
@@ -18,7 +18,6 @@
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. runs/setup.sh
 . serving/models.sh
 
 out=./runs/out seeds='' machine_gpus='' given=() positional=()
@@ -28,14 +27,29 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=$2; shift 2 ;;
         --gpus) machine_gpus=$2; shift 2 ;;
         --endpoint) given+=(--endpoint "$2"); shift 2 ;;
-        -h | --help) grep '^#' "$0" | tail -n +2 | cut -c 3-; exit ;;
+        -h | --help) grep '^#' "runs/${0##*/}" | tail -n +2 | cut -c 3-; exit ;;
         *) positional+=("$1"); shift ;;
     esac
 done
 case $out in /* | ./*) ;; *) out=./$out ;; esac # a folder, never a Hub id
 seeds=${seeds:-$out/seeds}
-machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
+. runs/setup.sh
+if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then # these are ours, and no others
+    IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
+    machine_gpus=${machine_gpus:-${#devices[@]}}
+else
+    machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
+    mapfile -t devices < <(seq 0 $((machine_gpus - 1)))
+fi
 mkdir -p "$out/logs"
+
+# only WORD ...: ends the recipe if it was given another argument than these, before hours are spent on it.
+only() {
+    local word
+    for word in ${positional[@]+"${positional[@]}"}; do
+        case " $* " in *" $word "*) ;; *) echo "${0##*/}: no argument is called $word${*:+: there are $*}" >&2; exit 2 ;; esac
+    done
+}
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -54,7 +68,12 @@ serve() {
     gpus=${3:-$gpus} served_model=$model server=(--api completions)
     for ((number = 0; number < replicas && (number + 1) * gpus <= machine_gpus; number++)); do
         port=$((8100 + number))
-        CUDA_VISIBLE_DEVICES=$(seq -s, $((number * gpus)) $(((number + 1) * gpus - 1))) \
+        # Another recipe's server would be taken for ours, and its model for the one that is asked for.
+        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "${0##*/}: another server has port $port of this machine: end it first" >&2
+            exit 2
+        fi
+        CUDA_VISIBLE_DEVICES=$(IFS=, && echo "${devices[*]:number * gpus:gpus}") \
             bash serving/vllm.sh "$name" $port --gpus "$gpus" >"$out/logs/vllm-$port.log" 2>&1 &
         servers+=($!)
         server+=(--endpoint "http://127.0.0.1:$port")

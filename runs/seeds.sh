@@ -12,6 +12,7 @@
 #           here they only get ids, and what our own filters drop of them is counted
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
+only --published
 
 if [ "${positional[0]:-}" = --published ]; then
     python collect_seeds.py bigcode/python-stack-v1-functions-filtered-sc2 "$out/seeds" --text-column content

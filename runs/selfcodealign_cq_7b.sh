@@ -13,6 +13,7 @@
 #           StarCoder2-15B of Table 8, but for the number of seeds
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
+only
 
 say "Data: CodeQwen1.5-7B's own, from all seeds"
 make_data codeqwen1.5-7b "$out/data/codeqwen1.5-7b-full" "$seeds"

@@ -26,6 +26,9 @@ if [ ! -x "$venv/bin/python" ]; then
     "$found" -m venv "$venv"
 fi
 
+# A venv that was interrupted while it was made has a Python, but no pip.
+[ -x "$venv/bin/pip" ] || "$venv/bin/python" -m ensurepip >/dev/null
+
 # What is installed is remembered by the hash of what asked for it.
 install() {
     local stamp=$venv/.installed-$1 hash

@@ -12,6 +12,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
 rows=(seed-to-instruction snippets)
+only "${rows[@]}"
 [ ${#positional[@]} -eq 0 ] || rows=("${positional[@]}")
 for row in "${rows[@]}"; do
     system=table10/$row data=$out/table10/$row
@@ -30,7 +31,6 @@ for row in "${rows[@]}"; do
                 --max-samples 37000
             make_data codeqwen1.5-7b "$data" "$data/seeds"
             ;;
-        *) echo "table10.sh: no row $row" >&2; exit 2 ;;
     esac
     train codeqwen1.5-7b "$data/instructions" "$system" --learning-rate 1e-5
     evaluate "$system" "$out/$system/model" chat 1 humanevalplus

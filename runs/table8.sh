@@ -21,6 +21,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
 models=(starcoder2-3b llama-3-8b starcoder2-15b deepseek-coder-33b codeqwen1.5-7b) # from the weakest to the strongest
+only "${models[@]}"
 bases=("${models[@]}") generators=("${models[@]}")
 [ ${#positional[@]} -lt 1 ] || bases=("${positional[0]}")
 [ ${#positional[@]} -lt 2 ] || generators=("${positional[1]}")

@@ -118,7 +118,7 @@ def open_source(
     except Exception as error:  # datasets raises a dozen types for what is, to a user, "it can't be read"
         cause = _root_cause(error)
         # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
-        if type(cause).__name__ == "SchemaInferenceError" or "BatchSize must be" in str(cause):
+        if type(cause).__name__ in ("SchemaInferenceError", "StopIteration") or "BatchSize must be" in str(cause):
             raise UserError(f"{name} has no rows in split {split}") from error
         raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
@@ -220,9 +220,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
-        rows = datasets.load_dataset(
-            builder, data_files=urls, split="train", storage_options=fs.storage_options or None
-        )
+        rows = datasets.load_dataset(builder, data_files=urls, split=split, storage_options=fs.storage_options or None)
     return rows, {"fingerprint": fingerprint(fs, root, files)}, run
 
 

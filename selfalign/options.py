@@ -8,13 +8,14 @@ same run, and the second one resumes the first.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import select
 import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -54,6 +55,33 @@ class Shard(NamedTuple):
         return slice(rows * self.number // self.of, rows * (self.number + 1) // self.of)
 
 
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option may be: from `least` on (not itself if `above`), up to `most`."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        return math.isfinite(number) and self.least <= number <= self.most and not (self.above and number == self.least)
+
+    def __str__(self) -> str:
+        lower = f"above {self.least}" if self.above else f"at least {self.least}"
+        return lower if self.most == math.inf else f"{lower} and at most {self.most}"
+
+
+# What the numbers of options may be: `check_ranges` looks at these types.
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+PositiveOrZero = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+ShareAboveZero = Annotated[float, Range(0, 1, above=True)]
+Port = Annotated[int, Range(0, 65535)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and torch take
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
     """What every step from dataset to dataset has."""
@@ -70,20 +98,20 @@ class StepOptions:
     split: str = "train"
     """Split of the input dataset."""
 
-    max_samples: int | None = field(default=None, metadata=OPERATIONAL)
+    max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
     """Read only the first rows of the input; a later run with more rows goes on after them."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Every random draw of a row comes from this number and the row's id."""
 
     executor: Literal["local", "slurm", "ray", "jobs"] | None = field(default=None, metadata=OPERATIONAL)
     """Hand shards of the step to other processes: on this machine, by Slurm, on a Ray cluster, or as Hugging Face Jobs.
     None does it in this process."""
 
-    shards: int = field(default=1, metadata=OPERATIONAL)
+    shards: Count = field(default=1, metadata=OPERATIONAL)
     """Into how many shards --executor divides the rows. The rows that come out are the same for any number."""
 
-    workers: int | None = field(default=None, metadata=OPERATIONAL)
+    workers: Count | None = field(default=None, metadata=OPERATIONAL)
     """How many shards --executor runs at a time; all of them otherwise."""
 
     executor_options: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
@@ -113,7 +141,7 @@ class GenerationOptions:
     model: str | None = field(default=None, metadata=OPERATIONAL)
     """The model that the endpoint must be serving, by the name it gives it; refused if it is another."""
 
-    concurrency: int | None = field(default=None, metadata=OPERATIONAL)
+    concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Samples in flight at each endpoint, at most what its /info allows; otherwise that number (OpenAI: 256)."""
 
     api_key: str | None = field(default=None, metadata=OPERATIONAL)
@@ -122,16 +150,16 @@ class GenerationOptions:
     send_seeds: bool = field(default=True, metadata=OPERATIONAL)
     """Send a sampling seed with each request; --no-send-seeds for OpenAI servers that die of it (vLLM on a CPU)."""
 
-    patience: float = field(default=600.0, metadata=OPERATIONAL)
+    patience: PositiveOrZero = field(default=600.0, metadata=OPERATIONAL)
     """Seconds to wait while no endpoint answers, before rows are left open for the next run."""
 
-    price_per_hour: float | None = field(default=None, metadata=OPERATIONAL)
+    price_per_hour: PositiveOrZero | None = field(default=None, metadata=OPERATIONAL)
     """What an endpoint costs an hour, for the estimate in the progress line and the card."""
 
-    temperature: float = 0.7
+    temperature: PositiveOrZero = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
 
-    top_p: float | None = None
+    top_p: ShareAboveZero | None = None
     """Nucleus sampling: keep the likeliest tokens up to this probability."""
 
     # A run is known by the hash of its template and examples, wherever these files lie.
@@ -161,6 +189,15 @@ class TeacherOptions(GenerationOptions):
 
     license: str | None = None
     """Licence of what the teacher writes, for the column `license` and the card."""
+
+
+def check_ranges(options: Any) -> None:
+    """UserError if a number, of a field whose type says a `Range`, is not in it."""
+    for name, kind in get_type_hints(type(options), include_extras=True).items():
+        ranges = [r for part in (kind, *get_args(kind)) for r in getattr(part, "__metadata__", ()) if type(r) is Range]
+        value = getattr(options, name)
+        if ranges and value is not None and value not in ranges[0]:
+            raise UserError(f"--{name.replace('_', '-')} {value} makes no sense: it has to be {ranges[0]}")
 
 
 def identity_of(options: Any) -> dict[str, Any]:
@@ -200,6 +237,7 @@ def run_script(main: Any, options_class: type[T], description: str | None) -> No
     """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, exit 2."""
     try:
         options = tyro.cli(options_class, description=(description or "").strip())
+        check_ranges(options)
         main(options)
         sys.stdout.flush()
     except UserError as error:

@@ -62,6 +62,8 @@ def load_examples(path: str | Path, kind: type = Example) -> Examples:
         text = path.read_text()
     except OSError as error:
         raise UserError(f"examples {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"examples {path} can't be read: not a text in UTF-8") from None
     is_text = re.search(r"^### Example \d+", text, re.MULTILINE)
     examples = _from_text(text, path) if is_text and kind is Example else _from_yaml(text, path, kind)
     if not examples.pool:
@@ -77,9 +79,8 @@ def _from_yaml(text: str, path: Path, kind: type) -> Examples:
         entries = yaml.safe_load(text)
         pool = [kind(**{name: _stripped(entry[name]) for name in names}) for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise UserError(
-            f"examples {path} should be a YAML list of mappings with {', '.join(names)}: {error!r}"
-        ) from None
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"examples {path} should be a YAML list of mappings with {', '.join(names)}: {what}") from None
     return Examples(pool)
 
 
@@ -127,7 +128,7 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
     that the examples may bring, by stage.
 
     Raises:
-        UserError: the file is not there, or not a template.
+        UserError: the file is not there, or not a template; `render`: it uses what is not there, or fails.
     """
     import jinja2
     from jinja2 import nodes
@@ -137,6 +138,8 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         source = path.read_text()
     except OSError as error:
         raise UserError(f"template {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"template {path} can't be read: not a text in UTF-8") from None
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -145,13 +148,20 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         compiled = environment.from_string(source, globals={"system": examples.system})
     except jinja2.TemplateError as error:
         raise UserError(f"template {path}: {error}") from None
+
+    def render(**variables: Any) -> str:
+        try:
+            return compiled.render(**variables)
+        except Exception as error:  # what a template computes can raise anything
+            raise UserError(f"template {path} can't be filled: {error}") from None
+
     columns = {
         node.attr
         for node in tree.find_all(nodes.Getattr)
         if isinstance(node.node, nodes.Name) and node.node.name == "row"
     }
     digest = hashlib.sha256(f"{source}\x1f{examples!r}".encode()).hexdigest()[:16]
-    return Prompt(compiled.render, columns, digest)
+    return Prompt(render, columns, digest)
 
 
 def draw_examples(draws: random.Random, examples: Examples, shots: int) -> list[Example]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx2
     from huggingface_hub import AsyncInferenceClient
 
+MAX_PORT = 65535
 CONNECT_SECONDS = 10  # for a GET; a generation request may wait longer, on a client that is busy itself:
 POST_CONNECT_SECONDS = 30
 TGI_CONCURRENCY = 128  # TGI's max_concurrent_requests by default; more get 429
@@ -202,6 +203,8 @@ class Server:
         import httpx2
 
         try:
+            if (httpx2.URL(self.url).port or 0) > MAX_PORT:
+                raise httpx2.InvalidURL(f"a port is at most {MAX_PORT}")
             answer = await self._http.get(f"{self.url}{path}", timeout=CONNECT_SECONDS)
         except httpx2.HTTPError as error:
             raise Unreachable(type(error).__name__, str(error)) from None

@@ -305,6 +305,10 @@ def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
 def test_chat_without_a_template_is_said(tmp_path, endpoint):
     result = run("benchmark", endpoint, tmp_path / "out", "--prompt-style", "chat")
     assert result.returncode == 2 and "--tokenizer" in result.stderr
+    (tmp_path / "nothing").mkdir()
+    chat = ("--prompt-style", "chat", "--tokenizer", tmp_path / "nothing")
+    result = run("benchmark", endpoint, tmp_path / "out", *chat)
+    assert result.returncode == 2 and "nothing can't be loaded" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_the_paper_s_decoding_is_the_default():

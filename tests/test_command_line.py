@@ -8,7 +8,7 @@ import time
 import pytest
 from helpers import ROOT, SCRIPTS, command, load_script, run
 
-from selfalign.options import StepOptions, command_of, identity_of
+from selfalign.options import StepOptions, command_of, identity_of, run_script
 
 each_script = pytest.mark.parametrize("name", SCRIPTS)
 HELP_SECONDS = 0.5
@@ -58,6 +58,40 @@ def test_its_docstring_shows_the_command_to_copy(name):
 def test_an_unknown_option_is_refused(name):
     result = run(name, "a", "b", "--no-such-option")
     assert result.returncode == 2 and "no-such-option" in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("generate_concepts", "--max-samples 0"),
+        ("generate_concepts", "--max-samples -1"),
+        ("generate_concepts", "--shots -1"),
+        ("generate_tasks", "--max-new-tokens 0"),
+        ("generate_tasks", "--temperature -1.0"),
+        ("generate_tasks", "--temperature nan"),
+        ("sample_responses", "--samples 0"),
+        ("sample_responses", "--top-p 2.0"),
+        ("sample_responses", "--concurrency 0"),
+        ("execute", "--shards 0"),
+        ("execute", "--workers 0"),
+        ("execute", "--sandboxes 0"),
+        ("execute", "--timeout 0.0"),
+        ("select", "--seed -1"),
+        ("collect_seeds", "--near-duplicates 0.0"),
+        ("finetune", "--epochs 0.0"),
+        ("finetune", "--warmup 5.0"),
+        ("benchmark", "--samples-per-problem 0"),
+        ("serve", "--max-batch-size 0"),
+        ("serve", "--port 70000"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_said_before_anything_is_done(monkeypatch, capsys, name, words):
+    positional = [] if name == "serve" else ["in", "out"]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *positional, *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        run_script(pytest.fail, load_script(name).Options, "")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"{name}.py: {words} makes no sense: it has to be ")
 
 
 @pytest.mark.parametrize("path", [p for p in sorted((ROOT / "perf").glob("*.py")) if p.stem != "memory"], ids=str)

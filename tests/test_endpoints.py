@@ -314,6 +314,11 @@ def test_a_name_that_does_not_resolve(capsys):
         Endpoint(options("http://no-such-host.invalid:8080"))
 
 
+def test_a_port_that_is_none_is_said():
+    with pytest.raises(UserError, match=r"http://127.0.0.1:70000 is no URL"):
+        Endpoint(options("http://127.0.0.1:70000"))
+
+
 def test_servers_of_different_models_are_refused():
     with (
         simulated() as one,

@@ -84,6 +84,21 @@ def test_a_truncated_input_is_said(tmp_path):
         open_source(str(tmp_path / "in.parquet"))
 
 
+def test_an_empty_file_is_said(tmp_path):
+    (tmp_path / "in.jsonl").touch()
+    with pytest.raises(UserError, match=r"in\.jsonl has no rows in split train"):
+        open_source(str(tmp_path / "in.jsonl"))
+
+
+def test_a_split_that_is_not_there_is_no_silence(tmp_path):
+    file = write_rows(tmp_path / "in.jsonl", [{"id": "a"}])
+    with pytest.raises(UserError, match='Unknown split "test"'):
+        open_source(str(file), split="test")
+    run_step(options(tmp_path), numbers(5), double, COLUMNS)
+    with pytest.raises(UserError, match='Unknown split "test"'):
+        open_source(str(tmp_path / "out"), split="test")
+
+
 def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
     source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])

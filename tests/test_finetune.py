@@ -498,6 +498,8 @@ def test_two_processes_train_as_one_does(script, trained, tmp_path):
         (ROWS[0], {"quantize_4bit": True, "lora_rank": 8}, "pip install bitsandbytes"),
         (PAIRS[0], {"method": "dpo", "packing": True}, "does not go with"),
         (ROWS[0], {"report_to": "nowhere"}, "--report-to nowhere is not installed"),
+        (ROWS[0], {"optimizer": "nowhere"}, "--optimizer nowhere is none of transformers'"),
+        (ROWS[0], {"chat_template": PROMPTS / "tasks.jinja"}, "tasks.jinja is no chat template: 'system' is undefined"),
         (ROWS[0], {"executor": "slurm"}, "accelerate launch"),
         (ROWS[0], {"eval_fraction": 1.5}, "no share between 0 and 1"),
         (ROWS[0] | {"response": None}, {}, "0 examples to train on, of 1 rows: {'no_response': 1}"),

@@ -208,3 +208,10 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
     counts = Counter(script.draw_properties(draws, options)["category"] for _ in range(4000))
     assert counts["function"] / 4000 == pytest.approx(0.5, abs=0.05)
     assert counts["class"] / 4000 == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("nothing", ["--categories", "--difficulties"])
+def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
+    concepts = write_rows(tmp_path / "concepts.jsonl", [{"id": "a", "concepts": ["loops"]}])
+    result = run("generate_tasks", concepts, tmp_path / "tasks", nothing)
+    assert result.returncode == 2 and "need one name at least" in result.stderr and "Traceback" not in result.stderr

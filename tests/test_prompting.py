@@ -154,12 +154,18 @@ def test_a_completed_example_has_the_form_of_the_worked_ones():
 
 
 def test_an_unknown_variable_is_no_silence(tmp_path):
-    import jinja2
-
     (tmp_path / "t.jinja").write_text("{{ row.content }}{{ typo }}")
     prompt = load_prompt(tmp_path / "t.jinja", load_examples(PROMPTS / "examples_small.yaml"))
-    with pytest.raises(jinja2.UndefinedError):
+    with pytest.raises(UserError, match=r"t\.jinja can't be filled: 'typo' is undefined"):
         prompt.render(row=ROW, shots=[])
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"examples .*binary can't be read: not a text in UTF-8"):
+        load_examples(tmp_path / "binary")
+    with pytest.raises(UserError, match=r"template .*binary can't be read: not a text in UTF-8"):
+        load_prompt(tmp_path / "binary", load_examples(PROMPTS / "examples_small.yaml"))
 
 
 def test_a_broken_template_is_said(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 from functools import cache
 
@@ -198,9 +199,14 @@ def test_replicas_share_the_gpus_and_are_stopped(project):
 @pytest.mark.parametrize(
     ("recipe", "arguments", "sentence"),
     [
-        ("table8", ("gpt-5",), "no model is called gpt-5"),
+        ("base_models", ("gpt-5",), "no model is called gpt-5"),
         ("compared_models", ("gpt-5",), "no model gpt-5"),
-        ("table10", ("row",), "no row row"),
+        ("table8", ("starcoder2-3B",), "no argument is called starcoder2-3B"),
+        ("table9", ("pases",), "no argument is called pases: there are passes random random-subset failures"),
+        ("table10", ("snippets", "row"), "no argument is called row"),
+        ("seeds", ("--publshed",), "no argument is called --publshed: there are --published"),
+        ("selfcodealign_cq_7b", ("--endpont", "http://a:1"), "no argument is called --endpont"),
+        ("evol_instruct", ("--teacher", "http://a:1"), "no argument is called --teacher"),
         ("direct_distillation", (), "who is the teacher?"),
         ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs, and 0 are here"),
     ],
@@ -210,6 +216,42 @@ def test_what_is_wrong_is_said(project, recipe, arguments, sentence):
     words = ["bash", str(project / "runs" / f"{recipe}.sh"), *arguments]
     result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
     assert result.returncode == 2 and sentence in result.stderr
+
+
+def test_only_the_gpus_that_are_ours_are_used(project, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    (project / "bin" / "vllm").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES"'))
+    called = commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b")
+    used = {words[1] for words in called if words[0] == "vllm"}
+    assert used and used <= {"4,5", "6,7", "4"}  # a replica may be stopped before it notes its own
+    (launch,) = [words for words in called if words[0] == "accelerate"]
+    assert launch[launch.index("--num_processes") + 1] == "4"
+
+
+def test_the_server_of_another_is_not_taken_for_ours(project):
+    recipe = project / "runs" / "recipe.sh"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        recipe.write_text(recipe.read_text().replace("8100", str(port)))
+        environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": "/dev/null"}
+        words = ["bash", str(project / "runs" / "base_models.sh"), "starcoder2-3b"]
+        result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+    assert result.returncode == 2 and f"another server has port {port}" in result.stderr
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "table9"])
+def test_help_is_there_from_any_folder_and_installs_nothing(project, recipe):
+    (project / "runs" / "setup.sh").write_text("exit 1")
+    words = ["bash", f"{recipe}.sh", "--help"]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=project / "runs", timeout=60)
+    assert result.returncode == 0 and f"bash runs/{recipe}.sh" in result.stdout
+
+
+def test_the_quickstarts_folder_is_never_a_hub_id(project):
+    called = scripts_called(commands(project, "quickstart", "there"))
+    outputs = [words[1] for name, words in called if name in ("execute", "select")]
+    assert outputs and all(output.startswith("./there/") for output in outputs)
+    assert (project / "there").is_dir()
 
 
 def test_a_model_that_does_not_fit_is_left_out_and_said(project):

@@ -409,7 +409,7 @@ def failure(*options: str) -> str:
     """What serve.py says on stderr before it ends with an error."""
     command = [sys.executable, str(ROOT / "serve.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode != 0 and not done.stdout
+    assert done.returncode == 2 and not done.stdout
     return done.stderr
 
 
