@@ -144,6 +144,8 @@ def run_step(
         SystemExit: status 3 if rows stayed open, 130 or 143 after a signal; what was done is written. Status 0 if the
             rows of `--shard` are done and those of others are not, or if Slurm has them.
     """
+    if not options.executor and not options.shard and (options.shards, options.workers) != (1, None):
+        raise UserError("--shards and --workers belong to --executor: name one of local, slurm, ray, jobs")
     step = title or Path(sys.argv[0]).stem
     identity = {"step": step, "options": identity_of(options), "input": source.pin, "prompts": prompts}
     if endpoint:

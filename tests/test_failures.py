@@ -49,6 +49,12 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         run_step(replace(options(tmp_path), output="/proc/self/out"), numbers(5), double, COLUMNS)
 
 
+def test_shards_without_an_executor(tmp_path):
+    with pytest.raises(UserError, match="name one"):
+        run_step(replace(options(tmp_path), shards=4), numbers(5), double, COLUMNS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="can't be written"):
