@@ -50,6 +50,7 @@ INSIDE_UID = 1000  # what programs see
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
 TICK = 0.05  # seconds between two looks at a program's CPU time and memory
 MOST_PATIENCE = 5  # wall times more that a program gets at most where it has to wait for a CPU
+MAPS_LIMIT = 8 << 20  # bytes of a process's maps that are read
 STACK = 8 << 20  # bytes of stack of the main thread
 LOWEST = 10  # descriptors below are for the programs
 PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
@@ -161,9 +162,10 @@ class Worker:
     def limit(self) -> None:
         """Limits that every program inherits."""
         settings = self.settings
+        self.addresses = int(read("/proc/self/statm").split()[0]) * PAGE
         limits = {
             # The interpreter and what it has imported is not the program's.
-            resource.RLIMIT_AS: settings["memory"] + int(read("/proc/self/statm").split()[0]) * PAGE,
+            resource.RLIMIT_AS: settings["memory"] + self.addresses,
             resource.RLIMIT_NPROC: settings["processes"] + 1,  # this worker is one
             resource.RLIMIT_FSIZE: settings["disk"],
             resource.RLIMIT_NOFILE: settings["open_files"],
@@ -340,19 +342,68 @@ class Worker:
 
     def usage(self, pids: list[int]) -> tuple[float, int]:
         """CPU seconds and bytes of memory of a program's processes and of all that they started."""
-        folders = self.processes(pids)
-        cpu = memory = exact = 0
-        for folder in folders:
+        limit, cpu = self.settings["memory"], 0
+        resident: dict[str, int] = {}  # bytes, for each folder
+        own: dict[str, int] = {}  # bytes of addresses beyond this worker's
+        for folder in self.processes(pids):
             with contextlib.suppress(OSError):
-                fields = read(f"{folder}/stat", self.proc).rpartition(")")[2].split()
+                fields = self.status(folder)
                 cpu += sum(map(int, fields[11:15]))  # utime, stime, and those of children that were waited for
-                memory += int(fields[21]) * PAGE
-        if memory > self.settings["memory"]:  # forks share pages, which this sum counts often: look closer
-            for folder in folders:
-                with contextlib.suppress(OSError):
-                    exact += int(read(f"{folder}/smaps_rollup", self.proc).partition("Pss:")[2].split()[0]) * 1024
-            memory = exact or memory
+                if fields[0] == "Z":  # its first thread ended; others may live on, and hold its memory
+                    folder, fields = self.living_thread(folder, fields)
+                own[folder], resident[folder] = max(0, int(fields[20]) - self.addresses), int(fields[21]) * PAGE
+        if sum(resident.values()) > limit:  # forks share pages, which this sum counts often: look closer
+            for folder in resident:
+                with contextlib.suppress(PermissionError):  # it hides its pages (PR_SET_DUMPABLE): all count as its own
+                    resident[folder] = self.proportional(folder)
+        memory = sum(resident.values())
+        if sum(own.values()) > limit:  # never true of a single process, which RLIMIT_AS binds
+            memory = max(memory, self.shared(own))
         return cpu / TICKS_PER_SECOND, memory
+
+    def status(self, folder: str) -> list[str]:
+        """The fields of a process's or a thread's `stat`, from its state on."""
+        return read(f"{folder}/stat", self.proc).rpartition(")")[2].split()
+
+    def living_thread(self, folder: str, fields: list[str]) -> tuple[str, list[str]]:
+        """The folder and the fields of a thread that runs, of a process whose first one has ended; else as they are."""
+        tasks = os.open(f"{folder}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.proc)
+        try:
+            threads = os.listdir(tasks)
+        finally:
+            os.close(tasks)
+        for thread in threads:
+            with contextlib.suppress(OSError):
+                found = self.status(f"{folder}/task/{thread}")
+                if found[0] != "Z":
+                    return f"{folder}/task/{thread}", found
+        return folder, fields
+
+    def proportional(self, folder: str) -> int:
+        """Bytes of a process's memory, of shared pages its share. Raises PermissionError when it may not be seen."""
+        try:
+            return int(read(f"{folder}/smaps_rollup", self.proc).partition("Pss:")[2].split()[0]) * 1024
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return 0  # it has ended
+
+    def shared(self, own: dict[str, int]) -> int:
+        """Bytes of anonymous memory that processes map as shared: it can be there without being resident anywhere."""
+        sizes: dict[str, int] = {}
+        for folder, addresses in own.items():
+            try:
+                maps = read(f"{folder}/maps", self.proc, MAPS_LIMIT)
+            except PermissionError:
+                sizes[folder] = addresses
+                continue
+            except OSError:
+                continue  # it has ended
+            for line in maps.splitlines():
+                if line.endswith(" /dev/zero (deleted)"):
+                    place, _, offset, _, inode = line.split()[:5]
+                    start, _, end = place.partition("-")
+                    size = int(offset, 16) + int(end, 16) - int(start, 16)
+                    sizes[inode] = max(sizes.get(inode, 0), size)
+        return sum(sizes.values())
 
     def kill(self, pid: int) -> None:
         """Ends a process; where it is pid 1 of its namespace, the kernel ends all others in there."""
@@ -465,11 +516,15 @@ def read_all(descriptor: int, limit: int) -> bytes:
     return data
 
 
-def read(path: str, folder: int | None = None) -> str:
-    """The first 4 kB of a file, of which the kernel's never have more that matters here."""
+def read(path: str, folder: int | None = None, limit: int = 4096) -> str:
+    """The first `limit` bytes of a file; 4 kB are all that matters of most of the kernel's."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        return os.read(descriptor, 4096).decode("utf-8", "replace")
+        parts = []
+        while limit > 0 and (part := os.read(descriptor, limit)):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
 

@@ -180,6 +180,23 @@ ATTACKS = {
         "for _ in range(8):\n if os.fork() == 0:\n  x = bytearray(b'x') * (100 << 20)\n  time.sleep(60)\ntime.sleep(60)",
         "out_of_memory",
     ),
+    "memory_in_children_that_hide_it": endless(
+        "for _ in range(8):\n if os.fork() == 0:\n  libc.prctl(4, 0, 0, 0, 0)\n  x = bytearray(b'x') * (100 << 20)\n"
+        "  time.sleep(60)\ntime.sleep(60)",
+        "out_of_memory",
+    ),
+    "memory_behind_an_ended_first_thread": endless(
+        "def fill():\n time.sleep(0.1)\n x = bytearray(b'x') * (100 << 20)\n time.sleep(60)\n"
+        "for _ in range(8):\n if os.fork() == 0:\n  threading.Thread(target=fill).start()\n  call(EXIT, 0)\n"
+        "time.sleep(60)",
+        "out_of_memory",
+    ),
+    "memory_shared_and_not_resident": endless(
+        "import mmap\nfor _ in range(8):\n if os.fork() == 0:\n  m = mmap.mmap(-1, 100 << 20)\n"
+        "  for i in range(100):\n   m[i << 20:i + 1 << 20] = bytes(1 << 20)\n   m.madvise(mmap.MADV_DONTNEED)\n"
+        "  time.sleep(60)\ntime.sleep(60)",
+        "out_of_memory",
+    ),
     "memory_shared": endless("import mmap\nx = [mmap.mmap(-1, 64 << 20) for _ in range(64)]", "error", "out_of_memory"),
     "memory_error_ignored": endless(
         "x = []\nwhile True:\n try: x.append(bytearray(1 << 24))\n except MemoryError: pass"
@@ -376,10 +393,10 @@ def targets():
     os.environ["HF_TOKEN"] = secret = f"hf_secret_of_{os.getpid()}"
     project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     devices = ["null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "shm"]
-    ioctl = (16, 29)[ARCHITECTURE]
+    ioctl, leave = (16, 29)[ARCHITECTURE], (60, 93)[ARCHITECTURE]
     yield (
         f"HOST, PORT, ABSTRACT, SECRET = {os.getpid()}, {listener.getsockname()[1]}, 'host-{os.getpid()}', {secret!r}\n"
-        f"PROJECT, DEVICES, IOCTL = {project!r}, {devices!r}, {ioctl}\n"
+        f"PROJECT, DEVICES, IOCTL, EXIT = {project!r}, {devices!r}, {ioctl}, {leave}\n"
         f"IN_TMP, IN_PROJECT = ([], {shown_in('/tmp')}), ({shown_in(project)},)\n"
     )
     del os.environ["HF_TOKEN"]

@@ -79,6 +79,20 @@ def test_forgery(name, strict):
     assert strict(SQUARE).passed
 
 
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert all(map(lambda x: f(x) == x * x, [2, 3]))",
+        "for got, want in zip(map(f, [2, 3]), [4, 9]):\n assert got == want",
+        "for got in iter(lambda: f(2), 4):\n assert got == 4",
+    ],
+)
+@pytest.mark.parametrize("name", ["StopIteration", "StopAsyncIteration"])
+def test_code_cannot_end_the_iteration_of_the_tests(name, tests, strict):
+    assert strict(f"def f(x): raise {name}", tests).outcome == "error"
+    assert strict(SQUARE, tests).passed
+
+
 def test_the_search_in_memory_finds_what_is_there(strict):
     """Else the forgery that looks for the tests in memory would prove nothing."""
     planted = "known = b'assert f(3) '.decode() + str('== 9')\n"
