@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class Server:
 
         try:
             answer = await self._http.get(f"{self.url}{path}", timeout=CONNECT_SECONDS)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, ssl.SSLError) as error:
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise Unfit(f"{self.url} is no URL ({error})") from None
@@ -273,7 +274,7 @@ class Tgi(Server):
             if response is None:
                 raise ServerFault(type(error).__name__, str(error)) from None
             raise _error_of(response) from None
-        except (InferenceTimeoutError, httpx2.HTTPError) as error:
+        except (InferenceTimeoutError, httpx2.HTTPError, ssl.SSLError) as error:
             raise _transport_fault(error) from None
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise ServerFault("an answer that is not TGI's", f"{type(error).__name__}: {error}") from None
@@ -336,7 +337,7 @@ class OpenAI(Server):
         try:
             with self._client() as client:
                 answer = await client.post(f"{self.url}{path}", json=body)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, ssl.SSLError) as error:  # of a broken record; httpx2 lets it through
             raise _transport_fault(error) from None
         if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
             self.takes_lists = False

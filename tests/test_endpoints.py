@@ -3,12 +3,14 @@
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 from aiohttp import web
 from simulations import Running, expected, simulated
@@ -272,6 +274,37 @@ def test_patience_ends_and_rows_stay_open():
     opened = [n for n, answer in got.items() if isinstance(answer, RowOpen)]
     assert len(got) == ROWS and len(opened) > 40
     assert all(answer.text == expected(prompt(n), n) for n, answer in got.items() if n not in opened)
+
+
+def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys):
+    with simulated() as server:
+
+        def on_row(done):
+            if done == 20:
+                server.stop()
+                server.options = replace(server.options, model="another/model")
+                threading.Timer(0.5, server.start).start()
+
+        got = ask_all(Endpoint(options(server)), on_row=on_row)
+    opened = [answer for answer in got.values() if isinstance(answer, RowOpen)]
+    assert len(got) == ROWS and "no endpoint is left that serves" in str(opened[-1])
+    assert "serves another/model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
+    """httpx2 lets the OSError of ssl through, and a step takes one for a disk that fails."""
+
+    async def broken(*arguments, **more):
+        raise ssl.SSLError(1, "decryption failed or bad record mac")
+
+    async def ask():
+        async with servers.server_at("http://127.0.0.1:1", options(api=api), None) as server:
+            await server.complete(servers.Request("a", 8, seed=1))
+
+    monkeypatch.setattr(httpx2.AsyncClient, "send", broken)
+    with pytest.raises(servers.ServerFault, match="SSLError"):
+        asyncio.run(ask())
 
 
 def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
