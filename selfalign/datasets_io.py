@@ -73,7 +73,13 @@ class Source:
                 some = [int(position) for position in where[start : start + step]]
                 together = some[-1] - some[0] == len(some) - 1
                 batch = table[some[0] : some[-1] + 1] if together else table[some]
-                yield from zip(some, batch.to_pylist(), strict=True)
+                try:
+                    values = batch.to_pylist()
+                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that Python has not
+                    raise UserError(
+                        f"{self.name} can't be read in rows {some[0]} to {some[-1]}: {first_line(error)}"
+                    ) from error
+                yield from zip(some, values, strict=True)
                 bar.update(len(some))
 
 

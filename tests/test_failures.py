@@ -84,6 +84,14 @@ def test_a_truncated_input_is_said(tmp_path):
         open_source(str(tmp_path / "in.parquet"))
 
 
+def test_rows_that_cannot_be_read_are_said(tmp_path):
+    text = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff"))
+    pq.write_table(pa.table({"id": text, "number": [1, 2]}), tmp_path / "in.parquet")
+    wanted = replace(options(tmp_path), input=str(tmp_path / "in.parquet"))
+    with pytest.raises(UserError, match=r"in\.parquet can't be read in rows 0 to 1: 'utf-8' codec"):
+        run_step(wanted, read_input(wanted, "id"), double, COLUMNS)
+
+
 def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
     source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])

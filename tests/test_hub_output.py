@@ -215,6 +215,22 @@ def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypa
     assert numbers_in(hub) == list(range(50)) and len(staged(tmp_path)) == 5
 
 
+def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+
+    def first_run(row):
+        if row["number"] == 5:
+            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
+        if row["number"] > 10:
+            time.sleep(0.01)  # the refusal comes in mid-run
+        return double(row)
+
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_all(hub, n=2000, function=first_run, factor=3)
+    firsts = [part.name.split("-")[1] for part in staged(tmp_path)]
+    assert firsts and len(firsts) == len(set(firsts))
+
+
 def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, monkeypatch):
     def first_run(row):
         if row["number"] == 49:
