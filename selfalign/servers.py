@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from selfalign.options import GenerationOptions
+from selfalign.options import GenerationOptions, check_secret
 
 if TYPE_CHECKING:
     import httpx2
@@ -131,6 +131,7 @@ class Server:
         self.concurrency = options.concurrency or TGI_CONCURRENCY
         self.max_input_tokens = self.max_total_tokens = sys.maxsize
         self._given_concurrency = options.concurrency
+        check_secret("--api-key", options.api_key)
         # Hugging Face's token goes to Hugging Face alone. "none": without a key, its client sends that token anywhere.
         self._key = options.api_key or (token if HUGGING_FACE.match(self.url) else None) or "none"
 

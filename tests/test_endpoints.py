@@ -18,7 +18,7 @@ from test_serve import validate
 
 from selfalign import endpoints, servers, trust
 from selfalign.endpoints import Endpoint
-from selfalign.options import GenerationOptions, UserError
+from selfalign.options import GenerationOptions, UserError, command_of
 from selfalign.servers import PROMPT_TOO_LONG, Generation
 from selfalign.steps import RowOpen
 from selfalign.window import Window
@@ -337,6 +337,18 @@ def test_a_server_that_never_answers_at_the_start(monkeypatch, capsys):
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         assert_all_right(ask_all(Endpoint(options(url, well))))
     assert f"no endpoint answers at {url}" in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown():
+    with pytest.raises(UserError, match="--api-key holds") as refusal:
+        Endpoint(options("http://127.0.0.1:1", api_key="secret\n"))
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1:1", "http://secret@127.0.0.1:1"])
+def test_a_password_in_a_url_is_not_in_the_command(url):
+    command = command_of(options(url))
+    assert "secret" not in command and "http://127.0.0.1:1" in command
 
 
 def test_a_name_that_does_not_resolve(capsys):

@@ -126,6 +126,11 @@ def test_a_command_says_it_in_one_line(tmp_path):
     assert [line for line in result.stderr.splitlines() if line.startswith("select.py: ")]
 
 
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
+    (tmp_path / "runs[v2]").mkdir()
+    assert run_step(options(tmp_path / "runs[v2]"), numbers(30), double, COLUMNS)["rows_done"] == 30
+
+
 # fsspec URLs ----------------------------------------------------------------------------------------------------------
 
 

@@ -12,16 +12,19 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import httpx2
 import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, write_rows
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from local_hub import LocalHub
 from test_execute import sample
 from test_steps import COLUMNS, Options, double, numbers
 
 from selfalign import datasets_io, steps, writing
+from selfalign.datasets_io import open_source
 from selfalign.options import UserError
 from selfalign.steps import Done, RowOpen, Table, run_step
 from selfalign.writing import open_output
@@ -166,6 +169,34 @@ def test_retry_after_is_waited_for(hub, waits):
     hub.fault("POST", "/commit/", status=429, retry_after=40)
     double_all(hub)
     assert max(waits) == 40
+
+
+def test_the_hubs_own_header_is_waited_for(waits):
+    """It limits requests in windows of five minutes, and says when the next one begins."""
+    request = httpx2.Request("POST", "https://hub/commit")
+    response = httpx2.Response(429, headers={"RateLimit": '"api";r=0;t=280'}, request=request)
+    errors = [HfHubHTTPError("too many", response=response)]
+
+    def call():
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert datasets_io.with_retries(call) == "done" and waits == [281]
+
+
+def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="org/doubles can't be created or written"):
+        double_all(hub, function=never)
+
+
+@pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
+def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
+    for use in (lambda: double_all(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
+        with pytest.raises(UserError, match="--hf-token holds") as refusal:
+            use()
+        assert "secr" not in str(refusal.value)
 
 
 def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
