@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selfalign.options import UserError
+from selfalign.options import UserError, check_secret
 
 if TYPE_CHECKING:
     import datasets
@@ -73,7 +73,13 @@ class Source:
                 some = [int(position) for position in where[start : start + step]]
                 together = some[-1] - some[0] == len(some) - 1
                 batch = table[some[0] : some[-1] + 1] if together else table[some]
-                yield from zip(some, batch.to_pylist(), strict=True)
+                try:
+                    values = batch.to_pylist()
+                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that Python has not
+                    raise UserError(
+                        f"{self.name} can't be read in rows {some[0]} to {some[-1]}: {first_line(error)}"
+                    ) from error
+                yield from zip(some, values, strict=True)
                 bar.update(len(some))
 
 
@@ -106,6 +112,7 @@ def open_source(
     """The dataset `name`, pinned; UserError if it is not there, is empty, or lacks one of `columns`."""
     import datasets
 
+    check_secret("--hf-token", token)
     quiet = (
         datasets.utils.logging.ERROR if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO else None
     )
@@ -180,15 +187,22 @@ def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
 
     while error is not None:  # datasets and fsspec wrap what httpx raised
         if isinstance(error, HfHubHTTPError):
-            try:
-                retry_after = float(error.response.headers["Retry-After"])
-            except (KeyError, ValueError):
-                retry_after = 0.0
-            return error.response.status_code in RETRIED_STATUS, retry_after
+            return error.response.status_code in RETRIED_STATUS, _asked_to_wait(error.response.headers)
         if isinstance(error, httpx2.TransportError):
             return True, 0.0
         error = error.__cause__ or error.__context__
     return False, 0.0
+
+
+def _asked_to_wait(headers: Any) -> float:
+    """The seconds to wait that an answer asks for: Retry-After, or the Hub's own `RateLimit: "api";r=0;t=55`."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    after = headers.get("Retry-After", "")
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(headers)
+    return limit.reset_in_seconds + 1.0 if limit and not limit.remaining else 0.0
 
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):

@@ -64,7 +64,7 @@ class _Replica:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.window = Window(server.concurrency)
-        self.resting = self.tried_out = False
+        self.resting = self.tried_out = self.unfit = False
         self.paused_until = 0.0  # in the time of the event loop: Retry-After
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
@@ -290,7 +290,7 @@ class Endpoint:
         """A place at the server that is least loaded; who asks again goes before those who ask for the first time."""
         if (replica := self._least_loaded()) is None:
             if self._given_up():
-                raise RowOpen(f"no endpoint has answered for {self.options.patience:.0f} s")
+                raise RowOpen(self._complaint())
             waiter: asyncio.Future[_Replica] = self._loop.create_future()
             (self._waiting.appendleft if again else self._waiting.append)(waiter)
             try:
@@ -363,14 +363,16 @@ class Endpoint:
                 answers = False
             except Unfit as error:
                 _say(f"{error}: it is not used any more")
-                return
+                replica.unfit, answers = True, False
             if answers:
                 break
             if self._given_up():
                 for waiter in self._waiting:
                     if not waiter.done():
-                        waiter.set_exception(RowOpen(f"no endpoint has answered for {self.options.patience:.0f} s"))
+                        waiter.set_exception(RowOpen(self._complaint()))
                 self._waiting.clear()
+            if replica.unfit:
+                return
         replica.resting, replica.faults_in_a_row = False, 0
         replica.window.maximum = self._places_at(server)
         replica.window.restart()
@@ -378,8 +380,15 @@ class Endpoint:
         self._fill_places()
 
     def _given_up(self) -> bool:
+        if all(replica.unfit for replica in self._replicas):  # none will come back
+            return True
         patience = self.options.patience
         return all(r.resting for r in self._replicas) and time.monotonic() - self._last_success > patience
+
+    def _complaint(self) -> str:
+        if all(replica.unfit for replica in self._replicas):
+            return "no endpoint is left that serves what this run began with"
+        return f"no endpoint has answered for {self.options.patience:.0f} s"
 
     def _in_background(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(coroutine)

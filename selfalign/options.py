@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import select
 import signal
 import sys
@@ -221,11 +222,17 @@ def command_of(options: Any) -> str:
         flag = "--" + f.name.replace("_", "-")
         if isinstance(value, bool):
             words += [flag] if value else ["--no-" + flag[2:]]
-        elif f.name == "endpoint":
-            words += [word for url in value for word in (flag, url)]
+        elif f.name == "endpoint":  # without a password: cards show it
+            words += [word for url in value for word in (flag, re.sub(r"//[^/@]*@", "//", url))]
         else:
             words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
     return shlex.join(words)
+
+
+def check_secret(option: str, secret: str | None) -> None:
+    """UserError if `secret` can't be sent in a header: the HTTP clients would say so, and show it."""
+    if secret and not all("!" <= character <= "~" for character in secret):
+        raise UserError(f"{option} holds a blank, a line end or another character that no token has")
 
 
 def warn(sentence: str) -> None:

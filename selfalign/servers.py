@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from selfalign.options import GenerationOptions
+from selfalign.options import GenerationOptions, check_secret
 
 if TYPE_CHECKING:
     import httpx2
@@ -131,6 +132,7 @@ class Server:
         self.concurrency = options.concurrency or TGI_CONCURRENCY
         self.max_input_tokens = self.max_total_tokens = sys.maxsize
         self._given_concurrency = options.concurrency
+        check_secret("--api-key", options.api_key)
         # Hugging Face's token goes to Hugging Face alone. "none": without a key, its client sends that token anywhere.
         self._key = options.api_key or (token if HUGGING_FACE.match(self.url) else None) or "none"
 
@@ -206,7 +208,7 @@ class Server:
             if (httpx2.URL(self.url).port or 0) > MAX_PORT:
                 raise httpx2.InvalidURL(f"a port is at most {MAX_PORT}")
             answer = await self._http.get(f"{self.url}{path}", timeout=CONNECT_SECONDS)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, ssl.SSLError) as error:
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise Unfit(f"{self.url} is no URL ({error})") from None
@@ -276,7 +278,7 @@ class Tgi(Server):
             if response is None:
                 raise ServerFault(type(error).__name__, str(error)) from None
             raise _error_of(response) from None
-        except (InferenceTimeoutError, httpx2.HTTPError) as error:
+        except (InferenceTimeoutError, httpx2.HTTPError, ssl.SSLError) as error:
             raise _transport_fault(error) from None
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise ServerFault("an answer that is not TGI's", f"{type(error).__name__}: {error}") from None
@@ -339,7 +341,7 @@ class OpenAI(Server):
         try:
             with self._client() as client:
                 answer = await client.post(f"{self.url}{path}", json=body)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, ssl.SSLError) as error:  # of a broken record; httpx2 lets it through
             raise _transport_fault(error) from None
         if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
             self.takes_lists = False

@@ -415,7 +415,7 @@ class _Writer:
         faults = self._pack()
         if self._positions:
             table = pa.Table.from_batches(self._batches, schema=self.schema)
-            strings = {field.name for field in self.schema if pa.types.is_string(field.type)}
+            strings = {f.name for f in self.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
             note = {
                 "covered": _ranges(sorted(self._positions)),
                 "counts": dict(self._part_counts),
@@ -424,8 +424,10 @@ class _Writer:
             }
             self.output.write_part(table, note, self.table)
             self.counts.update(self._part_counts)
+        written = bool(self._positions)
+        self._start_part()  # before the commit: what it raises must not make us write the part again
+        if written:
             self.output.commit(self.describe)
-        self._start_part()
         return faults
 
 
@@ -479,6 +481,7 @@ class _Flow:
         async with contextlib.AsyncExitStack() as stack:
             for manager in around:
                 await stack.enter_async_context(manager)
+            rows = self._readable(rows, stop)
             workers = [asyncio.create_task(self._work(rows, stop)) for _ in range(self.window)]
             for number in (signal.SIGINT, signal.SIGTERM):
                 with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread
@@ -498,6 +501,12 @@ class _Flow:
             with contextlib.suppress(Exception, UserError):
                 self.writer.flush()  # what was done before stays done
             raise self.error
+
+    def _readable(self, rows: Iterator[tuple[int, Row]], stop: asyncio.Event) -> Iterator[tuple[int, Row]]:
+        try:
+            yield from rows
+        except (Exception, UserError) as error:  # no later row can be read either
+            self._fail(error, stop)
 
     async def _work(self, rows: Iterator[tuple[int, Row]], stop: asyncio.Event) -> None:
         yielded = time.monotonic()

@@ -39,7 +39,7 @@ from selfalign.datasets_io import (
     part_prefix,
     with_retries,
 )
-from selfalign.options import Shard, UserError, warn
+from selfalign.options import Shard, UserError, check_secret, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,8 +106,9 @@ class Output:
                 os.makedirs(f"{self.root}/data", exist_ok=True)
                 os.makedirs(f"{self.root}/.locks", exist_ok=True)
                 self._take()
-                for stale in self.fs.glob(f"{self.root}/*/.*{self._suffix}"):  # we were killed while we wrote these
-                    self.fs.rm_file(stale)
+                for stale in self._find():
+                    if "/." in stale and stale.endswith(self._suffix):  # we were killed while we wrote these
+                        self.fs.rm_file(f"{self.root}/{stale}")
             except OSError as error:
                 self.__exit__()
                 raise UserError(f"{self.root} can't be written: {error.strerror or error}") from error
@@ -203,8 +204,11 @@ class Output:
 
     def _files(self) -> list[str]:
         self.fs.invalidate_cache()
-        found = ("/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.glob(f"{self.root}/*/*.parquet"))
-        return sorted(name for name in found if PART.match(name))
+        return sorted(name for name in self._find() if PART.match(name))
+
+    def _find(self) -> list[str]:
+        """The files in the folders of the output; no pattern, as the output's own name may hold `[` or `*`."""
+        return ["/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.find(self.root, maxdepth=2)]
 
     def _part(self, file: str) -> Part | None:
         """None if it was there a moment ago: another shard has sent it to the Hub."""
@@ -276,14 +280,12 @@ class HubOutput(Output):
         self._failure: BaseException | None = None
 
     def __enter__(self) -> HubOutput:
-        from huggingface_hub.errors import HfHubHTTPError
-
         super().__enter__()
         try:
             with_retries(
                 lambda: self.api.create_repo(self.repo, repo_type="dataset", private=not self.public, exist_ok=True)
             )
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
             self.__exit__()
             raise UserError(f"Hub repo {self.repo} can't be created or written: {first_line(error)}") from error
         return self
@@ -416,6 +418,7 @@ def open_output(
 
     `run` is a hash of the run's identity: what is staged for the Hub is kept apart by it.
     """
+    check_secret("--hf-token", token)
     shard = shard or Shard(0, 1)
     if is_hub_id(name):
         return HubOutput(name, shard, run or "files", public=public, token=token)

@@ -42,6 +42,14 @@ def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monke
     assert "## Licences of the seeds" in text and "| MIT | 2 |" in text and "| e/f | 2 |" in text
 
 
+def test_licences_in_long_strings_count_too(tmp_path):
+    """The type that Polars writes."""
+    source = seeds(*MIXED)
+    rows = source.rows.cast_column("license", datasets.Value("large_string"))
+    run_step(options(tmp_path), replace(source, rows=rows), double, COLUMNS)
+    assert run_json(tmp_path / "out")["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
+
+
 def test_the_licence_of_a_mixture_has_its_own_name(tmp_path):
     run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
     data = card_of(tmp_path / "out").data

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 from aiohttp import web
 from simulations import Running, expected, simulated
@@ -16,7 +18,7 @@ from test_serve import validate
 
 from selfalign import endpoints, servers, trust
 from selfalign.endpoints import Endpoint
-from selfalign.options import GenerationOptions, UserError
+from selfalign.options import GenerationOptions, UserError, command_of
 from selfalign.servers import PROMPT_TOO_LONG, Generation
 from selfalign.steps import RowOpen
 from selfalign.window import Window
@@ -274,6 +276,37 @@ def test_patience_ends_and_rows_stay_open():
     assert all(answer.text == expected(prompt(n), n) for n, answer in got.items() if n not in opened)
 
 
+def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys):
+    with simulated() as server:
+
+        def on_row(done):
+            if done == 20:
+                server.stop()
+                server.options = replace(server.options, model="another/model")
+                threading.Timer(0.5, server.start).start()
+
+        got = ask_all(Endpoint(options(server)), on_row=on_row)
+    opened = [answer for answer in got.values() if isinstance(answer, RowOpen)]
+    assert len(got) == ROWS and "no endpoint is left that serves" in str(opened[-1])
+    assert "serves another/model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
+    """httpx2 lets the OSError of ssl through, and a step takes one for a disk that fails."""
+
+    async def broken(*arguments, **more):
+        raise ssl.SSLError(1, "decryption failed or bad record mac")
+
+    async def ask():
+        async with servers.server_at("http://127.0.0.1:1", options(api=api), None) as server:
+            await server.complete(servers.Request("a", 8, seed=1))
+
+    monkeypatch.setattr(httpx2.AsyncClient, "send", broken)
+    with pytest.raises(servers.ServerFault, match="SSLError"):
+        asyncio.run(ask())
+
+
 def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
     """Its machine is gone, say: connections stay up, and nothing comes, not even /info."""
     monkeypatch.setattr(endpoints, "WATCH_SECONDS", 1.0)
@@ -304,6 +337,18 @@ def test_a_server_that_never_answers_at_the_start(monkeypatch, capsys):
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         assert_all_right(ask_all(Endpoint(options(url, well))))
     assert f"no endpoint answers at {url}" in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown():
+    with pytest.raises(UserError, match="--api-key holds") as refusal:
+        Endpoint(options("http://127.0.0.1:1", api_key="secret\n"))
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1:1", "http://secret@127.0.0.1:1"])
+def test_a_password_in_a_url_is_not_in_the_command(url):
+    command = command_of(options(url))
+    assert "secret" not in command and "http://127.0.0.1:1" in command
 
 
 def test_a_name_that_does_not_resolve(capsys):

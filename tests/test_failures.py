@@ -105,6 +105,14 @@ def test_a_split_that_is_not_there_is_no_silence(tmp_path):
         open_source(str(tmp_path / "out"), split="test")
 
 
+def test_rows_that_cannot_be_read_are_said(tmp_path):
+    text = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff"))
+    pq.write_table(pa.table({"id": text, "number": [1, 2]}), tmp_path / "in.parquet")
+    wanted = replace(options(tmp_path), input=str(tmp_path / "in.parquet"))
+    with pytest.raises(UserError, match=r"in\.parquet can't be read in rows 0 to 1: 'utf-8' codec"):
+        run_step(wanted, read_input(wanted, "id"), double, COLUMNS)
+
+
 def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
     source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])
@@ -137,6 +145,11 @@ def test_a_command_says_it_in_one_line(tmp_path):
     result = run("select", write_rows(tmp_path / "in.jsonl", [row]), tmp_path / "out")
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert [line for line in result.stderr.splitlines() if line.startswith("select.py: ")]
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
+    (tmp_path / "runs[v2]").mkdir()
+    assert run_step(options(tmp_path / "runs[v2]"), numbers(30), double, COLUMNS)["rows_done"] == 30
 
 
 # fsspec URLs ----------------------------------------------------------------------------------------------------------

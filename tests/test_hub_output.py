@@ -12,16 +12,19 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import httpx2
 import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 from helpers import ROOT, write_rows
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from local_hub import LocalHub
 from test_execute import sample
 from test_steps import COLUMNS, Options, double, numbers
 
 from selfalign import datasets_io, steps, writing
+from selfalign.datasets_io import open_source
 from selfalign.options import UserError
 from selfalign.steps import Done, RowOpen, Table, run_step
 from selfalign.writing import open_output
@@ -168,6 +171,34 @@ def test_retry_after_is_waited_for(hub, waits):
     assert max(waits) == 40
 
 
+def test_the_hubs_own_header_is_waited_for(waits):
+    """It limits requests in windows of five minutes, and says when the next one begins."""
+    request = httpx2.Request("POST", "https://hub/commit")
+    response = httpx2.Response(429, headers={"RateLimit": '"api";r=0;t=280'}, request=request)
+    errors = [HfHubHTTPError("too many", response=response)]
+
+    def call():
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert datasets_io.with_retries(call) == "done" and waits == [281]
+
+
+def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="org/doubles can't be created or written"):
+        double_all(hub, function=never)
+
+
+@pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
+def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
+    for use in (lambda: double_all(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
+        with pytest.raises(UserError, match="--hf-token holds") as refusal:
+            use()
+        assert "secr" not in str(refusal.value)
+
+
 def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
     down = hub.fault("POST", "/commit/", times=None, status=500)
     with pytest.raises(UserError, match=r"5 parts could not be sent to org/doubles.* and stay in .*same command"):
@@ -213,6 +244,22 @@ def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypa
     with pytest.raises(UserError, match="factor was 2, is 3"):
         double_all(hub, function=first_run, factor=3)
     assert numbers_in(hub) == list(range(50)) and len(staged(tmp_path)) == 5
+
+
+def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+
+    def first_run(row):
+        if row["number"] == 5:
+            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
+        if row["number"] > 10:
+            time.sleep(0.01)  # the refusal comes in mid-run
+        return double(row)
+
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_all(hub, n=2000, function=first_run, factor=3)
+    firsts = [part.name.split("-")[1] for part in staged(tmp_path)]
+    assert firsts and len(firsts) == len(set(firsts))
 
 
 def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, monkeypatch):
