@@ -21,8 +21,11 @@ for ((i = 0; i < ${#positional[@]}; i++)); do
     esac
 done
 size=${arguments[0]:-$([ "$machine_gpus" -gt 0 ] && echo 4000 || echo 100)}
+case $size in *[!0-9]*) echo "smollm2.sh: SEEDS, the first argument, is a number and not $size" >&2; exit 2 ;; esac
 strategies=(passes failures random-subset)
 [ ${#arguments[@]} -lt 2 ] || strategies=("${arguments[@]:1}")
+positional=("${strategies[@]}")
+only passes failures random random-subset
 [ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # or the libraries ask the Hub for news and wait for its answer
 export HF_DATASETS_DISABLE_PROGRESS_BARS=1
 here=$out/smollm2

@@ -202,6 +202,8 @@ def test_replicas_share_the_gpus_and_are_stopped(project):
         ("base_models", ("gpt-5",), "no model is called gpt-5"),
         ("compared_models", ("gpt-5",), "no model gpt-5"),
         ("table8", ("starcoder2-3B",), "no argument is called starcoder2-3B"),
+        ("smollm2", ("passes",), "SEEDS, the first argument, is a number and not passes"),
+        ("smollm2", ("100", "pases"), "no argument is called pases"),
         ("table9", ("pases",), "no argument is called pases: there are passes random random-subset failures"),
         ("table10", ("snippets", "row"), "no argument is called row"),
         ("seeds", ("--publshed",), "no argument is called --publshed: there are --published"),
