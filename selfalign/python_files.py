@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -77,6 +78,8 @@ from torch import nn
 """
 # Modules that hold something of their own name, which is meant as often.
 HOMONYMS = {"array", "bisect", "copy", "datetime", "glob", "pprint", "time"}
+# Modules whose names are those of Python 3's builtins: files import them for the sake of Python 2.
+BUILTINS_OF_PYTHON_3 = {"__builtin__", "builtins", "future.builtins", "io", "past.builtins", "six", "six.moves"}
 
 Imports = dict[str, tuple[str, str]]  # bound name -> (import statement, module)
 
@@ -93,12 +96,14 @@ class Names:
         conditional: those bound so inside of `if` and `try`, the first of several.
         own: those that the file, or another of its project, defines.
         stars: modules of which it imports `*`.
+        shadowed: builtins to which it gives another meaning.
     """
 
     imports: Imports
     conditional: Imports
     own: frozenset[str]
     stars: frozenset[str]
+    shadowed: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def functions_of(source: str) -> list[Function]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes of old files
+        # As Python reads a file: a byte order mark is no part of it, and every kind of line end is one.
+        source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         tree = ast.parse(source)
     nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     if not nodes:
@@ -154,7 +161,7 @@ def with_imports(function: Function) -> Function:
     infers missing imports with autoimport.)
     """
     names, found, unknown = function.names, set(), set()
-    for name in undefined_names(function.node):
+    for name in undefined_names(function.node, names.shadowed):
         known = names.imports.get(name) or _well_known(name, function) or names.conditional.get(name)
         if known:
             found.add(known)
@@ -163,13 +170,15 @@ def with_imports(function: Function) -> Function:
     return replace(function, imports=frozenset(found), undefined=frozenset(unknown))
 
 
-def undefined_names(node: ast.FunctionDef) -> set[str]:
-    """The names that a function uses and that are no arguments, no builtins, and not defined in it."""
+def undefined_names(node: ast.FunctionDef, shadowed: Set[str] = frozenset()) -> set[str]:
+    """The names that a function uses and that are no arguments, no builtins but `shadowed` ones, and not defined in
+    it."""
     from pyflakes.checker import Checker
     from pyflakes.messages import ImportStarUsage, UndefinedExport, UndefinedLocal, UndefinedName
 
     kinds = (UndefinedName, UndefinedLocal, UndefinedExport, ImportStarUsage)
-    messages = Checker(ast.Module([node], []), withDoctest=False).messages
+    forgotten = ast.parse("\n".join(f"del {name}" for name in sorted(shadowed))).body
+    messages = Checker(ast.Module([*forgotten, node], []), withDoctest=False).messages
     return {str(message.message_args[0]) for message in messages if isinstance(message, kinds)}
 
 
@@ -197,7 +206,16 @@ def names_of(tree: ast.Module) -> Names:
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
     }
     own = (defined | relative.keys()) - conditional.keys()  # `np = None` where numpy is missing gives it no meaning
-    return Names(imports, conditional, frozenset(own), frozenset(stars))
+    # Not inside of `if` and `try`: there files say `range = xrange`, for Python 2.
+    shadowed = {name for name, (_, module) in imports.items() if module not in BUILTINS_OF_PYTHON_3}
+    shadowed |= _bound_by(tree.body, relative=True).keys()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            shadowed.add(node.name)
+        elif isinstance(node, ast.Assign):
+            shadowed |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    shadowed &= vars(builtins).keys()
+    return Names(imports, conditional, frozenset(own), frozenset(stars), frozenset(shadowed))
 
 
 def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

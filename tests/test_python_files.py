@@ -48,6 +48,35 @@ def test_a_name_that_the_file_defines_itself_is_not_taken_for_a_well_known_one(b
         assert imports(binding, "return re(x)") == ([], {"re"})
 
 
+@pytest.mark.parametrize(
+    ("binding", "expected"),
+    {
+        "import": ("from math import pow", (["from math import pow"], set())),
+        "assignment": ("pow = 1", ([], {"pow"})),
+        "relative import": ("from .lib import pow", ([], {"pow"})),
+        "for Python 2": ("from six.moves import pow", ([], set())),
+        "for Python 2, if at all": ("if old:\n    pow = other", ([], set())),
+    }.values(),
+)
+def test_a_builtin_that_the_file_gives_another_meaning_is_no_builtin(binding, expected):
+    assert imports(binding, "return pow(x, 2)") == expected
+
+
+def test_a_function_may_have_the_name_of_a_builtin():
+    sum_, other = functions_of("def sum(x):\n    return x\ndef f(x):\n    return sum(x)")
+    assert (with_imports(sum_).undefined, with_imports(other).undefined) == (set(), {"sum"})
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
+def test_every_line_end_counts_as_python_counts_it(end):
+    source = f"x = 1{end}def f(x):{end}    return x{end}y = 2{end}"
+    assert [line for line in functions_of(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file():
+    assert functions_of("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
+
+
 def test_a_fallback_for_a_missing_package_is_no_definition():
     guarded = "try:\n    import numpy as np\nexcept ImportError:\n    np = None"
     assert imports(guarded, "return np.array(x)") == (["import numpy as np"], set())
