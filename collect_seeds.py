@@ -181,7 +181,7 @@ def imports_are_safe(function: Function, options: Options) -> bool:
         if isinstance(node, ast.Import):
             inside |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            inside.add(node.module or "." * node.level)
+            inside.add("." * node.level + (node.module or ""))
     inside |= {module for _, module in function.imports}
     return not {name.split(".")[0] for name in inside} & (UNSAFE_IMPORTS | {""})
 
@@ -223,7 +223,7 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
     try:
-        functions = functions_of(file["text"].replace("\r\n", "\n"))
+        functions = functions_of(file["text"])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Done([], {"files_that_do_not_parse": 1})
     seeds, counts = [], Counter()
@@ -243,7 +243,8 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
                     "id": content_id(function.content),
                     "content": function.content,
                     "name": function.node.name,
-                    "docstring": ast.get_docstring(function.node),
+                    # An escape such as "\ud83d" is half a character, which no dataset can hold: it stays an escape.
+                    "docstring": (ast.get_docstring(function.node) or "").encode(errors="backslashreplace").decode(),
                     **{name: file[name] for name in ("repository", "path", "license")},
                     "contamination": str(match) if match else None,
                 }
@@ -263,7 +264,7 @@ def open_files(options: Options) -> Source:
 
 def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """A row of the input as `seeds_of_file` wants it."""
-    if "file" in row:
+    if "file" in row and options.text_column not in row:  # a dataset may have a column of that name
         try:
             return row | {"text": Path(row["file"]).read_text(encoding="utf-8")}
         except (OSError, UnicodeDecodeError):

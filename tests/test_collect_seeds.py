@@ -66,6 +66,10 @@ def test_an_import_inside_the_function_can_be_unsafe_too():
     assert reasons('def f(x):\n    """Doc."""\n    from subprocess import run\n    return run(x)') == {"unsafe_import"}
 
 
+def test_a_relative_import_inside_the_function_is_unsafe():
+    assert reasons('def f(x):\n    """Doc."""\n    from .lib import run\n    return run(x)') == {"unsafe_import"}
+
+
 def test_an_inferred_import_can_be_unsafe_too():
     assert reasons('def f(x):\n    """Doc."""\n    return os.stat(x)') == {"unsafe_import"}
 
@@ -75,6 +79,11 @@ def test_imports_that_are_used_come_along():
         'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
     )
     assert seed_of(source)["content"].startswith("from fractions import Fraction as F\nimport math\n\n\ndef f")
+
+
+def test_half_a_character_in_a_docstring_can_be_stored():
+    seed = seed_of('def f(x):\n    """Turn \\ud83d\\ude00 and \\xe9 into x."""\n    return x')
+    assert seed["docstring"] == "Turn \\ud83d\\ude00 and é into x."
 
 
 def test_methods_and_nested_functions_are_no_candidates():
@@ -149,7 +158,9 @@ def test_of_equal_ones_the_first_path_stays(collected):
 
 
 def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
-    files = write_rows(tmp_path / "files.jsonl", [{"text": GOOD, "max_stars_repo_licenses": ["mit", "0bsd"]}])
+    files = write_rows(
+        tmp_path / "files.jsonl", [{"text": GOOD, "file": "a.py", "max_stars_repo_licenses": ["mit", "0bsd"]}]
+    )
     run_well("collect_seeds", files, tmp_path / "seeds", "--text-column", "text", "--type-checker", "none")
     assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
 
