@@ -44,9 +44,10 @@ class Options(GenerationOptions, StepOptions):
     """Jinja template of the prompt."""
 
 
-def parse_concepts(text: str) -> list[str]:
-    """The concepts of a comma-separated line, without repetitions; those too long to be a concept are left out."""
-    concepts = [concept.strip(" \t.`*-") for concept in text.split(",")]
+def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
+    """The concepts of a comma-separated line, without repetitions; those too long to be a concept are left out, and so
+    is the last one of a line that was `cut_off`."""
+    concepts = [concept.strip(" \t.`*-") for concept in text.split(",")[: -1 if cut_off else None]]
     return list(dict.fromkeys(c for c in concepts if c and len(c) <= MAX_CONCEPT_CHARACTERS))
 
 
@@ -68,7 +69,7 @@ def main(options: Options) -> None:
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
         text, sampling_seed = ask(seed)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
-        concepts = parse_concepts(answer.text)
+        concepts = parse_concepts(answer.text, answer.is_cut_off)
         return seed | {
             "id": content_id(seed["id"], answer.text),
             "seed_id": seed["id"],

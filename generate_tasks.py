@@ -102,7 +102,7 @@ def main(options: Options) -> None:
                 "instruction": instruction or None,
                 "prompt_hash": content_id(text),
                 "finish_reason": answer.finish_reason,
-                "error": error or ("unfinished" if answer.finish_reason == "length" else None),
+                "error": error or ("unfinished" if answer.is_cut_off else None),
             }
         )
 

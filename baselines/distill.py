@@ -64,7 +64,7 @@ def main(options: Options) -> None:
         seed = draws_of(options.seed, row["id"]).getrandbits(31)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed)
         response = answer.text.strip()
-        if not response or answer.finish_reason == "length":
+        if not response or answer.is_cut_off:
             return Done([], {answer.failure("unfinished" if response else "empty"): 1})
         ids = {"id": content_id(row["id"], response), "task_id": row["id"]}
         texts = {"instruction": row["instruction"], "response": response, "license": options.license}

@@ -81,7 +81,7 @@ def main(options: Options) -> None:
         seed = draws_of(options.seed, snippet["id"]).getrandbits(31)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed)
         problem, solution, error = split_answer(answer.text)
-        if error or answer.finish_reason == "length":
+        if error or answer.is_cut_off:
             return Done([], {answer.failure(error or "unfinished"): 1})
         ids = {"id": content_id(snippet["id"], answer.text), "seed_id": snippet["id"]}
         texts = {"instruction": problem, "response": solution, "license": options.license}

@@ -61,6 +61,11 @@ class Generation:
     finish_reason: str
     generated_tokens: int
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there would be more: the limit of tokens was reached, or a provider's moderation stepped in."""
+        return self.finish_reason in ("length", "content_filter")
+
     def failure(self, otherwise: str) -> str:
         """Why a row has nothing to go on with: the generation's own reason if it has one, else `otherwise`."""
         return self.finish_reason if self.finish_reason == PROMPT_TOO_LONG else otherwise

@@ -178,6 +178,10 @@ def test_concepts_are_parsed(text, concepts):
     assert load_script("generate_concepts").parse_concepts(text) == concepts
 
 
+def test_a_concept_that_was_cut_off_is_none():
+    assert load_script("generate_concepts").parse_concepts("sorting, binary sea", cut_off=True) == ["sorting"]
+
+
 RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) == 1\n```"
 
 
