@@ -16,8 +16,8 @@ Columns out:
     license                what --license says: the terms of the teacher
     prompt_hash, finish_reason, generated_tokens    of the response
 
-An instruction that comes out empty, cut off or unchanged ends its chain; responses that were cut off are left out. Both
-are counted.
+An instruction that comes out empty, cut off, unchanged or as an excuse of the teacher ends its chain; responses that
+were cut off or are an excuse are left out. Both are counted.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from selfalign.options import (
     run_script,
 )
 
+REFUSAL_WORDS = 80  # "sorry" in fewer words than these (Evol-Instruct, arXiv:2304.12244, 3.2)
 # The five ways of WizardCoder, section 3.1; prompts/evolve.jinja says each in a sentence.
 WAYS = ("constraint", "rarer_requirement", "more_steps", "misleading_code", "complexity")
 COLUMNS = {
@@ -75,6 +76,11 @@ def first_instruction(row: dict[str, Any]) -> str:
     return "\n\n".join(text.strip() for text in (row["instruction"], row.get("input")) if text and text.strip())
 
 
+def is_refusal(text: str) -> bool:
+    """Whether a teacher excuses itself instead of answering (the rule of Evol-Instruct, section 3.2)."""
+    return "sorry" in text.lower() and len(text.split()) < REFUSAL_WORDS
+
+
 def main(options: Options) -> None:
     """Let the teacher answer each instruction, make it harder, answer that, and so on."""
     from selfalign.endpoints import Endpoint, Generation
@@ -96,13 +102,19 @@ def main(options: Options) -> None:
             if number:
                 way = draws.choice(WAYS)
                 harder = await ask(prompt.render(instruction=instruction, way=way), draws)
-                if harder.finish_reason == "length" or harder.text.strip() in ("", instruction):
+                if is_refusal(harder.text):
+                    counts["refused"] = counts.get("refused", 0) + 1
+                    break
+                if harder.is_cut_off or harder.text.strip() in ("", instruction):
                     counts[harder.failure("no_harder_instruction")] = 1
                     break
                 instruction = harder.text.strip()
             answer = await ask(instruction, draws)
             response = answer.text.strip()
-            if not response or answer.finish_reason == "length":
+            if is_refusal(response):
+                counts["refused"] = counts.get("refused", 0) + 1
+                continue
+            if not response or answer.is_cut_off:
                 reason = answer.failure("response_unfinished" if response else "no_response")
                 counts[reason] = counts.get(reason, 0) + 1
                 continue

@@ -13,7 +13,7 @@ Columns out:
 
     id                     hash of the two texts
     instruction, response
-    license                what --license says
+    license                what --license says, else that of the row
 
 Rows with an empty text are counted and left out before the subset is drawn.
 """
@@ -46,7 +46,7 @@ class Options(StepOptions):
     """How many rows to draw at random; all of them otherwise."""
 
     license: str | None = None
-    """Licence of the data, for the column `license` and the card."""
+    """Licence of the data, for the column `license` and the card; otherwise it stays what each row says, if it does."""
 
 
 def draw(ids: list[str], size: int | None, seed: int) -> list[int]:
@@ -62,7 +62,7 @@ def to_instruction(row: dict[str, Any], options: Options) -> dict[str, Any]:
     from selfalign.steps import content_id
 
     instruction, response = row[options.instruction_column], row[options.response_column]
-    texts = {"instruction": instruction, "response": response, "license": options.license}
+    texts = {"instruction": instruction, "response": response, "license": options.license or row.get("license")}
     return {"id": content_id(instruction, response), **texts}
 
 

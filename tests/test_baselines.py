@@ -53,6 +53,16 @@ def test_empty_texts_are_counted(tmp_path):
     assert len(rows) == 3 and counts["empty"] == 2
 
 
+def test_rows_keep_their_licence_unless_another_is_given(tmp_path):
+    source = write_rows(
+        tmp_path / "in.jsonl", [{"instruction": "I", "response": "R", "license": "terms of the teacher"}]
+    )
+    for license, expected in ((None, "terms of the teacher"), ("mit", "mit")):
+        (tmp_path / expected).mkdir()
+        rows, _ = done("published", source, tmp_path / expected, license=license)
+        assert [row["license"] for row in rows] == [expected]
+
+
 def test_a_subset_larger_than_the_dataset_is_refused(tmp_path):
     with pytest.raises(UserError, match="40 usable rows, fewer than --size 50"):
         done("published", write_rows(tmp_path / "in.jsonl", PUBLISHED), tmp_path, size=50, **OSS)
@@ -142,12 +152,14 @@ def teacher(answers):
 
 def test_direct_distillation_answers_each_instruction_greedily(tmp_path):
     tasks = [
-        {"id": f"t{i}", "instruction": f"Task {i}", "response": "of the student", "messages": []} for i in range(5)
+        {"id": f"t{i}", "instruction": f"Task {i}", "response": "of the student", "messages": []} for i in range(6)
     ]
 
     def answers(prompt):
         return (
-            {"Task 3": ("too lo", "length"), "Task 4": " "}.get(prompt, f"Answer to {prompt}")
+            {"Task 3": ("too lo", "length"), "Task 4": " ", "Task 5": ("mode", "content_filter")}.get(
+                prompt, f"Answer to {prompt}"
+            )
             if "Task" in prompt
             else None
         )
@@ -156,7 +168,7 @@ def test_direct_distillation_answers_each_instruction_greedily(tmp_path):
         rows, counts = done("distill", write_rows(tmp_path / "in.jsonl", tasks), tmp_path, endpoint=(server.url,))
         asked = [body for body in server.bodies if "Task" in body["messages"][0]["content"]]
     assert {row["task_id"]: row["response"] for row in rows} == {f"t{i}": f"Answer to Task {i}" for i in range(3)}
-    assert counts == {"ok": 3, "unfinished": 1, "empty": 1} and "messages" not in rows[0]
+    assert counts == {"ok": 3, "unfinished": 2, "empty": 1} and "messages" not in rows[0]
     assert {body["temperature"] for body in asked} == {0}
 
 
@@ -182,6 +194,18 @@ def test_an_instruction_that_does_not_change_ends_its_chain(tmp_path):
         seeds = write_rows(tmp_path / "in.jsonl", [{"instruction": "Sort it."}])
         rows, counts = done("evol_instruct", seeds, tmp_path, endpoint=(server.url,))
     assert len(rows) == 1 and counts == {"ok": 1, "no_harder_instruction": 1}
+
+
+def test_excuses_of_the_teacher_are_no_instructions_and_no_responses(tmp_path):
+    def answers(prompt):
+        if "Task:\n" in prompt:
+            return "Sort it fast." if prompt.strip().endswith("Sort it.") else "I'm sorry, but I can't do that."
+        return ("Sorry, no." if prompt == "Sort it." else "Done.") if prompt.startswith("Sort") else None
+
+    with teacher(answers) as server:
+        seeds = write_rows(tmp_path / "in.jsonl", [{"instruction": "Sort it."}])
+        rows, counts = done("evol_instruct", seeds, tmp_path, endpoint=(server.url,))
+    assert [row["instruction"] for row in rows] == ["Sort it fast."] and counts == {"ok": 1, "refused": 2}
 
 
 def test_every_way_has_a_sentence_of_its_own():
