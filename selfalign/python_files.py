@@ -97,6 +97,7 @@ class Names:
         own: those that the file, or another of its project, defines.
         stars: modules of which it imports `*`.
         shadowed: builtins to which it gives another meaning.
+        submodules: what `import a.b` imports. Several of them bind one name, and each may be needed.
     """
 
     imports: Imports
@@ -104,6 +105,7 @@ class Names:
     own: frozenset[str]
     stars: frozenset[str]
     shadowed: frozenset[str]
+    submodules: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,10 @@ def with_imports(function: Function) -> Function:
             found.add(known)
         else:
             unknown.add(name)
+    if names.submodules:
+        bound = {module.split(".")[0] for statement, module in found if statement == f"import {module}"}
+        used = {ast.unparse(child) for child in ast.walk(function.node) if isinstance(child, ast.Attribute)}
+        found |= {(f"import {module}", module) for module in names.submodules & used if module.split(".")[0] in bound}
     return replace(function, imports=frozenset(found), undefined=frozenset(unknown))
 
 
@@ -215,7 +221,9 @@ def names_of(tree: ast.Module) -> Names:
         elif isinstance(node, ast.Assign):
             shadowed |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     shadowed &= vars(builtins).keys()
-    return Names(imports, conditional, frozenset(own), frozenset(stars), frozenset(shadowed))
+    plain = (alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names if not alias.asname)
+    submodules = {alias.name for alias in plain if "." in alias.name}
+    return Names(imports, conditional, *map(frozenset, (own, stars, shadowed, submodules)))
 
 
 def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -77,6 +77,13 @@ def test_a_byte_order_mark_is_no_part_of_the_file():
     assert functions_of("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_several_modules_of_one_package_are_imported_if_they_are_used(order):
+    source = "\n".join(["import xml.dom.minidom", "import xml.sax.saxutils", "import xml.sax.handler"][::order])
+    statements, _ = imports(source, "return xml.dom.minidom.parse(xml.sax.saxutils.escape(x))")
+    assert {"import xml.dom.minidom", "import xml.sax.saxutils"} <= set(statements)
+
+
 def test_a_fallback_for_a_missing_package_is_no_definition():
     guarded = "try:\n    import numpy as np\nexcept ImportError:\n    np = None"
     assert imports(guarded, "return np.array(x)") == (["import numpy as np"], set())
