@@ -218,8 +218,10 @@ def names_of(tree: ast.Module) -> Names:
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             shadowed.add(node.name)
-        elif isinstance(node, ast.Assign):
-            shadowed |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            stored = (child for target in targets for child in ast.walk(target) if isinstance(child, ast.Name))
+            shadowed |= {child.id for child in stored if isinstance(child.ctx, ast.Store)}
     shadowed &= vars(builtins).keys()
     plain = (alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names if not alias.asname)
     submodules = {alias.name for alias in plain if "." in alias.name}

@@ -53,6 +53,7 @@ def test_a_name_that_the_file_defines_itself_is_not_taken_for_a_well_known_one(b
     {
         "import": ("from math import pow", (["from math import pow"], set())),
         "assignment": ("pow = 1", ([], {"pow"})),
+        "one of several": ("pow, other = 1, 2", ([], {"pow"})),
         "relative import": ("from .lib import pow", ([], {"pow"})),
         "for Python 2": ("from six.moves import pow", ([], set())),
         "for Python 2, if at all": ("if old:\n    pow = other", ([], set())),
