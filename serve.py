@@ -100,6 +100,8 @@ def check(body: Any) -> tuple[str, dict[str, Any]]:
         raise invalid("`inputs` must be a string")
     if not body["inputs"]:
         raise invalid("`inputs` cannot be empty")
+    if not body["inputs"].isascii() and any("\ud800" <= character <= "\udfff" for character in body["inputs"]):
+        raise invalid("`inputs` holds half a character")  # a lone surrogate, which no tokenizer takes
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise invalid("`parameters` must be an object")
@@ -295,7 +297,7 @@ class Server:
 async def body_of(request: "web.Request") -> Any:
     try:
         return await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise invalid("the body is not JSON") from None
 
 

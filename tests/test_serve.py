@@ -166,7 +166,12 @@ def test_invalid_parameters_are_refused(url: str, parameters: dict[str, Any]):
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"\xff", [], {}, {"inputs": ""}, {"inputs": 3}, {"inputs": "a", "parameters": 3}]
+    "body",
+    [
+        *(b"{", b"\xff", b"[" * 100_000, [], {}),
+        *({"inputs": ""}, {"inputs": 3}, {"inputs": "\ud83d"}, {"inputs": "a", "parameters": 3}),
+    ],
+    ids=lambda body: ascii(body)[:20],
 )
 def test_invalid_bodies_are_refused(url: str, body: Any):
     status, answer = request(f"{url}/generate", body)
