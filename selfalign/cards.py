@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfalign.datasets_io import MAIN_TABLE, part_prefix
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCard
 
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
@@ -39,12 +42,13 @@ def dataset_card(
     What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
     marks are replaced.
     """
-    from huggingface_hub import DatasetCard, DatasetCardData
+    from huggingface_hub import DatasetCardData
 
-    card = DatasetCard(existing, ignore_metadata_errors=True) if existing else DatasetCard("---\n{}\n---\n")
-    data = card.data.to_dict() | {
+    card = _card_of(existing or "")
+    data = card.data.to_dict()
+    data |= {
         "size_categories": [size_category(run["rows_out"])],
-        "tags": sorted({*(card.data.to_dict().get("tags") or []), "selfcodealign", "synthetic"}),
+        "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
     }
     if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
         filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
@@ -63,11 +67,32 @@ def dataset_card(
     return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
 
 
+def _card_of(existing: str) -> DatasetCard:
+    """The card `existing`; YAML with which load_dataset would refuse the dataset becomes the beginning of its text."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    try:
+        card = DatasetCard(existing if existing.lstrip().startswith("---") else f"---\n{{}}\n---\n{existing}")
+        data: Any = card.data
+        MetadataConfigs.from_dataset_card_data(data)
+    except (
+        Exception
+    ):  # no YAML, a list, keys that are no strings, configs that are none: each library has its own types
+        card = DatasetCard(f"---\n{{}}\n---\n{existing}")
+    return card
+
+
+def _tags_of(tags: Any) -> list[str]:
+    """The tags in a card's YAML as strings, also of one alone or of numbers."""
+    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags]) if tag is not None]
+
+
 def marked(text: str, begin: str, end: str, ours: str) -> str:
     """`text` with `ours` between the marks `begin` and `end`, in the place of what was there; at the end otherwise."""
     ours = f"{begin}\n{ours}\n{end}"
-    if begin in text and end in text:
-        head, _, rest = text.partition(begin)
+    head, mark, rest = text.rpartition(begin)
+    if mark and end in rest:  # a person may have removed one of the two, or several
         return f"{head}{ours}{rest.partition(end)[2]}".strip() + "\n"
     return f"{text.strip()}\n\n{ours}".strip() + "\n"
 

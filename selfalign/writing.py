@@ -149,7 +149,7 @@ class Output:
     def read(self, file: str) -> str | None:
         """The text of `file`, or None if it is not there."""
         try:
-            return self.fs.cat_file(f"{self.root}/{file}").decode()
+            return text_of(self.fs.cat_file(f"{self.root}/{file}"))
         except FileNotFoundError:
             return None
 
@@ -307,7 +307,7 @@ class HubOutput(Output):
 
     def _read(self, file: str, head: str, files: list[str]) -> str | None:
         content = self._content(file, head, files)
-        return content if content is None else content.decode()
+        return content if content is None else text_of(content)
 
     def _content(self, file: str, head: str, files: list[str]) -> bytes | None:
         if file not in files:
@@ -398,6 +398,14 @@ class HubOutput(Output):
                 )
             for part in staged:
                 self.fs.rm_file(f"{self.root}/{part.name}")
+
+
+def text_of(content: bytes) -> str:
+    """A file that a person may have written: UTF-8, else Latin-1, in which no byte is lost."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def covered_rows(parts: list[Part], rows: int, table: str = MAIN_TABLE) -> np.ndarray:

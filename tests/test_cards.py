@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import datasets
+import pytest
 from helpers import read_rows, run_json
 from huggingface_hub import DatasetCard
 from test_steps import COLUMNS, double, numbers, options
@@ -88,6 +89,50 @@ def test_a_card_that_a_person_began_is_kept(tmp_path):
     (tmp_path / "out" / "README.md").write_text("# Mine")
     run_step(options(tmp_path), numbers(3), double, COLUMNS)
     assert "# Mine" in card_of(tmp_path / "out").text and "| 3 | 3 |" in card_of(tmp_path / "out").text
+
+
+DAMAGED = {
+    "no YAML": b"---\nlicense: [mit\n---\n# Mine",
+    "a list": b"---\n- mine\n---\n# Mine",
+    "a number as a key": b"---\n3: mine\n---\n# Mine",
+    "tags of mixed types": b"---\ntags: [Mine, 3, null, [a], {b: c}]\n---\n# Mine",
+    "one tag": b"---\ntags: Mine\n---\n",
+    "configs that are none": b"---\nconfigs: 3\n---\n# Mine",
+    "configs without names": b"---\nconfigs: [{data_files: 3}]\n---\n# Mine",
+    "Latin-1": "---\npretty_name: Caf\xe9\n---\n# Mine".encode("latin-1"),
+    "no text": b"# Mine \xff\x00\x81",
+    "no end of the YAML": b"---\nlicense: mit\n# Mine",
+    "marks the other way round": f"# A\n{cards.END}\n# B\n{cards.BEGIN}\n# Mine".encode(),
+}
+
+
+@pytest.mark.parametrize("card", DAMAGED.values(), ids=DAMAGED)
+def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_bytes(card)
+    run_step(options(tmp_path, max_samples=2), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    written = (tmp_path / "out" / "README.md").read_text()
+    words = card.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
+    assert not [line for line in words if "tags: [" not in line and line not in written], written
+    assert len(read_rows(tmp_path / "out")) == 3 and "| 3 | 3 |" in written
+    assert {"selfcodealign", "synthetic"} <= set(card_of(tmp_path / "out").data.tags)
+
+
+def test_tags_stay_tags(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("---\ntags: foo\n---\n")
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.tags == ["foo", "selfcodealign", "synthetic"]
+
+
+def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
+    run_step(options(tmp_path, max_samples=1), numbers(3), double, COLUMNS)
+    card = tmp_path / "out" / "README.md"
+    card.write_text(card.read_text().replace(cards.END, "My remarks."))
+    for rows in (2, 3):
+        run_step(options(tmp_path, max_samples=rows), numbers(3), double, COLUMNS)
+    assert "My remarks." in card.read_text() and "| 3 | 3 |" in card.read_text()
 
 
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
