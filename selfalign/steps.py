@@ -221,7 +221,12 @@ def refuse_other_run(
                 f"{name} already holds {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
         return
-    there = json.loads(run_json)["identity"]
+    try:
+        there = dict(json.loads(run_json)["identity"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(
+            f"{name} already holds a run.json that no step wrote, or that is damaged: choose another output"
+        ) from None
     if there == identity:
         return
     flat_there, flat_here = _flat(there), _flat(identity)

@@ -83,6 +83,18 @@ def test_a_part_that_is_there_twice_is_said(tmp_path):
         run_step(options(tmp_path), numbers(30), double, COLUMNS)
 
 
+OTHERS = ["", "no JSON", "[1, 2]", "3", '{"scripts": {}}', '{"identity": 3}', '{"identity": [1]}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
+def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"out already holds a run\.json that no step wrote, or that is damaged"):
+        run_step(options(tmp_path), numbers(5), double, COLUMNS)
+    assert (tmp_path / "out" / "run.json").read_text() == content and not list((tmp_path / "out").rglob("*.parquet"))
+
+
 def test_a_truncated_input_is_said(tmp_path):
     pq.write_table(pa.table({"id": [str(i) for i in range(1000)]}), tmp_path / "in.parquet")
     (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-100])
