@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from selfalign.datasets_io import MAIN_TABLE, part_prefix
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCard
 
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
+OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says if no person changed it
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
 # Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
 # and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
@@ -34,10 +36,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dataset_card(
-    run: dict[str, Any], existing: str | None, earlier_run: dict[str, Any] | None = None, *, on_hub: bool
-) -> str:
-    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing` under `earlier_run`.
+def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
+    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing`.
 
     What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
     marks are replaced.
@@ -45,7 +45,7 @@ def dataset_card(
     from huggingface_hub import DatasetCardData
 
     card = _card_of(existing or "")
-    data = card.data.to_dict()
+    data: dict[str, Any] = card.data.to_dict()
     data |= {
         "size_categories": [size_category(run["rows_out"])],
         "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
@@ -56,14 +56,17 @@ def dataset_card(
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
             for table in (MAIN_TABLE, *filled)  # a path that no file has makes load_dataset refuse
         ]
-    before = license_data((earlier_run or {}).get("lineage", {}).get("license", {}))
-    if before.get("license") == data.get("license"):  # what we said ourselves, or nothing: not a person's choice
+    found = OUR_LICENSE.search(existing or "")
+    said = found and found[1]
+    if data.get("license") == said:  # what we said ourselves, or nothing: not a person's choice
         data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
         data |= license_data(run["lineage"]["license"])
+        said = data.get("license")
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
-    text = marked(card.text, BEGIN, END, _story(run))
+    note = f"\n\n<!-- license as counted: {said} -->" if said else ""
+    text = marked(card.text, BEGIN, END, _story(run) + note)
     return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
 
 

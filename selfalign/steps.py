@@ -165,9 +165,8 @@ def run_step(
             run["decontamination"] = decontamination
         if endpoint:
             run["generation"] = endpoint.report(used_before)
-        earlier = json.loads(read("run.json") or "{}")
-        card = cards.dataset_card(run, read("README.md"), earlier, on_hub=output.on_hub)
-        return {"run.json": json.dumps(run, indent=2), "README.md": card}
+        card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
+        return {"README.md": card, "run.json": json.dumps(run, indent=2)}  # which says last that all is complete
 
     flows: list[_Flow] = []
     if options.executor and not options.shard:
@@ -185,7 +184,7 @@ def run_step(
         todo = {name: rows for name, rows in _todo(output, all_tables).items() if rows.any()}
         stopped = None
         if options.shard or not options.executor:
-            if todo and not there:
+            if todo and (not there or json.loads(there).get("complete")):
                 output.begin(describe)
             for name, rows in todo.items():
                 table, main = all_tables[name], name == MAIN_TABLE

@@ -12,6 +12,7 @@ from test_steps import COLUMNS, double, numbers, options
 from selfalign import cards, steps
 from selfalign.datasets_io import Source, open_source
 from selfalign.steps import Done, run_step
+from selfalign.writing import Output
 
 
 def seeds(*lineages):
@@ -68,13 +69,16 @@ def test_no_licence_is_made_up(tmp_path):
     assert "of the seeds" not in card_of(tmp_path / "out").text
 
 
-def test_a_licence_that_a_person_chose_stays(tmp_path):
+@pytest.mark.parametrize("chosen", ["cc-by-4.0", "other", None])
+def test_a_licence_that_a_person_chose_stays(tmp_path, chosen):
     run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
     card = card_of(tmp_path / "out")
-    card.data.license, card.data.license_name = "cc-by-4.0", None
+    card.data.license, card.data.license_name = chosen, chosen and "Mine"
     card.save(tmp_path / "out" / "README.md")
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
-    assert card_of(tmp_path / "out").data.license == "cc-by-4.0"
+    for rows in (5, None):
+        run_step(options(tmp_path, max_samples=rows), seeds(*MIXED), double, COLUMNS)
+        data = card_of(tmp_path / "out").data
+        assert (data.license, data.get("license_name")) == (chosen, chosen and "Mine")
 
 
 def test_the_licence_follows_the_rows_that_come_later(tmp_path):
@@ -82,6 +86,28 @@ def test_the_licence_follows_the_rows_that_come_later(tmp_path):
     assert card_of(tmp_path / "out").data.license == "mit"
     run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
     assert card_of(tmp_path / "out").data.license == "other"
+
+
+@pytest.mark.parametrize("max_samples", [5, None])
+def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monkeypatch, max_samples):
+    """The licence of the card follows all the same: it is not taken for a person's choice."""
+    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    write, written = Output.write, []
+
+    def killed(output, file, content):
+        if file in ("README.md", "run.json"):
+            written.append(file)
+            if len(written) % 2 == 0 and output.parts()[-1].covered[-1][1] == (max_samples or 6) - 1:
+                raise KeyboardInterrupt
+        write(output, file, content)
+
+    monkeypatch.setattr(Output, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(options(tmp_path, max_samples=max_samples), seeds(*MIXED), double, COLUMNS)
+    monkeypatch.undo()
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    assert run_json(tmp_path / "out")["complete"] and "| 6 | 6 |" in card_of(tmp_path / "out").text
+    assert run_json(tmp_path / "out")["rows_in"] == 6 and card_of(tmp_path / "out").data.license == "other"
 
 
 def test_a_card_that_a_person_began_is_kept(tmp_path):
