@@ -102,6 +102,8 @@ class Endpoint:
         self.window = int(SPARE_ROWS * places / samples_a_row) + 1
         self.requests = self.tokens = 0  # answered, and generated
         self.faults: Counter[str] = Counter()
+        self._told: dict[str, float] = {}  # of these, by `used`
+        self._told_faults: Counter[str] = Counter()
         self._suspicions = Suspicions(options.temperature)
         self._started = self._seconds = 0.0
 
@@ -403,14 +405,30 @@ class Endpoint:
         """How long the endpoint has been in use."""
         return self._seconds + (time.monotonic() - self._started if self._started else 0.0)
 
-    def report(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What was used, for run.json and the card; `before` is the report of the run that this one goes on with."""
-        servers = [replica.server for replica in self._replicas]
-        used = {"seconds": round(self.seconds, 1), "requests": self.requests, "tokens": self.tokens}
+    def used(self) -> dict[str, Any]:
+        """What was used since the last call, for the metadata of a part; nothing if nothing was asked."""
+        now: dict[str, float] = {"seconds": self.seconds, "requests": self.requests, "tokens": self.tokens}
         if self.options.price_per_hour is not None:
-            used["cost"] = round(self.options.price_per_hour * len(servers) * self.seconds / 3600, 4)
-        used = {name: round(value + (before or {}).get(name, 0), 4) for name, value in used.items()}
-        faults = Counter(self.faults) + Counter((before or {}).get("faults", {}))
+            now["cost"] = self.options.price_per_hour * len(self._replicas) * self.seconds / 3600
+        new = {name: round(value - self._told.get(name, 0), 6) for name, value in now.items()}
+        faults = dict(self.faults - self._told_faults)
+        if not new["requests"] and not faults:
+            return {}
+        self._told, self._told_faults = now, self.faults.copy()
+        return {**new, "faults": faults}
+
+    def report(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What was used for parts, for run.json and the card: their `used`, added up, whichever process wrote them.
+
+        Shards that share servers at the same time count their seconds and their cost each: an upper bound. The cost is
+        left out where a part does not say it.
+        """
+        servers = [replica.server for replica in self._replicas]
+        names = ["seconds", "requests", "tokens"]
+        if parts and all("cost" in part for part in parts):
+            names.append("cost")
+        used = {name: round(sum(part[name] for part in parts), 4) for name in names}
+        faults = sum((Counter(part["faults"]) for part in parts), Counter())
         if self.options.temperature == 0:
             seeds = "not needed"
         else:

@@ -164,7 +164,7 @@ def run_step(
         if decontamination:
             run["decontamination"] = decontamination
         if endpoint:
-            run["generation"] = endpoint.report(used_before)
+            run["generation"] = endpoint.report([part.used for part in parts if part.used])
         card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
         return {"README.md": card, "run.json": json.dumps(run, indent=2)}  # which says last that all is complete
 
@@ -180,7 +180,6 @@ def run_step(
     with output:
         there = output.read("run.json")
         refuse_other_run(output.name, there, identity, output.foreign_files)
-        used_before = json.loads(there or "{}").get("generation")
         todo = {name: rows for name, rows in _todo(output, all_tables).items() if rows.any()}
         stopped = None
         if options.shard or not options.executor:
@@ -188,7 +187,7 @@ def run_step(
                 output.begin(describe)
             for name, rows in todo.items():
                 table, main = all_tables[name], name == MAIN_TABLE
-                writer = _Writer(output, describe, name, _schema(table), count_by if main else None)
+                writer = _Writer(output, describe, name, _schema(table), count_by if main else None, endpoint)
                 title = step if main else f"{step}: {name}"
                 with _progress(title, total=len(rows[shard.span(len(table))]), todo=int(rows.sum())) as progress:
                     flow = _Flow(table.row_function, writer, progress, window, table.source.needs, endpoint)
@@ -343,9 +342,17 @@ def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
 class _Writer:
     """Gathers rows and writes them as parts: when enough are there, and every minute."""
 
-    def __init__(self, output: Output, describe: Describe, table: str, schema: pa.Schema, count_by: str | None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        describe: Describe,
+        table: str,
+        schema: pa.Schema,
+        count_by: str | None,
+        endpoint: Any = None,
+    ) -> None:
         self.output, self.describe, self.table = output, describe, table
-        self.schema, self.count_by = schema, count_by
+        self.schema, self.count_by, self.endpoint = schema, count_by, endpoint
         self.counts: Counter[str] = Counter()
         self._columns = set(schema.names)
         self._start_part()
@@ -413,11 +420,13 @@ class _Writer:
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
 
     def flush(self) -> dict[str, int]:
-        """Write what is gathered as one part; gives faults as `add` does."""
+        """Write what is gathered as one part; gives faults as `add` does. A part of no rows has what was asked of the
+        endpoint for rows that stayed open."""
         import pyarrow as pa
 
         faults = self._pack()
-        if self._positions:
+        used = self.endpoint.used() if self.endpoint else {}
+        if written := bool(self._positions or used):
             table = pa.Table.from_batches(self._batches, schema=self.schema)
             strings = {f.name for f in self.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
             note = {
@@ -425,10 +434,10 @@ class _Writer:
                 "counts": dict(self._part_counts),
                 "lineage": {column: _counted(table[column]) for column in LINEAGE if column in strings},
                 "seconds": round(time.monotonic() - self._since, 3),
+                "used": used,
             }
             self.output.write_part(table, note, self.table)
             self.counts.update(self._part_counts)
-        written = bool(self._positions)
         self._start_part()  # before the commit: what it raises must not make us write the part again
         if written:
             self.output.commit(self.describe)

@@ -60,7 +60,7 @@ class Part:
 
     `name` is its path in the output, `covered` the ranges of input rows it was made from (first and last of each),
     `rows` how many rows it holds, `counts` what was counted of them, `lineage` how many came from each licence and
-    repository, `seconds` how long they took.
+    repository, `seconds` how long they took, `used` what was asked of endpoints meanwhile (`Endpoint.used`).
     """
 
     name: str
@@ -69,6 +69,7 @@ class Part:
     counts: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
+    used: dict[str, Any] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -190,7 +191,7 @@ class Output:
         prefix = part_prefix(table)
         if not rows.num_rows:  # datasets 5.2 can't read such a file: under another name, load_dataset passes it over
             prefix = prefix.split("/")[0] + "/empty-"
-        first = note["covered"][0][0]
+        first = note["covered"][0][0] if note["covered"] else 0
         self.write(f"{prefix}{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def parts(self) -> list[Part]:

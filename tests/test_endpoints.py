@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,10 +20,11 @@ from test_serve import validate
 
 from selfalign import endpoints, servers, trust
 from selfalign.endpoints import Endpoint
-from selfalign.options import GenerationOptions, UserError, command_of
+from selfalign.options import GenerationOptions, Shard, UserError, command_of
 from selfalign.servers import PROMPT_TOO_LONG, Generation
-from selfalign.steps import RowOpen
+from selfalign.steps import RowOpen, run_step
 from selfalign.window import Window
+from selfalign.writing import Output
 
 ROWS = 80
 
@@ -528,7 +531,7 @@ def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
         got = ask_all(endpoint)
         assert len(got) == ROWS and not any(isinstance(answer, RowOpen) for answer in got.values())
         assert not any("seed" in body for body in server.bodies)
-    assert endpoint.report()["seeds"] == "not sent" and "asked without" in capsys.readouterr().err
+    assert endpoint.report([])["seeds"] == "not sent" and "asked without" in capsys.readouterr().err
 
 
 def test_seeds_are_not_sent_where_the_user_says_so():
@@ -819,10 +822,51 @@ def test_samples_through_completions_as_a_command(tmp_path):
     assert "tokens/s" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_shards_used_is_added_up(tmp_path, by_hand):
+    from helpers import command, run_json, write_rows
+    from test_generation_scripts import small
+
+    rows = [{"id": f"seed{i:03d}", "content": f"def f{i}(): return {i}"} for i in range(40)]
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    with simulated() as server:
+        step = command("generate_concepts", source, tmp_path / "out", *small(server.url))
+        step += ["--price-per-hour", "3600"]
+        shards = [["--shard", "0/2"], ["--shard", "1/2"]] if by_hand else [["--executor", "local", "--shards", "2"]]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        for process in [subprocess.Popen([*step, *shard], env=environment) for shard in shards]:
+            assert process.wait(120) == 0
+    used = run_json(tmp_path / "out")["generation"]
+    tokens = [part.used["tokens"] for part in Output(str(tmp_path / "out"), Shard(0, 1)).parts()]
+    assert used["requests"] == 40 and len(tokens) == 2 and used["tokens"] == sum(tokens) > max(tokens)
+    assert used["cost"] == pytest.approx(used["seconds"], abs=0.01)
+
+
+def test_what_was_used_for_rows_that_stay_open_is_counted(tmp_path):
+    """And what a run used that went on later; the first one ends with rows open and no row done."""
+    from test_steps import COLUMNS, double, numbers
+    from test_steps import options as of_step
+
+    asked = []
+
+    async def ask(row):
+        await endpoint.generate(prompt(row["number"]), max_new_tokens=16, seed=1)
+        asked.append(row)
+        if len(asked) <= 5:
+            raise RowOpen("no luck")
+        return double(row)
+
+    with simulated() as server:
+        endpoint = Endpoint(options(server))
+        with pytest.raises(SystemExit):
+            run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+        endpoint = Endpoint(options(server))
+        run = run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+    assert run["generation"]["requests"] == 10 and run["complete"]
+
+
 def test_ctrl_c_and_again_lose_and_double_nothing(tmp_path):
-    import os
     import signal
-    import subprocess
 
     from helpers import command, read_rows, write_rows
     from test_generation_scripts import small
