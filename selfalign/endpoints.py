@@ -54,6 +54,7 @@ FAULTS_IN_A_ROW = 3  # at least, and a server is rested
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
 BASE_SECONDS = 120.0  # a request may wait for its place in the server this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU gives a token a second
+PROBE_SECONDS = 300.0  # for five answers of 16 tokens, where another run keeps the server busy
 WATCH_SECONDS = 30.0  # a server silent for so long is asked for a sign of life
 SPARE_ROWS = 1.25  # rows in flight for each place, so that places are not empty while refused requests wait
 
@@ -115,8 +116,6 @@ class Endpoint:
         async def look(replica: _Replica) -> None:
             async with replica.server as server:
                 await server.describe()
-                with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
-                    return await self._try_out(replica)
                 await self._try_out(replica)
 
         looks = (look(replica) for replica in self._replicas)
@@ -142,7 +141,18 @@ class Endpoint:
                 raise UserError(f"the endpoints serve different models: {names}")
 
     async def _try_out(self, replica: _Replica) -> None:
-        for remark in await probe(replica.server, self.options):
+        async def tries() -> list[str]:
+            with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
+                return await probe(replica.server, self.options)
+            return await probe(replica.server, self.options)
+
+        try:
+            remarks = await asyncio.wait_for(tries(), PROBE_SECONDS)
+        except asyncio.TimeoutError:
+            raise ServerFault(
+                "it says what it serves", f"but a few short samples took over {PROBE_SECONDS:g} s"
+            ) from None
+        for remark in remarks:
             _say(f"{replica.server.url}: {remark}")
         replica.tried_out = True
 

@@ -11,6 +11,7 @@ so they are sent with httpx2, the HTTP client that comes with huggingface_hub.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import re
@@ -207,7 +208,9 @@ class Server:
         try:
             if (httpx2.URL(self.url).port or 0) > MAX_PORT:
                 raise httpx2.InvalidURL(f"a port is at most {MAX_PORT}")
-            answer = await self._http.get(f"{self.url}{path}", timeout=CONNECT_SECONDS)
+            answer = await asyncio.wait_for(self._http.get(f"{self.url}{path}"), CONNECT_SECONDS)
+        except asyncio.TimeoutError:  # also of an answer that comes byte by byte
+            raise Unreachable("no answer", f"{path} took over {CONNECT_SECONDS:g} s") from None
         except (httpx2.HTTPError, ssl.SSLError) as error:
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:

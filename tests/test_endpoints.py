@@ -1,6 +1,7 @@
 """The client against a simulated server with faults: no row lost, none doubled, none silently wrong."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -340,6 +341,33 @@ def test_a_server_that_never_answers_at_the_start(monkeypatch, capsys):
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         assert_all_right(ask_all(Endpoint(options(url, well))))
     assert f"no endpoint answers at {url}" in capsys.readouterr().err
+
+
+def test_a_server_that_describes_itself_and_never_generates(monkeypatch):
+    monkeypatch.setattr(endpoints, "PROBE_SECONDS", 0.5)
+
+    async def hook(request, body, number):
+        await asyncio.sleep(60)
+
+    with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took over 0\.5 s"):
+        Endpoint(options(mute))
+
+
+def test_an_info_that_trickles_in_is_given_up(monkeypatch):
+    monkeypatch.setattr(servers, "CONNECT_SECONDS", 0.5)
+
+    def trickle():
+        connection, _ = trickling.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as trickling:
+        threading.Thread(target=trickle, daemon=True).start()
+        with pytest.raises(UserError, match=r"no endpoint answers .*/info took over 0\.5 s"):
+            Endpoint(options(f"http://127.0.0.1:{trickling.getsockname()[1]}"))
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown():
