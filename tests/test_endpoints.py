@@ -176,6 +176,57 @@ def test_a_fault_of_an_openai_server_costs_no_row(fault, api):
         assert_all_right(ask_all(Endpoint(options(server, api=api))), api="openai")
 
 
+GOOD = {"text": "a text", "message": {"content": "a text"}, "finish_reason": "length"}
+FAULTY = {
+    "text is NaN": {"choices": [GOOD | {"text": float("nan"), "message": {"content": float("nan")}}]},
+    "text is a number": {"choices": [GOOD | {"text": 3, "message": {"content": 3}}] * 2},
+    "text is an object": {"choices": [GOOD | {"text": {"a": 1}, "message": {"content": {"a": 1}}}]},
+    "message is a list": {"choices": [{"message": [], "text": None, "finish_reason": "stop"}]},
+    "finish_reason is a list": {"choices": [GOOD | {"finish_reason": ["stop"]}]},
+    "choices is a number": {"choices": 3},
+    "tokens are a text": {"choices": [GOOD], "usage": {"completion_tokens": "3"}},
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("payload", FAULTY.values(), ids=FAULTY)
+@pytest.mark.parametrize("api", ["completions", "chat"])
+@pytest.mark.parametrize(("status", "charset"), [(200, "utf-8"), (500, "hex"), (400, "idna")])
+def test_a_faulty_openai_answer_is_a_fault_of_the_server(payload, api, status, charset):
+    body = payload if isinstance(payload, str) else json.dumps({"usage": {"completion_tokens": 3}} | payload)
+    answer = httpx2.Response(
+        status, content=body.encode(), headers={"content-type": f"application/json; charset={charset}"}
+    )
+
+    async def ask():
+        client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: answer))
+        server = servers.server_at("http://127.0.0.1:1", options(api=api, model="m"), None)
+        async with client, server:
+            server._pools = [client]
+            await server.complete(servers.Request("a", 8, seed=1, n=2, temperature=1.0))
+
+    with pytest.raises(servers.ServerFault):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("said", "tokens"),
+    [
+        *((wrong, None) for wrong in ("3", "null", '"abc"', '{"count": "3"}', '{"count": null}', "{}", "[" * 100_000)),
+        ('{"count": 3}', 3),
+        ("[{}, {}]", 2),
+    ],
+)
+def test_a_count_of_tokens_that_is_none_is_not_known(said, tokens):
+    async def ask():
+        client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=said)))
+        async with client, servers.server_at("http://127.0.0.1:1", options(), None) as server:
+            server._http = client
+            return await server.count_tokens("a prompt")
+
+    assert asyncio.run(ask()) == tokens
+
+
 def test_a_storm_of_429_is_waited_out():
     begun = []
 
