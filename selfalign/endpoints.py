@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import GenerationOptions, UserError
+from selfalign.options import GenerationOptions, UserError, without_secrets
 from selfalign.processes import die_with_parent
 from selfalign.servers import (
     CONNECT_SECONDS,
@@ -468,7 +468,7 @@ def _short(number: float) -> str:
 def _say(sentence: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"endpoint: {sentence}", file=sys.stderr)
+    tqdm.write(f"endpoint: {without_secrets(sentence)}", file=sys.stderr)
 
 
 def _saved_token() -> str | None:

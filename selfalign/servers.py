@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import re
 import ssl
 import sys
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from selfalign.options import GenerationOptions, check_secret
+from selfalign.options import API_KEY_VARIABLE, GenerationOptions, check_secret
 
 if TYPE_CHECKING:
     import httpx2
@@ -133,9 +134,10 @@ class Server:
         self.concurrency = options.concurrency or TGI_CONCURRENCY
         self.max_input_tokens = self.max_total_tokens = sys.maxsize
         self._given_concurrency = options.concurrency
-        check_secret("--api-key", options.api_key)
+        key = options.api_key or os.environ.get(API_KEY_VARIABLE)
+        check_secret("--api-key", key)
         # Hugging Face's token goes to Hugging Face alone. "none": without a key, its client sends that token anywhere.
-        self._key = options.api_key or (token if HUGGING_FACE.match(self.url) else None) or "none"
+        self._key = key or (token if HUGGING_FACE.match(self.url) else None) or "none"
 
     async def __aenter__(self) -> Server:
         self._stack = contextlib.AsyncExitStack()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign import cards
 from selfalign.datasets_io import MAIN_TABLE, Source, open_source
-from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn
+from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn, without_secrets
 from selfalign.writing import Describe, Output, Part, covered_rows, open_output
 
 if TYPE_CHECKING:
@@ -592,7 +592,7 @@ def _report(run: dict[str, Any], options: StepOptions, failures: Counter[str], o
     counts = ", ".join(f"{n} {name}" for name, n in sorted(run["counts"].items(), key=lambda c: -c[1]))
     further = "".join(f", {table['rows_out']} {name}" for name, table in run.get("tables", {}).items())
     out = f"{run['rows_out']} rows out{further} ({counts})"
-    print(f"{run['step']}: {run['rows_in']} rows in, {out} -> {options.output}")
+    print(f"{run['step']}: {run['rows_in']} rows in, {out} -> {without_secrets(options.output)}")
     for reason, n in failures.most_common(3):
         warn(f"{n} rows open: {reason}")
     if open_rows:

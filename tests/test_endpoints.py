@@ -433,6 +433,19 @@ def test_a_password_in_a_url_is_not_in_the_command(url):
     assert "secret" not in command and "http://127.0.0.1:1" in command
 
 
+def test_a_password_in_a_url_is_not_in_an_error(capsys):
+    with simulated() as well:
+        Endpoint(options("http://user:secret@127.0.0.1:1", well))
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1 ") as refusal:
+        Endpoint(options("http://user:secret@127.0.0.1:1"))
+    assert "secret" not in str(refusal.value) + capsys.readouterr().err
+
+
+def test_the_key_may_come_by_the_environment(monkeypatch):
+    monkeypatch.setenv("SELFALIGN_API_KEY", "secret")
+    assert servers.server_at("http://127.0.0.1:1", options(), "hf_precious")._key == "secret"
+
+
 def test_a_name_that_does_not_resolve(capsys):
     with simulated() as well:
         assert_all_right(ask_all(Endpoint(options("http://no-such-host.invalid:8080", well))))
