@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from selfalign.datasets_io import MAIN_TABLE, part_prefix
 
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCard
+
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
+OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says if no person changed it
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
 # Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
 # and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
@@ -31,20 +36,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dataset_card(
-    run: dict[str, Any], existing: str | None, earlier_run: dict[str, Any] | None = None, *, on_hub: bool
-) -> str:
-    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing` under `earlier_run`.
+def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
+    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing`.
 
     What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
     marks are replaced.
     """
-    from huggingface_hub import DatasetCard, DatasetCardData
+    from huggingface_hub import DatasetCardData
 
-    card = DatasetCard(existing, ignore_metadata_errors=True) if existing else DatasetCard("---\n{}\n---\n")
-    data = card.data.to_dict() | {
+    card = _card_of(existing or "")
+    data: dict[str, Any] = card.data.to_dict()
+    data |= {
         "size_categories": [size_category(run["rows_out"])],
-        "tags": sorted({*(card.data.to_dict().get("tags") or []), "selfcodealign", "synthetic"}),
+        "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
     }
     if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
         filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
@@ -52,22 +56,46 @@ def dataset_card(
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
             for table in (MAIN_TABLE, *filled)  # a path that no file has makes load_dataset refuse
         ]
-    before = license_data((earlier_run or {}).get("lineage", {}).get("license", {}))
-    if before.get("license") == data.get("license"):  # what we said ourselves, or nothing: not a person's choice
+    found = OUR_LICENSE.search(existing or "")
+    said = found and found[1]
+    if data.get("license") == said:  # what we said ourselves, or nothing: not a person's choice
         data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
         data |= license_data(run["lineage"]["license"])
+        said = data.get("license")
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
     data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
-    text = marked(card.text, BEGIN, END, _story(run))
+    note = f"\n\n<!-- license as counted: {said} -->" if said else ""
+    text = marked(card.text, BEGIN, END, _story(run) + note)
     return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
+
+
+def _card_of(existing: str) -> DatasetCard:
+    """The card `existing`; YAML with which load_dataset would refuse the dataset becomes the beginning of its text."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    try:
+        card = DatasetCard(existing if existing.lstrip().startswith("---") else f"---\n{{}}\n---\n{existing}")
+        data: Any = card.data
+        MetadataConfigs.from_dataset_card_data(data)
+    except (
+        Exception
+    ):  # no YAML, a list, keys that are no strings, configs that are none: each library has its own types
+        card = DatasetCard(f"---\n{{}}\n---\n{existing}")
+    return card
+
+
+def _tags_of(tags: Any) -> list[str]:
+    """The tags in a card's YAML as strings, also of one alone or of numbers."""
+    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags]) if tag is not None]
 
 
 def marked(text: str, begin: str, end: str, ours: str) -> str:
     """`text` with `ours` between the marks `begin` and `end`, in the place of what was there; at the end otherwise."""
     ours = f"{begin}\n{ours}\n{end}"
-    if begin in text and end in text:
-        head, _, rest = text.partition(begin)
+    head, mark, rest = text.rpartition(begin)
+    if mark and end in rest:  # a person may have removed one of the two, or several
         return f"{head}{ours}{rest.partition(end)[2]}".strip() + "\n"
     return f"{text.strip()}\n\n{ours}".strip() + "\n"
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selfalign.options import UserError, check_secret
+from selfalign.options import UserError, check_secret, without_secrets
 
 if TYPE_CHECKING:
     import datasets
@@ -132,7 +132,7 @@ def open_source(
         raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
     if not len(rows):
         raise UserError(f"{name} has no rows in split {split}")
-    return Source(name, pin, rows, run)
+    return Source(without_secrets(name), pin, rows, run)
 
 
 def _open_hub(name: str, config: str | None, split: str, token: str | None):

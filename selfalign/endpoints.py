@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import GenerationOptions, UserError
+from selfalign.options import GenerationOptions, UserError, without_secrets
 from selfalign.processes import die_with_parent
 from selfalign.servers import (
     CONNECT_SECONDS,
@@ -54,6 +54,7 @@ FAULTS_IN_A_ROW = 3  # at least, and a server is rested
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
 BASE_SECONDS = 120.0  # a request may wait for its place in the server this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU gives a token a second
+PROBE_SECONDS = 300.0  # for five answers of 16 tokens, where another run keeps the server busy
 WATCH_SECONDS = 30.0  # a server silent for so long is asked for a sign of life
 SPARE_ROWS = 1.25  # rows in flight for each place, so that places are not empty while refused requests wait
 
@@ -102,6 +103,8 @@ class Endpoint:
         self.window = int(SPARE_ROWS * places / samples_a_row) + 1
         self.requests = self.tokens = 0  # answered, and generated
         self.faults: Counter[str] = Counter()
+        self._told: dict[str, float] = {}  # of these, by `used`
+        self._told_faults: Counter[str] = Counter()
         self._suspicions = Suspicions(options.temperature)
         self._started = self._seconds = 0.0
 
@@ -113,8 +116,6 @@ class Endpoint:
         async def look(replica: _Replica) -> None:
             async with replica.server as server:
                 await server.describe()
-                with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
-                    return await self._try_out(replica)
                 await self._try_out(replica)
 
         looks = (look(replica) for replica in self._replicas)
@@ -140,7 +141,18 @@ class Endpoint:
                 raise UserError(f"the endpoints serve different models: {names}")
 
     async def _try_out(self, replica: _Replica) -> None:
-        for remark in await probe(replica.server, self.options):
+        async def tries() -> list[str]:
+            with contextlib.suppress(ServerFault):  # one fault is none: some close a connection that they kept
+                return await probe(replica.server, self.options)
+            return await probe(replica.server, self.options)
+
+        try:
+            remarks = await asyncio.wait_for(tries(), PROBE_SECONDS)
+        except asyncio.TimeoutError:
+            raise ServerFault(
+                "it says what it serves", f"but a few short samples took over {PROBE_SECONDS:g} s"
+            ) from None
+        for remark in remarks:
             _say(f"{replica.server.url}: {remark}")
         replica.tried_out = True
 
@@ -403,14 +415,30 @@ class Endpoint:
         """How long the endpoint has been in use."""
         return self._seconds + (time.monotonic() - self._started if self._started else 0.0)
 
-    def report(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What was used, for run.json and the card; `before` is the report of the run that this one goes on with."""
-        servers = [replica.server for replica in self._replicas]
-        used = {"seconds": round(self.seconds, 1), "requests": self.requests, "tokens": self.tokens}
+    def used(self) -> dict[str, Any]:
+        """What was used since the last call, for the metadata of a part; nothing if nothing was asked."""
+        now: dict[str, float] = {"seconds": self.seconds, "requests": self.requests, "tokens": self.tokens}
         if self.options.price_per_hour is not None:
-            used["cost"] = round(self.options.price_per_hour * len(servers) * self.seconds / 3600, 4)
-        used = {name: round(value + (before or {}).get(name, 0), 4) for name, value in used.items()}
-        faults = Counter(self.faults) + Counter((before or {}).get("faults", {}))
+            now["cost"] = self.options.price_per_hour * len(self._replicas) * self.seconds / 3600
+        new = {name: round(value - self._told.get(name, 0), 6) for name, value in now.items()}
+        faults = dict(self.faults - self._told_faults)
+        if not new["requests"] and not faults:
+            return {}
+        self._told, self._told_faults = now, self.faults.copy()
+        return {**new, "faults": faults}
+
+    def report(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What was used for parts, for run.json and the card: their `used`, added up, whichever process wrote them.
+
+        Shards that share servers at the same time count their seconds and their cost each: an upper bound. The cost is
+        left out where a part does not say it.
+        """
+        servers = [replica.server for replica in self._replicas]
+        names = ["seconds", "requests", "tokens"]
+        if parts and all("cost" in part for part in parts):
+            names.append("cost")
+        used = {name: round(sum(part[name] for part in parts), 4) for name in names}
+        faults = sum((Counter(part["faults"]) for part in parts), Counter())
         if self.options.temperature == 0:
             seeds = "not needed"
         else:
@@ -440,7 +468,7 @@ def _short(number: float) -> str:
 def _say(sentence: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"endpoint: {sentence}", file=sys.stderr)
+    tqdm.write(f"endpoint: {without_secrets(sentence)}", file=sys.stderr)
 
 
 def _saved_token() -> str | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import builtins
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.datasets_io import hub_name, is_hub_id
-from selfalign.options import Shard, StepOptions, UserError
+from selfalign.options import API_KEY_VARIABLE, Shard, StepOptions, UserError, without_secrets
 from selfalign.processes import die_with_parent
 
 if TYPE_CHECKING:
@@ -73,9 +74,15 @@ def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
         "jobs": JobsPipelineExecutor,
     }
     kind = str(options.executor)
-    settings = defaults[kind] | {"logging_dir": _logging_folder(options, run)} | _parse(options.executor_options)
+    settings: dict[str, Any] = (
+        defaults[kind] | {"logging_dir": _logging_folder(options, run)} | _parse(options.executor_options)
+    )
     if options.hf_token:
         os.environ["HF_TOKEN"] = options.hf_token  # for the shards here and under Slurm; never in a command or a pickle
+    if key := getattr(options, "api_key", None) or os.environ.get(API_KEY_VARIABLE):
+        os.environ[API_KEY_VARIABLE] = key
+        if kind == "jobs":
+            settings["secrets"] = {API_KEY_VARIABLE: key} | settings.get("secrets", {})
     try:
         executor = kinds[kind](
             pipeline=[_by_value(_shard_task(_project(), _arguments(options)))],
@@ -158,12 +165,26 @@ def _project() -> bytes:
 
 
 def _arguments(options: StepOptions) -> list[str]:
-    """This process's script and arguments, without the token."""
-    arguments, words = [Path(sys.argv[0]).name], iter(sys.argv[1:])
-    for word in words:
-        if word in ("--hf-token", "--hf_token"):
-            next(words, None)
-        elif not word.startswith(("--hf-token=", "--hf_token=")):
+    """This process's script and arguments, without token, key and the executor's own options, which may hold others.
+
+    UserError if a URL holds a password: the arguments are written into files.
+    """
+    arguments, left_out = [Path(sys.argv[0]).name], 0.0
+    for word in sys.argv[1:]:
+        name, equals, _ = word.replace("_", "-").partition("=")
+        if name in ("--hf-token", "--api-key"):
+            left_out = 0 if equals else 1
+        elif name == "--executor-options":
+            left_out = 0 if equals else math.inf
+        elif left_out and not (left_out > 1 and word.startswith("--")):
+            left_out -= 1
+        elif without_secrets(word) != word:
+            raise UserError(
+                f"--executor writes its command into files, and {word} holds a password or a key: give it by "
+                "--api-key, or in the configuration of fsspec"
+            )
+        else:
+            left_out = 0
             arguments.append(word)
     return arguments
 

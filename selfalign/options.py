@@ -21,6 +21,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_t
 import tyro
 
 OPERATIONAL = {"operational": True}
+API_KEY_VARIABLE = "SELFALIGN_API_KEY"  # the key of the endpoints, where it must travel to other processes
+IN_URL = re.compile(r"//[^/\s]*@")  # user and password
+# Of a query, or of --executor-options; "env" has what users put there.
+SECRET_NAME = r"[\w.-]*(?:token|key|secret|signature|credential|password|env)[\w.-]*="
+IN_QUERY = re.compile(rf"([?&]{SECRET_NAME})[^&#\s'\"]+", re.IGNORECASE)
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 
 T = TypeVar("T")
@@ -33,8 +38,8 @@ class UserError(SystemExit):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)  # which Python prints where no script does
-        self.sentence = sentence
+        self.sentence = without_secrets(sentence)
+        super().__init__(self.sentence)  # which Python prints where no script does
 
 
 class Shard(NamedTuple):
@@ -146,7 +151,8 @@ class GenerationOptions:
     """Samples in flight at each endpoint, at most what its /info allows; otherwise that number (OpenAI: 256)."""
 
     api_key: str | None = field(default=None, metadata=OPERATIONAL)
-    """Key of the endpoints; Hugging Face's own get the Hugging Face token without it."""
+    """Key of the endpoints, else that of the environment variable SELFALIGN_API_KEY; Hugging Face's own get the Hugging
+    Face token without either."""
 
     send_seeds: bool = field(default=True, metadata=OPERATIONAL)
     """Send a sampling seed with each request; --no-send-seeds for OpenAI servers that die of it (vLLM on a CPU)."""
@@ -215,6 +221,7 @@ def command_of(options: Any) -> str:
     inside = script.resolve().is_relative_to(root)  # baselines/distill.py is more than its name
     words = ["python", script.resolve().relative_to(root).as_posix() if inside else script.name]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
+    a_secret = re.compile(SECRET_NAME, re.IGNORECASE)
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
         if f.name in ("input", "output", "shard", "hf_token", "api_key") or value == f.default:
@@ -222,11 +229,18 @@ def command_of(options: Any) -> str:
         flag = "--" + f.name.replace("_", "-")
         if isinstance(value, bool):
             words += [flag] if value else ["--no-" + flag[2:]]
-        elif f.name == "endpoint":  # without a password: cards show it
-            words += [word for url in value for word in (flag, re.sub(r"//[^/@]*@", "//", url))]
+        elif f.name == "endpoint":
+            words += [word for url in value for word in (flag, url)]
+        elif f.name == "executor_options":
+            words += [flag, *(pair.partition("=")[0] + "=***" if a_secret.match(pair) else pair for pair in value)]
         else:
             words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
-    return shlex.join(words)
+    return shlex.join(map(without_secrets, words))  # cards show it
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the passwords of URLs and the keys in their queries."""
+    return IN_QUERY.sub(r"\1***", IN_URL.sub("//", text))
 
 
 def check_secret(option: str, secret: str | None) -> None:
@@ -237,7 +251,7 @@ def check_secret(option: str, secret: str | None) -> None:
 
 def warn(sentence: str) -> None:
     """Say `sentence` on standard error."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    print(f"warning: {without_secrets(sentence)}", file=sys.stderr)
 
 
 def run_script(main: Any, options_class: type[T], description: str | None) -> None:

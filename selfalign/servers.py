@@ -11,8 +11,10 @@ so they are sent with httpx2, the HTTP client that comes with huggingface_hub.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
+import os
 import re
 import ssl
 import sys
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from selfalign.options import GenerationOptions, check_secret
+from selfalign.options import API_KEY_VARIABLE, GenerationOptions, check_secret
 
 if TYPE_CHECKING:
     import httpx2
@@ -137,9 +139,10 @@ class Server:
         self.concurrency = options.concurrency or TGI_CONCURRENCY
         self.max_input_tokens = self.max_total_tokens = sys.maxsize
         self._given_concurrency = options.concurrency
-        check_secret("--api-key", options.api_key)
+        key = options.api_key or os.environ.get(API_KEY_VARIABLE)
+        check_secret("--api-key", key)
         # Hugging Face's token goes to Hugging Face alone. "none": without a key, its client sends that token anywhere.
-        self._key = options.api_key or (token if HUGGING_FACE.match(self.url) else None) or "none"
+        self._key = key or (token if HUGGING_FACE.match(self.url) else None) or "none"
 
     async def __aenter__(self) -> Server:
         self._stack = contextlib.AsyncExitStack()
@@ -201,8 +204,10 @@ class Server:
         try:
             answer = await self._http.post(f"{self.url}/tokenize", json={"inputs": prompt, "prompt": prompt})
             tokens = answer.raise_for_status().json()
-            return tokens["count"] if isinstance(tokens, dict) else len(tokens)  # vLLM's, or TGI's
-        except (httpx2.HTTPError, ValueError, KeyError):
+            if isinstance(tokens, list):  # TGI's
+                return len(tokens)
+            return tokens["count"] if isinstance(tokens["count"], int) else None  # vLLM's
+        except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     async def _get(self, path: str) -> Any:
@@ -212,7 +217,9 @@ class Server:
         try:
             if (httpx2.URL(self.url).port or 0) > MAX_PORT:
                 raise httpx2.InvalidURL(f"a port is at most {MAX_PORT}")
-            answer = await self._http.get(f"{self.url}{path}", timeout=CONNECT_SECONDS)
+            answer = await asyncio.wait_for(self._http.get(f"{self.url}{path}"), CONNECT_SECONDS)
+        except asyncio.TimeoutError:  # also of an answer that comes byte by byte
+            raise Unreachable("no answer", f"{path} took over {CONNECT_SECONDS:g} s") from None
         except (httpx2.HTTPError, ssl.SSLError) as error:
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
@@ -223,7 +230,7 @@ class Server:
             raise Unfit(f"{self.url}{path} answers {answer.status_code}: it wants --api-key")
         try:
             return answer.json() if answer.status_code == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -285,7 +292,7 @@ class Tgi(Server):
             raise _error_of(response) from None
         except (InferenceTimeoutError, httpx2.HTTPError, ssl.SSLError) as error:
             raise _transport_fault(error) from None
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise ServerFault("an answer that is not TGI's", f"{type(error).__name__}: {error}") from None
 
 
@@ -348,7 +355,7 @@ class OpenAI(Server):
                 answer = await client.post(f"{self.url}{path}", json=body)
         except (httpx2.HTTPError, ssl.SSLError) as error:  # of a broken record; httpx2 lets it through
             raise _transport_fault(error) from None
-        if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in answer.text:
+        if answer.status_code in (400, 422) and isinstance(prompt, list) and "must be a string" in _text_of(answer):
             self.takes_lists = False
             return await self.complete(request)
         if answer.status_code != 200:
@@ -358,12 +365,12 @@ class OpenAI(Server):
             choices, tokens = payload["choices"], payload["usage"]["completion_tokens"]
             texts = [choice["message"]["content"] or "" if self.chat else choice["text"] for choice in choices]
             reasons = [_reason(choice) for choice in choices]
-        except (ValueError, TypeError, KeyError) as error:
+            characters = sum(map(len, texts)) or 1
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ServerFault("an answer that is not OpenAI's", f"{type(error).__name__}: {error}") from None
         if not 0 < len(texts) <= request.n or not isinstance(tokens, int):
             raise ServerFault(f"{len(texts)} samples where {request.n} were asked for")
         # `usage` counts the tokens of all samples together; each gets its share by length, and the sum stays right.
-        characters = sum(map(len, texts)) or 1
         shares = [round(tokens * len(text) / characters) for text in texts] if len(texts) > 1 else [tokens]
         return [_checked(request, *sample) for sample in zip(texts, reasons, shares, strict=True)]
 
@@ -400,8 +407,8 @@ def _checked(request: Request, text: Any, reason: Any, tokens: Any) -> Generatio
     what was asked for."""
     if not isinstance(text, str) or not isinstance(tokens, int):
         raise ServerFault("an answer without text or tokens")
-    if reason not in FINISH_REASONS:
-        raise ServerFault(f"an answer that ended with {reason!r}")
+    if not isinstance(reason, str) or reason not in FINISH_REASONS:
+        raise ServerFault(f"an answer that ended with {reason!r:.60}")
     if tokens > request.max_new_tokens + 1:  # some count the token that ends the text
         raise ServerFault("more tokens than asked for", f"{tokens} instead of {request.max_new_tokens}")
     if len(request.prompt) >= ECHO_CHARACTERS and text.startswith(request.prompt):
@@ -413,9 +420,14 @@ def _checked(request: Request, text: Any, reason: Any, tokens: Any) -> Generatio
     return Generation(text, str(reason), tokens)
 
 
+def _text_of(response: Any) -> str:
+    """The text of an HTTP answer, whatever charset it says."""
+    return response.content.decode("utf-8", "replace")
+
+
 def _error_of(response: Any) -> Exception:
     """The error that an HTTP answer other than 200 means."""
-    status, text = response.status_code, " ".join(response.text[:500].split())
+    status, text = response.status_code, " ".join(_text_of(response)[:500].split())
     if status in (429, 503):
         try:
             wait = float(response.headers["Retry-After"])

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign import cards
 from selfalign.datasets_io import MAIN_TABLE, Source, open_source
-from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn
+from selfalign.options import Shard, StepOptions, UserError, command_of, identity_of, warn, without_secrets
 from selfalign.writing import Describe, Output, Part, covered_rows, open_output
 
 if TYPE_CHECKING:
@@ -164,10 +164,9 @@ def run_step(
         if decontamination:
             run["decontamination"] = decontamination
         if endpoint:
-            run["generation"] = endpoint.report(used_before)
-        earlier = json.loads(read("run.json") or "{}")
-        card = cards.dataset_card(run, read("README.md"), earlier, on_hub=output.on_hub)
-        return {"run.json": json.dumps(run, indent=2), "README.md": card}
+            run["generation"] = endpoint.report([part.used for part in parts if part.used])
+        card = cards.dataset_card(run, read("README.md"), on_hub=output.on_hub)
+        return {"README.md": card, "run.json": json.dumps(run, indent=2)}  # which says last that all is complete
 
     flows: list[_Flow] = []
     if options.executor and not options.shard:
@@ -181,15 +180,14 @@ def run_step(
     with output:
         there = output.read("run.json")
         refuse_other_run(output.name, there, identity, output.foreign_files)
-        used_before = json.loads(there or "{}").get("generation")
         todo = {name: rows for name, rows in _todo(output, all_tables).items() if rows.any()}
         stopped = None
         if options.shard or not options.executor:
-            if todo and not there:
+            if todo and (not there or json.loads(there).get("complete")):
                 output.begin(describe)
             for name, rows in todo.items():
                 table, main = all_tables[name], name == MAIN_TABLE
-                writer = _Writer(output, describe, name, _schema(table), count_by if main else None)
+                writer = _Writer(output, describe, name, _schema(table), count_by if main else None, endpoint)
                 title = step if main else f"{step}: {name}"
                 with _progress(title, total=len(rows[shard.span(len(table))]), todo=int(rows.sum())) as progress:
                     flow = _Flow(table.row_function, writer, progress, window, table.source.needs, endpoint)
@@ -221,7 +219,12 @@ def refuse_other_run(
                 f"{name} already holds {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
         return
-    there = json.loads(run_json)["identity"]
+    try:
+        there = dict(json.loads(run_json)["identity"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise UserError(
+            f"{name} already holds a run.json that no step wrote, or that is damaged: choose another output"
+        ) from None
     if there == identity:
         return
     flat_there, flat_here = _flat(there), _flat(identity)
@@ -339,9 +342,17 @@ def _rows(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
 class _Writer:
     """Gathers rows and writes them as parts: when enough are there, and every minute."""
 
-    def __init__(self, output: Output, describe: Describe, table: str, schema: pa.Schema, count_by: str | None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        describe: Describe,
+        table: str,
+        schema: pa.Schema,
+        count_by: str | None,
+        endpoint: Any = None,
+    ) -> None:
         self.output, self.describe, self.table = output, describe, table
-        self.schema, self.count_by = schema, count_by
+        self.schema, self.count_by, self.endpoint = schema, count_by, endpoint
         self.counts: Counter[str] = Counter()
         self._columns = set(schema.names)
         self._start_part()
@@ -409,11 +420,13 @@ class _Writer:
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
 
     def flush(self) -> dict[str, int]:
-        """Write what is gathered as one part; gives faults as `add` does."""
+        """Write what is gathered as one part; gives faults as `add` does. A part of no rows has what was asked of the
+        endpoint for rows that stayed open."""
         import pyarrow as pa
 
         faults = self._pack()
-        if self._positions:
+        used = self.endpoint.used() if self.endpoint else {}
+        if written := bool(self._positions or used):
             table = pa.Table.from_batches(self._batches, schema=self.schema)
             strings = {f.name for f in self.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
             note = {
@@ -421,10 +434,10 @@ class _Writer:
                 "counts": dict(self._part_counts),
                 "lineage": {column: _counted(table[column]) for column in LINEAGE if column in strings},
                 "seconds": round(time.monotonic() - self._since, 3),
+                "used": used,
             }
             self.output.write_part(table, note, self.table)
             self.counts.update(self._part_counts)
-        written = bool(self._positions)
         self._start_part()  # before the commit: what it raises must not make us write the part again
         if written:
             self.output.commit(self.describe)
@@ -579,7 +592,7 @@ def _report(run: dict[str, Any], options: StepOptions, failures: Counter[str], o
     counts = ", ".join(f"{n} {name}" for name, n in sorted(run["counts"].items(), key=lambda c: -c[1]))
     further = "".join(f", {table['rows_out']} {name}" for name, table in run.get("tables", {}).items())
     out = f"{run['rows_out']} rows out{further} ({counts})"
-    print(f"{run['step']}: {run['rows_in']} rows in, {out} -> {options.output}")
+    print(f"{run['step']}: {run['rows_in']} rows in, {out} -> {without_secrets(options.output)}")
     for reason, n in failures.most_common(3):
         warn(f"{n} rows open: {reason}")
     if open_rows:

@@ -60,7 +60,7 @@ class Part:
 
     `name` is its path in the output, `covered` the ranges of input rows it was made from (first and last of each),
     `rows` how many rows it holds, `counts` what was counted of them, `lineage` how many came from each licence and
-    repository, `seconds` how long they took.
+    repository, `seconds` how long they took, `used` what was asked of endpoints meanwhile (`Endpoint.used`).
     """
 
     name: str
@@ -69,6 +69,7 @@ class Part:
     counts: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
+    used: dict[str, Any] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -149,7 +150,7 @@ class Output:
     def read(self, file: str) -> str | None:
         """The text of `file`, or None if it is not there."""
         try:
-            return self.fs.cat_file(f"{self.root}/{file}").decode()
+            return text_of(self.fs.cat_file(f"{self.root}/{file}"))
         except FileNotFoundError:
             return None
 
@@ -190,7 +191,7 @@ class Output:
         prefix = part_prefix(table)
         if not rows.num_rows:  # datasets 5.2 can't read such a file: under another name, load_dataset passes it over
             prefix = prefix.split("/")[0] + "/empty-"
-        first = note["covered"][0][0]
+        first = note["covered"][0][0] if note["covered"] else 0
         self.write(f"{prefix}{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def parts(self) -> list[Part]:
@@ -307,7 +308,7 @@ class HubOutput(Output):
 
     def _read(self, file: str, head: str, files: list[str]) -> str | None:
         content = self._content(file, head, files)
-        return content if content is None else content.decode()
+        return content if content is None else text_of(content)
 
     def _content(self, file: str, head: str, files: list[str]) -> bytes | None:
         if file not in files:
@@ -398,6 +399,14 @@ class HubOutput(Output):
                 )
             for part in staged:
                 self.fs.rm_file(f"{self.root}/{part.name}")
+
+
+def text_of(content: bytes) -> str:
+    """A file that a person may have written: UTF-8, else Latin-1, in which no byte is lost."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def covered_rows(parts: list[Part], rows: int, table: str = MAIN_TABLE) -> np.ndarray:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import datasets
+import pytest
 from helpers import read_rows, run_json
 from huggingface_hub import DatasetCard
 from test_steps import COLUMNS, double, numbers, options
@@ -11,6 +12,7 @@ from test_steps import COLUMNS, double, numbers, options
 from selfalign import cards, steps
 from selfalign.datasets_io import Source, open_source
 from selfalign.steps import Done, run_step
+from selfalign.writing import Output
 
 
 def seeds(*lineages):
@@ -67,13 +69,16 @@ def test_no_licence_is_made_up(tmp_path):
     assert "of the seeds" not in card_of(tmp_path / "out").text
 
 
-def test_a_licence_that_a_person_chose_stays(tmp_path):
+@pytest.mark.parametrize("chosen", ["cc-by-4.0", "other", None])
+def test_a_licence_that_a_person_chose_stays(tmp_path, chosen):
     run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
     card = card_of(tmp_path / "out")
-    card.data.license, card.data.license_name = "cc-by-4.0", None
+    card.data.license, card.data.license_name = chosen, chosen and "Mine"
     card.save(tmp_path / "out" / "README.md")
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
-    assert card_of(tmp_path / "out").data.license == "cc-by-4.0"
+    for rows in (5, None):
+        run_step(options(tmp_path, max_samples=rows), seeds(*MIXED), double, COLUMNS)
+        data = card_of(tmp_path / "out").data
+        assert (data.license, data.get("license_name")) == (chosen, chosen and "Mine")
 
 
 def test_the_licence_follows_the_rows_that_come_later(tmp_path):
@@ -83,11 +88,77 @@ def test_the_licence_follows_the_rows_that_come_later(tmp_path):
     assert card_of(tmp_path / "out").data.license == "other"
 
 
+@pytest.mark.parametrize("max_samples", [5, None])
+def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monkeypatch, max_samples):
+    """The licence of the card follows all the same: it is not taken for a person's choice."""
+    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    write, written = Output.write, []
+
+    def killed(output, file, content):
+        if file in ("README.md", "run.json"):
+            written.append(file)
+            if len(written) % 2 == 0 and output.parts()[-1].covered[-1][1] == (max_samples or 6) - 1:
+                raise KeyboardInterrupt
+        write(output, file, content)
+
+    monkeypatch.setattr(Output, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(options(tmp_path, max_samples=max_samples), seeds(*MIXED), double, COLUMNS)
+    monkeypatch.undo()
+    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    assert run_json(tmp_path / "out")["complete"] and "| 6 | 6 |" in card_of(tmp_path / "out").text
+    assert run_json(tmp_path / "out")["rows_in"] == 6 and card_of(tmp_path / "out").data.license == "other"
+
+
 def test_a_card_that_a_person_began_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("# Mine")
     run_step(options(tmp_path), numbers(3), double, COLUMNS)
     assert "# Mine" in card_of(tmp_path / "out").text and "| 3 | 3 |" in card_of(tmp_path / "out").text
+
+
+DAMAGED = {
+    "no YAML": b"---\nlicense: [mit\n---\n# Mine",
+    "a list": b"---\n- mine\n---\n# Mine",
+    "a number as a key": b"---\n3: mine\n---\n# Mine",
+    "tags of mixed types": b"---\ntags: [Mine, 3, null, [a], {b: c}]\n---\n# Mine",
+    "one tag": b"---\ntags: Mine\n---\n",
+    "configs that are none": b"---\nconfigs: 3\n---\n# Mine",
+    "configs without names": b"---\nconfigs: [{data_files: 3}]\n---\n# Mine",
+    "Latin-1": "---\npretty_name: Caf\xe9\n---\n# Mine".encode("latin-1"),
+    "no text": b"# Mine \xff\x00\x81",
+    "no end of the YAML": b"---\nlicense: mit\n# Mine",
+    "marks the other way round": f"# A\n{cards.END}\n# B\n{cards.BEGIN}\n# Mine".encode(),
+}
+
+
+@pytest.mark.parametrize("card", DAMAGED.values(), ids=DAMAGED)
+def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_bytes(card)
+    run_step(options(tmp_path, max_samples=2), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    written = (tmp_path / "out" / "README.md").read_text()
+    words = card.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
+    assert not [line for line in words if "tags: [" not in line and line not in written], written
+    assert len(read_rows(tmp_path / "out")) == 3 and "| 3 | 3 |" in written
+    assert {"selfcodealign", "synthetic"} <= set(card_of(tmp_path / "out").data.tags)
+
+
+def test_tags_stay_tags(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("---\ntags: foo\n---\n")
+    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    assert card_of(tmp_path / "out").data.tags == ["foo", "selfcodealign", "synthetic"]
+
+
+def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
+    run_step(options(tmp_path, max_samples=1), numbers(3), double, COLUMNS)
+    card = tmp_path / "out" / "README.md"
+    card.write_text(card.read_text().replace(cards.END, "My remarks."))
+    for rows in (2, 3):
+        run_step(options(tmp_path, max_samples=rows), numbers(3), double, COLUMNS)
+    assert "My remarks." in card.read_text() and "| 3 | 3 |" in card.read_text()
 
 
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):

@@ -1,9 +1,12 @@
 """The client against a simulated server with faults: no row lost, none doubled, none silently wrong."""
 
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,10 +21,11 @@ from test_serve import validate
 
 from selfalign import endpoints, servers, trust
 from selfalign.endpoints import Endpoint
-from selfalign.options import GenerationOptions, UserError, command_of
+from selfalign.options import GenerationOptions, Shard, UserError, command_of
 from selfalign.servers import PROMPT_TOO_LONG, Generation
-from selfalign.steps import RowOpen
+from selfalign.steps import RowOpen, run_step
 from selfalign.window import Window
+from selfalign.writing import Output
 
 ROWS = 80
 
@@ -170,6 +174,57 @@ def test_a_fault_now_and_then_costs_no_row(fault, monkeypatch):
 def test_a_fault_of_an_openai_server_costs_no_row(fault, api):
     with simulated(every_third(fault)) as server:
         assert_all_right(ask_all(Endpoint(options(server, api=api))), api="openai")
+
+
+GOOD = {"text": "a text", "message": {"content": "a text"}, "finish_reason": "length"}
+FAULTY = {
+    "text is NaN": {"choices": [GOOD | {"text": float("nan"), "message": {"content": float("nan")}}]},
+    "text is a number": {"choices": [GOOD | {"text": 3, "message": {"content": 3}}] * 2},
+    "text is an object": {"choices": [GOOD | {"text": {"a": 1}, "message": {"content": {"a": 1}}}]},
+    "message is a list": {"choices": [{"message": [], "text": None, "finish_reason": "stop"}]},
+    "finish_reason is a list": {"choices": [GOOD | {"finish_reason": ["stop"]}]},
+    "choices is a number": {"choices": 3},
+    "tokens are a text": {"choices": [GOOD], "usage": {"completion_tokens": "3"}},
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("payload", FAULTY.values(), ids=FAULTY)
+@pytest.mark.parametrize("api", ["completions", "chat"])
+@pytest.mark.parametrize(("status", "charset"), [(200, "utf-8"), (500, "hex"), (400, "idna")])
+def test_a_faulty_openai_answer_is_a_fault_of_the_server(payload, api, status, charset):
+    body = payload if isinstance(payload, str) else json.dumps({"usage": {"completion_tokens": 3}} | payload)
+    answer = httpx2.Response(
+        status, content=body.encode(), headers={"content-type": f"application/json; charset={charset}"}
+    )
+
+    async def ask():
+        client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: answer))
+        server = servers.server_at("http://127.0.0.1:1", options(api=api, model="m"), None)
+        async with client, server:
+            server._pools = [client]
+            await server.complete(servers.Request("a", 8, seed=1, n=2, temperature=1.0))
+
+    with pytest.raises(servers.ServerFault):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("said", "tokens"),
+    [
+        *((wrong, None) for wrong in ("3", "null", '"abc"', '{"count": "3"}', '{"count": null}', "{}", "[" * 100_000)),
+        ('{"count": 3}', 3),
+        ("[{}, {}]", 2),
+    ],
+)
+def test_a_count_of_tokens_that_is_none_is_not_known(said, tokens):
+    async def ask():
+        client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=said)))
+        async with client, servers.server_at("http://127.0.0.1:1", options(), None) as server:
+            server._http = client
+            return await server.count_tokens("a prompt")
+
+    assert asyncio.run(ask()) == tokens
 
 
 def test_a_storm_of_429_is_waited_out():
@@ -339,6 +394,33 @@ def test_a_server_that_never_answers_at_the_start(monkeypatch, capsys):
     assert f"no endpoint answers at {url}" in capsys.readouterr().err
 
 
+def test_a_server_that_describes_itself_and_never_generates(monkeypatch):
+    monkeypatch.setattr(endpoints, "PROBE_SECONDS", 0.5)
+
+    async def hook(request, body, number):
+        await asyncio.sleep(60)
+
+    with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took over 0\.5 s"):
+        Endpoint(options(mute))
+
+
+def test_an_info_that_trickles_in_is_given_up(monkeypatch):
+    monkeypatch.setattr(servers, "CONNECT_SECONDS", 0.5)
+
+    def trickle():
+        connection, _ = trickling.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as trickling:
+        threading.Thread(target=trickle, daemon=True).start()
+        with pytest.raises(UserError, match=r"no endpoint answers .*/info took over 0\.5 s"):
+            Endpoint(options(f"http://127.0.0.1:{trickling.getsockname()[1]}"))
+
+
 def test_a_key_that_cannot_be_sent_is_not_shown():
     with pytest.raises(UserError, match="--api-key holds") as refusal:
         Endpoint(options("http://127.0.0.1:1", api_key="secret\n"))
@@ -349,6 +431,19 @@ def test_a_key_that_cannot_be_sent_is_not_shown():
 def test_a_password_in_a_url_is_not_in_the_command(url):
     command = command_of(options(url))
     assert "secret" not in command and "http://127.0.0.1:1" in command
+
+
+def test_a_password_in_a_url_is_not_in_an_error(capsys):
+    with simulated() as well:
+        Endpoint(options("http://user:secret@127.0.0.1:1", well))
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1 ") as refusal:
+        Endpoint(options("http://user:secret@127.0.0.1:1"))
+    assert "secret" not in str(refusal.value) + capsys.readouterr().err
+
+
+def test_the_key_may_come_by_the_environment(monkeypatch):
+    monkeypatch.setenv("SELFALIGN_API_KEY", "secret")
+    assert servers.server_at("http://127.0.0.1:1", options(), "hf_precious")._key == "secret"
 
 
 def test_a_name_that_does_not_resolve(capsys):
@@ -528,7 +623,7 @@ def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
         got = ask_all(endpoint)
         assert len(got) == ROWS and not any(isinstance(answer, RowOpen) for answer in got.values())
         assert not any("seed" in body for body in server.bodies)
-    assert endpoint.report()["seeds"] == "not sent" and "asked without" in capsys.readouterr().err
+    assert endpoint.report([])["seeds"] == "not sent" and "asked without" in capsys.readouterr().err
 
 
 def test_seeds_are_not_sent_where_the_user_says_so():
@@ -819,10 +914,51 @@ def test_samples_through_completions_as_a_command(tmp_path):
     assert "tokens/s" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_shards_used_is_added_up(tmp_path, by_hand):
+    from helpers import command, run_json, write_rows
+    from test_generation_scripts import small
+
+    rows = [{"id": f"seed{i:03d}", "content": f"def f{i}(): return {i}"} for i in range(40)]
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    with simulated() as server:
+        step = command("generate_concepts", source, tmp_path / "out", *small(server.url))
+        step += ["--price-per-hour", "3600"]
+        shards = [["--shard", "0/2"], ["--shard", "1/2"]] if by_hand else [["--executor", "local", "--shards", "2"]]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        for process in [subprocess.Popen([*step, *shard], env=environment) for shard in shards]:
+            assert process.wait(120) == 0
+    used = run_json(tmp_path / "out")["generation"]
+    tokens = [part.used["tokens"] for part in Output(str(tmp_path / "out"), Shard(0, 1)).parts()]
+    assert used["requests"] == 40 and len(tokens) == 2 and used["tokens"] == sum(tokens) > max(tokens)
+    assert used["cost"] == pytest.approx(used["seconds"], abs=0.01)
+
+
+def test_what_was_used_for_rows_that_stay_open_is_counted(tmp_path):
+    """And what a run used that went on later; the first one ends with rows open and no row done."""
+    from test_steps import COLUMNS, double, numbers
+    from test_steps import options as of_step
+
+    asked = []
+
+    async def ask(row):
+        await endpoint.generate(prompt(row["number"]), max_new_tokens=16, seed=1)
+        asked.append(row)
+        if len(asked) <= 5:
+            raise RowOpen("no luck")
+        return double(row)
+
+    with simulated() as server:
+        endpoint = Endpoint(options(server))
+        with pytest.raises(SystemExit):
+            run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+        endpoint = Endpoint(options(server))
+        run = run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+    assert run["generation"]["requests"] == 10 and run["complete"]
+
+
 def test_ctrl_c_and_again_lose_and_double_nothing(tmp_path):
-    import os
     import signal
-    import subprocess
 
     from helpers import command, read_rows, write_rows
     from test_generation_scripts import small

@@ -231,9 +231,10 @@ def jobs(monkeypatch, tmp_path):
     return calls
 
 
-def test_the_call_of_hugging_face_jobs(jobs, capsys):
+def test_the_call_of_hugging_face_jobs(jobs, capsys, monkeypatch):
     import fsspec
 
+    monkeypatch.setenv("SELFALIGN_API_KEY", "key_secret")
     options = StepOptions(
         input="org/in",
         output="org/out",
@@ -245,12 +246,13 @@ def test_the_call_of_hugging_face_jobs(jobs, capsys):
     todo = np.array([True] * 20 + [False] * 10)
     executors.run_shards(options, "0123", todo)
     assert len(jobs) == 2, "the last shard has nothing to do"
-    assert all(call["flavor"] == "cpu-upgrade" and call["secrets"] == {"HF_TOKEN": "hf_secret"} for call in jobs)
+    secrets = {"HF_TOKEN": "hf_secret", "SELFALIGN_API_KEY": "key_secret"}
+    assert all(call["flavor"] == "cpu-upgrade" and call["secrets"] == secrets for call in jobs)
     assert any(each.startswith("datatrove==") for each in jobs[0]["dependencies"])
     assert not any(each.startswith("torch") for each in jobs[0]["dependencies"])
     memory = fsspec.filesystem("memory")
     pickled = memory.cat_file("/logs/executor.pik")
-    assert b"hf_secret" not in pickled and b"selfalign/steps.py" in pickled, "the project goes along, the token not"
+    assert b"_secret" not in pickled and b"selfalign/steps.py" in pickled, "the project goes along, the token not"
     assert "shards 0, 1 of 3 were given up" in capsys.readouterr().err
 
 
@@ -263,6 +265,15 @@ def test_jobs_keep_their_logs_in_a_bucket():
 def test_a_wrong_option_is_said(folder, option):
     said = run(folder, "--executor", "local", "--executor-options", option, status=2)
     assert option.split("=")[0] in said and "Traceback" not in said
+
+
+def test_no_secret_is_in_the_command_of_a_shard(monkeypatch):
+    secrets = ["--api-key", "secret", "--hf_token=secret", "--executor-options", "token=secret", "a=secret"]
+    monkeypatch.setattr(sys, "argv", ["step.py", "in", "out", *secrets, "--api_key=secret", "--seed", "7"])
+    assert executors._arguments(StepOptions(input="in", output="out")) == ["step.py", "in", "out", "--seed", "7"]
+    monkeypatch.setattr(sys, "argv", ["step.py", "in", "out", "--endpoint", "http://user:secret@host"])
+    with pytest.raises(UserError, match="//host holds a password or a key"):
+        executors._arguments(StepOptions(input="in", output="out"))
 
 
 def test_identity_and_number_of_shards_are_in_the_name_of_the_logs():

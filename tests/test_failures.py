@@ -7,6 +7,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.core import url_to_fs
 from helpers import read_rows, run, run_json, write_rows
 from test_execute import sample
 from test_steps import COLUMNS, Options, double, numbers, options
@@ -83,6 +84,18 @@ def test_a_part_that_is_there_twice_is_said(tmp_path):
         run_step(options(tmp_path), numbers(30), double, COLUMNS)
 
 
+OTHERS = ["", "no JSON", "[1, 2]", "3", '{"scripts": {}}', '{"identity": 3}', '{"identity": [1]}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
+def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"out already holds a run\.json that no step wrote, or that is damaged"):
+        run_step(options(tmp_path), numbers(5), double, COLUMNS)
+    assert (tmp_path / "out" / "run.json").read_text() == content and not list((tmp_path / "out").rglob("*.parquet"))
+
+
 def test_a_truncated_input_is_said(tmp_path):
     pq.write_table(pa.table({"id": [str(i) for i in range(1000)]}), tmp_path / "in.parquet")
     (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-100])
@@ -150,6 +163,24 @@ def test_a_command_says_it_in_one_line(tmp_path):
 def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
     (tmp_path / "runs[v2]").mkdir()
     assert run_step(options(tmp_path / "runs[v2]"), numbers(30), double, COLUMNS)["rows_done"] == 30
+
+
+def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkeypatch):
+    pq.write_table(pa.table({"id": ["a"], "number": [1]}), tmp_path / "in.parquet")
+    with_password = lambda url, **_: url_to_fs(url.replace("user:secret@", "").partition("?")[0])  # noqa: E731
+    monkeypatch.setattr("fsspec.core.url_to_fs", with_password)
+    wanted = Options(
+        input=f"file://user:secret@{tmp_path}/in.parquet?token=secret",
+        output=f"file://user:secret@{tmp_path}/out",
+        executor_options=("token=secret", 'env={"A": "secret"}', "partition=cpu"),
+    )
+    run_step(wanted, read_input(wanted, "id"), double, COLUMNS)
+    written = [(tmp_path / "out" / name).read_text() for name in ("run.json", "README.md")]
+    assert not [text for text in written if "secret" in text]
+    assert "partition=cpu" in run_json(tmp_path / "out")["command"]
+    with pytest.raises(UserError) as refusal:
+        run_step(replace(wanted, factor=3), read_input(wanted, "id"), double, COLUMNS)
+    assert "secret" not in str(refusal.value) + "".join(capsys.readouterr())
 
 
 # fsspec URLs ----------------------------------------------------------------------------------------------------------
