@@ -47,14 +47,22 @@ def run(program: dict, verdict: int = VERDICT) -> None:
 
     def body() -> str:
         parts = [compiled(program[name], name) for name in ("code", "tests") if program[name] is not None]
-        if not has_tests(parts[-1]):
+        text, tested = program["tests" if len(parts) > 1 else "code"], has_tests(parts[-1])
+        if not tested and "doctest" not in text:
             return "no_tests"
         module = main_module(program["main"])
-        for part in parts:
+        for part in parts[:-1]:
             exec(part, module.__dict__)
-        return "passed"
+        return run_last(parts[-1], text, tested, module.__dict__)
 
     conclude(body, verdict)
+
+
+def run_last(code: types.CodeType, text: str, tested: bool, names: dict) -> str:
+    """Runs the tests, which are `tested` if they can reach an assertion; else doctest must find examples."""
+    examples = let_doctest_fail() if "doctest" in text else []
+    exec(code, names)
+    return "passed" if tested or any(examples) else "no_tests"
 
 
 def compiled(text: str, name: str) -> types.CodeType:
@@ -148,7 +156,7 @@ def has_tests(code: types.CodeType) -> bool:
         name = code.co_name
         if name[0] == "<" or not code.co_flags & CO_NEWLOCALS:
             return True  # a lambda, a comprehension; the body of a class
-        return name in loaded or ("unittest" in loaded and name.startswith("test"))
+        return name in loaded or ("unittest" in loaded and name.startswith(("test", "runTest")))
 
     return reaches(code)
 
@@ -175,21 +183,46 @@ def loaded_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def replace_unittest_main() -> None:
-    """Makes `unittest.main`, which ends in sys.exit whatever happened, something that fails like an assertion."""
+def let_unittest_fail() -> None:
+    """Makes unittest's runner fail, which only tells; and `unittest.main`, which ends in sys.exit whatever happened."""
     import unittest
+
+    def judge(result):
+        if not result.wasSuccessful():
+            tracebacks = [text for _, text in [*result.failures, *result.errors]] or ["AssertionError: it succeeded"]
+            raise Claim("failed", tracebacks[0].strip().splitlines()[-1])
+        if not result.testsRun:
+            raise Claim("no_tests", "unittest found none")
+
+    def run(self, test, run=unittest.TextTestRunner.run):
+        result = run(self, test)
+        judge(result)
+        return result
 
     class Main(unittest.TestProgram):
         def runTests(self):
             self.exit = False
             super().runTests()
-            tracebacks = [text for _, text in [*self.result.failures, *self.result.errors]]
-            if tracebacks:
-                raise AssertionError(tracebacks[0].strip().splitlines()[-1])
-            if not self.result.testsRun:
-                raise Claim("no_tests", "unittest.main() found none")
+            judge(self.result)
 
-    unittest.main = Main
+    unittest.TextTestRunner.run, unittest.main = run, Main
+
+
+def let_doctest_fail() -> list[int]:
+    """Makes doctest's runner fail, which only tells; what it returns will hold the number of examples of each run."""
+    import doctest
+
+    counts = []
+
+    def run(self, test, *arguments, run=doctest.DocTestRunner.run, **keywords):
+        result = run(self, test, *arguments, **keywords)
+        counts.append(result.attempted)
+        if result.failed:
+            raise AssertionError(f"{result.failed} of {result.attempted} examples failed in {test.name}")
+        return result
+
+    doctest.DocTestRunner.run = run
+    return counts
 
 
 # ---- strict: the code's process ----
@@ -251,16 +284,17 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, tex
     size = os.fstat(text).st_size
 
     def body() -> str:
-        code = compiled(os.pread(text, size, 0).decode("utf-8", "surrogatepass"), "tests")
-        if not has_tests(code):
+        tests = os.pread(text, size, 0).decode("utf-8", "surrogatepass")
+        code = compiled(tests, "tests")
+        tested = has_tests(code)
+        if not tested and "doctest" not in tests:
             return "no_tests"
         first = receive(channel)
         if "claim" in first:
             raise failure(*first["claim"])
         module = main_module(program["main"])
         module.__dict__.update(fetch(channel, free_names(code)))
-        exec(code, module.__dict__)
-        return "passed"
+        return run_last(code, tests, tested, module.__dict__)
 
     conclude(body, verdict, tell=lambda detail: os.pwrite(text, detail, size))
 

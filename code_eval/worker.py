@@ -117,7 +117,7 @@ class Worker:
             except ImportError:
                 if name not in self.settings["optional"]:
                     raise
-        programs.replace_unittest_main()
+        programs.let_unittest_fail()
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
         self.limit()
         gc.collect()

@@ -37,6 +37,12 @@ def sandbox():
         yield sandbox
 
 
+@pytest.fixture(scope="module")
+def sandboxes(sandbox):
+    with Sandbox("strict", workers=1, timeout=2.0, preload=["unittest"]) as strict:
+        yield {"isolated": sandbox, "strict": strict}
+
+
 def one(sandbox, *program, **options):
     return sandbox.submit(Program(*program, **options)).result()
 
@@ -227,6 +233,58 @@ def test_outcome(code, tests, outcome, detail, sandbox):
     result = one(sandbox, code, tests, timeout=0.5)
     assert (result.outcome, result.passed) == (outcome, outcome == "passed"), result
     assert detail is None or result.detail == detail
+
+
+CASE = "import unittest\nclass T(unittest.TestCase):\n def test(s): s.assertEqual(f(2), 4)\n"
+LOADED = "unittest.defaultTestLoader.loadTestsFromTestCase(T)"
+EXAMPLE = '"""\n>>> f(2)\n4\n"""\nf\n'  # strict: the code is asked for names of the tests' statements
+
+
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+@pytest.mark.parametrize(
+    "tests",
+    [
+        CASE + f"unittest.TextTestRunner().run({LOADED})",
+        CASE + f"unittest.TextTestRunner(verbosity=2).run(unittest.TestSuite([{LOADED}]))\nprint('done')",
+        CASE + f"from unittest import TextTestRunner\nTextTestRunner(failfast=True).run({LOADED})",
+        CASE + f"result = unittest.TextTestRunner().run({LOADED})\nassert result.wasSuccessful()",
+        CASE + "try: unittest.main()\nexcept SystemExit: pass",
+        CASE.replace(" def", " @unittest.expectedFailure\n def").replace("4", "6") + "unittest.main()",
+        EXAMPLE + "import doctest\ndoctest.testmod()",
+        EXAMPLE + "from doctest import testmod\ntestmod(verbose=True)\nassert int() == 0",
+        EXAMPLE + "import doctest\nassert doctest.testmod().failed == 0",
+        EXAMPLE + "import doctest\ndoctest.run_docstring_examples(__doc__, globals())",
+        EXAMPLE + "import doctest, unittest\nunittest.TextTestRunner().run(doctest.DocTestSuite('__main__'))",
+    ],
+)
+def test_failures_that_a_runner_only_tells(tests, mode, sandboxes):
+    good, bad = (one(sandboxes[mode], f"def f(x): return x * {n}", tests) for n in (2, 3))
+    assert good.passed, good
+    assert bad.outcome == "failed" and bad.detail.startswith("AssertionError: "), bad
+
+
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+@pytest.mark.parametrize(
+    ("tests", "outcome"),
+    [
+        (CASE + f"unittest.TextTestRunner().run({LOADED})", "failed"),
+        (CASE.replace("test(", "t(") + f"unittest.TextTestRunner().run({LOADED})\nassert f(1)", "no_tests"),
+        ("import doctest\ndoctest.testmod()", "no_tests"),
+        ("import doctest\ndoctest.testmod()\nassert f(1) == 3", "passed"),
+    ],
+)
+def test_what_a_runner_found(tests, outcome, mode, sandboxes):
+    result = one(sandboxes[mode], "def f(x): return x * 3", tests)
+    assert result.outcome == outcome, result
+    if outcome == "failed":
+        assert result.detail == "AssertionError: 6 != 4"
+
+
+def test_examples_in_the_code_are_not_the_tests(sandbox):
+    """Those of a prompt are often no more than sketches; who runs them under `main` only prints."""
+    code = "def f(x):\n '>>> f(2)\\n5'\n return x * 2\nif __name__ == '__main__':\n import doctest\n doctest.testmod()"
+    assert one(sandbox, code, "assert f(2) == 4").passed
+    assert one(sandbox, code).outcome == "failed"
 
 
 @pytest.mark.parametrize(
