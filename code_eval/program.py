@@ -5,6 +5,7 @@ write to it. In the mode "isolated" that is a known limit (see SECURITY.md). In 
 of its own, and can only answer calls with plain data; the verdict is written where the tests run, out of its reach.
 """
 
+import ast
 import base64
 import builtins
 import errno
@@ -47,7 +48,8 @@ def run(program: dict, verdict: int = VERDICT) -> None:
 
     def body() -> str:
         parts = [compiled(program[name], name) for name in ("code", "tests") if program[name] is not None]
-        text, tested = program["tests" if len(parts) > 1 else "code"], has_tests(parts[-1])
+        text = program["tests" if len(parts) > 1 else "code"]
+        tested = has_tests(parts[-1] if program["main"] else without_main_block(parts[-1], text))
         if not tested and "doctest" not in text:
             return "no_tests"
         module = main_module(program["main"])
@@ -135,15 +137,18 @@ class Claim(Exception):
 ASSERTS = {opcode.opmap["LOAD_ASSERTION_ERROR"], opcode.opmap["RAISE_VARARGS"]}
 LOAD_NAME, STORE_NAME, EXTENDED_ARG = (opcode.opmap[name] for name in ("LOAD_NAME", "STORE_NAME", "EXTENDED_ARG"))
 CO_NEWLOCALS = 2  # a function's code
+COLLECTORS = {"unittest", "globals", "locals", "vars", "dir", "getmembers", "modules", "__dict__"}  # find tests by name
 
 
 def has_tests(code: types.CodeType) -> bool:
     """Whether `code` can reach an assertion: `assert`, `raise`, or a call such as `self.assertEqual`.
 
-    A function counts when something loads its name, so a test that nobody calls is none, and neither is an assertion of
-    a constant, which the compiler removes. Read off the bytecode: 30 microseconds where a syntax tree takes 300.
+    A function counts when something loads its name, or looks for names when its own begins with "test"; so a test that
+    nobody calls is none, and neither is an assertion of a constant, which the compiler removes. Read off the bytecode:
+    30 microseconds where a syntax tree takes 300.
     """
     loaded = loaded_names(code)
+    collected = not COLLECTORS.isdisjoint(loaded)
 
     def reaches(code: types.CodeType) -> bool:
         if not ASSERTS.isdisjoint(code.co_code[::2]):
@@ -156,9 +161,28 @@ def has_tests(code: types.CodeType) -> bool:
         name = code.co_name
         if name[0] == "<" or not code.co_flags & CO_NEWLOCALS:
             return True  # a lambda, a comprehension; the body of a class
-        return name in loaded or ("unittest" in loaded and name.startswith(("test", "runTest")))
+        return name in loaded or (collected and name.startswith(("test", "runTest")))
 
     return reaches(code)
+
+
+def without_main_block(code: types.CodeType, text: str) -> types.CodeType:
+    """What `code`, compiled from `text`, runs where `__name__` is not "__main__"."""
+    if "__main__" not in text:
+        return code
+    tree = ast.parse(text)
+    tree.body = [part for statement in tree.body for part in what_runs(statement)]
+    return compile(tree, "<tests>", "exec", dont_inherit=True)
+
+
+def what_runs(statement: ast.stmt) -> list[ast.stmt]:
+    """`statement`, or of `if __name__ == "__main__":`, either way round, what comes after `else:`."""
+    if isinstance(statement, ast.If) and isinstance(statement.test, ast.Compare):
+        left, (operator, *_), (right, *_) = statement.test.left, statement.test.ops, statement.test.comparators
+        sides = {getattr(side, "id", getattr(side, "value", None)) for side in (left, right)}
+        if isinstance(operator, ast.Eq) and sides == {"__name__", "__main__"}:
+            return statement.orelse
+    return [statement]
 
 
 def loaded_names(code: types.CodeType) -> set[str]:
@@ -286,7 +310,7 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, tex
     def body() -> str:
         tests = os.pread(text, size, 0).decode("utf-8", "surrogatepass")
         code = compiled(tests, "tests")
-        tested = has_tests(code)
+        tested = has_tests(code if program["main"] else without_main_block(code, tests))
         if not tested and "doctest" not in tests:
             return "no_tests"
         first = receive(channel)

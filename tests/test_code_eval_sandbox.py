@@ -280,6 +280,49 @@ def test_what_a_runner_found(tests, outcome, mode, sandboxes):
         assert result.detail == "AssertionError: 6 != 4"
 
 
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "for name, test in list(globals().items()):\n if name.startswith('test'): test()",
+        "for test in [v for k, v in list(vars().items()) if k.startswith('test')]: test()",
+        "[test() for name, test in list(locals().items()) if name.startswith('test')]",
+        "for name in dir():\n if name.startswith('test'): eval(name)()",
+        "import inspect, sys\nfor name, test in inspect.getmembers(sys.modules[__name__]):\n if name[:5] == 'test_': test()",
+        "import sys\nfor name in list(sys.modules['__main__'].__dict__):\n if name[:5] == 'test_': globals()[name]()",
+        "globals()['test_two']()",
+        "import sys\nfor n in ['two']: getattr(sys.modules[__name__], f'test_{n}')()",
+    ],
+)
+def test_tests_that_are_found_by_name(calls, mode, sandboxes):
+    tests = f"def test_two(): assert f(2) == 4\n{calls}"
+    good, bad = (one(sandboxes[mode], f"def f(x): return x * {n}", tests) for n in (2, 3))
+    assert (good.outcome, bad.outcome) == ("passed", "failed")
+
+
+def test_methods_that_are_found_by_name(sandbox):
+    tests = "class Tests:\n def test_two(self): assert x == 2\nt = Tests()\n"
+    calls = "for name in dir(t):\n if name.startswith('test'): getattr(t, name)()"
+    assert [one(sandbox, f"x = {x}", tests + calls).outcome for x in (2, 3)] == ["passed", "failed"]
+    assert one(sandbox, "x = 2", tests).outcome == "no_tests"
+
+
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+@pytest.mark.parametrize(
+    ("tests", "outcome"),
+    [
+        ("if __name__ == '__main__':\n assert f(2) == 4", "no_tests"),
+        ("def test(): assert f(2) == 4\nif '__main__' == __name__:\n test()", "no_tests"),
+        ("def test(): assert f(2) == 4\nif __name__ != '__main__':\n test()", "passed"),
+        ("if __name__ == '__main__':\n pass\nelse: assert f(2) == 4", "passed"),
+        ("assert f(2) == 4\nif __name__ == '__main__':\n assert f(2) == 5", "passed"),
+    ],
+)
+def test_a_main_block_that_does_not_run(tests, outcome, mode):
+    with Sandbox(mode, workers=1, preload=[], main=False) as sandbox:
+        assert one(sandbox, "def f(x): return x * 2", tests).outcome == outcome
+
+
 def test_examples_in_the_code_are_not_the_tests(sandbox):
     """Those of a prompt are often no more than sketches; who runs them under `main` only prints."""
     code = "def f(x):\n '>>> f(2)\\n5'\n return x * 2\nif __name__ == '__main__':\n import doctest\n doctest.testmod()"
