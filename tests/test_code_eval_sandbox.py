@@ -33,7 +33,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox(workers=2, timeout=2.0, preload=["unittest"]) as sandbox:
+    with Sandbox(workers=2, timeout=2.0, processes=32, preload=["unittest"]) as sandbox:
         yield sandbox
 
 
@@ -356,6 +356,29 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
 def test_ordinary_programs_run(program, sandbox):
     result = one(sandbox, program)
     assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from concurrent.futures import ThreadPoolExecutor\nmeeting = threading.Barrier(50)\n"
+        "with ThreadPoolExecutor(max_workers=50) as pool: assert len(list(pool.map(lambda _: meeting.wait(), range(50)))) == 50",
+        "meeting = threading.Barrier(101)\nfor _ in range(100): threading.Thread(target=meeting.wait).start()\n"
+        "meeting.wait()\nassert not meeting.broken",
+        "import multiprocessing, os\nos.cpu_count = lambda: 80\n"
+        "with multiprocessing.Pool() as pool: assert pool.map(abs, [-1]) == [1]",
+    ],
+)
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+def test_programs_with_many_processes_or_threads_run(program, mode):
+    with Sandbox(mode, workers=1, timeout=5.0, preload=[]) as sandbox:
+        code, _, test = f"import threading\n{program}".rpartition("assert ")
+        result = one(sandbox, f"{code}passed = {test}", "assert passed")
+        assert result.passed, result
+
+
+def test_there_is_room_for_a_process_for_each_cpu():
+    assert (os.cpu_count() or 1) + 32 <= module.PROCESSES
 
 
 def test_a_loaded_machine_makes_no_timeouts():
