@@ -12,6 +12,7 @@ import errno
 import gc
 import importlib
 import json
+import linecache
 import math
 import opcode
 import os
@@ -52,7 +53,7 @@ def run(program: dict, verdict: int = VERDICT) -> None:
         tested = has_tests(parts[-1] if program["main"] else without_main_block(parts[-1], text))
         if not tested and "doctest" not in text:
             return "no_tests"
-        module = main_module(program["main"])
+        module = main_module(program)
         for part in parts[:-1]:
             exec(part, module.__dict__)
         return run_last(parts[-1], text, tested, module.__dict__)
@@ -95,9 +96,12 @@ def conclude(body, verdict: int, tell=None, write=_write, leave=_leave, getpid=o
         leave(0)
 
 
-def main_module(main: bool) -> types.ModuleType:
+def main_module(program: dict) -> types.ModuleType:
     """The module that a program is; `dataclasses`, `pickle` and `unittest` look for it in sys.modules."""
-    module = types.ModuleType("__main__" if main else "__program__")
+    module = types.ModuleType("__main__" if program["main"] else "__program__")
+    if program["main"]:  # what a script has beyond that; `inspect` finds its text
+        module.__dict__.update(__builtins__=builtins, __file__="<code>")
+        linecache.cache["<code>"] = (len(program["code"]), None, program["code"].splitlines(True), "<code>")
     sys.modules["__main__"] = sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     return module
@@ -254,7 +258,7 @@ def let_doctest_fail() -> list[int]:
 
 def serve_code(program: dict, channel: int = CHANNEL) -> None:
     """Runs the code, then answers calls of its functions until the tests' process is gone. Does not return."""
-    module = main_module(program["main"])
+    module = main_module(program)
     try:
         gc.enable()
         exec(compiled(program["code"], "code"), module.__dict__)
@@ -316,7 +320,7 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, tex
         first = receive(channel)
         if "claim" in first:
             raise failure(*first["claim"])
-        module = main_module(program["main"])
+        module = main_module(program)
         module.__dict__.update(fetch(channel, free_names(code)))
         return run_last(code, tests, tested, module.__dict__)
 

@@ -346,6 +346,11 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
         "import os, getpass\nassert os.getuid() == 1000 and os.path.expanduser('~') == '/tmp' == os.getcwd()",
         "import random\nrandom.seed(1)\nassert random.random() < 1",
         "import threading\nassert threading.current_thread() is threading.main_thread()",
+        "import getpass\nassert getpass.getuser() == 'sandbox'",
+        "assert getattr(__builtins__, 'int') is int and __builtins__.len([1]) == 1",
+        "import inspect\ndef f():\n    return 1\nassert inspect.getsource(f) == 'def f():\\n    return 1\\n'",
+        "import inspect\nclass C:\n    x = 1\nassert inspect.getsource(C) == 'class C:\\n    x = 1\\n'",
+        "import os\nassert os.path.dirname(os.path.abspath(__file__)) == '/tmp'",
         "import mmap, os\nm = mmap.mmap(-1, 4096)\nif os.fork() == 0:\n    m[0] = 1\n    os._exit(0)\nos.wait()\nassert m[0] == 1",
         "import socket\na, b = socket.socketpair()\na.send(b'x')\nassert b.recv(1) == b'x'",
         "import os, signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\nsignal.setitimer(0, 0.01)\nsignal.pause()\n"
