@@ -272,7 +272,7 @@ def serve_code(program: dict, channel: int = CHANNEL) -> None:
         except EOFError:
             _leave(0)
         except BaseException as error:
-            answer = {"raised": [type(error).__name__, describe(error), classify(error)[0]]}
+            answer = {"raised": [*nearest(error), describe(error), classify(error)[0]]}
         send(channel, answer)
 
 
@@ -286,6 +286,15 @@ def answer_call(request: dict, names: dict) -> dict:
     if after != request["arguments"]:
         answer["arguments"] = after  # a function that works in place
     return answer
+
+
+def nearest(error: BaseException) -> tuple:
+    """The names of an exception's class and of Python's own nearest to it, and its arguments if they are plain."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    try:
+        return type(error).__name__, kind.__name__, encode(list(error.args))
+    except Exception:  # whatever `args` is
+        return type(error).__name__, kind.__name__, [describe(error).partition(": ")[2]]
 
 
 def present(value) -> dict:
@@ -371,17 +380,16 @@ def proxy(channel: int, name: str):
 ENDS_OF_ITERATION = (StopIteration, StopAsyncIteration)
 
 
-def same_error(name: str, description: str, outcome: str) -> Exception:
-    """What the code raised, as one of Python's own exceptions, so that tests of errors work.
+def same_error(name: str, nearest: str, arguments, description: str, outcome: str) -> Exception:
+    """What the code raised, as one of Python's own exceptions or a class below it, so that tests of errors work.
 
     Not one that ends an iteration: `all(map(check, cases))` would be true of the cases before it, or of none.
     """
-    kind = getattr(builtins, str(name), None)
-    message = str(description).partition(": ")[2]
+    kind = getattr(builtins, str(nearest), None)
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ENDS_OF_ITERATION):
         try:
-            return kind(message)
-        except TypeError:  # some take more than a message
+            return (kind if name == nearest else type(name, (kind,), {}))(*[decode(argument) for argument in arguments])
+        except Exception:  # some take other arguments than they keep
             pass
     return failure(outcome, description)
 
