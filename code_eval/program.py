@@ -99,7 +99,8 @@ def conclude(body, verdict: int, tell=None, write=_write, leave=_leave, getpid=o
 def main_module(program: dict) -> types.ModuleType:
     """The module that a program is; `dataclasses`, `pickle` and `unittest` look for it in sys.modules."""
     module = types.ModuleType("__main__" if program["main"] else "__program__")
-    if program["main"]:  # what a script has beyond that; `inspect` finds its text
+    if program["main"]:  # what a script has beyond that; `inspect` finds its text, `import` what it wrote beside itself
+        sys.path.append("/tmp")
         module.__dict__.update(__builtins__=builtins, __file__="<code>")
         linecache.cache["<code>"] = (len(program["code"]), None, program["code"].splitlines(True), "<code>")
     sys.modules["__main__"] = sys.modules[module.__name__] = module

@@ -346,6 +346,9 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
         "import os, getpass\nassert os.getuid() == 1000 and os.path.expanduser('~') == '/tmp' == os.getcwd()",
         "import random\nrandom.seed(1)\nassert random.random() < 1",
         "import threading\nassert threading.current_thread() is threading.main_thread()",
+        "import sys\nsys.stdout.reconfigure(encoding='utf-8')\nsys.stderr.reconfigure(encoding='utf-8')\n"
+        "print('\u00e9')\nassert not sys.stdout.seekable()",
+        "open('own.py', 'w').write('x = 1')\nimport own\nassert own.x == 1",
         "import getpass\nassert getpass.getuser() == 'sandbox'",
         "assert getattr(__builtins__, 'int') is int and __builtins__.len([1]) == 1",
         "import inspect\ndef f():\n    return 1\nassert inspect.getsource(f) == 'def f():\\n    return 1\\n'",
