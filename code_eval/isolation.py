@@ -27,6 +27,8 @@ WORKER_SOURCES = ("worker.py", "program.py")
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
+    "USER": "sandbox",
+    "LOGNAME": "sandbox",  # whom nothing in /etc names
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the same program, the same verdict
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -5,12 +5,14 @@ write to it. In the mode "isolated" that is a known limit (see SECURITY.md). In 
 of its own, and can only answer calls with plain data; the verdict is written where the tests run, out of its reach.
 """
 
+import ast
 import base64
 import builtins
 import errno
 import gc
 import importlib
 import json
+import linecache
 import math
 import opcode
 import os
@@ -47,14 +49,23 @@ def run(program: dict, verdict: int = VERDICT) -> None:
 
     def body() -> str:
         parts = [compiled(program[name], name) for name in ("code", "tests") if program[name] is not None]
-        if not has_tests(parts[-1]):
+        text = program["tests" if len(parts) > 1 else "code"]
+        tested = has_tests(parts[-1] if program["main"] else without_main_block(parts[-1], text))
+        if not tested and "doctest" not in text:
             return "no_tests"
-        module = main_module(program["main"])
-        for part in parts:
+        module = main_module(program)
+        for part in parts[:-1]:
             exec(part, module.__dict__)
-        return "passed"
+        return run_last(parts[-1], text, tested, module.__dict__)
 
     conclude(body, verdict)
+
+
+def run_last(code: types.CodeType, text: str, tested: bool, names: dict) -> str:
+    """Runs the tests, which are `tested` if they can reach an assertion; else doctest must find examples."""
+    examples = let_doctest_fail() if "doctest" in text else []
+    exec(code, names)
+    return "passed" if tested or any(examples) else "no_tests"
 
 
 def compiled(text: str, name: str) -> types.CodeType:
@@ -85,9 +96,13 @@ def conclude(body, verdict: int, tell=None, write=_write, leave=_leave, getpid=o
         leave(0)
 
 
-def main_module(main: bool) -> types.ModuleType:
+def main_module(program: dict) -> types.ModuleType:
     """The module that a program is; `dataclasses`, `pickle` and `unittest` look for it in sys.modules."""
-    module = types.ModuleType("__main__" if main else "__program__")
+    module = types.ModuleType("__main__" if program["main"] else "__program__")
+    if program["main"]:  # what a script has beyond that; `inspect` finds its text, `import` what it wrote beside itself
+        sys.path.append("/tmp")
+        module.__dict__.update(__builtins__=builtins, __file__="<code>")
+        linecache.cache["<code>"] = (len(program["code"]), None, program["code"].splitlines(True), "<code>")
     sys.modules["__main__"] = sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     return module
@@ -127,15 +142,18 @@ class Claim(Exception):
 ASSERTS = {opcode.opmap["LOAD_ASSERTION_ERROR"], opcode.opmap["RAISE_VARARGS"]}
 LOAD_NAME, STORE_NAME, EXTENDED_ARG = (opcode.opmap[name] for name in ("LOAD_NAME", "STORE_NAME", "EXTENDED_ARG"))
 CO_NEWLOCALS = 2  # a function's code
+COLLECTORS = {"unittest", "globals", "locals", "vars", "dir", "getmembers", "modules", "__dict__"}  # find tests by name
 
 
 def has_tests(code: types.CodeType) -> bool:
     """Whether `code` can reach an assertion: `assert`, `raise`, or a call such as `self.assertEqual`.
 
-    A function counts when something loads its name, so a test that nobody calls is none, and neither is an assertion of
-    a constant, which the compiler removes. Read off the bytecode: 30 microseconds where a syntax tree takes 300.
+    A function counts when something loads its name, or looks for names when its own begins with "test"; so a test that
+    nobody calls is none, and neither is an assertion of a constant, which the compiler removes. Read off the bytecode:
+    30 microseconds where a syntax tree takes 300.
     """
     loaded = loaded_names(code)
+    collected = not COLLECTORS.isdisjoint(loaded)
 
     def reaches(code: types.CodeType) -> bool:
         if not ASSERTS.isdisjoint(code.co_code[::2]):
@@ -148,9 +166,28 @@ def has_tests(code: types.CodeType) -> bool:
         name = code.co_name
         if name[0] == "<" or not code.co_flags & CO_NEWLOCALS:
             return True  # a lambda, a comprehension; the body of a class
-        return name in loaded or ("unittest" in loaded and name.startswith("test"))
+        return name in loaded or (collected and name.startswith(("test", "runTest")))
 
     return reaches(code)
+
+
+def without_main_block(code: types.CodeType, text: str) -> types.CodeType:
+    """What `code`, compiled from `text`, runs where `__name__` is not "__main__"."""
+    if "__main__" not in text:
+        return code
+    tree = ast.parse(text)
+    tree.body = [part for statement in tree.body for part in what_runs(statement)]
+    return compile(tree, "<tests>", "exec", dont_inherit=True)
+
+
+def what_runs(statement: ast.stmt) -> list[ast.stmt]:
+    """`statement`, or of `if __name__ == "__main__":`, either way round, what comes after `else:`."""
+    if isinstance(statement, ast.If) and isinstance(statement.test, ast.Compare):
+        left, (operator, *_), (right, *_) = statement.test.left, statement.test.ops, statement.test.comparators
+        sides = {getattr(side, "id", getattr(side, "value", None)) for side in (left, right)}
+        if isinstance(operator, ast.Eq) and sides == {"__name__", "__main__"}:
+            return statement.orelse
+    return [statement]
 
 
 def loaded_names(code: types.CodeType) -> set[str]:
@@ -175,21 +212,46 @@ def loaded_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def replace_unittest_main() -> None:
-    """Makes `unittest.main`, which ends in sys.exit whatever happened, something that fails like an assertion."""
+def let_unittest_fail() -> None:
+    """Makes unittest's runner fail, which only tells; and `unittest.main`, which ends in sys.exit whatever happened."""
     import unittest
+
+    def judge(result):
+        if not result.wasSuccessful():
+            tracebacks = [text for _, text in [*result.failures, *result.errors]] or ["AssertionError: it succeeded"]
+            raise Claim("failed", tracebacks[0].strip().splitlines()[-1])
+        if not result.testsRun:
+            raise Claim("no_tests", "unittest found none")
+
+    def run(self, test, run=unittest.TextTestRunner.run):
+        result = run(self, test)
+        judge(result)
+        return result
 
     class Main(unittest.TestProgram):
         def runTests(self):
             self.exit = False
             super().runTests()
-            tracebacks = [text for _, text in [*self.result.failures, *self.result.errors]]
-            if tracebacks:
-                raise AssertionError(tracebacks[0].strip().splitlines()[-1])
-            if not self.result.testsRun:
-                raise Claim("no_tests", "unittest.main() found none")
+            judge(self.result)
 
-    unittest.main = Main
+    unittest.TextTestRunner.run, unittest.main = run, Main
+
+
+def let_doctest_fail() -> list[int]:
+    """Makes doctest's runner fail, which only tells; what it returns will hold the number of examples of each run."""
+    import doctest
+
+    counts = []
+
+    def run(self, test, *arguments, run=doctest.DocTestRunner.run, **keywords):
+        result = run(self, test, *arguments, **keywords)
+        counts.append(result.attempted)
+        if result.failed:
+            raise AssertionError(f"{result.failed} of {result.attempted} examples failed in {test.name}")
+        return result
+
+    doctest.DocTestRunner.run = run
+    return counts
 
 
 # ---- strict: the code's process ----
@@ -197,7 +259,7 @@ def replace_unittest_main() -> None:
 
 def serve_code(program: dict, channel: int = CHANNEL) -> None:
     """Runs the code, then answers calls of its functions until the tests' process is gone. Does not return."""
-    module = main_module(program["main"])
+    module = main_module(program)
     try:
         gc.enable()
         exec(compiled(program["code"], "code"), module.__dict__)
@@ -211,7 +273,7 @@ def serve_code(program: dict, channel: int = CHANNEL) -> None:
         except EOFError:
             _leave(0)
         except BaseException as error:
-            answer = {"raised": [type(error).__name__, describe(error), classify(error)[0]]}
+            answer = {"raised": [*nearest(error), describe(error), classify(error)[0]]}
         send(channel, answer)
 
 
@@ -225,6 +287,15 @@ def answer_call(request: dict, names: dict) -> dict:
     if after != request["arguments"]:
         answer["arguments"] = after  # a function that works in place
     return answer
+
+
+def nearest(error: BaseException) -> tuple:
+    """The names of an exception's class and of Python's own nearest to it, and its arguments if they are plain."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    try:
+        return type(error).__name__, kind.__name__, encode(list(error.args))
+    except Exception:  # whatever `args` is
+        return type(error).__name__, kind.__name__, [describe(error).partition(": ")[2]]
 
 
 def present(value) -> dict:
@@ -251,16 +322,17 @@ def run_tests(program: dict, verdict: int = VERDICT, channel: int = CHANNEL, tex
     size = os.fstat(text).st_size
 
     def body() -> str:
-        code = compiled(os.pread(text, size, 0).decode("utf-8", "surrogatepass"), "tests")
-        if not has_tests(code):
+        tests = os.pread(text, size, 0).decode("utf-8", "surrogatepass")
+        code = compiled(tests, "tests")
+        tested = has_tests(code if program["main"] else without_main_block(code, tests))
+        if not tested and "doctest" not in tests:
             return "no_tests"
         first = receive(channel)
         if "claim" in first:
             raise failure(*first["claim"])
-        module = main_module(program["main"])
+        module = main_module(program)
         module.__dict__.update(fetch(channel, free_names(code)))
-        exec(code, module.__dict__)
-        return "passed"
+        return run_last(code, tests, tested, module.__dict__)
 
     conclude(body, verdict, tell=lambda detail: os.pwrite(text, detail, size))
 
@@ -309,17 +381,16 @@ def proxy(channel: int, name: str):
 ENDS_OF_ITERATION = (StopIteration, StopAsyncIteration)
 
 
-def same_error(name: str, description: str, outcome: str) -> Exception:
-    """What the code raised, as one of Python's own exceptions, so that tests of errors work.
+def same_error(name: str, nearest: str, arguments, description: str, outcome: str) -> Exception:
+    """What the code raised, as one of Python's own exceptions or a class below it, so that tests of errors work.
 
     Not one that ends an iteration: `all(map(check, cases))` would be true of the cases before it, or of none.
     """
-    kind = getattr(builtins, str(name), None)
-    message = str(description).partition(": ")[2]
+    kind = getattr(builtins, str(nearest), None)
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ENDS_OF_ITERATION):
         try:
-            return kind(message)
-        except TypeError:  # some take more than a message
+            return (kind if name == nearest else type(name, (kind,), {}))(*[decode(argument) for argument in arguments])
+        except Exception:  # some take other arguments than they keep
             pass
     return failure(outcome, description)
 

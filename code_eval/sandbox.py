@@ -52,6 +52,9 @@ PRELOAD = (
     "math", "operator", "random", "re", "statistics", "string", "typing", "unittest", "numpy",
 )  # fmt: skip
 
+# Ordinary programs start 100 threads, or a multiprocessing.Pool of a process for each CPU. Not more than these need:
+# the worker that ends a fork bomb shares the CPUs with all of it, and each process more makes that take longer.
+PROCESSES = max(128, 32 + (os.cpu_count() or 1))
 WALL_FACTOR = 3.0  # wall time allowed, in multiples of the CPU time: a loaded machine must not make timeouts
 SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
 GRACE = 10.0  # seconds beyond a program's wall time after which its worker is given up
@@ -118,7 +121,7 @@ class Sandbox:
         wall_timeout: seconds on the clock, not counting those in which a program waits for a CPU; None: three times
             `timeout`.
         memory: bytes that a program may add to the interpreter's, for each process and for all together.
-        processes: processes and threads at a time.
+        processes: processes and threads at a time; the default has room for a multiprocessing.Pool() or 100 threads.
         output: bytes on stdout and stderr together.
         disk: bytes in /tmp, which is all that a program can write to, and which is in memory.
         files: files in /tmp.
@@ -142,7 +145,7 @@ class Sandbox:
         *,
         wall_timeout: float | None = None,
         memory: int = 1 << 30,
-        processes: int = 32,
+        processes: int = PROCESSES,
         output: int = 1 << 20,
         disk: int = 64 << 20,
         files: int = 4096,

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import platform
@@ -117,7 +118,9 @@ class Worker:
             except ImportError:
                 if name not in self.settings["optional"]:
                     raise
-        programs.replace_unittest_main()
+        programs.let_unittest_fail()
+        sys.stdout = sys.__stdout__ = printer(1, -1, "surrogateescape")
+        sys.stderr = sys.__stderr__ = printer(2, 1, "backslashreplace")
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
         self.limit()
         gc.collect()
@@ -477,6 +480,16 @@ class Worker:
         os.chdir("/tmp")
         libc.syscall(*self.capset)
         libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self.filter), 0, 0)
+
+
+def printer(descriptor: int, buffering: int, errors: str) -> io.TextIOWrapper:
+    """A stream for the pipe that a program will find at `descriptor`; Python's own was made for a file, and seeks."""
+    file, (reader, writer) = os.dup(descriptor), os.pipe()
+    os.dup2(writer, descriptor)
+    stream = open(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+    os.dup2(file, descriptor)
+    close([file, reader, writer])
+    return stream
 
 
 def leave_root(uid: int) -> None:

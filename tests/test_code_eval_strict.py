@@ -132,6 +132,48 @@ def test_outcomes(code, tests, outcome, strict):
     assert result.outcome == outcome, result
 
 
+@pytest.mark.parametrize(
+    ("raised", "tests"),
+    [
+        ("Low(7)", "try:\n f(1)\nexcept ValueError as e:\n assert e.args == (7,) and type(e).__name__ == 'Low'"),
+        ("KeyError('a')", "try:\n f(1)\nexcept KeyError as e:\n assert e.args == ('a',) and str(e) == repr('a')"),
+        (
+            "ValueError('a\\nb', (1, {2}))",
+            "try:\n f(1)\nexcept ValueError as e:\n assert e.args == ('a\\nb', (1, {2}))",
+        ),
+        ("ValueError(object)", "try:\n f(1)\nexcept ValueError as e:\n assert 'object' in str(e)"),
+        ("FileNotFoundError(2, 'no')", "try:\n f(1)\nexcept FileNotFoundError as e:\n assert e.errno == 2"),
+        ("UnicodeDecodeError('utf8', b'x', 0, 1, 'no')", "try:\n f(1)\nexcept UnicodeError as e:\n assert e.end == 1"),
+    ],
+)
+def test_what_the_code_raises(raised, tests, strict):
+    code = f"class Low(ValueError): pass\ndef f(x): raise {raised}"
+    assert strict(code, tests).passed
+    assert strict("def f(x): return 1", tests + "\nelse: assert False").outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("class E(StopIteration): pass", "error"),
+        ("class E(SystemExit): pass", "error"),
+        ("class E(KeyboardInterrupt): pass", "error"),
+        ("class E(BaseException): pass", "error"),
+        ("E = GeneratorExit", "error"),
+        ("class E(AssertionError): pass", "failed"),
+        ("class E(MemoryError): pass", "out_of_memory"),
+        ("class E(OSError): pass", "error"),
+        ("class Claim(Exception): pass\ndef E(): return Claim('passed', '')", "error"),
+        ("class E(Exception): args = ('passed', '')", "error"),
+        ("def E(): return ExceptionGroup('passed', [ValueError()])", "error"),
+    ],
+)
+def test_no_exception_of_the_code_is_better_than_a_failure(code, outcome, strict):
+    tests = "assert all(map(lambda x: f(x) == x * x, [2, 3]))"
+    result = strict(f"{code}\ndef f(x): raise E()", tests)
+    assert result.outcome == outcome, result
+
+
 def test_the_detail_comes_back(strict):
     assert strict(WRONG, "assert f(2) == 4, 'two squared'").detail == "AssertionError: two squared"
 
