@@ -79,9 +79,7 @@ def _card_of(existing: str) -> DatasetCard:
         card = DatasetCard(existing if existing.lstrip().startswith("---") else f"---\n{{}}\n---\n{existing}")
         data: Any = card.data
         MetadataConfigs.from_dataset_card_data(data)
-    except (
-        Exception
-    ):  # no YAML, a list, keys that are no strings, configs that are none: each library has its own types
+    except Exception:  # no YAML, a list, keys that are no strings, configs that are none: types of four libraries
         card = DatasetCard(f"---\n{{}}\n---\n{existing}")
     return card
 
