@@ -81,4 +81,5 @@ python benchmark.py "$out/after/model" "$out/after/humaneval" --max-new-tokens 1
 
 say "Done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
 python runs/summary.py "$out"
+echo
 python paper_tables.py "quickstart/before=$out/before" "quickstart/after=$out/after" --tables quickstart
