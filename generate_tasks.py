@@ -26,7 +26,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.options import (
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    GenerationOptions,
+    StepOptions,
+    UserError,
+    run_script,
+)
 
 STOP = ["## Example", "\n###", "\n[Response]"]
 CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
@@ -69,7 +78,6 @@ def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and let the model write the task."""
     from selfalign.endpoints import Endpoint
-    from selfalign.options import UserError
     from selfalign.prompting import draw_examples, load_examples, load_prompt
     from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
 
