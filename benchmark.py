@@ -54,6 +54,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from selfalign.errors import UserError, warn
 from selfalign.options import (
     OPERATIONAL,
     Count,
@@ -62,9 +63,7 @@ from selfalign.options import (
     PositiveOrZero,
     ShareAboveZero,
     StepOptions,
-    UserError,
     run_script,
-    warn,
 )
 
 COLUMNS = {
@@ -135,8 +134,8 @@ class Options(StepOptions):
 @contextmanager
 def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None]]:
     """URL of the model, the name of its tokenizer, and a hash of its files, where they are known."""
-    from selfalign.endpoints import served
-    from selfalign.small_model import resolve_model
+    from selfalign.llm.endpoint import served
+    from selfalign.models import resolve_model
 
     if options.input.startswith(("http://", "https://")):
         yield options.input, options.tokenizer, None
@@ -152,7 +151,7 @@ def model_fingerprint(model: str) -> str | None:
 
     from fsspec.implementations.local import LocalFileSystem
 
-    from selfalign.datasets_io import fingerprint
+    from selfalign.runner.source import fingerprint
 
     files = sorted(str(path) for path in Path(model).glob("*") if path.suffix in (".json", ".safetensors", ".jinja"))
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
@@ -162,7 +161,7 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     """The function from what a user asks to the text that the model is given."""
     from transformers import AutoTokenizer
 
-    from selfalign.datasets_io import first_line
+    from selfalign.errors import first_line
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
@@ -243,7 +242,7 @@ def given_samples(options: Options, problems: list[Any]) -> tuple[list[Row], str
     from pathlib import Path
 
     from selfalign.benchmarks import pin_of, records
-    from selfalign.datasets_io import open_source
+    from selfalign.runner.source import open_source
 
     name = str(options.samples)
     if Path(name).is_file():
@@ -295,7 +294,7 @@ def judge_of(benchmark: Any, sandbox: Any) -> Callable[..., Awaitable[Row]]:
     import asyncio
 
     from code_eval.sandbox import Program
-    from selfalign.steps import RowOpen
+    from selfalign.errors import RowOpen
 
     async def judge(problem: Any, text: str, style: str) -> Row:
         if benchmark.checks:
@@ -380,7 +379,7 @@ def measured_of(options: Options, benchmark: Any, rows: list[Row], problems: dic
 
 def summarize(rows: list[Row], problems: dict[str, Any] | None = None, scores: Any = None) -> dict[str, Any]:
     """pass@k of `rows` (which have `task_id`, `passed`, `outcome`), further `scores`, and their intervals."""
-    from selfalign.statistics import bootstrap, bootstrap_interval, pass_at_k
+    from selfalign.report.statistics import bootstrap, bootstrap_interval, pass_at_k
 
     of_task = defaultdict(list)
     for row in rows:
@@ -415,7 +414,7 @@ def main(options: Options) -> None:
     import contextlib
 
     from selfalign.benchmarks import load_benchmark, pin_of
-    from selfalign.datasets_io import Source
+    from selfalign.runner.source import Source
 
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
@@ -455,7 +454,7 @@ def _dataset(rows: list[Row]) -> Any:
 
 def endpoint_at(url: str, options: Options) -> Any:
     """The endpoint, tried out."""
-    from selfalign.endpoints import Endpoint
+    from selfalign.llm.endpoint import Endpoint
 
     return Endpoint(
         GenerationOptions(
@@ -475,9 +474,10 @@ def run(
     import json
 
     from selfalign.benchmarks._packages import missing_packages
-    from selfalign.datasets_io import open_source
-    from selfalign.steps import draws_of, run_step
-    from selfalign.writing import open_output
+    from selfalign.ids import draws_of
+    from selfalign.runner.output import open_output
+    from selfalign.runner.source import open_source
+    from selfalign.runner.steps import run_step
 
     by_id = {problem.task_id: problem for problem in problems}
 

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from selfalign.errors import UserError
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
@@ -53,18 +54,17 @@ from selfalign.options import (
     PositiveOrZero,
     ShareAboveZero,
     StepOptions,
-    UserError,
     run_script,
 )
 
 if TYPE_CHECKING:
-    from selfalign.datasets_io import Source
-    from selfalign.decontamination import Decontaminator
-    from selfalign.endpoints import Endpoint
-    from selfalign.python_files import Function
-    from selfalign.servers import Generation
-    from selfalign.steps import Done
-    from selfalign.type_checkers import TypeChecker
+    from selfalign.code.contamination import Decontaminator
+    from selfalign.code.functions import Function
+    from selfalign.code.type_checkers import TypeChecker
+    from selfalign.llm.clients import Generation
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.runner.source import Source
+    from selfalign.runner.steps import Done
 
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
 
@@ -217,8 +217,9 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
     `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that holds a
     benchmark's problem is among them, and says so in `contamination`.
     """
-    from selfalign.python_files import functions_of, with_imports
-    from selfalign.steps import Done, content_id
+    from selfalign.code.functions import functions_of, with_imports
+    from selfalign.ids import content_id
+    from selfalign.runner.steps import Done
 
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
@@ -254,9 +255,9 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
 
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
-    from selfalign.datasets_io import is_hub_id
-    from selfalign.python_files import open_python_files
-    from selfalign.steps import read_input
+    from selfalign.code.functions import open_python_files
+    from selfalign.runner.source import is_hub_id
+    from selfalign.runner.steps import read_input
 
     files = None if is_hub_id(options.input) else open_python_files(options.input)
     return files or read_input(options, options.text_column)
@@ -280,7 +281,8 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
 
 def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
     """The functions of all files that pass the filters: OUTPUT-candidates."""
-    from selfalign.steps import open_source, run_step
+    from selfalign.runner.source import open_source
+    from selfalign.runner.steps import run_step
 
     output = options.output.rstrip("/") + "-candidates"
     run_step(
@@ -296,7 +298,8 @@ def extract_functions(options: Options, decontaminator: Decontaminator | None) -
 
 def check_types(options: Options, functions: Source, dropped: dict[str, int], checker: TypeChecker) -> Source:
     """The functions in which the type checker finds no error (paper, B: Pyright). OUTPUT-checked has all of them."""
-    from selfalign.steps import open_source, run_step
+    from selfalign.runner.source import open_source
+    from selfalign.runner.steps import run_step
 
     async def checked(function: dict[str, Any]) -> dict[str, Any]:
         return function | {"type_error": await checker.check(function["content"])}
@@ -324,8 +327,10 @@ def parse_verdict(answer: Generation) -> str:
 
 def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int], endpoint: Endpoint) -> Source:
     """The functions whose docstring the model finds good (paper, B, with StarCoder2-15B). OUTPUT-judged has all."""
-    from selfalign.prompting import JudgedDocstring, load_examples, load_prompt
-    from selfalign.steps import draws_of, open_source, run_step
+    from selfalign.ids import draws_of
+    from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
+    from selfalign.runner.source import open_source
+    from selfalign.runner.steps import run_step
 
     examples = load_examples(options.examples, JudgedDocstring)
     prompt = load_prompt(options.template, examples)
@@ -369,7 +374,7 @@ def without_near_duplicates(functions: Source, options: Options) -> tuple[Source
     With `--executor`, signatures are a step that it divides, OUTPUT-signatures-content, and memory holds a few bytes a
     function; without, all functions are read.
     """
-    from selfalign.dedup import near_duplicates, near_duplicates_by_step
+    from selfalign.code.near_duplicates import near_duplicates, near_duplicates_by_step
 
     ids, threshold = functions.rows["id"][:], options.near_duplicates
     if options.executor:
@@ -409,10 +414,10 @@ def in_order(functions: Source, column: str) -> Source:
 
 def main(options: Options) -> None:
     """Extract functions, leave out what benchmarks hold, check types, judge docstrings, and drop near-duplicates."""
-    from selfalign.decontamination import decontaminator_of, record_of
-    from selfalign.endpoints import Endpoint
-    from selfalign.steps import run_step
-    from selfalign.type_checkers import TypeChecker
+    from selfalign.code.contamination import decontaminator_of, record_of
+    from selfalign.code.type_checkers import TypeChecker
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.runner.steps import run_step
 
     if not options.output:
         options = dataclasses.replace(options, input="stdlib", output=options.input)

@@ -17,8 +17,8 @@ Columns out: those, and
     vacuous       whether the tests also pass where nothing that the response defines does anything
     mutation_score    of small changes to the response's code, the share that its tests notice, 0 to 1
 
-The last two say how strong the tests are (see selfalign/mutation.py). They are null where the tests do not pass, and
-the score also where there was nothing to change. Samples that came with an error have nothing to execute: they are
+The last two say how strong the tests are (see selfalign/code/mutation.py). They are null where the tests do not pass,
+and the score also where there was nothing to change. Samples that came with an error have nothing to execute: they are
 counted and left out.
 """
 
@@ -71,7 +71,7 @@ class Options(StepOptions):
 
 def program_of(response: str, tests: str) -> tuple[str, str]:
     """Code and tests of a sample, out of their Markdown."""
-    from selfalign.markdown import python_code
+    from selfalign.code.markdown import python_code
 
     return python_code(response) or "", python_code(tests) or ""
 
@@ -79,8 +79,8 @@ def program_of(response: str, tests: str) -> tuple[str, str]:
 def wrong_programs(code: str, tests: str, result: Result, options: Options, sample_id: str) -> list[Program]:
     """What the tests of a passing sample should fail on: the response as a stub, and then its mutants."""
     from code_eval.sandbox import WALL_FACTOR, Program
-    from selfalign.mutation import mutants, stubbed
-    from selfalign.steps import draws_of
+    from selfalign.code.mutation import mutants, stubbed
+    from selfalign.ids import draws_of
 
     took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
     limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
@@ -100,8 +100,8 @@ def main(options: Options) -> None:
     import asyncio
 
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
-    from selfalign.options import UserError
-    from selfalign.steps import Done, RowOpen, read_input, run_step
+    from selfalign.errors import RowOpen, UserError
+    from selfalign.runner.steps import Done, read_input, run_step
 
     responses = read_input(options, "id", "response", "tests")
 

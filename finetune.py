@@ -7,7 +7,8 @@ Paper: section 2.3 and appendix C.3. Adafactor, learning rate 1e-5 (2e-5 for dat
     accelerate launch finetune.py ./instructions ./model --model bigcode/starcoder2-3b      # on several GPUs
     python finetune.py ./instructions ./aligned --model ./model --method dpo                # preferences, after that
 
-What does not fit on one GPU is sharded: `accelerate launch --config_file training/fsdp.yaml` or `training/zero3.yaml`.
+What does not fit on one GPU is sharded: `accelerate launch --config_file experiments/accelerate/fsdp.yaml` (or
+zero3.yaml).
 
 Columns in: `messages` (a chat that ends with the assistant), or `instruction` and `response`, as in
 bigcode/self-oss-instruct-sc2-exec-filter-50k. For `--method dpo`: `prompt`, `chosen` and `rejected`, each a list of
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from selfalign.errors import UserError
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
@@ -39,12 +41,11 @@ from selfalign.options import (
     PositiveOrZero,
     Share,
     StepOptions,
-    UserError,
     run_script,
 )
 
 if TYPE_CHECKING:
-    from selfalign.datasets_io import Source
+    from selfalign.runner.source import Source
 
 NO_LOSS = -100  # the label that torch's cross entropy leaves out
 
@@ -158,7 +159,7 @@ def checked(options: Options) -> Options:
 
 def read_examples(options: Options) -> tuple[Source, Any]:
     """The source of the examples, and its first `--max-samples` rows; UserError if it lacks the columns."""
-    from selfalign.steps import read_input
+    from selfalign.runner.steps import read_input
 
     source = read_input(options)
     names = set(source.rows.column_names)
@@ -243,7 +244,7 @@ def load_tokenizer(options: Options) -> Any:
     """The base model's tokenizer, with our chat template."""
     from transformers import AutoTokenizer
 
-    from selfalign.training import base_model
+    from selfalign.training.trainer import base_model
 
     tokenizer = base_model(AutoTokenizer, options)
     if tokenizer.eos_token is None:
@@ -261,7 +262,7 @@ def load_model(options: Options) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from selfalign.training import attention_of, base_model, dtype_of, four_bits, without_dropout
+    from selfalign.training.trainer import attention_of, base_model, dtype_of, four_bits, without_dropout
 
     dtype = dtype_of(options.dtype)
     return base_model(
@@ -281,7 +282,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    from selfalign.training import check_report_to, with_deepspeed
+    from selfalign.training.trainer import check_report_to, with_deepspeed
 
     if options.optimizer not in (known := [str(name.value) for name in OptimizerNames]):
         raise UserError(f"--optimizer {options.optimizer} is none of transformers': {', '.join(known)}")
@@ -324,7 +325,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
 
 def make_trainer(options: Options, tokenizer: Any, examples: Any, held_out: Any = None, devices: int = 1) -> Any:
     """TRL's trainer for what `prepare` gives."""
-    from selfalign.training import DPO, SFT, Checkpoints, lora, pack
+    from selfalign.training.trainer import DPO, SFT, Checkpoints, lora, pack
 
     packed = pack(examples, options.max_length, options.seed) if options.packing else examples
     arguments = training_arguments(options, len(examples) / len(packed), devices)
@@ -352,7 +353,9 @@ def main(options: Options) -> None:
     identity["options"]["chat_template"] = options.chat_template.read_text()
 
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
-    from selfalign import training  # takes seconds: what is wrong with options and data has been said by now
+    from selfalign.training import (
+        trainer as training,  # takes seconds: what is wrong with options and data has been said by now
+    )
 
     with training.output_folder(options, identity) as folder:
         if folder.complete:

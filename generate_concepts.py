@@ -53,9 +53,10 @@ def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
 
 def main(options: Options) -> None:
     """Draw worked examples for each seed, and let the model name its concepts."""
-    from selfalign.endpoints import Endpoint
-    from selfalign.prompting import draw_examples, load_examples, load_prompt
-    from selfalign.steps import content_id, draws_of, read_input, run_step
+    from selfalign.ids import content_id, draws_of
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+    from selfalign.runner.steps import read_input, run_step
 
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)

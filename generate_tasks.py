@@ -26,16 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.options import (
-    OPERATIONAL,
-    PROMPTS,
-    Count,
-    CountOrZero,
-    GenerationOptions,
-    StepOptions,
-    UserError,
-    run_script,
-)
+from selfalign.errors import UserError
+from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 
 STOP = ["## Example", "\n###", "\n[Response]"]
 CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
@@ -77,9 +69,10 @@ def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
 
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and let the model write the task."""
-    from selfalign.endpoints import Endpoint
-    from selfalign.prompting import draw_examples, load_examples, load_prompt
-    from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
+    from selfalign.ids import content_id, draws_of
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+    from selfalign.runner.steps import Done, first_usable, read_input, run_step
 
     if not (options.categories and options.difficulties):
         raise UserError("--categories and --difficulties need one name at least")

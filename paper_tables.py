@@ -1,13 +1,15 @@
 """Step 9: results -> tables. Each table of the paper, with our results below the published numbers.
 
-Paper: Tables 1 to 12, and the figures of StarCoder2-15B-Instruct. The published numbers are in `paper/`, as data.
+Paper: Tables 1 to 12, and the figures of StarCoder2-15B-Instruct. The published numbers are data, in
+`experiments/paper/`.
 
     python paper_tables.py                                  # all tables, with what is in ./runs/out
     python paper_tables.py ./runs/out --tables 1 8 --format latex
     python paper_tables.py ./runs/out octopack-cq-7b=./elsewhere/results.json --figures ./figures
 
 RESULTS is a folder as the scripts of runs/ fill it: RESULTS/SYSTEM/BENCHMARK holds what benchmark.py wrote, and
-RESULTS/SYSTEM/instructions and model what select.py and finetune.py wrote; `paper/systems.yaml` names the systems.
+RESULTS/SYSTEM/instructions and model what select.py and finetune.py wrote; systems.yaml in `experiments/paper/` names
+the systems.
 
 Below each row is ours, where there is one: the score with its 95 % interval, and the difference to the published one.
 Below each table are the systems that the paper compares, tested by a paired bootstrap over the problems where the
@@ -27,9 +29,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from selfalign.options import UserError, run_script, warn
+from selfalign.errors import UserError, warn
+from selfalign.options import run_script
 
-PAPER = Path(__file__).resolve().parent / "paper"
+PAPER = Path(__file__).resolve().parent / "experiments" / "paper"
 NOT_PUBLISHED, NOT_STATED, NOT_RUN = "", "-", "not run"  # in the CSV files
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)(k|%|h|min)?")
 FACTORS = {"k": 1000.0, "h": 60.0}  # thousands, and hours in minutes
@@ -149,7 +152,7 @@ def load_table(name: str) -> Table:
 
 
 def recipe_of(system: str) -> dict[str, Any]:
-    """The entry of paper/systems.yaml that fits `system`, its names in braces filled in."""
+    """The entry of experiments/paper/systems.yaml that fits `system`, its names in braces filled in."""
     for pattern, recipe in _recipes().items():
         names = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(pattern))
         if match := re.fullmatch(names, system):
@@ -239,7 +242,7 @@ def recipe_of_or_error(system: str) -> dict[str, Any]:
     try:
         return recipe_of(system)
     except KeyError:
-        raise UserError(f"no system {system}: paper/systems.yaml names them") from None
+        raise UserError(f"no system {system}: experiments/paper/systems.yaml names them") from None
 
 
 def _read_result(file: Path, required: bool = False) -> dict[str, Any]:
@@ -271,7 +274,7 @@ def pass_rate_of(results: Results, system: str) -> float | None:
     run = results.run(system, "instructions")
     if not run:
         return None
-    from selfalign.datasets_io import open_source
+    from selfalign.runner.source import open_source
 
     passed = open_source(str(run["folder"]), columns=("passed",)).rows["passed"]
     return 100 * sum(passed) / len(passed)
@@ -284,7 +287,7 @@ def generation_minutes_of(results: Results, system: str) -> float | None:
 
 
 def training_minutes_of(results: Results, system: str) -> float | None:
-    """Minutes of fine-tuning, as runs/recipe.sh notes them."""
+    """Minutes of fine-tuning, as experiments/recipe.sh notes them."""
     file = results.file(system, "training_seconds")
     return float(file.read_text()) / 60 if file else None
 
@@ -347,7 +350,7 @@ class Comparison:
 
 def comparisons(table: Table, found: list[dict[str, Ours]], seed: int) -> list[Comparison]:
     """Each pair that the paper compares, on each column that says which share of samples passed."""
-    from selfalign.statistics import paired_bootstrap
+    from selfalign.report.statistics import paired_bootstrap
 
     of_system: dict[str, list[tuple[Cell, Ours | None]]] = {}
     for row, ours in zip(table.cells, found, strict=True):

@@ -57,7 +57,7 @@ class Options(GenerationOptions, StepOptions):
 
 def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
     """A completion as response, tests, and what is wrong with it (null if both hold a closed Python block)."""
-    from selfalign.markdown import code_blocks, python_code, split_at_heading
+    from selfalign.code.markdown import code_blocks, python_code, split_at_heading
 
     response, tests = split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
@@ -71,9 +71,10 @@ def split_completion(completion: str) -> tuple[str | None, str | None, str | Non
 
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each into the two."""
-    from selfalign.endpoints import Endpoint
-    from selfalign.prompting import draw_examples, load_examples, load_prompt
-    from selfalign.steps import Done, content_id, draws_of, first_usable, read_input, run_step
+    from selfalign.ids import content_id, draws_of
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+    from selfalign.runner.steps import Done, first_usable, read_input, run_step
 
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)

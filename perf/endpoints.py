@@ -1,7 +1,7 @@
 """How well one client process uses a server: our endpoint beside two usual ways to send requests, and what it costs.
 
-    python perf/endpoints.py                 # all three tables, 10 minutes
-    python perf/endpoints.py --only cost
+    python -m perf.endpoints                 # all three tables, 10 minutes
+    python -m perf.endpoints --only cost
 
 saturation  the same work for a simulated TGI (128 places, lengths with a heavy tail, 5 % of answers 429 under load):
             ours; chunks with a barrier after each, as the reference implementation sends them; `asyncio.gather` under a
@@ -26,17 +26,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the project's root
-
-from simulated_server import length_of
-
-from selfalign.endpoints import Endpoint
+from selfalign.llm.endpoint import Endpoint
 from selfalign.options import GenerationOptions
+from tests.fakes.simulated_server import length_of
 
 PLACES = 128
 SECONDS_PER_TOKEN = 0.04  # one answer takes 11 s, the longest 41, as with a model of 7B under load
@@ -61,7 +57,7 @@ def simulated(**options: Any) -> Iterator[str]:
     words = []
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", *([str(value)] if value is not None else [])]
-    command = [sys.executable, str(Path(__file__).parent / "simulated_server.py"), *words]
+    command = [sys.executable, "-m", "tests.fakes.simulated_server", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
@@ -194,7 +190,7 @@ def saturation(options: Options) -> None:
 
 def derived_length(prompt: str, seed: int) -> int:
     """The length that the endpoint's own derived seed leads to."""
-    from selfalign.endpoints import derived_seed
+    from selfalign.ids import derived_seed
 
     return length_of(prompt, derived_seed(seed, 0), MAX_NEW_TOKENS)
 
@@ -263,7 +259,7 @@ def openai_round(url: str, requests: int) -> tuple[float, float]:
 
 def our_round(api: Any, stub: bool = False) -> Callable[[str, int], tuple[float, float]]:
     """The endpoint; with `stub`, what it takes where asking the server takes nothing."""
-    from selfalign.endpoints import Generation
+    from selfalign.llm.endpoint import Generation
 
     answers = [Generation("text", "eos_token", 16)]
 

@@ -1,4 +1,4 @@
-"""Tokens a second of packed training, beside the same model padded as others do: python perf/finetune.py [options]
+"""Tokens a second of packed training, beside the same model padded as others do: python -m perf.finetune [options]
 
 Everything but the batches is finetune.py's: trainer, loss, Adafactor, and 64 examples (on a CPU 4) for each optimizer
 step. The weights are random; the examples are random tokens whose lengths are drawn from a log-normal distribution,
@@ -23,16 +23,12 @@ import dataclasses
 import io
 import os
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import tyro  # noqa: E402
+import tyro
 
 # Dense bfloat16, without sparsity, in FLOP/s, from NVIDIA's data sheets; the first name that fits counts.
 PEAKS = {
@@ -189,11 +185,11 @@ def measure(script: Any, made: Any, pad_to: int | None, tokenizer: Any, examples
 def main(options: Options) -> None:
     """Measure each way in turn, and print a line for each."""
     import torch
-    from helpers import load_script
-    from tiny_model import make_tiny_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    from selfalign.training import attention_of, dtype_of, without_dropout
+    from selfalign.training.trainer import attention_of, dtype_of, without_dropout
+    from tests.fakes.tiny_model import make_tiny_model
+    from tests.helpers import load_script
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_of("auto")

@@ -2,16 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 # `report(**found)` prints one line of JSON: what it is given, and so far in MiB and seconds
 #   resident    peak of memory; ru_maxrss would begin with that of the process that started this one
 #   anonymous   peak of the part that is not mapped from files, looked at ten times a second
 #   processor   time of the processor
 MEASURED = """
 import json, resource, sys, threading, time
-sys.path.insert(0, {root!r})
 def kilobytes(name):
     return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name)))
 peak = 0
@@ -32,5 +29,5 @@ def report(**found):
 def start(work: str, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     """A process that does `work` and calls `report` in it; its last line of output is the JSON. `environment` is its
     whole environment."""
-    command = [sys.executable, "-c", MEASURED.format(root=str(ROOT), work=work), *arguments]
+    command = [sys.executable, "-c", MEASURED.format(work=work), *arguments]
     return subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True)

@@ -1,30 +1,29 @@
 """What the step runner costs a row, beside datasets' own map on the same work.
 
-    python perf/steps.py --rows 1000000
-    python perf/steps.py --hub
+    python -m perf.steps --rows 1000000
+    python -m perf.steps --hub
 
 The work is a column more in rows of 90 bytes, one by one. `selfalign` writes parts while it runs and can be killed at
 any moment; `Dataset.map` keeps its result in its cache and is then saved, and starts again when it is killed. Each runs
 in a process of its own, whose peak memory (resident, anonymous part: without the mapped input) is its own.
 
-`--hub` does both against a Hub on this machine (tests/local_hub.py), with push_to_hub beside our commits.
+`--hub` does both against a Hub on this machine (tests/fakes/hub.py), with push_to_hub beside our commits.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from memory import ROOT, start
+from perf.memory import ROOT, start
 
 ROWS = 1_000_000
 SELFALIGN = """
 from dataclasses import dataclass
 from selfalign.options import StepOptions
-from selfalign.steps import read_input, run_step
+from selfalign.runner.steps import read_input, run_step
 options = StepOptions(input=sys.argv[1], output=sys.argv[2])
 run_step(options, read_input(options, "id"), lambda row: row | {"length": len(row["content"])}, {"length": int})
 """
@@ -82,8 +81,7 @@ def main() -> None:
         print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
         print(f"{'':28} {'wall':>9} {'processor':>9} {'':>17} {'processor':>16} {'anonymous':>11} {'resident':>11}")
         if options.hub:
-            sys.path.insert(0, str(ROOT / "tests"))
-            from local_hub import LocalHub
+            from tests.fakes.hub import LocalHub
 
             with LocalHub() as hub:
                 common = hub.environment(Path(folder) / "home") | {"PYTHONPATH": str(ROOT)}

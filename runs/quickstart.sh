@@ -80,6 +80,6 @@ say "HumanEval after"
 python benchmark.py "$out/after/model" "$out/after/humaneval" --max-new-tokens 160
 
 say "Done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
-python runs/summary.py "$out"
+python -m runs.summary "$out"
 echo
 python paper_tables.py "quickstart/before=$out/before" "quickstart/after=$out/after" --tables quickstart

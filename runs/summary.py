@@ -1,16 +1,14 @@
 """What a run gave: the funnel, two of the examples that the model wrote, and pass@1 before and after.
 
-python runs/summary.py ./runs/out/quickstart
+python -m runs.summary ./runs/out/quickstart
 """
 
 import json
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the project's root, in the place of this folder
-
-from selfalign.cards import funnel_table  # noqa: E402
-from selfalign.datasets_io import open_source  # noqa: E402
+from selfalign.runner.card import funnel_table
+from selfalign.runner.source import open_source
 
 SHOWN = 2
 

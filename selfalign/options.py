@@ -20,26 +20,14 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_t
 
 import tyro
 
+from selfalign.errors import SECRET_NAME, UserError, without_secrets
+
 OPERATIONAL = {"operational": True}
 API_KEY_VARIABLE = "SELFALIGN_API_KEY"  # the key of the endpoints, where it must travel to other processes
-IN_URL = re.compile(r"//[^/\s]*@")  # user and password
-# Of a query, or of --executor-options; "env" has what users put there.
-SECRET_NAME = r"[\w.-]*(?:token|key|secret|signature|credential|password|env)[\w.-]*="
-IN_QUERY = re.compile(rf"([?&]{SECRET_NAME})[^&#\s'\"]+", re.IGNORECASE)
-PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+ROOT = Path(__file__).resolve().parent.parent  # of the project
+PROMPTS = ROOT / "prompts"
 
 T = TypeVar("T")
-
-
-class UserError(SystemExit):
-    """Something that the user can mend, said in one sentence on standard error; exit status 2 of a script.
-
-    Sandboxes, endpoints and datasets raise it before any work is done.
-    """
-
-    def __init__(self, sentence: str) -> None:
-        self.sentence = without_secrets(sentence)
-        super().__init__(self.sentence)  # which Python prints where no script does
 
 
 class Shard(NamedTuple):
@@ -212,14 +200,20 @@ def identity_of(options: Any) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
 
 
+def program_of(script: Path) -> list[str]:
+    """What follows `python` in the command that runs `script`: a name in the project's root, a module below it."""
+    script = script.resolve()
+    if script.parent == ROOT or not script.is_relative_to(ROOT):
+        return [script.name]
+    return ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts)]
+
+
 def command_of(options: Any) -> str:
     """The command that repeats this run: script, positional arguments, every option that is not at its default."""
     import shlex
 
     script = Path(sys.argv[0])
-    root = PROMPTS.parent
-    inside = script.resolve().is_relative_to(root)  # baselines/distill.py is more than its name
-    words = ["python", script.resolve().relative_to(root).as_posix() if inside else script.name]
+    words = ["python", *program_of(script)]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
     a_secret = re.compile(SECRET_NAME, re.IGNORECASE)
     for f in dataclasses.fields(options):
@@ -238,22 +232,6 @@ def command_of(options: Any) -> str:
     return shlex.join(map(without_secrets, words))  # cards show it
 
 
-def without_secrets(text: str) -> str:
-    """`text` without the passwords of URLs and the keys in their queries."""
-    return IN_QUERY.sub(r"\1***", IN_URL.sub("//", text))
-
-
-def check_secret(option: str, secret: str | None) -> None:
-    """UserError if `secret` can't be sent in a header: the HTTP clients would say so, and show it."""
-    if secret and not all("!" <= character <= "~" for character in secret):
-        raise UserError(f"{option} holds a blank, a line end or another character that no token has")
-
-
-def warn(sentence: str) -> None:
-    """Say `sentence` on standard error."""
-    print(f"warning: {without_secrets(sentence)}", file=sys.stderr)
-
-
 def run_script(main: Any, options_class: type[T], description: str | None) -> None:
     """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, exit 2."""
     try:
@@ -262,7 +240,7 @@ def run_script(main: Any, options_class: type[T], description: str | None) -> No
         main(options)
         sys.stdout.flush()
     except UserError as error:
-        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {error.sentence}", file=sys.stderr)
+        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)

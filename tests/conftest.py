@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_model import make_tiny_model
+
+from tests.fakes.tiny_model import make_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def endpoint(tiny_model: Path) -> Iterator[str]:
     """The URL of serve.py with the tiny model, started once a session."""
-    from selfalign.endpoints import served
+    from selfalign.llm.endpoint import served
 
     with served(str(tiny_model), "--dtype", "float32") as url:
         yield url

@@ -52,8 +52,8 @@ from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from selfalign.options import UserError
-from selfalign.statistics import pass_at_k
+from selfalign.errors import UserError
+from selfalign.report.statistics import pass_at_k
 
 __all__ = ["Problem", "benchmark_names", "load_benchmark", "pass_at_k", "pin_of", "records"]
 
@@ -138,7 +138,8 @@ def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    from selfalign.datasets_io import first_line, hub_name, is_hub_id, with_retries
+    from selfalign.errors import first_line
+    from selfalign.runner.source import hub_name, is_hub_id, with_retries
 
     resolved, pins = [], {}
     for source in data.split(","):
@@ -170,7 +171,7 @@ def records(
     Raises:
         UserError: it is not there, its line so-and-so is no JSON, or rows lack one of the columns `needs`.
     """
-    from selfalign.datasets_io import is_hub_id, open_source
+    from selfalign.runner.source import is_hub_id, open_source
 
     if is_hub_id(data):
         return open_source(data, columns=needs, config=config, split=split).rows.to_list()

@@ -76,7 +76,7 @@ def spaced(answer: str) -> str:
 
 def code_of(answer: str, entry_point: str) -> str:
     """The code block that defines `entry_point`, or the first one; all of `answer` if there is none."""
-    from selfalign.markdown import code_blocks
+    from selfalign.code.markdown import code_blocks
 
     blocks = [block.code for block in code_blocks(answer)]  # one that is not closed counts: the answer may end in it
     code = next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)

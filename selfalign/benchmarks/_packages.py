@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from selfalign.benchmarks import Problem
-from selfalign.options import UserError
+from selfalign.errors import UserError
 
 # Runs in the programs' interpreter, whose Python may be older than ours.
 QUESTION = """

@@ -11,7 +11,7 @@ def code_of(answer: str) -> str:
 
     An answer may have ended within its block: one that is not closed counts.
     """
-    from selfalign.markdown import PYTHON_LABELS, code_blocks
+    from selfalign.code.markdown import PYTHON_LABELS, code_blocks
 
     blocks = code_blocks(answer)
     python = [block for block in blocks if block.label in PYTHON_LABELS] or blocks

@@ -59,7 +59,7 @@ TOOK = re.compile(r"took (\S+) s$")
 
 def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
     """The tasks; `data`: EvalPerf's data, HumanEval+ and MBPP+, each a Hub dataset or a file, with commas between."""
-    from selfalign.options import UserError
+    from selfalign.errors import UserError
 
     sources = (data or DATASET).split(",")
     if len(sources) != 3:

@@ -16,7 +16,7 @@ from typing import Any
 
 from selfalign.benchmarks import Problem
 from selfalign.benchmarks._shared import code_of, pass_rates
-from selfalign.options import UserError
+from selfalign.errors import UserError
 
 DATASET = "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
 RELEASE = "test.jsonl"  # release_v1
@@ -78,7 +78,8 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
 
 def _file(data: str) -> str:
     """The file with the problems, downloaded if need be; programs must be able to read it."""
-    from selfalign.datasets_io import first_line, hub_name, is_hub_id, with_retries
+    from selfalign.errors import first_line
+    from selfalign.runner.source import hub_name, is_hub_id, with_retries
 
     if is_hub_id(data):
         from huggingface_hub import hf_hub_download

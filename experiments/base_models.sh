@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The base models themselves: bash experiments/base_models.sh [MODEL ...] [options of experiments/recipe.sh]
+#
+# Table 8, the number beside each model's name: HumanEval+ of the model as it is, which continues the prompt. Two of them
+# are rows of Tables 1 to 7 as well, and run every benchmark.
+#
+# Needs     one GPU of 80 GB, two for DeepSeek-Coder-33B
+# Takes     minutes for HumanEval+; hours for DS-1000 and EvalPerf
+
+. "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
+
+models=(starcoder2-3b llama-3-8b starcoder2-15b deepseek-coder-33b codeqwen1.5-7b)
+[ ${#positional[@]} -eq 0 ] || models=("${positional[@]}")
+for name in "${models[@]}"; do
+    case $name in
+        codeqwen1.5-7b | starcoder2-15b) benchmarks=("${all_benchmarks[@]}") ;;
+        *) benchmarks=(humanevalplus) ;;
+    esac
+    evaluate "base/$name" "$name" completion "$(gpus_of "$name")" "${benchmarks[@]}"
+done

@@ -1,0 +1,78 @@
+"""Direct distillation: the same instructions, with the responses of a stronger model.
+
+Paper: section 4, Table 11. GPT-4o answers the instructions of SelfCodeAlign's own dataset, greedily; nothing is
+executed and nothing is filtered. Any chat endpoint can be the teacher.
+
+    python -m experiments.baselines.distill ./instructions ./distilled \\
+        --endpoint https://router.huggingface.co/v1 --model ID
+
+Columns in:  id, instruction
+
+Columns out:
+
+    id                     hash of the instruction's id and the response
+    task_id                id of the row of the input
+    instruction, response
+    license                what --license says: the terms of the teacher
+    prompt_hash, finish_reason, generated_tokens
+
+Responses that were cut off are counted and left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
+
+COLUMNS = {
+    **{name: str for name in ("id", "task_id", "instruction", "response", "license", "prompt_hash", "finish_reason")},
+    "generated_tokens": int,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TeacherOptions, StepOptions):
+    """Options of this step; the defaults are the paper's."""
+
+    temperature: PositiveOrZero = 0.0
+    """Sampling temperature (paper, Table 11: 0)."""
+
+    max_new_tokens: Count = 1024
+    """Longest response, in tokens; fine-tuning cuts at 1280 together with the instruction."""
+
+    template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)
+    """Jinja template of the prompt: the instruction as it stands."""
+
+
+def main(options: Options) -> None:
+    """Let the teacher answer every instruction."""
+    from selfalign.ids import content_id, draws_of
+    from selfalign.llm.endpoint import Endpoint
+    from selfalign.llm.prompts import Examples, load_prompt
+    from selfalign.runner.steps import Done, read_input, run_step
+
+    prompt = load_prompt(options.template, Examples([]))
+    instructions = read_input(options, "id", *prompt.columns | {"instruction"})
+    endpoint = Endpoint(options)
+
+    async def answer_to(row: dict[str, Any]) -> Done:
+        text = prompt.render(row=row)
+        seed = draws_of(options.seed, row["id"]).getrandbits(31)
+        answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed)
+        response = answer.text.strip()
+        if not response or answer.is_cut_off:
+            return Done([], {answer.failure("unfinished" if response else "empty"): 1})
+        ids = {"id": content_id(row["id"], response), "task_id": row["id"]}
+        texts = {"instruction": row["instruction"], "response": response, "license": options.license}
+        how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
+        return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
+
+    endpoint.check_room(prompt.render(row=instructions.rows[0]), options.max_new_tokens)
+    run_step(options, instructions, answer_to, COLUMNS, carry=False, endpoint=endpoint, prompts=prompt.hash)
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Text generation inference in docker, for one of the paper's models:
+#
+#     bash experiments/serving/tgi.sh starcoder2-15b                 # on port 8080
+#     bash experiments/serving/tgi.sh deepseek-coder-33b 8081 --gpus 4
+#     CUDA_VISIBLE_DEVICES=1 bash experiments/serving/tgi.sh starcoder2-3b 8082     # a second replica on the second GPU
+#
+#     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
+#
+# What follows the port goes to text-generation-launcher. TGI is in maintenance mode since December 2025 and its authors
+# recommend vLLM (experiments/serving/vllm.sh) for new work; it is what the paper's models were sampled with.
+
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/models.sh"
+arguments "$@"
+
+# Weights stay in the cache of the Hub that the host has. TGI refuses more than --max-concurrent-requests with 429; the
+# client reads the number from /info and keeps just below it. Shards talk through shared memory: 1 GB.
+cache=${HF_HOME:-$HOME/.cache/huggingface}
+exec docker run --rm --shm-size 1g -p "$port:80" -v "$cache:/data" -e HF_TOKEN \
+    --gpus "${CUDA_VISIBLE_DEVICES:+\"device=}${CUDA_VISIBLE_DEVICES:-$gpus}${CUDA_VISIBLE_DEVICES:+\"}" \
+    ghcr.io/huggingface/text-generation-inference:3.3.5 \
+    --model-id "$model" --num-shard "$gpus" --dtype bfloat16 --max-concurrent-requests 128 \
+    --max-input-tokens $((context - 1)) --max-total-tokens "$context" ${more[@]+"${more[@]}"}

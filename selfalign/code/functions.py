@@ -1,0 +1,363 @@
+"""Python files: where they are read from, and the functions in them, each below the imports that it needs."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError
+
+if TYPE_CHECKING:
+    from selfalign.runner.source import Source
+
+STDLIB, INSTALLED = "stdlib", "installed"
+SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "node_modules"}
+
+# Names that mean the same in any file that does not say otherwise, as the statements that bind them. All modules of the
+# standard library are known besides. Left out is what has two homes or is a common word: `choice`, `sample`, `join`.
+WELL_KNOWN = """
+from abc import ABC, ABCMeta, abstractmethod
+from ast import literal_eval
+from base64 import b64decode, b64encode
+from bisect import bisect_left, bisect_right, insort
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque, namedtuple
+from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
+from dataclasses import asdict, astuple, dataclass
+from datetime import date, timedelta, timezone, tzinfo
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from difflib import SequenceMatcher, get_close_matches
+from enum import Enum, IntEnum
+from fractions import Fraction
+from functools import cached_property, cmp_to_key, lru_cache, partial, reduce, total_ordering, wraps
+from hashlib import md5, sha1, sha256
+from heapq import heapify, heappop, heappush, nlargest, nsmallest
+from io import BytesIO, StringIO
+from itertools import accumulate, chain, combinations, combinations_with_replacement, cycle, dropwhile, groupby, islice
+from itertools import permutations, product, starmap, takewhile, tee, zip_longest
+from math import acos, asin, atan, atan2, ceil, cos, degrees, exp, factorial, floor, gcd, hypot, isclose, log10, log2
+from math import pi, radians, sin, sqrt, tan
+from numbers import Integral, Number, Real
+from operator import attrgetter, itemgetter, methodcaller
+from pathlib import Path, PurePath
+from random import randint, randrange
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, punctuation
+from textwrap import dedent
+from time import perf_counter, sleep, strftime
+from types import SimpleNamespace
+from typing import Any, AnyStr, Callable, ClassVar, Deque, Dict, FrozenSet, Generator, Generic, Hashable, Iterable
+from typing import Iterator, List, Literal, Mapping, Match, MutableMapping, MutableSequence, NamedTuple, NoReturn
+from typing import Optional, Pattern, Protocol, Sequence, Set, SupportsFloat, Tuple, Type, TypedDict, TypeVar, Union
+from uuid import UUID, uuid4
+from warnings import warn
+import matplotlib.pyplot as plt
+import networkx
+import networkx as nx
+import numpy
+import numpy as np
+import numpy.typing as npt
+import pandas
+import pandas as pd
+import polars as pl
+import scipy
+import seaborn as sns
+import sklearn
+import sympy
+import tensorflow as tf
+import torch
+import xml.etree.ElementTree as ET
+import yaml
+from torch import nn
+"""
+# Modules that hold something of their own name, which is meant as often.
+HOMONYMS = {"array", "bisect", "copy", "datetime", "glob", "pprint", "time"}
+# Modules whose names are those of Python 3's builtins: files import them for the sake of Python 2.
+BUILTINS_OF_PYTHON_3 = {"__builtin__", "builtins", "future.builtins", "io", "past.builtins", "six", "six.moves"}
+
+Imports = dict[str, tuple[str, str]]  # bound name -> (import statement, module)
+
+
+# Functions -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of a file mean at its top level.
+
+    Attributes:
+        imports: those bound by absolute imports.
+        conditional: those bound so inside of `if` and `try`, the first of several.
+        own: those that the file, or another of its project, defines.
+        stars: modules of which it imports `*`.
+        shadowed: builtins to which it gives another meaning.
+        submodules: what `import a.b` imports. Several of them bind one name, and each may be needed.
+    """
+
+    imports: Imports
+    conditional: Imports
+    own: frozenset[str]
+    stars: frozenset[str]
+    shadowed: frozenset[str]
+    submodules: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A top-level function of a file, and what it needs to stand alone.
+
+    Attributes:
+        node: its syntax tree.
+        source: its lines, from the first decorator on.
+        names: what the file's names mean.
+        imports: import statements that it needs, with their modules.
+        undefined: names that it uses and nothing is known of.
+    """
+
+    node: ast.FunctionDef
+    source: str
+    names: Names
+    imports: frozenset[tuple[str, str]] = frozenset()
+    undefined: frozenset[str] = frozenset()
+
+    @property
+    def content(self) -> str:
+        """Its source below the imports."""
+        statements = sorted(statement for statement, _ in self.imports)
+        return "\n".join(statements) + "\n\n\n" + self.source if statements else self.source
+
+
+def functions_of(source: str) -> list[Function]:
+    """The top-level functions of a file, without imports: `with_imports` finds these.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: the file does not parse.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes of old files
+        # As Python reads a file: a byte order mark is no part of it, and every kind of line end is one.
+        source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        tree = ast.parse(source)
+    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if not nodes:
+        return []
+    lines, names = source.split("\n"), names_of(tree)
+    first = [min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) for node in nodes]
+    return [
+        Function(node, "\n".join(lines[start - 1 : node.end_lineno]), names)
+        for node, start in zip(nodes, first, strict=True)
+    ]
+
+
+def with_imports(function: Function) -> Function:
+    """`function` with the imports that it needs: those of its file, and well-known ones that its file lacks.
+
+    A name that the function uses and does not define is looked up among the file's imports, then among the well-known
+    names unless the file gives it another meaning, then among the imports inside of `if` and `try`. (The paper, B,
+    infers missing imports with autoimport.)
+    """
+    names, found, unknown = function.names, set(), set()
+    for name in undefined_names(function.node, names.shadowed):
+        known = names.imports.get(name) or _well_known(name, function) or names.conditional.get(name)
+        if known:
+            found.add(known)
+        else:
+            unknown.add(name)
+    if names.submodules:
+        bound = {module.split(".")[0] for statement, module in found if statement == f"import {module}"}
+        used = {ast.unparse(child) for child in ast.walk(function.node) if isinstance(child, ast.Attribute)}
+        found |= {(f"import {module}", module) for module in names.submodules & used if module.split(".")[0] in bound}
+    return replace(function, imports=frozenset(found), undefined=frozenset(unknown))
+
+
+def undefined_names(node: ast.FunctionDef, shadowed: Set[str] = frozenset()) -> set[str]:
+    """The names that a function uses and that are no arguments, no builtins but `shadowed` ones, and not defined in
+    it."""
+    from pyflakes.checker import Checker
+    from pyflakes.messages import ImportStarUsage, UndefinedExport, UndefinedLocal, UndefinedName
+
+    kinds = (UndefinedName, UndefinedLocal, UndefinedExport, ImportStarUsage)
+    forgotten = ast.parse("\n".join(f"del {name}" for name in sorted(shadowed))).body
+    messages = Checker(ast.Module([*forgotten, node], []), withDoctest=False).messages
+    return {str(message.message_args[0]) for message in messages if isinstance(message, kinds)}
+
+
+def names_of(tree: ast.Module) -> Names:
+    """What the names mean that a file binds at its top level, also inside of `if`, `try`, `for` and `with`."""
+    statements = list(_at_top_level(tree.body))
+    imports = _bound_by(tree.body)
+    conditional = _bound_by(reversed(statements))
+    relative = _bound_by(statements, relative=True)
+    defined = {
+        node.name for node in statements if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+    for statement in statements:
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            defined |= {
+                node.id
+                for child in ast.iter_child_nodes(statement)
+                if not isinstance(child, (ast.stmt, ast.ExceptHandler))
+                for node in ast.walk(child)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            }
+    stars = {
+        node.module or ""
+        for node in statements
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+    }
+    own = (defined | relative.keys()) - conditional.keys()  # `np = None` where numpy is missing gives it no meaning
+    # Not inside of `if` and `try`: there files say `range = xrange`, for Python 2.
+    shadowed = {name for name, (_, module) in imports.items() if module not in BUILTINS_OF_PYTHON_3}
+    shadowed |= _bound_by(tree.body, relative=True).keys()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            shadowed.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            stored = (child for target in targets for child in ast.walk(target) if isinstance(child, ast.Name))
+            shadowed |= {child.id for child in stored if isinstance(child.ctx, ast.Store)}
+    shadowed &= vars(builtins).keys()
+    plain = (alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names if not alias.asname)
+    submodules = {alias.name for alias in plain if "." in alias.name}
+    return Names(imports, conditional, *map(frozenset, (own, stars, shadowed, submodules)))
+
+
+def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a file that are not inside of functions and classes."""
+    for statement in body:
+        yield statement
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for name in ("body", "orelse", "finalbody"):
+                yield from _at_top_level(getattr(statement, name, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from _at_top_level(handler.body)
+
+
+def _bound_by(statements: Iterable[ast.stmt], relative: bool = False) -> Imports:
+    """The names that import statements bind, absolute or relative ones; of several that bind a name, the last."""
+    bound: Imports = {}
+    for node in statements:
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and bool(getattr(node, "level", 0)) == relative:
+            for alias in node.names:
+                module = alias.name if isinstance(node, ast.Import) else node.module or ""
+                head = "import " if isinstance(node, ast.Import) else f"from {module} import "
+                if alias.name != "*" and module != "__future__":
+                    bound[alias.asname or alias.name.split(".")[0]] = head + ast.unparse(alias), module
+    return bound
+
+
+@cache
+def _table() -> Imports:
+    modules = (name for name in sys.stdlib_module_names if not name.startswith("_"))
+    table = {name: (f"import {name}", name) for name in modules if name not in ("antigravity", "this")}
+    return table | _bound_by(ast.parse(WELL_KNOWN).body)
+
+
+def _well_known(name: str, function: Function) -> tuple[str, str] | None:
+    """The import of `name` in most programs, if this one's file leaves it open."""
+    names = function.names
+    if name in names.own or name not in _table():
+        return None
+    statement, module = _table()[name]
+    if name in HOMONYMS and _is_member(name, function.node):
+        statement = f"from {name} import {name}"
+    # A star may bring any name; but not that of a module, and not one that is its own.
+    if names.stars and statement.startswith("from") and module not in names.stars:
+        return None
+    return statement, module
+
+
+def _is_member(name: str, node: ast.FunctionDef) -> bool:
+    """Whether `name` is used as what the module of that name holds under it: `datetime.now()`, `copy(x)`."""
+    import importlib
+
+    module = importlib.import_module(name)
+    attributes = {
+        child.value: child.attr
+        for child in ast.walk(node)
+        if isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name) and child.value.id == name
+    }
+    used = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id == name]
+    return not all(use in attributes and hasattr(module, attributes[use]) for use in used)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def open_python_files(name: str) -> Source | None:
+    """The Python files that `name` means, one a row with `file`, `path`, `repository` and `license`; None if it is no
+    such name: "stdlib" (the running Python's standard library), "installed" (that and its packages), or a folder.
+
+    Raises:
+        UserError: a folder without Python files.
+    """
+    import sysconfig
+
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    version = f"python/cpython@{sys.version_info.major}.{sys.version_info.minor}"
+    if name == STDLIB:
+        return _source(name, _listing(stdlib, version, "PSF-2.0"))
+    if name == INSTALLED:
+        packages = [
+            row for kind in ("purelib", "platlib") for row in _listing(Path(sysconfig.get_path(kind)), None, None)
+        ]
+        unique = {row["file"]: row | _origin(row["path"]) for row in packages}
+        return _source(name, [*_listing(stdlib, version, "PSF-2.0"), *unique.values()])
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or not next(folder.rglob("*.py"), None):
+        return None
+    return _source(str(folder.resolve()), _listing(folder.resolve(), folder.resolve().name, None))
+
+
+def _listing(folder: Path, repository: str | None, license: str | None) -> list[dict[str, Any]]:
+    """The Python files below `folder`, one a row; what is in caches, tests and a site-packages below is left out."""
+    return [
+        {"file": str(path), "path": path.relative_to(folder).as_posix(), "repository": repository, "license": license}
+        for path in sorted(folder.rglob("*.py"))
+        if not SKIPPED_FOLDERS & set(path.relative_to(folder).parts[:-1]) and path.is_file()
+    ]
+
+
+def _source(name: str, rows: list[dict[str, Any]]) -> Source:
+    import hashlib
+
+    import datasets
+
+    from selfalign.runner.source import Source
+
+    if not rows:
+        raise UserError(f"{name} holds no Python files")
+    listing = [(row["path"], Path(row["file"]).stat().st_size) for row in rows]
+    pin = {"fingerprint": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
+    return Source(name, pin, datasets.Dataset.from_list(rows), {})
+
+
+@cache
+def _distributions() -> dict[str, str]:
+    """Top-level module -> the distribution that brings it."""
+    from importlib.metadata import packages_distributions
+
+    return {module: names[0] for module, names in packages_distributions().items()}
+
+
+@cache
+def _described(distribution: str) -> dict[str, str | None]:
+    from importlib.metadata import metadata
+
+    about = metadata(distribution)
+    return {
+        "repository": f"{distribution}@{about['Version']}",
+        "license": next(iter(about.get_all("License-Expression") or ()), None),
+    }
+
+
+def _origin(path: str) -> dict[str, str | None]:
+    """Where a file of site-packages comes from: its distribution with the version, and the licence if it names one."""
+    distribution = _distributions().get(path.split("/")[0].removesuffix(".py"))
+    return _described(distribution) if distribution else {"repository": None, "license": None}

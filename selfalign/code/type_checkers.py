@@ -1,0 +1,221 @@
+"""Type checkers on functions: does each pass, as a file of its own?
+
+    async with TypeChecker("basedpyright") as checker:
+        rule = await checker.check(code)      # None, or the rule of its first error
+
+To start a checker takes longer than to check a function, so one process takes a batch of those that are asked for at
+the same time. Each batch lies in a temporary folder with a configuration of its own: no configuration file of this
+machine has a say. Files have numbers for names, which no import statement can mean. Still, what basedpyright infers of
+unannotated packages can depend on what it has seen before: backwards and in smaller batches, 1 function in 400 had
+another verdict (perf/type_checkers.py --again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfalign.errors import UserError
+
+BATCH = 1000  # functions a process: some ten seconds of basedpyright, which takes one to start
+MAX_PROCESSES = 8  # unless asked for more: each takes 1 GB, up to 3 where functions use large packages
+WORTHWHILE = 100  # functions that are worth a process of their own, where one is idle
+DELAY_SECONDS = 0.5  # a function waits so long for others to share its process
+BASE_SECONDS, SECONDS_PER_FUNCTION = 60.0, 1.0  # a process that takes longer hangs: a hundred times what is usual
+FAILED = "checker_failed"  # in the place of a rule: the checker dies of this function, or hangs
+GOOD, BAD = "def f(x: int) -> int:\n    return x\n", "def f(x: int) -> str:\n    return x\n"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A type checker: how to install it, its configuration for a batch, and its arguments.
+
+    `{python}` stands for the interpreter whose packages it resolves.
+    """
+
+    install: str
+    configuration: dict[str, str]
+    arguments: tuple[str, ...]
+
+    def errors(self, output: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """File and rule of each error in the JSON that it prints."""
+        for error in output["generalDiagnostics"]:
+            if error["severity"] == "error":
+                yield error["file"], error.get("rule", "syntax")
+
+
+class Pyrefly(Tool):
+    """Its own form of JSON."""
+
+    def errors(self, output: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """File and rule of each error."""
+        for error in output["errors"]:
+            if error["severity"] == "error":
+                yield error["path"], error["name"]
+
+
+# The paper (B) uses Pyright with its own defaults, which basedpyright calls "standard".
+_PYRIGHT = (
+    {"pyrightconfig.json": '{"include": ["."], "typeCheckingMode": "standard"}'},
+    ("--project", "pyrightconfig.json", "--pythonpath", "{python}", "--outputjson"),
+)
+_PYREFLY = """preset = "default"
+project-includes = ["*.py"]
+use-ignore-files = false
+python-interpreter-path = "{python}"
+"""
+TOOLS = {
+    "basedpyright": Tool("pip install -r requirements.txt", *_PYRIGHT),
+    "pyright": Tool("pip install 'pyright[nodejs]'", *_PYRIGHT),
+    "pyrefly": Pyrefly(
+        "pip install pyrefly==1.4.1",
+        {"pyrefly.toml": _PYREFLY},
+        ("check", "--config", "pyrefly.toml", "--output-format", "json", "--summary=none"),
+    ),
+}
+
+
+class TypeChecker:
+    """A type checker that is asked for one function at a time; enter it as an async context manager.
+
+    Args:
+        name: basedpyright, pyright or pyrefly.
+        python: the interpreter whose packages it resolves; the running one otherwise.
+        processes: how many run at a time; one a processor otherwise, up to MAX_PROCESSES.
+        batch: functions a process.
+
+    Raises:
+        UserError: it is not installed or does not work, or `python` is no interpreter.
+    """
+
+    def __init__(
+        self, name: str, *, python: str | None = None, processes: int | None = None, batch: int = BATCH
+    ) -> None:
+        self.name, self.tool, self.batch = name, TOOLS[name], batch
+        self.processes = processes or min(MAX_PROCESSES, os.cpu_count() or 1)
+        beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        program, interpreter = shutil.which(name, path=beside), shutil.which(python or sys.executable)
+        if not program:
+            raise UserError(f"{name} is not installed: {self.tool.install}, or choose another --type-checker")
+        # Some checkers take what is none without a word, and find no package then.
+        if not interpreter or subprocess.run([interpreter, "-c", "import sys"], capture_output=True).returncode:
+            raise UserError(f"{python} is no Python interpreter")
+        self._python = os.path.abspath(interpreter)
+        self._command = [program, *(word.format(python=self._python) for word in self.tool.arguments)]
+        self.window = batch * (self.processes + 1)  # asked for at a time: a batch gathers while others run
+        rules, said = asyncio.run(self._run([GOOD, BAD]))
+        if rules is None or rules[0] or not rules[1]:
+            raise UserError(f"{name} does not work here: {said or 'it takes an error for none, or none for one'}")
+
+    async def __aenter__(self) -> TypeChecker:
+        self._waiting: list[tuple[str, asyncio.Future[str | None]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def check(self, code: str) -> str | None:
+        """The rule of the first error in `code`; None if there is none, `FAILED` if the checker can't do it."""
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((code, answer))
+        if len(self._waiting) >= self.batch:
+            self._start()
+        elif not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(DELAY_SECONDS, self._start)
+        return await answer
+
+    def _start(self) -> None:
+        """Start processes on what is waiting, as many as may run."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and len(self._running) < self.processes:
+            share = -(-len(self._waiting) // (self.processes - len(self._running)))  # of what runs now
+            size = min(self.batch, max(WORTHWHILE, share))
+            some, self._waiting = self._waiting[:size], self._waiting[size:]
+            task = asyncio.ensure_future(self._answer(some))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if len(self._waiting) >= self.batch:
+            self._start()
+        elif self._waiting and not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(DELAY_SECONDS, self._start)
+
+    async def _answer(self, some: list[tuple[str, asyncio.Future[str | None]]]) -> None:
+        try:
+            rules = await self._rules([code for code, _ in some])
+        except BaseException as error:
+            for _, answer in some:
+                if not answer.done():
+                    answer.set_exception(error) if isinstance(error, Exception) else answer.cancel()
+            raise
+        for (_, answer), rule in zip(some, rules, strict=True):
+            if not answer.done():
+                answer.set_result(rule)
+
+    async def _rules(self, codes: list[str]) -> list[str | None]:
+        """The rule of the first error of each. When the checker dies or hangs, halves are tried, down to the one."""
+        rules, _ = await self._run(codes)
+        if rules is not None:
+            return rules
+        if len(codes) == 1:
+            return [FAILED]
+        middle = len(codes) // 2
+        return await self._rules(codes[:middle]) + await self._rules(codes[middle:])
+
+    async def _run(self, codes: list[str]) -> tuple[list[str | None] | None, str]:
+        """One process: the rule of the first error of each, None if it gave no result; and what it said then."""
+        with tempfile.TemporaryDirectory(prefix="selfalign-types-") as folder:
+            for name, text in self.tool.configuration.items():
+                Path(folder, name).write_text(text.replace("{python}", self._python))
+            for number, code in enumerate(codes):
+                Path(folder, f"{number}.py").write_bytes(code.encode())
+            output, said = Path(folder, "output"), Path(folder, "said")
+            with output.open("wb") as stdout, said.open("wb") as stderr:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    cwd=folder,
+                    env={k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "PYREFLY_"))},
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,  # Ctrl-C is for us; and its children end with it
+                )
+            try:
+                await asyncio.wait_for(process.wait(), BASE_SECONDS + SECONDS_PER_FUNCTION * len(codes))
+            except asyncio.TimeoutError:
+                return None, "it hangs"
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
+            printed, complaint = output.read_text(errors="replace"), said.read_text(errors="replace")
+        try:
+            errors = list(self.tool.errors(json.loads(printed)))
+        except (ValueError, KeyError, TypeError):
+            return None, (complaint or printed).strip()[-300:]
+        rules: list[str | None] = [None] * len(codes)
+        for file, rule in errors:
+            number = int(Path(file).stem)
+            rules[number] = rules[number] or rule
+        return rules, ""

@@ -1,0 +1,253 @@
+"""Format filters: what a sample must look like before it can be an example to train on.
+
+Paper: section 2.3; the rules are those of the reference implementation's sanitizing, on syntax trees instead of lines.
+Models write the samples, so any text can come: nothing here raises on any.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_INSTRUCTION_WORDS = 200  # reference implementation
+MAX_CHARACTERS = 50_000  # of a response, or of tests: ten times what a training sequence of 1280 tokens holds
+# Marks of code that is left to be written: those of the reference implementation. A task may be about a to-do list, so
+# "todo" counts in comments alone: in capitals, or where one begins with it.
+UNFINISHED = re.compile(
+    r"(?i:\b(your|the|rest of the|remaining) (code|implementation|logic|solution) (goes |comes |should go )?here\b)"
+)
+COMMENT = re.compile(r"#[^\n]*")
+UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^#[ \t]{0,4}(todo|fixme)\b)")
+# Calls that look at a function without running it.
+LOOKING = frozenset(
+    "callable getattr hasattr hash help id isinstance issubclass print repr str type vars".split()  # noqa: SIM905
+)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+# What parsing and compiling raise on some text or other.
+PARSE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+
+
+@dataclass(frozen=True)
+class ParsedSample:
+    """A sample, its code taken out of the Markdown: None where there is no closed Python block, and the syntax trees of
+    both: None where the code does not compile. What is too long is not looked into."""
+
+    instruction: str
+    response: str
+    too_long: bool
+    code: str | None
+    tests: str | None
+    code_tree: ast.Module | None
+    tests_tree: ast.Module | None
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> ParsedSample:
+        """The sample in a row with `instruction`, `response` and `tests`."""
+        from selfalign.code.markdown import python_code
+
+        texts = [row[part] or "" for part in ("response", "tests")]
+        too_long = max(map(len, texts)) > MAX_CHARACTERS
+        code, tests = (None, None) if too_long else map(python_code, texts)
+        return cls(row["instruction"] or "", texts[0], too_long, code, tests, parsed(code), parsed(tests))
+
+
+def parsed(code: str | None) -> ast.Module | None:
+    """The syntax tree of `code`, or None if there is none, or it does not compile."""
+    if code is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes, `assert (x, y)`
+            tree = ast.parse(code)
+            compile(tree, "<code>", "exec", dont_inherit=True)  # finds what the grammar allows: `return` outside ...
+    except PARSE_ERRORS:
+        return None
+    return tree
+
+
+def is_short(sample: ParsedSample) -> bool:
+    """At most MAX_CHARACTERS characters in the response and in the tests."""
+    return not sample.too_long
+
+
+def has_code(sample: ParsedSample) -> bool:
+    """The response holds a Python block."""
+    return sample.code is not None
+
+
+def has_tests(sample: ParsedSample) -> bool:
+    """The tests hold a Python block."""
+    return sample.tests is not None
+
+
+def instruction_is_short(sample: ParsedSample) -> bool:
+    """At most MAX_INSTRUCTION_WORDS words."""
+    return len(sample.instruction.split(None, MAX_INSTRUCTION_WORDS + 1)) <= MAX_INSTRUCTION_WORDS
+
+
+def code_compiles(sample: ParsedSample) -> bool:
+    """The code of the response and that of the tests."""
+    return sample.code_tree is not None and sample.tests_tree is not None
+
+
+def is_finished(sample: ParsedSample) -> bool:
+    """Nothing in the response says that code is to be filled in, and no top-level function is a mere stub."""
+    text = sample.response[:MAX_CHARACTERS]
+    return not (
+        UNFINISHED.search(text)
+        or any(map(UNFINISHED_COMMENT.search, COMMENT.findall(text)))
+        or any(map(_is_stub, _body(sample.code_tree)))
+        or _is_not_implemented(sample.code_tree)
+    )
+
+
+def tests_assert(sample: ParsedSample) -> bool:
+    """The tests have an `assert` of something that is not always true, raise AssertionError, or call something such as
+    unittest's assertEqual, numpy's assert_allclose or pytest's raises."""
+
+    def asserts(node: ast.AST) -> bool:
+        if isinstance(node, ast.Assert):
+            return not (isinstance(node.test, ast.Constant) and node.test.value)
+        if isinstance(node, ast.Raise):
+            return _name(node.exc) == "AssertionError"
+        return isinstance(node, ast.Call) and (_name(node) or "").startswith(("assert", "raises"))
+
+    return any(map(asserts, _nodes(sample.tests_tree)))
+
+
+def tests_run(sample: ParsedSample) -> bool:
+    """The tests do something: they are more than imports and definitions that nothing calls."""
+    passive = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Pass)
+    return any(not isinstance(node, passive) for node in _body(sample.tests_tree))
+
+
+def tests_call_the_code(sample: ParsedSample) -> bool:
+    """The tests make use of something that the response defines and they do not define themselves: they call it, hand
+    it on, decorate with it, derive from it, look something up in it, or read a value that it computed."""
+    names = names_defined(sample.code_tree) - names_defined(sample.tests_tree)
+    values = names - {node.name for node in _nodes(sample.code_tree) if isinstance(node, DEFINITIONS)}
+    values -= {node.arg for node in _nodes(sample.tests_tree) if isinstance(node, ast.arg)}
+    values -= {n.id for n in _nodes(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    looked_at: set[ast.AST] = set()
+
+    def comes_from(node: ast.AST) -> str | None:
+        """The name that `a.b.c` or `a` begins with."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return node.id if isinstance(node, ast.Name) else None
+
+    for node in _nodes(sample.tests_tree):  # from the top down: a call comes before what is in it
+        if isinstance(node, ast.Call) and comes_from(node.func) in LOOKING - names:
+            looked_at.update(node.args)
+        elif node not in looked_at and (
+            (isinstance(node, ast.Name) and node.id in values)
+            or any(comes_from(value) in names for value in _used_by(node))
+        ):
+            return True
+    return False
+
+
+def _used_by(node: ast.AST) -> list[ast.expr]:
+    """What `node` makes use of, or hands on to be used."""
+    if isinstance(node, ast.Call):
+        return [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
+    if isinstance(node, DEFINITIONS):
+        return [*node.decorator_list, *getattr(node, "bases", [])]
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return node.elts
+    if isinstance(node, ast.Dict):
+        return node.values
+    if isinstance(node, ast.Assign) or (isinstance(node, ast.Attribute) and not node.attr.startswith("__")):
+        return [node.value]
+    return [node.value] if isinstance(node, ast.Subscript) else []
+
+
+# In the order in which they are applied; the name is what the funnel counts and what `rejected` gives as the reason.
+FILTERS: dict[str, Callable[[ParsedSample], bool]] = {
+    "too_long": is_short,
+    "no_code_block": has_code,
+    "no_test_block": has_tests,
+    "long_instruction": instruction_is_short,
+    "does_not_compile": code_compiles,
+    "unfinished_code": is_finished,
+    "no_assertion": tests_assert,
+    "tests_not_run": tests_run,
+    "tests_do_not_call": tests_call_the_code,
+}
+
+
+def failed_filter(row: dict[str, Any], skip: Collection[str] = ()) -> str | None:
+    """The first filter that a row with `instruction`, `response` and `tests` does not pass, or None."""
+    sample = ParsedSample.of(row)
+    return next((name for name, passes in FILTERS.items() if name not in skip and not passes(sample)), None)
+
+
+def names_defined(tree: ast.Module | None) -> set[str]:
+    """Functions, classes and variables at the top level of a module, those under `if` and `try` too."""
+    names: set[str] = set()
+    todo: list[ast.AST] = list(_body(tree))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, DEFINITIONS):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif not isinstance(node, ast.expr) or isinstance(node, (ast.Tuple, ast.List, ast.Starred)):
+            todo += ast.iter_child_nodes(node)
+    return names
+
+
+def names_of_definitions(response: str) -> frozenset[str]:
+    """What a response's top-level functions and classes are called, without case and underscores.
+
+    Responses with the same names do the same thing more often than not (reference implementation). Methods don't count:
+    most classes have an `__init__`.
+    """
+    tree = ParsedSample.of({"instruction": "", "response": response, "tests": ""}).code_tree
+    names = {node.name for node in _body(tree) if isinstance(node, DEFINITIONS)}
+    return frozenset(name.replace("_", "").lower() for name in names)
+
+
+def _body(tree: ast.Module | None) -> list[ast.stmt]:
+    return tree.body if tree else []
+
+
+def _nodes(tree: ast.Module | None) -> Iterator[ast.AST]:
+    return ast.walk(tree) if tree else iter(())
+
+
+def _name(node: ast.AST | None) -> str | None:
+    """The last name of what is called, raised or inherited from: "raises" of `pytest.raises(...)`."""
+    node = node.func if isinstance(node, ast.Call) else node
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _is_not_implemented(tree: ast.Module | None) -> bool:
+    """Whether something raises NotImplementedError, but for methods that are abstract: of a class from which another
+    one of the module is derived, or decorated so."""
+    classes = [node for node in _nodes(tree) if isinstance(node, ast.ClassDef)]
+    bases = {_name(base) for each in classes for base in each.bases}
+    abstract = {
+        node
+        for each in classes
+        for method in each.body
+        if isinstance(method, DEFINITIONS)
+        and (each.name in bases or any((_name(d) or "").startswith("abstract") for d in method.decorator_list))
+        for node in ast.walk(method)
+    }
+    return any(
+        isinstance(node, ast.Raise) and (_name(node.exc) or "").startswith("NotImplemented") and node not in abstract
+        for node in _nodes(tree)
+    )
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """A function whose body is a docstring, `...` or `pass`."""
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and all(
+        isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        for line in node.body
+    )

@@ -1,0 +1,46 @@
+"""What can go wrong and how it is said: one sentence for the user, without secrets."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+IN_URL = re.compile(r"//[^/\s]*@")  # user and password
+# The name of a secret in a query or in --executor-options; "env" holds whatever users put there.
+SECRET_NAME = r"[\w.-]*(?:token|key|secret|signature|credential|password|env)[\w.-]*="
+IN_QUERY = re.compile(rf"([?&]{SECRET_NAME})[^&#\s'\"]+", re.IGNORECASE)
+
+
+class UserError(Exception):
+    """Something that the user can mend, said in one sentence. `options.run_script` makes it the exit status 2.
+
+    Sandboxes, endpoints and datasets raise it before any work is done.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(without_secrets(sentence))
+
+
+class RowOpen(Exception):
+    """Raised by a row function that cannot do a row now, as when an endpoint fails; the next run does it."""
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the passwords of URLs and the keys in their queries."""
+    return IN_QUERY.sub(r"\1***", IN_URL.sub("//", text))
+
+
+def check_secret(option: str, secret: str | None) -> None:
+    """UserError if `secret` can't be sent in a header: the HTTP clients would say so, and show it."""
+    if secret and not all("!" <= character <= "~" for character in secret):
+        raise UserError(f"{option} holds a blank, a line end or another character that no token has")
+
+
+def warn(sentence: str) -> None:
+    """Print `sentence` as a warning on standard error."""
+    print(f"warning: {without_secrets(sentence)}", file=sys.stderr)
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, as one line; its type if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

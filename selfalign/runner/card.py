@@ -1,0 +1,220 @@
+"""Dataset cards: where a dataset comes from, for people and for the Hub's search."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from selfalign.runner.source import MAIN_TABLE, part_prefix
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCard
+
+BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
+OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says if no person changed it
+REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
+# Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
+# and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
+HUB_LICENSES = frozenset(
+    """0bsd apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc-by-4.0 cc0-1.0 isc mit ms-pl ncsa postgresql
+    unlicense wtfpl zlib""".split()  # noqa: SIM905
+)
+PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch", "basedpyright", "pyrefly")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change what comes out."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
+    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing`.
+
+    What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
+    marks are replaced.
+    """
+    from huggingface_hub import DatasetCardData
+
+    card = _card_of(existing or "")
+    data: dict[str, Any] = card.data.to_dict()
+    data |= {
+        "size_categories": [size_category(run["rows_out"])],
+        "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
+    }
+    if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
+        filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
+        data["configs"] = [
+            {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
+            for table in (MAIN_TABLE, *filled)  # a path that no file has makes load_dataset refuse
+        ]
+    found = OUR_LICENSE.search(existing or "")
+    said = found and found[1]
+    if data.get("license") == said:  # what we said ourselves, or nothing: not a person's choice
+        data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
+        data |= license_data(run["lineage"]["license"])
+        said = data.get("license")
+    if "dataset" in run["input"]:
+        data["source_datasets"] = [run["input"]["dataset"]]
+    data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
+    note = f"\n\n<!-- license as counted: {said} -->" if said else ""
+    text = marked(card.text, BEGIN, END, _story(run) + note)
+    return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
+
+
+def _card_of(existing: str) -> DatasetCard:
+    """The card `existing`; YAML with which load_dataset would refuse the dataset becomes the beginning of its text."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    try:
+        card = DatasetCard(existing if existing.lstrip().startswith("---") else f"---\n{{}}\n---\n{existing}")
+        data: Any = card.data
+        MetadataConfigs.from_dataset_card_data(data)
+    except Exception:  # no YAML, a list, keys that are no strings, configs that are none: types of four libraries
+        card = DatasetCard(f"---\n{{}}\n---\n{existing}")
+    return card
+
+
+def _tags_of(tags: Any) -> list[str]:
+    """The tags in a card's YAML as strings, also of one alone or of numbers."""
+    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags]) if tag is not None]
+
+
+def marked(text: str, begin: str, end: str, ours: str) -> str:
+    """`text` with `ours` between the marks `begin` and `end`, in the place of what was there; at the end otherwise."""
+    ours = f"{begin}\n{ours}\n{end}"
+    head, mark, rest = text.rpartition(begin)
+    if mark and end in rest:  # a person may have removed one of the two, or several
+        return f"{head}{ours}{rest.partition(end)[2]}".strip() + "\n"
+    return f"{text.strip()}\n\n{ours}".strip() + "\n"
+
+
+def license_data(licenses: dict[str, int]) -> dict[str, str]:
+    """The licence as a card's YAML has it, from the licences of the rows. A person's choice is not overwritten."""
+    known = sorted(set(licenses) - {"unknown"})
+    if not known:
+        return {}
+    if len(licenses) == 1 and known[0].lower() in HUB_LICENSES:
+        return {"license": known[0].lower()}
+    return {"license": "other", "license_name": ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")}
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a dataset of so many rows."""
+    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in bounds if rows < bound), "1M<n<10M" if rows < 10_000_000 else "n>10M")
+
+
+def _story(run: dict[str, Any]) -> str:
+    identity = run["identity"]
+    source = run["input"]
+    pinned = source.get("revision") or source.get("fingerprint") or ""
+    facts = {"input": f"`{source['name']}` at `{pinned}`"}
+    if identity.get("model"):
+        facts["model"] = f"`{identity['model']}`" + (
+            f" at `{identity['revision']}`" if identity.get("revision") else ""
+        )
+    if identity.get("prompts"):
+        facts["prompts"] = f"`{identity['prompts']}`"
+    facts |= {name: f"`{value}`" for name, value in identity["options"].items()}
+    if run.get("generation"):
+        facts["generation"] = generation_of(run["generation"])
+    facts |= {"versions": ", ".join(f"{name} {v}" for name, v in run["versions"].items())}
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return f"""# {run["step"]}
+
+Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410.24198)) by
+
+```bash
+{run["command"]}
+```
+
+| | |
+|---|---|
+{table}
+
+## The funnel so far
+
+{funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run["lineage"])}"""
+
+
+def _rules(run: dict[str, Any]) -> str:
+    """What each rule of the step dropped, in their order, as a table; nothing if the step has none."""
+    if not (dropped := run.get("dropped")):
+        return ""
+    left, lines = run["rows_in"], []
+    for rule, rows in dropped:
+        left -= rows
+        lines.append(f"| {rule.replace('_', ' ')} | {rows:,} | {left:,} |")
+    return "\n\n## What each rule left out\n\n| rule | rows | rows left |\n|---|---:|---:|\n" + "\n".join(lines)
+
+
+def _decontamination(run: dict[str, Any]) -> str:
+    """Against which benchmarks, and what was removed for which of their items, as a table; nothing if it was not."""
+    if not (record := run.get("decontamination")) or not record["benchmarks"]:
+        return ""
+    against = ", ".join(f"{name} ({problems:,} problems)" for name, problems in record["benchmarks"].items())
+    shown = list(record["removed"].items())[:ITEMS_SHOWN]
+    lines = [f"| {item} | {rows:,} |" for item, rows in shown]
+    table = "\n\n| item | rows removed |\n|---|---:|\n" + "\n".join(lines) if shown else " Nothing was removed."
+    more = len(record["removed"]) - len(shown)
+    return f"\n\n## Decontamination\n\nAgainst {against}.{table}" + (
+        f"\n\nand {more:,} more, in `run.json`" if more else ""
+    )
+
+
+def _tables(run: dict[str, Any]) -> str:
+    """The tables (configurations) of a dataset that has several, and how many rows are in each."""
+    if not (tables := run.get("tables")):
+        return ""
+    rows = {MAIN_TABLE: run, **tables}
+    lines = [f"| {table} | {entry['rows_out']:,} |" for table, entry in rows.items()]
+    return "\n\n## Configurations\n\n| configuration | rows |\n|---|---:|\n" + "\n".join(lines)
+
+
+def _lineage(lineage: dict[str, dict[str, int]]) -> str:
+    """The licences and repositories of the code that the rows were made from, as two tables; nothing if not known."""
+    text = ""
+    for name, counts in lineage.items():
+        if set(counts) <= {"unknown"}:
+            continue
+        plural = {"license": "licences", "repository": "repositories"}[name]
+        shown = list(counts.items())[: REPOSITORIES_SHOWN if name == "repository" else None]
+        rows = "\n".join(f"| {value} | {n:,} |" for value, n in shown)
+        more = len(counts) - len(shown)
+        text += f"\n\n## {plural.capitalize()} of the seeds\n\n| {name} | rows |\n|---|---:|\n{rows}"
+        text += f"\n\nand {more:,} more, in `run.json`" if more else ""
+    return text
+
+
+def generation_of(used: dict[str, Any]) -> str:
+    """What generating took: servers, tokens, time, cost, and what the servers did not do as asked."""
+    hours = used["seconds"] / 3600
+    words = [
+        f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",
+        f"{used['requests']:,} requests, {used['tokens']:,} tokens in {hours:.2f} h",
+        f"{used['tokens'] / max(1e-9, used['seconds']):,.0f} tokens/s",
+    ]
+    if "cost" in used:
+        words.append(f"cost {used['cost']:.2f}")
+    words += [f"{n:,} x {fault}" for fault, n in sorted(used["faults"].items(), key=lambda fault: -fault[1])]
+    return "; ".join(words)
+
+
+def funnel_table(funnel: list[dict[str, Any]]) -> str:
+    """The rows in and out of each step, and why rows were dropped, as a Markdown table."""
+    lines = ["| step | rows in | rows out | of these |", "|---|---:|---:|---|"]
+    for entry in funnel:
+        counts = sorted(entry["counts"].items(), key=lambda count: -count[1])
+        why = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts)
+        lines.append(f"| {entry['step']} | {entry['rows_in']:,} | {entry['rows_out']:,} | {why} |")
+    return "\n".join(lines)

@@ -1,0 +1,258 @@
+"""Many machines: shards of a step, handed to datatrove's executors.
+
+    python execute.py org/responses org/executions --executor slurm --shards 64 --workers 16 \\
+        --executor-options partition=cpu time=20:00:00 cpus_per_task=8
+
+A shard is the same command with `--shard 3/64`. It runs as a process of its own, from a copy of the scripts that
+travels with the task: nodes need Python with requirements.txt, a way to the input and the output (Hub ids, or a file
+system that they share), and a token of their own if these are on the Hub.
+
+datatrove's marks of completion are not relied on: they say that a task ended, under whatever number of shards. They are
+set beforehand to what the parts in the output say, a task never fails (one failing task ends the whole local pool), and
+afterwards the parts are looked at again: Ray and Jobs do not raise when a task is given up.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, without_secrets
+from selfalign.options import API_KEY_VARIABLE, ROOT, Shard, StepOptions, program_of
+from selfalign.processes import die_with_parent
+from selfalign.runner.source import hub_name, is_hub_id
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHIPPED = ("*.py", "selfalign/**/*", "code_eval/**/*", "prompts/*", "experiments/**/*.py")
+# Of requirements.txt, what no step needs that can run in shards: gigabytes.
+NOT_ON_JOBS = ("torch==", "trl==", "peft==", "accelerate==", "gguf==")
+
+
+def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
+    """Run the shards that have rows in `todo`, and return when they have ended.
+
+    `run` is a hash of the run's identity. What is left to do is for the caller to see.
+
+    Raises:
+        UserError: the executor is not installed, or refuses its options.
+        SystemExit: status 0 after handing the shards to Slurm, which runs them later.
+    """
+    try:
+        from datatrove.executor import (
+            JobsPipelineExecutor,
+            LocalPipelineExecutor,
+            RayPipelineExecutor,
+            SlurmPipelineExecutor,
+        )
+    except ImportError as error:
+        raise UserError(f"--executor needs datatrove: pip install -r requirements.txt ({error})") from None
+
+    name = Path(sys.argv[0]).stem
+    defaults: dict[str, dict[str, Any]] = {
+        "local": {},
+        "slurm": {"job_name": name, "env_command": f"export PATH={os.path.dirname(sys.executable)}:$PATH"},
+        "ray": {"mem_per_cpu_gb": 1},
+        "jobs": {"job_name": name, "token": options.hf_token, "dependencies": _requirements()},
+    }
+    kinds = {
+        "local": LocalPipelineExecutor,
+        "slurm": SlurmPipelineExecutor,
+        "ray": RayPipelineExecutor,
+        "jobs": JobsPipelineExecutor,
+    }
+    kind = str(options.executor)
+    settings: dict[str, Any] = (
+        defaults[kind] | {"logging_dir": _logging_folder(options, run)} | _parse(options.executor_options)
+    )
+    if options.hf_token:
+        os.environ["HF_TOKEN"] = options.hf_token  # for the shards here and under Slurm; never in a command or a pickle
+    if key := getattr(options, "api_key", None) or os.environ.get(API_KEY_VARIABLE):
+        os.environ[API_KEY_VARIABLE] = key
+        if kind == "jobs":
+            settings["secrets"] = {API_KEY_VARIABLE: key} | settings.get("secrets", {})
+    try:
+        executor = kinds[kind](
+            pipeline=[_by_value(_shard_task(_project(), _arguments(options)))],
+            tasks=options.shards,
+            workers=options.workers or options.shards,
+            **settings,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--executor {kind} refuses its options: {error}") from None
+    _mark_completed(executor.logging_dir, options.shards, todo)
+    if kind == "slurm":
+        _launch_by_slurm(executor, options)
+    signal.signal(  # so that the pool is ended, and its shards
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )
+    if kind == "local":  # after SIGKILL, datatrove's pool and its manager would stay
+        os.register_at_fork(after_in_child=die_with_parent)
+    executor.run()
+    ended = executor.logging_dir.list_files("completions")
+    lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
+    if lost:
+        shown = ", ".join(map(str, lost[:10]))
+        print(f"{kind}: shards {shown} of {options.shards} were given up before they ended", file=sys.stderr)
+
+
+def _shard_task(project: bytes, arguments: list[str]) -> Any:
+    """datatrove's task: unpack the project and run the command for one shard. It uses nothing of this module."""
+    folder = os.getcwd()
+
+    def task(data: Any, rank: int, world_size: int) -> None:
+        import ctypes
+        import io
+        import os
+        import signal
+        import subprocess
+        import sys
+        import tempfile
+        import time
+        import zipfile
+
+        def die_with_parent() -> None:
+            if sys.platform == "linux":  # PR_SET_PDEATHSIG: a pool that is ended takes its shards with it
+                ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+        with tempfile.TemporaryDirectory() as unpacked:
+            zipfile.ZipFile(io.BytesIO(project)).extractall(unpacked)
+            program = arguments if arguments[0] == "-m" else [os.path.join(unpacked, arguments[0]), *arguments[1:]]
+            command = [sys.executable, *program, "--shard", f"{rank}/{world_size}"]
+            environment = {**os.environ, "PYTHONPATH": unpacked}  # where -m finds the project
+            here = folder if os.path.isdir(folder) else None
+            launcher = os.getppid()
+            shard = subprocess.Popen(command, cwd=here, env=environment, preexec_fn=die_with_parent)
+            while shard.poll() is None:
+                time.sleep(0.2)
+                if os.getppid() != launcher:  # killed; what is done is written
+                    shard.terminate()
+                    launcher = os.getppid()
+        if shard.returncode:
+            print(f"shard {rank}/{world_size} ended with status {shard.returncode}", file=sys.stderr)
+
+    return task
+
+
+def _by_value(function: Any) -> Any:
+    """`function` as dill and cloudpickle ship it with its code: as one of `__main__`, for this project is installed on
+    no worker."""
+    home = {"__name__": "__main__", "__builtins__": builtins}
+    return types.FunctionType(function.__code__, home, function.__name__, closure=function.__closure__)
+
+
+def _project() -> bytes:
+    """The scripts and what they import, as a zip archive: a shard that starts hours later runs the same code."""
+    archive = io.BytesIO()
+    script = Path(sys.argv[0]).resolve()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        shipped = {path.relative_to(ROOT): path for pattern in SHIPPED for path in ROOT.glob(pattern)}
+        for name, path in (shipped | {Path(script.name): script}).items():
+            if path.is_file() and "__pycache__" not in name.parts:
+                files.write(path, name)
+    return archive.getvalue()
+
+
+def _arguments(options: StepOptions) -> list[str]:
+    """This process's script and arguments, without token, key and the executor's own options, which may hold others.
+
+    UserError if a URL holds a password: the arguments are written into files.
+    """
+    arguments, left_out = program_of(Path(sys.argv[0])), 0.0
+    for word in sys.argv[1:]:
+        name, equals, _ = word.replace("_", "-").partition("=")
+        if name in ("--hf-token", "--api-key"):
+            left_out = 0 if equals else 1
+        elif name == "--executor-options":
+            left_out = 0 if equals else math.inf
+        elif left_out and not (left_out > 1 and word.startswith("--")):
+            left_out -= 1
+        elif without_secrets(word) != word:
+            raise UserError(
+                f"--executor writes its command into files, and {word} holds a password or a key: give it by "
+                "--api-key, or in the configuration of fsspec"
+            )
+        else:
+            left_out = 0
+            arguments.append(word)
+    return arguments
+
+
+def _logging_folder(options: StepOptions, run: str) -> str:
+    """Where datatrove keeps logs and marks. Identity and number of shards are in its name, as the marks do not say of
+    which division into shards they are."""
+    name = f"{run}-of-{options.shards}"
+    if not is_hub_id(options.output):
+        # An absolute path: Ray's workers are in a folder of their own.
+        here = options.output if "://" in options.output else os.path.abspath(os.path.expanduser(options.output))
+        return f"{here.rstrip('/')}/.shards/{name}"
+    if options.executor == "jobs":  # the jobs have no other place in common
+        return f"hf://buckets/{hub_name(options.output)}-shards/{name}"
+    from huggingface_hub import constants
+
+    return f"{constants.HF_HOME}/selfalign/{hub_name(options.output).replace('/', '--')}/.shards/{name}"
+
+
+def _mark_completed(logs: Any, shards: int, todo: np.ndarray) -> None:
+    """Make datatrove's marks say what the output says: a shard is complete when none of its rows is in `todo`."""
+    for folder in ("completions", "stats"):
+        logs.makedirs(folder, exist_ok=True)
+    there = set(logs.list_files("completions"))
+    for number in range(shards):
+        mark = f"completions/{number:05d}"
+        open_rows = todo[Shard(number, shards).span(len(todo))].any()
+        if open_rows and mark in there:
+            logs.rm(mark)
+        elif not open_rows and mark not in there:
+            logs.write_text(f"stats/{number:05d}.json", "[]")  # Ray and Jobs want to add up the statistics of all
+            logs.open(mark, "w").close()
+
+
+def _launch_by_slurm(executor: Any, options: StepOptions) -> None:
+    """Hand an array job to Slurm, unless the one of an earlier call is still there, and end."""
+    if not shutil.which("sbatch"):
+        raise UserError("--executor slurm needs sbatch: this is no login node of a Slurm cluster")
+    job_file = "slurm_job_id"
+    if executor.logging_dir.isfile(job_file):
+        job = executor.logging_dir.read_text(job_file)
+        queued = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
+        if queued.returncode == 0 and queued.stdout.strip():
+            raise UserError(f"Slurm job {job} is still doing this: wait for it, or cancel it with scancel {job}")
+    executor.run()
+    executor.logging_dir.write_text(job_file, str(executor.job_id))
+    print(
+        f"Slurm job {executor.job_id} has {options.shards} shards, its logs are in {executor.slurm_logs_folder}. "
+        "When it has ended, run the same command again: it tells what is open, and completes the card."
+    )
+    raise SystemExit(0)
+
+
+def _requirements() -> list[str]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return [line for line in lines if line and not line.startswith(NOT_ON_JOBS)]
+
+
+def _parse(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """name=value pairs; a value that is JSON is what it says, any other a string (time=20:00:00)."""
+    parsed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--executor-options {pair} is not of the form name=value")
+        try:
+            parsed[name] = json.loads(value)
+        except ValueError:
+            parsed[name] = value
+    return parsed

@@ -1,0 +1,260 @@
+"""Where datasets come from: Hub repos, local folders and fsspec URLs, read in one way by every script.
+
+An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a commit on the Hub, to a fingerprint of
+its files elsewhere. How outputs are written is in `writing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from selfalign.errors import UserError, check_secret, first_line, without_secrets
+
+if TYPE_CHECKING:
+    import datasets
+    import numpy as np
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
+FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
+MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
+READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
+HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
+MAX_WAIT_SECONDS = 60.0
+RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: its `name` as given, what it is pinned to, its rows, the run.json of the step that made it, and the
+    columns that may not be null where a row has no `error`."""
+
+    name: str
+    pin: dict[str, str]
+    rows: datasets.Dataset
+    run: dict[str, Any]
+    needs: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(
+        self, positions: Sequence[int] | np.ndarray | None = None, columns: Sequence[str] | None = None, title: str = ""
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows at `positions` (all if None) with their positions, held some at a time.
+
+        Args:
+            positions: ascending.
+            columns: all if None.
+            title: of a progress bar; none is shown if it is empty.
+        """
+        from tqdm import tqdm
+
+        where = range(len(self)) if positions is None else positions
+        rows = self.rows if columns is None else self.rows.select_columns(list(dict.fromkeys(columns)))
+        table: Any = rows.with_format("arrow")
+        bytes_a_row = max(1, rows.data.nbytes // max(1, len(rows.data)))
+        step = max(1, min(READ_ROWS, READ_BYTES // bytes_a_row))
+        interval = 0.2 if sys.stderr.isatty() else 15.0  # a log file gets a line now and then
+        bar = tqdm(total=len(where), desc=title, unit=" rows", disable=not title, mininterval=interval, leave=False)
+        with bar:
+            for start in range(0, len(where), step):
+                some = [int(position) for position in where[start : start + step]]
+                together = some[-1] - some[0] == len(some) - 1
+                batch = table[some[0] : some[-1] + 1] if together else table[some]
+                try:
+                    values = batch.to_pylist()
+                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that Python has not
+                    raise UserError(
+                        f"{self.name} can't be read in rows {some[0]} to {some[-1]}: {first_line(error)}"
+                    ) from error
+                yield from zip(some, values, strict=True)
+                bar.update(len(some))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` means a Hub repo; an existing local path of that name goes before."""
+    return (
+        not name.startswith((".", "/", "~"))
+        and not os.path.exists(name)
+        and HUB_ID.fullmatch(hub_name(name)) is not None
+    )
+
+
+def part_prefix(table: str) -> str:
+    """What the paths begin with, below a step's output, of the parts of `table` that have rows."""
+    return "data/train-" if table == MAIN_TABLE else f"{table}/rows-"
+
+
+def hub_name(name: str) -> str:
+    return name.removeprefix("hf://datasets/").rstrip("/")
+
+
+def open_source(
+    name: str,
+    *,
+    columns: tuple[str, ...] = (),
+    config: str | None = None,
+    split: str = "train",
+    token: str | None = None,
+) -> Source:
+    """The dataset `name`, pinned; UserError if it is not there, is empty, or lacks one of `columns`."""
+    import datasets
+
+    check_secret("--hf-token", token)
+    quiet = (
+        datasets.utils.logging.ERROR if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO else None
+    )
+    if quiet:
+        datasets.utils.logging.set_verbosity(quiet)
+    try:
+        rows, pin, run = (_open_hub if is_hub_id(name) else _open_files)(name, config, split, token)
+    except UserError:
+        raise
+    except Exception as error:  # datasets raises a dozen types for what is, to a user, "it can't be read"
+        cause = _root_cause(error)
+        # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
+        if type(cause).__name__ in ("SchemaInferenceError", "StopIteration") or "BatchSize must be" in str(cause):
+            raise UserError(f"{name} has no rows in split {split}") from error
+        raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
+    if missing := [c for c in columns if c not in rows.column_names]:
+        raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
+    if not len(rows):
+        raise UserError(f"{name} has no rows in split {split}")
+    return Source(without_secrets(name), pin, rows, run)
+
+
+def _open_hub(name: str, config: str | None, split: str, token: str | None):
+    import datasets
+    from huggingface_hub import HfApi, HfFileSystem
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repo, _, revision = hub_name(name).partition("@")
+    api = HfApi(token=token)
+    try:
+        sha = with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha
+    except GatedRepoError:
+        raise UserError(f"dataset {repo} is gated: ask for access on its page, then use a token that has it") from None
+    except RevisionNotFoundError:
+        raise UserError(f"dataset {repo} has no revision {revision}") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"no dataset {repo}: no such local path, and no such Hub repo that this token can see"
+        ) from None
+    rows = with_retries(lambda: datasets.load_dataset(repo, config, split=split, revision=sha, token=token))
+    run = {}
+    if "run.json" in with_retries(lambda: api.list_repo_files(repo, repo_type="dataset", revision=sha)):
+        files = HfFileSystem(token=token)
+        run = json.loads(with_retries(lambda: files.cat_file(f"datasets/{repo}@{sha}/run.json")))
+    return rows, {"dataset": repo, "revision": sha}, run
+
+
+def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
+    """What `call` returns; tried again after a failure of the Hub or of the connection, not after a refusal.
+
+    The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
+    least what Retry-After says. `call` itself must look whether an attempt succeeded whose answer was lost.
+    """
+    for attempt in range(tries):
+        try:
+            return call()
+        except Exception as error:
+            passing, retry_after = _passes_by_itself(error)
+            if not passing or attempt == tries - 1:
+                raise
+            wait = max(retry_after, min(MAX_WAIT_SECONDS, 2.0**attempt) * random.uniform(0.5, 1.0))
+            if wait > 5:
+                print(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s", file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
+    """Whether waiting may help against `error` or what caused it, and how many seconds the Hub asks to wait."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while error is not None:  # datasets and fsspec wrap what httpx raised
+        if isinstance(error, HfHubHTTPError):
+            return error.response.status_code in RETRIED_STATUS, _asked_to_wait(error.response.headers)
+        if isinstance(error, httpx2.TransportError):
+            return True, 0.0
+        error = error.__cause__ or error.__context__
+    return False, 0.0
+
+
+def _asked_to_wait(headers: Any) -> float:
+    """The seconds to wait that an answer asks for: Retry-After, or the Hub's own `RateLimit: "api";r=0;t=55`."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    after = headers.get("Retry-After", "")
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(headers)
+    return limit.reset_in_seconds + 1.0 if limit and not limit.remaining else 0.0
+
+
+def _open_files(name: str, config: str | None, split: str, token: str | None):
+    import datasets
+    from fsspec.core import url_to_fs
+
+    fs, root = url_to_fs(os.path.expanduser(name))
+    if not fs.exists(root):
+        raise UserError(f"no dataset {name}: no such local path, and not the form of a Hub id")
+    if fs.isfile(root):
+        files, run = [root], {}
+    else:
+        found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts in the making do
+        run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
+        table = config or MAIN_TABLE
+        ours = f"{root}/{part_prefix(table)}" if run else root
+        files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
+        if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
+            raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
+        if run and not files:
+            where = f" in {table}" if config else ""
+            raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not got so far")
+    builder = _builder_of(files[0]) if files else None
+    if not builder:
+        raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")
+    if (config or split != "train") and not run and fs.isdir(root):
+        rows = datasets.load_dataset(name, config, split=split)
+    else:
+        # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
+        # state of this one, if the folder's card has `configs` (datasets 5.2).
+        urls = [fs.unstrip_protocol(f) for f in files]
+        rows = datasets.load_dataset(builder, data_files=urls, split=split, storage_options=fs.storage_options or None)
+    return rows, {"fingerprint": fingerprint(fs, root, files)}, run
+
+
+def fingerprint(fs: Any, root: str, files: list[str]) -> str:
+    """A hash that changes with the names below `root`, the sizes, or the beginning or end of any of `files`."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = fs.size(file)
+        digest.update(f"{file.removeprefix(root)} {size} ".encode())
+        digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
+        digest.update(fs.cat_file(file, start=max(0, size - FINGERPRINT_BYTES)))
+    return digest.hexdigest()[:16]
+
+
+def _builder_of(file: str) -> str | None:
+    return BUILDERS.get(file.removesuffix(".gz").rsplit(".", 1)[-1])
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The innermost error: the outermost of datasets says only that something went wrong."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return error

@@ -1,0 +1,101 @@
+"""CanItEdit: programs to change in the published layout, with content of our own, judged in the sandbox."""
+
+import pytest
+
+from code_eval.sandbox import Sandbox
+from selfalign.benchmarks import load_benchmark
+from tests.benchmarks.tools import in_markdown, judged
+from tests.helpers import write_rows
+
+CANITEDIT = load_benchmark("canitedit")
+
+
+def row(number, name, kind, before, after, tests, descriptive, lazy):
+    return {
+        "id": number,
+        "name": name,
+        "full_name": f"{number}_{name}",
+        "before": before,
+        "after": after,
+        "tests": tests,
+        "instruction_descriptive": descriptive,
+        "instruction_lazy": lazy,
+        "taxonomy": {"change_kind": kind, "libraries": [], "topic": "Math"},
+    }
+
+
+ROWS = [
+    row(
+        3,
+        "mean",
+        "corrective",
+        "def mean(values):\n    return sum(values) // len(values)\n",
+        "def mean(values):\n    return sum(values) / len(values)\n",
+        "### START TESTS ###\nif True:  # pragma: no cover\n    assert mean([1, 2]) == 1.5\n",
+        "The function `mean` rounds its result down. Make it return the exact mean.",
+        "Fix mean.",
+    ),
+    row(
+        4,
+        "box",
+        "adaptive",
+        "class Box:\n    def __init__(self, side):\n        self.side = side\n",
+        "class Box:\n    def __init__(self, side):\n        self.side = side\n\n    def area(self):\n"
+        "        return self.side ** 2\n",
+        "### START TESTS ###\nif True:  # pragma: no cover\n    assert Box(3).area() == 9\n",
+        "Add to the class `Box` a method `area` that returns the area of a square with this side.",
+        "Give Box an area.",
+    ),
+    row(
+        5,
+        "powers",
+        "perfective",
+        "def powers(n):\n    return [2 ** k for k in range(n)]\n",
+        "def powers(n):\n    for k in range(n):\n        yield 2 ** k\n",
+        "### START TESTS ###\nif True:  # pragma: no cover\n    assert not isinstance(powers(3), list)\n"
+        "    assert list(powers(3)) == [1, 2, 4]\n",
+        "Make `powers` a generator, so that it holds one number at a time.",
+        "Save memory.",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(timeout=CANITEDIT.TIMEOUT, memory=CANITEDIT.MEMORY) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def problems(tmp_path):
+    return CANITEDIT.problems(str(write_rows(tmp_path / "test.jsonl", ROWS)))
+
+
+def test_each_program_is_two_tasks_with_the_ids_of_published_results(problems):
+    assert [problem.task_id for problem in problems][:2] == [
+        "3_mean_instruction_descriptive",
+        "3_mean_instruction_lazy",
+    ]
+    assert [problem.prompt for problem in problems][:2] == [ROWS[0]["instruction_descriptive"], "Fix mean."]
+    assert len(problems) == 6
+
+
+@pytest.mark.parametrize("style", ["completion", "chat", "solution"])
+def test_the_programs_after_the_change_pass_and_those_before_it_do_not(sandbox, problems, style):
+    codes = [p.canonical_solution for p in problems] + [p.extra["before"] for p in problems]
+    answers = [in_markdown(code) if style == "chat" else code for code in codes]
+    results = judged(sandbox, CANITEDIT, list(zip(problems * 2, answers, [style] * 12, strict=True)))
+    assert [result.passed for result in results] == [True] * 6 + [False] * 6
+
+
+def test_prompts_show_the_program_and_the_change_but_no_solution_and_no_tests(problems):
+    for problem in problems:
+        for prompt in (CANITEDIT.completion_prompt(problem), CANITEDIT.chat_prompt(problem)):
+            assert problem.prompt in prompt and problem.extra["before"].strip() in prompt
+            assert problem.canonical_solution.strip() not in prompt and "assert" not in prompt
+
+
+def test_scores_are_by_kind_of_change(problems):
+    rows = [{"task_id": p.task_id, "passed": p.task_id in ("3_mean_instruction_lazy",)} for p in problems]
+    scores = CANITEDIT.scores(rows, {problem.task_id: problem for problem in problems})
+    assert scores == {"corrective": 0.5, "adaptive": 0.0, "perfective": 0.0}

@@ -1,0 +1,197 @@
+"""LiveCodeBench: problems in the published layout, with content of our own, judged in the sandbox."""
+
+import base64
+import json
+import os
+import pickle
+import zlib
+
+import pytest
+
+from code_eval.sandbox import Sandbox
+from selfalign.benchmarks import livecodebench, load_benchmark
+from selfalign.errors import UserError
+from tests.benchmarks.tools import in_markdown, judged
+from tests.fakes.hub import LocalHub
+from tests.helpers import run_well, write_rows
+
+LIVECODEBENCH = load_benchmark("livecodebench")
+
+
+def hidden(tests):
+    """Hidden tests as they are published."""
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
+
+
+def row(number, date, tests, function=None, starter_code="", **changes):
+    """A problem whose first test is public."""
+    kind = "functional" if function else "stdin"
+    tests = [{"input": given, "output": expected, "testtype": kind} for given, expected in tests]
+    return {
+        "question_title": "Sum",
+        "question_content": f"Problem {number}: add up the numbers.",
+        "platform": "leetcode" if function else "atcoder",
+        "question_id": f"abc{number}_a",
+        "contest_id": f"abc{number}",
+        "contest_date": f"{date}T00:00:00",
+        "starter_code": starter_code,
+        "difficulty": "easy",
+        "public_test_cases": json.dumps(tests[:1]),
+        "private_test_cases": hidden(tests[1:]),
+        "metadata": json.dumps({"func_name": function} if function else {}),
+    } | changes
+
+
+STDIN = row(301, "2023-05-13", [("2\n1 2\n", "3\n"), ("3\n1 2 3\n", "6\n"), ("1\n-7\n", "-7\n")])
+STARTER = "class Solution:\n    def addUp(self, numbers: List[int], times: int) -> int:\n        "
+FUNCTIONAL = row(302, "2023-08-20", [("[1, 2]\n1", "3"), ("[1, 2, 3]\n2", "12"), ("[]\n5", "0")], "addUp", STARTER)
+
+ADD = "input()\nprint(sum(map(int, input().split())))"
+METHOD = f"{STARTER}return times * sum(numbers)"
+
+
+EVIL = base64.b64encode(zlib.compress(pickle.dumps(os.getcwd))).decode()  # a pickle that names a function
+EXAMPLES = [
+    row(304, "2023-06-01", [("3\n1 5 5\n", "5 2\n"), ("1\n-2\n", "-2 1\n")]),
+    row(305, "2023-06-01", [("[3, 1, 2, 2, 5]", "2"), ("[1]", "1"), ("[1, 3, 2]", "1")], "countPeaks"),
+]
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    rows = [STDIN, FUNCTIONAL, STDIN | {"question_id": "evil", "private_test_cases": EVIL}, *EXAMPLES]
+    return LIVECODEBENCH.problems(str(write_rows(tmp_path_factory.mktemp("data") / "test.jsonl", rows)))
+
+
+@pytest.fixture(scope="module")
+def sandbox(problems):
+    readable = LIVECODEBENCH.read_only(problems)
+    with Sandbox(timeout=LIVECODEBENCH.TIMEOUT, memory=LIVECODEBENCH.MEMORY, read_only=readable) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def outcomes(sandbox):
+    def of(problem, *answers):
+        results = judged(sandbox, LIVECODEBENCH, [(problem, answer, "solution") for answer in answers])
+        return [(result.outcome, result.detail) for result in results]
+
+    return of
+
+
+def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
+    main = f"def main():\n    {ADD.replace(chr(10), chr(10) + '    ')}\n\nif __name__ == '__main__':\n    main()"
+    exits = f"{ADD}\nraise SystemExit"
+    reads = "import sys\nwords = sys.stdin.read().split()\nsys.stdout.write(f'{sum(map(int, words[1:]))}   \\n\\n')"
+    bytewise = "import os, sys\nprint(sum(map(int, open(0).read().split()[1:])))"
+    decimals = "input()\nprint('%.3f' % sum(map(int, input().split())))"
+    talks = f"import sys\nsys.stderr.write('debug ' * 500_000)\n{ADD}"
+    star = "readline = stdin.readline\nreadline()\nprint(reduce(add, map(int, readline().split())))"
+    assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, talks, star) == [("passed", "")] * 8
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        ("print(3)", "test 2 of 3: '3\\n' instead of '6\\n'"),
+        ("print('3')\nprint('6')", "test 1 of 3: '3\\n6\\n' instead of '3\\n'"),
+        ("1 / 0", "test 1 of 3: ZeroDivisionError: division by zero"),
+        ("import os\nos._exit(3)", "test 1 of 3: exit status 3"),
+        ("import os\nos.abort()", "test 1 of 3: ended by signal 6"),
+        ("pass", "test 1 of 3: '' instead of '3\\n'"),
+    ],
+)
+def test_programs_that_print_something_else_fail(outcomes, problems, answer, said):
+    assert outcomes(problems[0], answer) == [("failed", f"AssertionError: {said}")]
+
+
+def test_methods_that_return_what_is_expected_pass(outcomes, problems):
+    prints = f"{STARTER}print('looking', numbers)\n        return times * sum(numbers)"
+    function = "def addUp(numbers, times):\n    return times * sum(numbers)"
+    assert outcomes(problems[1], METHOD, prints, function) == [("passed", "")] * 3
+
+
+@pytest.mark.parametrize(
+    "body, outcome, said",
+    [
+        ("return sum(numbers)", "failed", "AssertionError: test 2 of 3: 6 instead of 12"),
+        ("return [times * sum(numbers)]", "failed", "AssertionError: test 1 of 3: [3] instead of 3"),
+        ("return numbers[0] * 0 + times * sum(numbers)", "error", "IndexError: list index out of range"),
+    ],
+)
+def test_methods_that_return_something_else_fail(outcomes, problems, body, outcome, said):
+    assert outcomes(problems[1], STARTER + body) == [(outcome, said)]
+
+
+def test_a_test_that_takes_too_long_ends_its_program(outcomes, problems, tmp_path, monkeypatch):
+    """With the limit at a second of CPU time a test, instead of 6."""
+    harness = tmp_path / "harness.py"
+    harness.write_text(livecodebench.HARNESS.read_text().replace("SECONDS = 6", "SECONDS = 1"))
+    monkeypatch.setattr(livecodebench, "HARNESS", harness)
+    said = [("failed", "AssertionError: test 1 of 3: more than 1 s")]
+    assert outcomes(problems[0], "while True:\n    pass") == said
+    assert outcomes(problems[1], STARTER + "while True:\n            pass") == said
+
+
+def test_answers_of_both_styles_are_judged(sandbox, problems):
+    cases = [
+        (problems[0], ADD, "completion"),
+        (problems[0], in_markdown(ADD), "chat"),
+        (problems[0], in_markdown("print(3)"), "chat"),
+        (problems[1], METHOD, "completion"),
+        (problems[1], in_markdown(METHOD), "chat"),
+        (problems[1], f"{STARTER}return 3", "completion"),
+    ]
+    passed = [r.passed for r in judged(sandbox, LIVECODEBENCH, cases)]
+    assert passed == [True, True, False, True, True, False]
+
+
+def test_hidden_tests_that_name_a_function_are_refused(outcomes, problems):
+    assert outcomes(problems[2], ADD) == [("error", "UnpicklingError: the tests name posix.getcwd")]
+
+
+def test_worked_examples_of_the_base_prompt_are_right(outcomes, problems):
+    for problem, kind in zip(problems[3:], ("stdin", "functional"), strict=True):
+        assert outcomes(problem, LIVECODEBENCH.EXAMPLES[kind][1]) == [("passed", "")]
+
+
+def test_prompts_show_the_problem_and_its_starter_code_but_no_tests(problems):
+    for problem in problems:
+        for prompt in (LIVECODEBENCH.completion_prompt(problem), LIVECODEBENCH.chat_prompt(problem)):
+            assert problem.prompt in prompt
+            assert problem.extra["starter_code"].strip() in prompt
+
+
+def test_scores_count_problems_from_each_start_date_on(problems):
+    rows = [{"task_id": "abc301_a", "passed": False}, {"task_id": "abc302_a", "passed": True}]
+    scores = LIVECODEBENCH.scores(rows, {problem.task_id: problem for problem in problems[:2]})
+    assert scores == {"from 2023-07-01": 1.0, "from 2023-05-01": 0.5}
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "holds no rows"),
+        ('{"question_id": "a"}\n', "line 1 has no question_content, contest_date, starter_code, metadata, private"),
+        (json.dumps(STDIN) + '\n{"question', "line 2 is no JSON"),
+    ],
+)
+def test_a_damaged_file_is_said(tmp_path, text, said):
+    path = tmp_path / "test.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        LIVECODEBENCH.problems(str(path))
+
+
+def test_given_samples_are_scored_with_problems_from_the_hub(tmp_path):
+    """The command as it is: the file from the Hub's cache, where it is a link, is what programs read."""
+    samples = [{"task_id": "abc301_a", "solution": ADD}, {"task_id": "abc302_a", "solution": f"{STARTER}return 3"}]
+    with LocalHub() as hub:
+        hub.add("org/lite", {"test.jsonl": "".join(json.dumps(row) + "\n" for row in (STDIN, FUNCTIONAL)).encode()})
+        given = write_rows(tmp_path / "samples.jsonl", samples)
+        command = ("benchmark", "model", tmp_path / "out", "--benchmark", "livecodebench", "--samples", given)
+        environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}
+        run_well(*command, "--data", "org/lite", env=environment)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scores"] == {"pass@1": 0.5, "from 2023-07-01": 0.0, "from 2023-05-01": 0.5}
+    assert results["outcomes"] == {"passed": 1, "failed": 1}

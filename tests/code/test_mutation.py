@@ -1,0 +1,208 @@
+"""Mutants and stubs as text; what tests make of them in the sandbox is in test_execute.py."""
+
+import ast
+import random
+import warnings
+
+import pytest
+
+from selfalign.code.mutation import OPERATORS, mutants, stubbed
+
+CODE = '''
+import math
+
+LIMIT = 3
+
+
+def closest(values: list[float], target: float = 0.5) -> float | None:
+    """The value that is nearest."""
+    best = None
+    for value in values:
+        if value is not None and not math.isnan(value):
+            if best is None or abs(value - target) < abs(best - target):
+                best = value
+    values.append(1)
+    print("done", 7)
+    return best
+
+
+print(closest([1.0, 2.0]))
+'''
+
+
+def changed(before, count=100, seed=0):
+    """What the mutants of `before` have in its place, by kind."""
+    return {(kind, text) for kind, text in mutants(before, count, random.Random(seed))}
+
+
+def function(body):
+    return f"def f(a, b):\n    {body}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("arithmetic", "return a + b", "return a - b"),
+        ("arithmetic", "a *= b", "a += b"),
+        ("comparison", "return a == b", "return a != b"),
+        ("comparison", "return a in b", "return a not in b"),
+        ("boolean", "return a and b", "return a or b"),
+        ("boolean", "return not a", "return a"),
+        ("condition", "return a if b else None", "return a if not b else None"),
+        ("condition", "return [x for x in a if x]", "return [x for x in a if not x]"),
+        ("constant", "return True", "return False"),
+        ("constant", "return 'text'", "return ''"),
+        ("constant", "return 0.5", "return 1.5"),
+        ("off_by_one", "return 1", "return 2"),
+        ("off_by_one", "return a < b", "return a <= b"),
+        ("off_by_one", "return range(a)", "return range(a - 1)"),
+        ("off_by_one", "return a[:b]", "return a[:b - 1]"),
+        ("returned", "return a", "return type(a)()"),
+        ("deleted", "a.append(b)", "pass"),
+        ("deleted", "a = a + b", "pass"),
+        ("deleted", "a[b] = b", "pass"),
+        ("deleted", "raise ValueError(a)", "pass"),
+    ],
+)
+def test_each_operator_makes_its_change(kind, before, after):
+    assert (kind, function(after)) in changed(function(before))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "'a docstring'",
+        "print('for a reader', 1)",
+        "import os",
+        "c = a",  # without it, what follows would merely raise NameError
+        "assert a < 1",
+    ],
+)
+def test_what_tests_have_no_reason_to_see_stays(body):
+    assert not changed(function(body))
+
+
+def test_the_message_of_an_error_stays():
+    assert changed(function("raise ValueError('a' + 'b')")) == {("deleted", function("pass"))}
+
+
+def test_joined_strings_are_not_subtracted():
+    assert not [text for _, text in changed(function("return 'a' + b")) if "-" in text]
+
+
+def test_annotations_decorators_and_examples_of_use_stay():
+    for _, text in changed(CODE):
+        assert "values: list[float], target: float" in text and "print('done', 7)" in text
+        assert text.endswith("print(closest([1.0, 2.0]))")
+
+
+def test_mutants_differ_from_the_program_and_from_each_other():
+    texts = [ast.dump(ast.parse(text)) for _, text in mutants(CODE, 100, random.Random(0))]
+    assert len({*texts, ast.dump(ast.parse(CODE))}) == len(texts) + 1 > 20
+
+
+def test_the_draws_decide_which():
+    assert mutants(CODE, 5, random.Random("a")) == mutants(CODE, 5, random.Random("a"))
+    assert mutants(CODE, 5, random.Random("a")) != mutants(CODE, 5, random.Random("b"))
+
+
+def test_they_are_spread_over_the_kinds():
+    assert {mutant.kind for mutant in mutants(CODE, len(OPERATORS), random.Random(0))} == set(OPERATORS)
+
+
+@pytest.mark.parametrize(
+    "code", ["", "def f(:", "x = '\\ud800'\0", "(" * 10_000, "-" * 10_000 + "1", "f'{x!r:>{y}}'", "\ud800"]
+)
+def test_odd_programs_have_none_and_raise_nothing(code):
+    assert isinstance(mutants(code, 10, random.Random(0)), list)
+
+
+def test_odd_escapes_warn_nobody():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert changed("def f(x):\n    return x + '\\d'")
+
+
+def test_the_program_is_as_it_was_for_each_mutant():
+    lines = function("a += 1\n    return a > b")
+    for _, text in changed(lines):
+        assert sum(x != y for x, y in zip(text.split("\n"), lines.split("\n"), strict=True)) == 1
+
+
+# ---- stubs ----
+
+
+def after_stubs(code):
+    """The names that are there once `code` has run and been replaced."""
+    names = {"__name__": "program"}
+    exec(stubbed(code), names)
+    return names
+
+
+def test_functions_return_none_whatever_they_are_given():
+    assert after_stubs("def f(a):\n    return a")["f"](1, 2, x=3) is None
+
+
+def test_methods_properties_and_static_methods_do_too():
+    code = """
+class Point:
+    unit = 1
+    def __init__(self, x): self.x = x
+    @property
+    def double(self): return 2 * self.x
+    @staticmethod
+    def origin(): return Point(0)
+    @classmethod
+    def at(cls, x): return cls(x)
+"""
+    point = after_stubs(code)["Point"]
+    assert [point(1).double, point.origin(), point.at(2), point.unit] == [None] * 4
+    assert not hasattr(point(1), "x")
+
+
+def test_what_dataclasses_generate_does_nothing():
+    point = after_stubs("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 1")["P"]
+    assert point(1).x is None
+
+
+def test_decorated_and_cached_functions_too():
+    code = "import functools\n@functools.lru_cache\ndef f(x):\n    return x\ng = lambda x: x"
+    names = after_stubs(code)
+    assert names["f"](1) is None and names["g"](1) is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class One:\n    one = None\n    def __new__(cls):\n        cls.one = cls.one or super().__new__(cls)\n"
+        "        return cls.one",
+        "class Meta(type):\n    def __call__(cls, *arguments):\n        return cls\nclass One(metaclass=Meta): pass",
+        "from collections import namedtuple\nOne = namedtuple('One', '')",
+    ],
+    ids=["singleton", "singleton by metaclass", "named tuple"],
+)
+def test_no_two_instances_are_the_same(code):
+    one = after_stubs(code)["One"]
+    assert one() is not one() and one() != one()
+
+
+def test_partial_functions_return_none():
+    assert after_stubs("from functools import partial\ndouble = partial(lambda a, b: a * b, 2)")["double"](3) is None
+
+
+def test_generators_yield_nothing_and_coroutines_can_be_awaited():
+    names = after_stubs("def g():\n    yield 1\nasync def c():\n    return 1")
+    assert list(names["g"]()) == []
+    with pytest.raises(StopIteration) as end:
+        names["c"]().send(None)
+    assert end.value.value is None
+
+
+def test_computed_values_and_enumerations_are_gone():
+    names = after_stubs("import enum\nclass Color(enum.Enum):\n    RED = 1\ndef f(): return 1\nRESULT = f()")
+    assert "RESULT" not in names and "Color" not in names
+
+
+def test_what_was_imported_works():
+    names = after_stubs("import math\nfrom math import gcd\nfrom collections import Counter")
+    assert names["math"].gcd(4, 6) == names["gcd"](4, 6) == 2 and names["Counter"]("aa")["a"] == 2

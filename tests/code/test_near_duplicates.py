@@ -1,0 +1,214 @@
+"""selfalign.code.near_duplicates: which texts are duplicates, whatever their order and the number of shards."""
+
+import ast
+import random
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from selfalign.code import near_duplicates as dedup
+from selfalign.options import StepOptions
+from selfalign.runner.steps import read_input
+from tests.helpers import read_rows, run_json, run_well, write_rows
+
+WORDS = [f"word{i}" for i in range(2000)]
+
+
+def text_of(number, words=60):
+    return " ".join(random.Random(number).choices(WORDS, k=words))
+
+
+def edited(text, places, seed=0):
+    """`text` with a word changed at each of `places`."""
+    words = text.split()
+    for place in places:
+        words[place] = f"changed{place}{seed}"
+    return " ".join(words)
+
+
+def shingles(text):
+    words = text.split()
+    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+
+
+def jaccard(one, other):
+    return len(shingles(one) & shingles(other)) / len(shingles(one) | shingles(other))
+
+
+def kept(texts, keys=None, threshold=0.7):
+    keys = keys or [f"{i:09}" for i in range(len(texts))]
+    return dedup.near_duplicates(texts, keys, threshold)
+
+
+def test_a_near_duplicate_points_to_the_text_that_stays():
+    texts = [text_of(1), text_of(2), edited(text_of(1), [0])]
+    assert kept(texts) == [0, 1, 0]
+
+
+def test_a_pair_below_the_threshold_is_kept():
+    texts = [text_of(1), edited(text_of(1), [10, 20, 30])]  # 15 of 56 shingles change: 41/71 = .577
+    assert jaccard(*texts) < 0.7 and kept(texts) == [0, 1]
+    assert kept(texts, threshold=0.5) == [0, 0]
+
+
+def test_a_pair_at_the_threshold_itself_is_a_duplicate():
+    texts = [text_of(1), edited(text_of(1), [20])]
+    similarity = jaccard(*texts)
+    assert kept(texts, threshold=similarity) == [0, 0]
+    assert kept(texts, threshold=np.nextafter(similarity, 1)) == [0, 1]
+
+
+def test_the_smallest_key_stays():
+    assert kept([text_of(1), edited(text_of(1), [0])], keys=["b", "a"]) == [1, 1]
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    texts = [text_of(i) for i in range(100)] + [edited(text_of(i), [i % 60, 5]) for i in range(0, 100, 3)]
+    keys = [f"{random.Random(i).random()}" for i in range(len(texts))]
+    result = kept(texts, keys)
+    order = random.Random(0).sample(range(len(texts)), len(texts))
+    shuffled = kept([texts[i] for i in order], [keys[i] for i in order])
+    assert len(set(result)) < len(texts)
+    assert {keys[order[i]]: keys[order[first]] for i, first in enumerate(shuffled)} == {
+        keys[i]: keys[first] for i, first in enumerate(result)
+    }
+
+
+def test_a_chain_of_similar_texts_is_one_group():
+    texts = [text_of(1)]
+    for i in range(6):
+        texts.append(edited(texts[-1], [10 * i]))
+    assert jaccard(texts[0], texts[-1]) < 0.5 and kept(texts) == [0] * 7
+
+
+def test_words_in_another_order_are_another_text():
+    assert kept([" ".join(WORDS[:60]), " ".join(WORDS[59::-1])]) == [0, 1]
+
+
+@pytest.mark.parametrize("texts", [["same", "same"], ["a b", "a  b"], ["", ""], ["?!", "?!"], ["\ud800", "\ud800"]])
+def test_short_texts_are_compared_as_a_whole(texts):
+    assert kept(texts) == [0, 0]
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], ["a b c", "a b c d"], ["?!", "!?"], ["", "?"], ["a", "a a"]])
+def test_short_texts_that_differ_are_kept(texts):
+    assert kept(texts) == [0, 1]
+
+
+def test_thousands_of_equal_texts_are_one_group():
+    assert set(kept([text_of(1)] * 5000)) == {0}
+
+
+def test_boilerplate_shared_by_all_does_not_join_them():
+    texts = [" ".join(WORDS[:40]) + " " + text_of(i, 40) for i in range(300)]  # similarity .3, at a threshold of .5
+    assert kept(texts, threshold=0.5) == list(range(300))
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.7, (25, 5)), (0.5, (42, 3)), (1.0, (8, 16))])
+def test_bands_by_the_arithmetic_of_recall(threshold, expected):
+    assert dedup.bands_of(threshold) == expected
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1, 1.1])
+def test_a_threshold_that_is_none_is_refused(threshold):
+    with pytest.raises(ValueError, match="Jaccard"):
+        dedup.bands_of(threshold)
+
+
+@pytest.mark.parametrize(("threshold", "edits", "words"), [(0.7, 2, 61), (0.5, 3, 50)])
+def test_recall_just_above_the_threshold(threshold, edits, words):
+    """5 shingles change with each word: 47 of 67 are common, 31 of 61. These are the pairs that are hardest to find."""
+    texts = []
+    for i in range(1000):
+        texts += [text_of(i, words), edited(text_of(i, words), [5 + 12 * e for e in range(edits)])]
+    assert threshold <= jaccard(*texts[:2]) < threshold + 0.01
+    found = sum(first != i for i, first in enumerate(kept(texts, threshold=threshold)))
+    assert found / 1000 >= 0.98
+
+
+def test_shingle_hashes_are_the_same_on_any_machine():
+    hashes, begins = dedup.shingle_hashes(["a b c d e f", "a"])
+    assert begins.tolist() == [0, 2, 3]
+    assert [f"{h:016x}" for h in hashes.tolist()] == ["c3a5abda9ceadb73", "721feb052da5cfe3", "931cddc3613b6f2e"]
+
+
+def test_the_known_words_do_not_grow_without_bound(monkeypatch):
+    monkeypatch.setattr(dedup, "KNOWN_WORDS", 50)
+    monkeypatch.setattr(dedup, "_word_hashes", dedup._WordHashes())
+    assert kept([text_of(1), text_of(2), edited(text_of(1), [0])]) == [0, 1, 0]
+    assert len(dedup._word_hashes) <= 50
+
+
+def rows_of(count):
+    texts = [text_of(i) for i in range(count)] + [edited(text_of(i), [i % 60]) for i in range(0, count, 4)]
+    return [{"id": f"{random.Random(f'id{i}').random()}", "content": text} for i, text in enumerate(texts)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StepOptions):
+    pass
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_by_step_finds_the_same_groups_for_any_number_of_shards(tmp_path, shards, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dedup"])
+    rows = rows_of(200)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+
+    def by_step(shard=None):
+        options = Options(input=str(source), output=str(tmp_path / "out"), shard=shard)
+        return dedup.near_duplicates_by_step(options, read_input(options, "id"), lambda row: row["content"], 0.7, "x")
+
+    for number in range(shards - 1):
+        with pytest.raises(SystemExit):  # the others have rows to do
+            by_step(f"{number}/{shards}")
+    ids = [row["id"] for row in rows]
+    first = dedup.near_duplicates([row["content"] for row in rows], ids, 0.7)
+    assert by_step() == {ids[i]: ids[f] for i, f in enumerate(first) if f != i}
+    assert len(by_step()) == 50
+
+
+@pytest.mark.slow
+def test_seeds_are_the_same_with_an_executor(tmp_path):
+    body = "".join(f"    x = x + {i} * word{i}(x)\n" for i in range(30))
+    functions = [f'def f{i}(x, {", ".join(f"word{n}" for n in range(30))}):\n    """D."""\n{body}' for i in range(2)]
+    functions += ['def g(x):\n    """Other."""\n    return [y for y in x if y]']
+    files = write_rows(tmp_path / "files.jsonl", [{"content": f"{f}\n    return x"} for f in functions])
+    for name, more in (("one", ()), ("two", ("--executor", "local", "--shards", 2, "--workers", 1))):
+        run_well("collect_seeds", files, tmp_path / name, "--type-checker", "none", *more)
+    assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
+    assert run_json(tmp_path / "two")["funnel"][-1]["counts"]["near_duplicates"] == 1
+    assert run_json(tmp_path / "two-signatures-content")["complete"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x  =  1 # one", "x = 1"),
+        ('def f():\n    """Doc."""\n    return 1', "def f():\n\n    return 1  # one"),
+        ('class A:\n  "Doc."', "class A:\n    pass"),
+        ('"""Module."""\nx = 1', "x = 1\n"),
+    ],
+)
+def test_comments_docstrings_and_format_do_not_count(one, other):
+    assert dedup.code_without_comments(one) == dedup.code_without_comments(other)
+
+
+def test_strings_that_are_no_docstrings_stay():
+    code = "def f():\n    x = 'text'\n    'more'\n    return x"
+    assert dedup.code_without_comments(code) == ast.unparse(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["def f(:", "\x00", "\ud800", "(" * 5000, "-" * 100_000 + "1", "a" + ".b" * 100_000, "x = '\\d'", "if 1:\n" * 200],
+)
+def test_code_that_does_not_parse_never_raises(code):
+    assert isinstance(dedup.code_without_comments(code), str)
+
+
+def test_exact_key_folds_white_space_and_nothing_else():
+    assert dedup.exact_key(" a\n\tb ") == dedup.exact_key("a b") != dedup.exact_key("ab")
+    assert dedup.exact_key("\ud800") != dedup.exact_key("")

@@ -1,0 +1,130 @@
+"""What the tests of code_eval share: a sandbox as root, as a normal user, under another interpreter."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from code_eval.isolation import find_bubblewrap
+from code_eval.sandbox import Program, Result, Sandbox
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NOBODY = 65534  # a user id without any rights
+
+
+def shown_in(folder: str) -> list[str]:
+    """What programs see in a folder of the host: the way to an interpreter that lives there, and nothing else."""
+    prefixes = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    return sorted({path.relative_to(folder).parts[0] for path in prefixes if path.is_relative_to(folder)})
+
+
+IN_TMP = shown_in("/tmp")
+
+
+class Here:
+    """A sandbox in this process."""
+
+    def __init__(self, **options):
+        self.sandbox = Sandbox(**options)
+
+    def run(self, code: str, tests: str | None = None, timeout: float | None = None) -> Result:
+        return self.sandbox.submit(Program(code, tests, timeout)).result()
+
+    def workers(self) -> list[int]:
+        return [worker.process.pid for worker in self.sandbox._alive]
+
+    def close(self) -> None:
+        self.sandbox.close()
+
+
+class Elsewhere:
+    """A sandbox in another process, as another user or under another interpreter."""
+
+    def __init__(
+        self, python: str = sys.executable, user: int | None = None, environment: dict | None = None, **options
+    ):
+        self.folder = tempfile.mkdtemp()  # not pytest's: other users may not enter that
+        os.chmod(self.folder, 0o755)
+        shutil.copytree(ROOT / "code_eval", f"{self.folder}/code_eval", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "tests" / "code_eval" / "host.py", self.folder)
+        path = f"{os.path.dirname(find_bubblewrap())}:{os.environ.get('PATH', '')}"
+        self.process = subprocess.Popen(
+            [python, "-s", "-B", f"{self.folder}/host.py", self.folder, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env={**os.environ, "PATH": path, **(environment or {})},
+            **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
+        )
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.answers = self.process.stdin, self.process.stdout
+        self.first = json.loads(self.answers.readline())
+
+    def request(self, code: str, tests: str | None = None, timeout: float | None = None) -> None:
+        self.requests.write(json.dumps({"code": code, "tests": tests, "timeout": timeout}) + "\n")
+        self.requests.flush()
+
+    def run(self, code: str, tests: str | None = None, timeout: float | None = None) -> Result:
+        self.request(code, tests, timeout)
+        return Result(**json.loads(self.answers.readline()))
+
+    def workers(self) -> list[int]:
+        return children(self.process.pid)
+
+    def close(self) -> None:
+        self.requests.close()
+        self.process.wait(10)
+        self.answers.close()
+        shutil.rmtree(self.folder)
+
+
+def sandbox_of(user: str, **options) -> Here | Elsewhere:
+    """A sandbox run by "root" or by a "user" without rights; skips the test where this process cannot have one."""
+    if user == "root" and os.geteuid():
+        pytest.skip("not root")
+    if user == "root" or os.geteuid():
+        return Here(**options)
+    return Elsewhere(python_for_nobody(), NOBODY, **options)
+
+
+def python_for_nobody() -> str:
+    """An interpreter that a user without rights may execute: this one may lie in root's home folder."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        try:
+            question = "import sys; assert sys.version_info >= (3, 10)"
+            subprocess.run([python, "-c", question], user=NOBODY, group=NOBODY, extra_groups=[], check=True, cwd="/")
+            return python
+        except (OSError, subprocess.CalledProcessError):
+            continue
+    pytest.skip("no interpreter that another user may execute")
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended since
+            found += map(int, task.read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    return [d for child in children(pid) for d in [child, *descendants(child)]]
+
+
+def processes_with(text: str) -> list[int]:
+    """Processes of this machine, in whatever namespace, whose command line or environment contains `text`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in folder.joinpath("cmdline").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,78 @@
+"""What the scripts that serve start, with a `docker`, a `vllm` and a Slurm that only note how they were called."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, read_rows, write_rows
+from tests.scripts.test_generating import TASKS
+
+MODELS = ["starcoder2-3b", "codeqwen1.5-7b", "llama-3-8b", "starcoder2-15b", "deepseek-coder-33b"]
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder of commands that stand for those of a cluster, first on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def add(name, script):
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    add.environment = os.environ | {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return add
+
+
+def started(tools, script, *arguments):
+    for name in ("docker", "vllm"):
+        tools(name, 'printf "%s\\n" "$@"')
+    words = ["bash", str(ROOT / "experiments" / "serving" / script), *arguments]
+    result = subprocess.run(words, capture_output=True, text=True, env=tools.environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("script", "option"), [("tgi.sh", "--num-shard"), ("vllm.sh", "--tensor-parallel-size")])
+def test_each_model_gets_the_gpus_of_the_table(tools, script, option, name):
+    table = (ROOT / "experiments" / "serving" / "models.sh").read_text()
+    (row,) = [line.split() for line in table.splitlines() if line.startswith(f"#   {name} ")]
+    words = started(tools, script, name)
+    assert words[words.index(option) + 1] == row[2]
+
+
+def test_port_gpus_and_more_options_are_passed_on(tools):
+    words = started(tools, "vllm.sh", "starcoder2-15b", "8123", "--gpus", "2", "--quantization", "fp8")
+    assert words[words.index("--port") + 1] == "8123" and words[words.index("--tensor-parallel-size") + 1] == "2"
+    assert words[-2:] == ["--quantization", "fp8"]
+
+
+def test_an_unknown_model_is_refused(tools):
+    result = subprocess.run(
+        ["bash", str(ROOT / "experiments" / "serving" / "tgi.sh"), "gpt-5"], capture_output=True, text=True
+    )
+    assert result.returncode == 2 and "no model is called gpt-5" in result.stderr
+
+
+def test_a_slurm_job_starts_replicas_and_hands_them_to_a_step(tools, tmp_path):
+    tools("srun", 'shift; exec "$@"')
+    tools("scontrol", "echo 127.0.0.1")
+    tools("sleep", "exec /bin/sleep 0.2")
+    simulation = ROOT / "tests" / "fakes" / "simulated_server.py"
+    tools("vllm", f'[ "$3" = --port ] && exec {sys.executable} {simulation} --port "$4" --model "$2"')
+    tasks = write_rows(tmp_path / "tasks.jsonl", TASKS)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node", "SLURM_SUBMIT_DIR": str(ROOT)}
+    step = ["sample_responses.py", str(tasks), str(tmp_path / "out"), "--samples", "2"]
+    result = subprocess.run(
+        ["bash", str(ROOT / "experiments" / "serving" / "slurm.sh"), "starcoder2-3b", *step],
+        env=tools.environment | job | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(read_rows(tmp_path / "out")) == 2 * len(TASKS)

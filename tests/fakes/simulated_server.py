@@ -1,0 +1,228 @@
+"""A server without a model: text-generation-inference's interface and OpenAI's, its batching, its limits, its refusals.
+
+    python -m tests.fakes.simulated_server --port 8090 --seconds-per-token 0.004
+
+`places` requests are computed at a time, each for `seconds_per_token` times its length; when one ends, the next that
+waits takes its place (continuous batching). Lengths are drawn per prompt and seed from a log-normal distribution: most
+answers are short, a few run into `max_new_tokens`. More than `max_concurrent_requests` are refused with 429, as TGI
+does, and of the others a share of `refusals` while at least half of the places are taken. The text of an answer is
+drawn from the prompt, the seed and the number of the sample, so that a client can tell whether it got its own.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from aiohttp import web
+
+WORDS = [f" w{n}" for n in range(64)]
+TOKENS = {word: json.dumps({"id": n, "text": word, "logprob": -1.5, "special": False}) for n, word in enumerate(WORDS)}
+MEDIAN_TOKENS, SIGMA = 220, 0.7  # mean 270; 1.5 % of the answers are longer than 1,000 tokens
+
+FIRST_ARRIVALS = 4  # the probe of our client; to the other clients it makes no difference
+
+Hook = Callable[[web.Request, dict[str, Any], int], Awaitable[web.StreamResponse | None]]
+
+
+@dataclass
+class Options:
+    host: str = "127.0.0.1"
+    port: int = 0
+    places: int = 128
+    max_concurrent_requests: int = 128
+    seconds_per_token: float = 0.0
+    refusals: float = 0.0
+    median_tokens: int = MEDIAN_TOKENS
+    max_total_tokens: int = 8192
+    model: str = "simulated/model"
+    list_tokens: bool = True
+    """Each answer lists its tokens, as TGI's do: most of what a client has to parse."""
+
+
+def length_of(prompt: str, seed: int, max_new_tokens: int, median: int = MEDIAN_TOKENS) -> int:
+    """How many tokens the answer to `prompt` has."""
+    drawn = random.Random(f"length {seed} {prompt}").lognormvariate(0, SIGMA)
+    return max(1, min(max_new_tokens, round(median * drawn)))
+
+
+def words_of(prompt: str, seed: int, length: int, greedy: bool = False) -> list[str]:
+    """The tokens of the answer to `prompt`."""
+    return random.Random(prompt if greedy else f"{seed} {prompt}").choices(WORDS, k=length)
+
+
+class Simulation:
+    """The server. `hook(request, body, number)` sees every generation request and may answer in its place."""
+
+    def __init__(self, options: Options, hook: Hook | None = None) -> None:
+        self.options, self.hook = options, hook
+        self.batch = asyncio.Semaphore(options.places)
+        self.running = self.requests = self.most_running = 0
+        self.bodies: list[dict[str, Any]] | None = None  # a list here gathers what is asked
+        self.draws = random.Random(0)
+        self.busy, self.busy_seconds, self.since = 0, 0.0, time.monotonic()
+        self.first_arrival = self.last_arrival = self.busy_seconds_then = 0.0
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=32 * 1024**2)
+        app.add_routes(
+            [
+                web.get("/info", self.info),
+                web.get("/health", self.health),
+                web.get("/occupancy", self.occupancy),
+                web.get("/v1/models", self.models),
+                web.post("/tokenize", self.tokenize),
+                *(web.post(path, self.tgi) for path in ("/", "/generate")),
+                *(web.post(path, self.openai) for path in ("/v1/completions", "/v1/chat/completions")),
+            ]
+        )
+        return app
+
+    async def info(self, _: web.Request) -> web.Response:
+        total = self.options.max_total_tokens
+        limits = {"max_input_tokens": total - 1, "max_total_tokens": total, "max_best_of": 1, "max_stop_sequences": 4}
+        limits |= {"max_concurrent_requests": self.options.max_concurrent_requests, "max_client_batch_size": 1}
+        who = {"model_id": self.options.model, "model_sha": "0" * 40, "router": "simulation", "version": "3.3.6-dev0"}
+        return web.json_response({**who, **limits, "validation_workers": 1})
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def occupancy(self, _: web.Request) -> web.Response:
+        """The mean share of the places that were taken between the first request and the last one that arrived."""
+        seconds = self.last_arrival - self.first_arrival
+        return web.json_response({"occupancy": self.busy_seconds_then / max(1e-9, seconds) / self.options.places})
+
+    def _occupy(self, change: int) -> None:
+        now = time.monotonic()
+        self.busy_seconds += self.busy * (now - self.since)
+        self.busy, self.since = self.busy + change, now
+
+    def _arrived(self) -> None:
+        self._occupy(0)
+        if self.requests <= FIRST_ARRIVALS:  # the client's probe, before the work
+            self.busy_seconds, self.first_arrival = 0.0, self.since
+        self.last_arrival, self.busy_seconds_then = self.since, self.busy_seconds
+
+    async def models(self, _: web.Request) -> web.Response:
+        model = {"id": self.options.model, "object": "model", "created": 0, "owned_by": "simulation"}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        words = (await request.json())["inputs"].split()
+        return web.json_response([{"id": 0, "text": word, "start": 0, "stop": 0} for word in words])
+
+    async def tgi(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if answer := await self._hooked(request, body):
+            return answer
+        prompt, asked = body["inputs"], body["parameters"]
+        if refusal := self._refusal(prompt, asked["max_new_tokens"]):
+            status, kind, message = refusal
+            return web.json_response({"error": message, "error_type": kind}, status=status)
+        greedy, seed = not asked.get("do_sample"), asked.get("seed") or 0
+        text, words, reason = await self._generate(prompt, seed, asked["max_new_tokens"], asked.get("stop"), greedy)
+        if asked.get("return_full_text", request.path == "/"):
+            text = prompt + text
+        # Joined by hand: a simulation must not need more time for an answer than the client for a request.
+        details = (
+            f'{{"finish_reason":"{reason}","generated_tokens":{len(words)},"seed":{seed},"prefill":[],'
+            f'"tokens":[{",".join(TOKENS[word] for word in words if self.options.list_tokens)}]}}'
+        )
+        answer = f'{{"generated_text":{json.dumps(text)},"details":{details}}}'
+        return web.Response(text=f"[{answer}]" if request.path == "/" else answer, content_type="application/json")
+
+    async def openai(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if answer := await self._hooked(request, body):
+            return answer
+        chat = "messages" in body
+        prompt = body["messages"][-1]["content"] if chat else "".join(body["prompt"])  # a text, or a list of one
+        if refusal := self._refusal(prompt, body["max_tokens"]):
+            status, kind, message = refusal
+            return web.json_response({"error": {"message": message, "type": kind, "code": status}}, status=status)
+        greedy, seed = not body.get("temperature"), body.get("seed") or random.getrandbits(31)
+        samples = await asyncio.gather(
+            *(
+                self._generate(prompt, seed + number, body["max_tokens"], body.get("stop"), greedy)
+                for number in range(body.get("n", 1))
+            )
+        )
+        choices = []
+        for index, (text, _, reason) in enumerate(samples):
+            content = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+            choices.append({"index": index, "finish_reason": "length" if reason == "length" else "stop", **content})
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": sum(len(words) for _, words, _ in samples)}
+        usage["total_tokens"] = sum(usage.values())
+        kind = "chat.completion" if chat else "text_completion"
+        who = {"id": "x", "object": kind, "created": 0, "model": self.options.model, "system_fingerprint": "simulation"}
+        return web.json_response({**who, "choices": choices, "usage": usage})
+
+    async def _hooked(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse | None:
+        self.requests += 1
+        if self.bodies is not None:
+            self.bodies.append(body)
+        return await self.hook(request, body, self.requests) if self.hook else None
+
+    def _refusal(self, prompt: str, max_new_tokens: int) -> tuple[int, str, str] | None:
+        tokens, total = len(prompt.split()), self.options.max_total_tokens
+        if tokens + max_new_tokens > total:
+            return (
+                422,
+                "validation",
+                (
+                    f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {total}. "
+                    f"Given: {tokens} `inputs` tokens and {max_new_tokens} `max_new_tokens`"
+                ),
+            )
+        loaded = self.running >= self.options.places / 2 and self.draws.random() < self.options.refusals
+        if loaded or self.running >= self.options.max_concurrent_requests:
+            return 429, "overloaded", "Model is overloaded"
+        return None
+
+    async def _generate(
+        self, prompt: str, seed: int, max_new_tokens: int, stop: list[str] | None, greedy: bool
+    ) -> tuple[str, list[str], str]:
+        """Text, tokens and finish reason; a stop sequence ends the text and stays in it, as with TGI."""
+        length = length_of(prompt, 0 if greedy else seed, max_new_tokens, self.options.median_tokens)
+        words = words_of(prompt, seed, length, greedy)
+        text, reason = "".join(words), "length" if length == max_new_tokens else "eos_token"
+        if ends := [text.find(s) + len(s) for s in stop or [] if s in text]:
+            text, reason = text[: min(ends)], "stop_sequence"
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            self._arrived()
+            async with self.batch:
+                self._occupy(1)
+                try:
+                    await asyncio.sleep(length * self.options.seconds_per_token)
+                finally:
+                    self._occupy(-1)
+        finally:
+            self.running -= 1
+        return text, words, reason
+
+
+async def serve(simulation: Simulation) -> web.AppRunner:
+    """Start to listen; the URL is printed on standard output."""
+    runner = web.AppRunner(simulation.application(), handler_cancellation=True, shutdown_timeout=0.2, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, simulation.options.host, simulation.options.port, backlog=1024).start()
+    return runner
+
+
+async def main(options: Options) -> None:
+    """Serve until killed."""
+    runner = await serve(Simulation(options))
+    host, port = runner.addresses[0][:2]
+    print(f"listening on http://{host}:{port}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(tyro.cli(Options, description=__doc__)))

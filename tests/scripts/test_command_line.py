@@ -1,0 +1,108 @@
+"""Every script as a command: help at once, from anywhere, with no import at the top that takes long."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from selfalign.options import StepOptions, command_of, identity_of, run_script
+from tests.helpers import ROOT, SCRIPTS, command, load_script, run
+
+each_script = pytest.mark.parametrize("name", SCRIPTS)
+HELP_SECONDS = 0.5
+
+
+@each_script
+def test_help_comes_within_half_a_second(name):
+    """The best of up to ten, as the machine may be busy."""
+    seconds = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        result = subprocess.run(command(name, "--help"), capture_output=True, text=True)
+        seconds = min(seconds, time.perf_counter() - started)
+        assert result.returncode == 0 and "usage:" in result.stdout
+        if seconds < HELP_SECONDS:
+            break
+    assert seconds < HELP_SECONDS
+
+
+@pytest.mark.parametrize("name", ["select", "paper_tables"])
+def test_a_reader_that_has_read_enough_is_no_error(name):
+    """As in `--help | head`."""
+    process = subprocess.Popen(command(name, "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stderr
+    process.stdout.close()  # before anything is written
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
+
+
+@each_script
+def test_it_runs_from_another_folder(name, tmp_path):
+    assert run(name, "--help", cwd=tmp_path).returncode == 0
+
+
+@each_script
+def test_it_runs_from_the_projects_root(name):
+    result = subprocess.run([sys.executable, f"{name}.py", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+@each_script
+def test_its_docstring_shows_the_command_to_copy(name):
+    assert f"python {name}.py" in (load_script(name).__doc__ or "")
+
+
+@each_script
+def test_an_unknown_option_is_refused(name):
+    result = run(name, "a", "b", "--no-such-option")
+    assert result.returncode == 2 and "no-such-option" in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("generate_concepts", "--max-samples 0"),
+        ("generate_concepts", "--max-samples -1"),
+        ("generate_concepts", "--shots -1"),
+        ("generate_tasks", "--max-new-tokens 0"),
+        ("generate_tasks", "--temperature -1.0"),
+        ("generate_tasks", "--temperature nan"),
+        ("sample_responses", "--samples 0"),
+        ("sample_responses", "--top-p 2.0"),
+        ("sample_responses", "--concurrency 0"),
+        ("execute", "--shards 0"),
+        ("execute", "--workers 0"),
+        ("execute", "--sandboxes 0"),
+        ("execute", "--timeout 0.0"),
+        ("select", "--seed -1"),
+        ("collect_seeds", "--near-duplicates 0.0"),
+        ("finetune", "--epochs 0.0"),
+        ("finetune", "--warmup 5.0"),
+        ("benchmark", "--samples-per-problem 0"),
+        ("serve", "--max-batch-size 0"),
+        ("serve", "--port 70000"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_said_before_anything_is_done(monkeypatch, capsys, name, words):
+    positional = [] if name == "serve" else ["in", "out"]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *positional, *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        run_script(pytest.fail, load_script(name).Options, "")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"{name}.py: {words} makes no sense: it has to be ")
+
+
+@pytest.mark.parametrize("path", [p for p in sorted((ROOT / "perf").glob("*.py")) if p.stem != "memory"], ids=str)
+def test_a_benchmark_tells_how_it_is_called(path):
+    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"python perf/{path.name}" in result.stdout
+
+
+def test_the_token_is_in_no_identity_and_no_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["select.py"])
+    options = StepOptions(input="a", output="b", hf_token="hf_secret", seed=3)
+    assert "hf_secret" not in str(identity_of(options)) + command_of(options)
+    assert command_of(options) == "python select.py a b --seed 3"

@@ -1,0 +1,256 @@
+"""execute.py as a command: real programs, in the real sandbox."""
+
+import pytest
+
+from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
+
+
+def sample(id, code, tests="assert f(2) == 3"):
+    return {
+        "id": id,
+        "response": f"Words.\n\n```python\n{code}\n```",
+        "tests": f"```python\n{tests}\n```",
+        "error": None,
+    }
+
+
+SAMPLES = [
+    sample("passed", "def f(x):\n    return x + 1"),
+    sample("failed", "def f(x):\n    return x"),
+    sample("error", "def f(x):\n    return y"),
+    sample("syntax_error", "def f(x)\n    return x"),
+    sample("cpu_limit", "def f(x):\n    while True: pass"),
+    sample("no_tests", "def f(x):\n    return x", "f(2)"),
+    {"id": "unfinished", "response": None, "tests": None, "error": "unfinished"},
+]
+
+
+@pytest.fixture(scope="module")
+def executions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("execute")
+    run_well("execute", write_rows(folder / "in.jsonl", SAMPLES), folder / "out", "--timeout", "1")
+    return folder / "out"
+
+
+def test_each_sample_ends_as_it_should(executions):
+    rows = read_rows(executions)
+    assert [(row["id"], row["outcome"]) for row in rows] == [(row["id"], row["id"]) for row in rows]
+    assert [row["id"] for row in rows if row["passed"]] == ["passed"]
+
+
+def test_the_reason_is_kept(executions):
+    details = {row["id"]: row["detail"] for row in read_rows(executions)}
+    assert "name 'y' is not defined" in details["error"] and details["passed"] is None
+
+
+def test_what_had_an_error_before_is_counted(executions):
+    assert run_json(executions)["counts"]["unfinished"] == 1
+
+
+def test_the_program_is_code_and_tests(executions):
+    program = next(row["program"] for row in read_rows(executions) if row["id"] == "passed")
+    assert program == "def f(x):\n    return x + 1\n\n\nassert f(2) == 3\n"
+
+
+# ---- how strong tests are ----
+
+# Code, tests that check what it does, and tests that do not.
+CLOSEST = """
+def closest(values, target=0):
+    if not values:
+        raise ValueError("no values")
+    best = values[0]
+    for value in values[1:]:
+        if abs(value - target) < abs(best - target):
+            best = value
+    return best
+"""
+CLOSEST_TESTS = """
+assert closest([5, 3, 9], 4) == 5
+assert closest([5, 4, 9]) == 4
+assert closest([1, 9, 6], 7) == 6
+assert closest([3, -1]) == -1
+assert closest([-2, 2]) == -2
+assert closest([2, 3, 9], 9) == 9
+assert closest([7]) == 7
+try:
+    closest([])
+    assert False
+except ValueError:
+    pass
+"""
+PRIMES = """
+def primes(limit):
+    sieve = [True] * (limit + 1)
+    found = []
+    for n in range(2, limit + 1):
+        if sieve[n]:
+            found.append(n)
+            for multiple in range(n * n, limit + 1, n):
+                sieve[multiple] = False
+    return found
+"""
+PRIMES_TESTS = """
+assert primes(30) == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
+assert primes(2) == [2] and primes(3) == [2, 3] and primes(9) == [2, 3, 5, 7]
+assert primes(1) == primes(0) == []
+"""
+WORDS = """
+import re
+
+def longest_word(text, minimum=2):
+    words = re.findall(r"[a-z]+", text.lower())
+    longest = ""
+    for word in words:
+        if len(word) >= minimum and len(word) > len(longest):
+            longest = word
+    return longest.capitalize() if longest else "None"
+"""
+WORDS_TESTS = """
+assert longest_word("a bb CCC dd") == "Ccc"
+assert longest_word("one two") == "One"
+assert longest_word("x") == longest_word("") == "None"
+assert longest_word("xy") == "Xy"
+assert longest_word("abc", 4) == "None" and longest_word("abc", minimum=3) == "Abc"
+"""
+ACCOUNT = """
+class Account:
+    def __init__(self, balance=0):
+        self.balance = balance
+        self.history = []
+
+    def deposit(self, amount):
+        if amount <= 0:
+            raise ValueError("amount")
+        self.balance += amount
+        self.history.append(("in", amount))
+        return self.balance
+
+    def withdraw(self, amount):
+        if amount > self.balance:
+            return False
+        self.balance -= amount
+        self.history.append(("out", amount))
+        return True
+"""
+ACCOUNT_TESTS = """
+account = Account()
+assert account.balance == 0 and account.deposit(5) == 5 and account.balance == 5
+assert account.withdraw(6) is False and account.balance == 5
+assert account.withdraw(5) is True and account.balance == 0
+assert account.deposit(1) == 1
+assert account.history == [("in", 5), ("out", 5), ("in", 1)]
+for amount in (0, -1):
+    try:
+        account.deposit(amount)
+        assert False
+    except ValueError:
+        pass
+assert account.balance == 1
+"""
+THOROUGH = {
+    "closest": (CLOSEST, CLOSEST_TESTS),
+    "primes": (PRIMES, PRIMES_TESTS),
+    "words": (WORDS, WORDS_TESTS),
+    "account": (ACCOUNT, ACCOUNT_TESTS),
+}
+WEAK = {
+    "types only, closest": (CLOSEST, "assert isinstance(closest([5, 3, 9], 4), int)"),
+    "types only, primes": (PRIMES, "result = primes(10)\nassert isinstance(result, list)"),
+    "types only, words": (WORDS, "assert isinstance(longest_word('a bb ccc'), str)"),
+    "types only, account": (ACCOUNT, "assert type(Account(1).withdraw(1)) is bool"),
+    "no values, closest": (CLOSEST, "result = closest([5, 3, 9], 4)\nassert result is not None"),
+    "no values, primes": (PRIMES, "result = primes(10)\nassert result or not result"),
+    "no values, words": (WORDS, "for text in ('', 'a bb'):\n    assert len(longest_word(text)) >= 0"),
+    "no values, account": (ACCOUNT, "account = Account()\naccount.deposit(1)\nassert account"),
+}
+VACUOUS = {
+    "calls nothing, closest": (CLOSEST, "assert callable(closest)"),
+    "calls nothing, primes": (PRIMES, "x = [2, 3, 5]\nassert x == [2, 3, 5]"),
+    "calls nothing, words": (WORDS, "assert longest_word.__doc__ is None"),
+    "calls nothing, account": (ACCOUNT, "assert isinstance(Account(), Account)"),
+    "tests a copy of its own": (PRIMES, f"{PRIMES}\nassert primes(3) == [2, 3]"),
+    "swallows what goes wrong": (CLOSEST, "try:\n    assert closest([1]) == 1\nexcept Exception:\n    pass"),
+    "true whatever comes": (WORDS, "assert longest_word('a') == 'None' or True is not None"),
+}
+
+
+@pytest.fixture(scope="module")
+def strength_folder(tmp_path_factory):
+    """Executions of the responses above."""
+    folder = tmp_path_factory.mktemp("strength")
+    samples = [sample(name, *texts) for name, texts in {**THOROUGH, **WEAK, **VACUOUS}.items()]
+    samples.append(sample("sleeps", "import time\n\ndef f(x):\n    time.sleep(0.3)\n    return [x]", "assert f(2)"))
+    samples.append(sample("nothing to change", "def f():\n    pass", "assert f() is None"))
+    run_well("execute", write_rows(folder / "in.jsonl", samples), folder / "out", "--mutants", "40")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def strengths(strength_folder):
+    """Its rows by id."""
+    rows = {row["id"]: row for row in read_rows(strength_folder)}
+    assert all(row["passed"] for row in rows.values())
+    return rows
+
+
+@pytest.mark.parametrize("name", THOROUGH)
+def test_thorough_tests_notice_most_mutants(strengths, name):
+    assert strengths[name]["mutation_score"] > 0.8 and strengths[name]["vacuous"] is False
+
+
+@pytest.mark.parametrize("name", [*WEAK, *VACUOUS])
+def test_weak_tests_notice_few(strengths, name):
+    assert strengths[name]["mutation_score"] < 0.3
+
+
+@pytest.mark.parametrize("name", VACUOUS)
+def test_what_passes_with_stubs_is_vacuous(strengths, name):
+    assert strengths[name]["vacuous"] is True
+
+
+def test_a_program_that_waits_is_given_the_time(strengths):
+    assert strengths["sleeps"]["mutation_score"] < 1
+
+
+def test_where_nothing_can_be_changed_there_is_no_score(strengths):
+    assert strengths["nothing to change"]["mutation_score"] is None
+
+
+def test_what_does_not_pass_has_neither(executions):
+    rows = [row for row in read_rows(executions) if not row["passed"]]
+    assert {(row["vacuous"], row["mutation_score"]) for row in rows} == {(None, None)}
+
+
+def test_vacuous_tests_are_counted(strength_folder, strengths):
+    assert run_json(strength_folder)["counts"]["vacuous"] == sum(row["vacuous"] for row in strengths.values())
+
+
+def test_faults_of_the_sandbox_do_not_count():
+    from code_eval.sandbox import Result
+
+    results = [
+        Result(i, outcome == "passed", outcome) for i, outcome in enumerate(["passed", "failed", "sandbox_error"])
+    ]
+    assert load_script("execute").strength(results[1], results)["mutation_score"] == 0.5
+
+
+def test_a_mutant_gets_a_few_times_the_time_of_the_response():
+    from code_eval.sandbox import Result
+
+    execute = load_script("execute")
+    options = execute.Options(input="", output="", timeout=10, mutants=1)
+
+    def limit(**took):
+        return execute.wrong_programs("x = 1", "", Result(0, True, "passed", **took), options, "id")[0].timeout
+
+    assert limit(cpu_seconds=1.0) == execute.MUTANT_TIME_FACTOR
+    assert limit(cpu_seconds=0.001) == execute.MUTANT_TIME_FLOOR
+    assert limit(cpu_seconds=9.0) == options.timeout
+    assert 3 * limit(wall_seconds=1.0) > 1.0  # the wall is three times the limit
+
+
+def test_all_python_blocks_of_a_response_run():
+    response = "```python\nimport math\n```\nand\n```python\nx = math.pi\n```\n```\noutput\n```"
+    code, _ = load_script("execute").program_of(response, "")
+    assert code == "import math\n\nx = math.pi\n"

@@ -1,0 +1,222 @@
+"""generate_concepts.py, generate_tasks.py and sample_responses.py: as commands against serve.py with a tiny random
+model, and what they make of answers."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
+
+SEEDS = [{"id": f"seed{i}", "content": f'def f{i}(x):\n    """Add {i}."""\n    return x + {i}'} for i in range(4)]
+CONCEPTS = [{"id": f"c{i}", "concepts": ["lists", f"concept {i}"], "error": None} for i in range(4)]
+TASKS = [{"id": f"t{i}", "instruction": f"Write a function that adds {i}.", "error": None} for i in range(3)]
+
+
+def small(endpoint):
+    examples = ROOT / "prompts" / "examples_small.yaml"
+    return ("--endpoint", endpoint, "--examples", examples, "--shots", "1", "--max-new-tokens", "12")
+
+
+def generate(script, rows, folder, endpoint, *options):
+    run_well(script, write_rows(folder / "in.jsonl", rows), folder / "out", *small(endpoint), *options)
+    return read_rows(folder / "out")
+
+
+def test_concepts_as_a_command(tmp_path, endpoint):
+    rows = generate("generate_concepts", SEEDS, tmp_path, endpoint)
+    assert {row["seed_id"] for row in rows} == {seed["id"] for seed in SEEDS}
+    assert all(bool(row["concepts"]) == (row["error"] is None) for row in rows)
+
+
+def test_tasks_as_a_command(tmp_path, endpoint):
+    rows = generate("generate_tasks", CONCEPTS, tmp_path, endpoint)
+    assert {row["concepts_id"] for row in rows} == {row["id"] for row in CONCEPTS}
+    assert all(row["error"] == "unfinished" or row["finish_reason"] != "length" for row in rows)
+
+
+def test_responses_as_a_command(tmp_path, endpoint):
+    rows = generate("sample_responses", TASKS, tmp_path, endpoint, "--samples", "3")
+    assert sorted((row["task_id"], row["sample"]) for row in rows) == [(t["id"], n) for t in TASKS for n in range(3)]
+    assert len({row["completion"] for row in rows}) > 3, "samples of one task differ"
+
+
+def test_the_ablation_without_concepts_is_another_template(tmp_path, endpoint):
+    template = ROOT / "prompts" / "tasks_from_seed.jinja"
+    rows = generate("generate_tasks", SEEDS, tmp_path, endpoint, "--template", template)
+    assert {row["content"] for row in rows} == {seed["content"] for seed in SEEDS}
+
+
+def test_rows_with_an_error_are_counted_and_left_out(tmp_path, endpoint):
+    rows = generate("generate_tasks", [*CONCEPTS, {"id": "x", "error": "no_concepts"}], tmp_path, endpoint)
+    assert "x" not in {row["concepts_id"] for row in rows}
+    assert run_json(tmp_path / "out")["counts"]["no_concepts"] == 1
+
+
+def test_two_runs_give_the_same_rows(tmp_path, endpoint):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    first = generate("generate_concepts", SEEDS, tmp_path / "a", endpoint)
+    assert generate("generate_concepts", SEEDS[::-1], tmp_path / "b", endpoint, "--concurrency", "1") == first
+
+
+def test_another_seed_gives_other_draws(tmp_path, endpoint):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    first = generate("generate_tasks", CONCEPTS * 4, tmp_path / "a", endpoint, "--temperature", "0")
+    second = generate("generate_tasks", CONCEPTS * 4, tmp_path / "b", endpoint, "--temperature", "0", "--seed", "1")
+    assert [row["prompt_hash"] for row in first] != [row["prompt_hash"] for row in second]
+
+
+def test_a_longer_run_goes_on_after_a_shorter_one(tmp_path, endpoint):
+    generate("generate_concepts", SEEDS, tmp_path, endpoint, "--max-samples", "2")
+    parts = {path.name for path in (tmp_path / "out" / "data").iterdir()}
+    assert len(generate("generate_concepts", SEEDS, tmp_path, endpoint)) == 4
+    assert parts < {path.name for path in (tmp_path / "out" / "data").iterdir()}, "what was there stays"
+
+
+# What is wrong is said in one sentence, before anything is done ------------------------------------------------------
+
+
+def complaint(script, *arguments, cwd=None):
+    result = run(script, *arguments, cwd=cwd)
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith(f"{script}.py: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    return write_rows(tmp_path / "seeds.jsonl", SEEDS)
+
+
+def test_no_such_dataset(tmp_path, endpoint):
+    assert "no dataset ./nowhere" in complaint("generate_concepts", "./nowhere", tmp_path / "out", *small(endpoint))
+
+
+def test_no_such_column(tmp_path, endpoint):
+    rows = write_rows(tmp_path / "in.jsonl", [{"id": "a", "text": "b"}])
+    said = complaint("generate_concepts", rows, tmp_path / "out", *small(endpoint))
+    assert "no column content" in said and "id, text" in said
+
+
+def test_no_rows(tmp_path, endpoint):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"id": pa.array([], pa.string()), "content": pa.array([], pa.string())}), tmp_path / "a.parquet"
+    )
+    assert "no rows" in complaint("generate_concepts", tmp_path / "a.parquet", tmp_path / "out", *small(endpoint))
+
+
+def test_no_endpoint(tmp_path, seeds):
+    said = complaint("generate_concepts", seeds, tmp_path / "out", *small("http://127.0.0.1:9"))
+    assert "no endpoint answers at http://127.0.0.1:9" in said and not (tmp_path / "out").exists()
+
+
+def test_an_endpoint_that_is_not_tgi(tmp_path, seeds):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert "not a text-generation-inference endpoint" in complaint(
+            "generate_concepts", seeds, tmp_path / "out", *small(url)
+        )
+        server.shutdown()
+
+
+def test_another_model_than_asked_for(tmp_path, seeds, endpoint):
+    said = complaint("generate_concepts", seeds, tmp_path / "out", *small(endpoint), "--model", "bigcode/starcoder2-3b")
+    assert "not bigcode/starcoder2-3b" in said
+
+
+def test_an_endpoint_without_room_for_prompt_and_answer(tmp_path, seeds, endpoint):
+    said = complaint("generate_concepts", seeds, tmp_path / "out", *small(endpoint)[:-2], "--max-new-tokens", "2000")
+    assert "lower --shots or --max-new-tokens" in said
+
+
+def test_an_output_with_other_options(tmp_path, seeds, endpoint):
+    run_well("generate_concepts", seeds, tmp_path / "out", *small(endpoint))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    said = complaint("generate_concepts", seeds, tmp_path / "out", *small(endpoint), "--temperature", "0.2")
+    assert "temperature was 0.7, is 0.2" in said
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_an_output_that_is_something_else(tmp_path, seeds, endpoint):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    assert "thesis.txt" in complaint("generate_concepts", seeds, tmp_path / "out", *small(endpoint))
+
+
+def test_examples_that_are_not_there(tmp_path, seeds, endpoint):
+    said = complaint("generate_concepts", seeds, tmp_path / "out", "--endpoint", endpoint, "--examples", "none.yaml")
+    assert "examples none.yaml can't be read" in said
+
+
+# What is made of answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "concepts"),
+    {
+        "a list": ("heaps, sorting,  lazy evaluation", ["heaps", "sorting", "lazy evaluation"]),
+        "repetitions": ("a, b, a", ["a", "b"]),
+        "marks": ("- `a`, *b*.", ["a", "b"]),
+        "nothing": (" , ,", []),
+        "prose": ("x" * 101, []),
+    }.values(),
+)
+def test_concepts_are_parsed(text, concepts):
+    assert load_script("generate_concepts").parse_concepts(text) == concepts
+
+
+def test_a_concept_that_was_cut_off_is_none():
+    assert load_script("generate_concepts").parse_concepts("sorting, binary sea", cut_off=True) == ["sorting"]
+
+
+RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) == 1\n```"
+
+
+@pytest.mark.parametrize(
+    ("completion", "parts"),
+    {
+        "both": (f"{RESPONSE}\n\n### Tests\n{TESTS}\n", (RESPONSE, TESTS, None)),
+        "no tests": (RESPONSE, (RESPONSE, None, "no_tests")),
+        "tests without code": (f"{RESPONSE}\n### Tests\nnone", (RESPONSE, "none", "no_tests")),
+        "no code": (f"Adds.\n\n### Tests\n{TESTS}", ("Adds.", TESTS, "no_code")),
+        "cut off": (f"{RESPONSE}\n### Tests\n{TESTS[:-4]}", (RESPONSE, TESTS[:-4], "unfinished")),
+        "a heading cut off": (f"{RESPONSE}\n### Tests\n{TESTS}\n\n##", (RESPONSE, TESTS, None)),
+        "a heading without text": (f"{RESPONSE}\n### Tests\n{TESTS}\n## Notes\n", (RESPONSE, TESTS, None)),
+        "nothing": ("", (None, None, "no_code")),
+    }.values(),
+)
+def test_completions_are_split(completion, parts):
+    assert load_script("sample_responses").split_completion(completion) == parts
+
+
+def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
+    import random
+    from collections import Counter
+
+    script = load_script("generate_tasks")
+    options = script.Options(input="i", output="o")
+    draws = random.Random(0)
+    counts = Counter(script.draw_properties(draws, options)["category"] for _ in range(4000))
+    assert counts["function"] / 4000 == pytest.approx(0.5, abs=0.05)
+    assert counts["class"] / 4000 == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("nothing", ["--categories", "--difficulties"])
+def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
+    concepts = write_rows(tmp_path / "concepts.jsonl", [{"id": "a", "concepts": ["loops"]}])
+    result = run("generate_tasks", concepts, tmp_path / "tasks", nothing)
+    assert result.returncode == 2 and "need one name at least" in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,481 @@
+"""select.py: which samples become examples, which are dropped and why; and that its name does not hide the standard
+library's module."""
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from selfalign.benchmarks import load_benchmark
+from selfalign.data.selection import Sample, repeats
+from selfalign.errors import UserError
+from selfalign.ids import draws_of
+from selfalign.runner.source import open_source, part_prefix
+from tests.helpers import ROOT, load_script, read_rows, run_json, run_well, write_rows
+
+TASKS = ("sort", "reverse", "count", "merge", "split", "join", "parse", "rotate")
+WORDS = {
+    "sort": "Write a function that puts the numbers of a list into ascending order, without changing the list itself.",
+    "reverse": "Turn a text around, character by character, so that the last one comes first and the first one last.",
+    "count": "How often does each word occur in a sentence? Give a dictionary from the word to its number of places.",
+    "merge": "Two dictionaries are given; build a third one with the keys of both, the second one going before.",
+    "split": "Cut a sequence into pieces of equal size and return them as a list of lists, the last one maybe shorter.",
+    "join": "Glue the given paths to one another with slashes between, taking care of those that are there already.",
+    "parse": "Read a line of comma separated values and give back integers wherever a value looks like one of them.",
+    "rotate": "Move every element of an array k places to the right; what falls off its end comes in at the start.",
+}
+
+
+def block(code):
+    return f"```python\n{code}\n```"
+
+
+def sample(task, number=0, passed=True, code=None, tests=None, words="", **more):
+    """A row of executions; tasks and samples have nothing in common unless it is asked for."""
+    draws = random.Random(f"{task}{number}")
+    code = code or f"def {task}(x):\n" + "".join(
+        f"    {a} = x * {b} + {c}\n" for a, b, c in [("".join(draws.sample("abcdefgh", 5)), draws.random(), number)] * 9
+    ) + "    return x"  # fmt: skip
+    return {
+        "id": f"{task}-{number}",
+        "task_id": task,
+        "instruction": WORDS[task],
+        "response": f"{words or ' '.join(draws.sample(WORDS[task].split(), 9))}\n\n{block(code)}",
+        "tests": block(tests or f"assert {task}({number}) == {number}"),
+        "passed": passed,
+        "outcome": "passed" if passed else "failed",
+        "seed_id": f"seed of {task}",
+        **more,
+    }
+
+
+BAD = sample("sort", 5, tests="assert 1 == 1")
+VERDICTS = {"sort": [True, False, True], "reverse": [False, False], "count": [True], "merge": [False]}
+SAMPLES = [sample(task, n, passed) for task, verdicts in VERDICTS.items() for n, passed in enumerate(verdicts)]
+
+
+def chosen(samples=SAMPLES, seed=0, costs=None):
+    known = [Sample(i, *(row[name] for name in Sample._fields[1:5])) for i, row in enumerate(samples) if row["passed"]]
+    return {each.id for each in load_script("select").choose(known, seed, costs or {})}
+
+
+def select(folder, samples, output="out", **options):
+    """select.py in this process: starting another one takes a second."""
+    script = load_script("select")
+    source = write_rows(folder / "executions.jsonl", samples)
+    settings = {"decontaminate": (), "report": False} | options  # these take their time
+    script.main(script.Options(input=str(source), output=str(folder / output), **settings))
+
+
+def selected(folder, samples, **options):
+    """The ids that select.py leaves, and the rule by the id of what it drops."""
+    select(folder, samples, **options)
+    return {row["id"] for row in table(folder)}, {row["id"]: row["reason"] for row in table(folder, "rejected")}
+
+
+def refused(folder, samples=SAMPLES, **options):
+    """What it says where it does nothing."""
+    with pytest.raises(UserError) as error:
+        select(folder, samples, **options)
+    return str(error.value)
+
+
+def table(folder, name="default"):
+    prefix = part_prefix(name)
+    return [row for part in sorted(folder.glob(f"out/{prefix}*")) for row in pq.read_table(part).to_pylist()]
+
+
+# ---- the draw ----
+
+
+def test_only_passing_samples_are_chosen():
+    assert chosen() <= {"sort-0", "sort-2", "count-0"}
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    assert chosen() == chosen(SAMPLES[::-1])
+
+
+def test_the_seed_matters_and_every_passing_sample_can_be_drawn():
+    assert set().union(*(chosen(seed=seed) for seed in range(50))) == {"sort-0", "sort-2", "count-0"}
+
+
+def test_what_costs_least_goes_before_the_lot():
+    assert all("sort-2" in chosen(seed=seed, costs={"sort-2": -1}) for seed in range(10))
+
+
+@pytest.mark.parametrize(("strategy", "tasks"), [("passes", 2), ("random", 4), ("random-subset", 2), ("failures", 2)])
+def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, strategy, tasks):
+    kept, _ = selected(tmp_path, SAMPLES, strategy=strategy)
+    assert len({id.split("-")[0] for id in kept}) == len(kept) == tasks
+    verdicts = {row["id"]: row["passed"] for row in SAMPLES}
+    assert strategy != "failures" or not any(verdicts[id] for id in kept)
+
+
+# ---- rules ----
+
+VACUOUS = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
+SCORED = [
+    sample("sort", 0, mutation_score=0.4),
+    sample("sort", 1, mutation_score=0.9),
+    sample("count", mutation_score=None),
+]
+
+
+def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
+    kept, reasons = selected(tmp_path, [BAD, sample("sort", 1), sample("count")])
+    assert kept == {"sort-1", "count-0"} and reasons == {"sort-5": "tests_do_not_call"}
+
+
+def test_vacuous_tests_are_dropped_whatever_else(tmp_path):
+    assert selected(tmp_path, VACUOUS) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
+    assert "--skip vacuous is no rule that can be left out" in refused(tmp_path, VACUOUS, skip=("vacuous",))
+
+
+def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
+    assert selected(tmp_path, SCORED, min_mutation_score=0.5) == (
+        {"sort-1"},
+        {"sort-0": "weak_tests", "count-0": "weak_tests"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"min_mutation_score": 0.5}, "no column mutation_score, which --min-mutation-score needs"),
+        ({"choose": "strongest-tests"}, "no column mutation_score, which --choose strongest-tests needs"),
+        ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
+        ({"test_in_instruction": 2.0}, "no probability"),
+        ({"skip": ("nonsense",)}, "no rule that can be left out"),
+    ],
+)
+def test_options_that_make_no_sense_here_are_said(tmp_path, options, said):
+    assert said in refused(tmp_path, **options) and not (tmp_path / "out").exists()
+
+
+def test_what_has_an_error_or_lacks_something_is_counted(tmp_path):
+    rows = [*SAMPLES, sample("join") | {"error": "unfinished", "response": None}, sample("merge", 7) | {"tests": None}]
+    selected(tmp_path, rows)
+    counts = run_json(tmp_path / "out")["counts"]
+    assert (counts["unfinished"], counts["null_tests"]) == (1, 1)
+
+
+def test_nothing_to_choose_is_said(tmp_path):
+    failures = [row for row in SAMPLES if not row["passed"]]
+    assert "no sample that --strategy passes could choose (4 did_not_pass)" in refused(tmp_path, failures)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path):
+    problem = load_benchmark("humaneval").problems()[4]
+    solution = sample(
+        "count", code=f"{problem.prompt}{problem.canonical_solution}", tests="mean_absolute_deviation([1])"
+    )
+    asked = sample("merge") | {"instruction": problem.prompt}
+    rows = [sample("sort"), asked, solution | {"tests": block("assert mean_absolute_deviation([1.0]) == 0")}]
+    kept, reasons = selected(tmp_path, rows, decontaminate=("humaneval",))
+    assert kept == {"sort-0"} and reasons == {"merge-0": "contaminated", "count-0": "contaminated"}
+    assert all("humaneval HumanEval/4 (" in row["contamination"] for row in table(tmp_path, "rejected"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
+
+
+# ---- duplicates ----
+
+LONG = """def {name}(x):
+    total = 0
+    for item in x:
+        if item > 3:
+            total += item * item
+    return total
+
+x = 1
+y = [x] * 5
+z = (x for x in y if x > 2)
+print(x, y, z)
+"""
+
+
+def text_of(**changes):
+    row = sample("sort") | changes
+    return {"instruction": row["instruction"], "response": row["response"]}
+
+
+TWINS = {
+    "same_instruction": (text_of(), sample("count") | {"instruction": WORDS["sort"].replace(" ", "\n  ")}),
+    "same_response": (text_of(), sample("count") | {"response": sample("sort")["response"].replace("\n\n", "\n \n\n")}),
+    "same_names": (sample("sort"), sample("count", code="def Sort_(y):\n    return sorted(y)")),
+    "near_instruction": (text_of(), sample("count") | {"instruction": WORDS["sort"].replace("itself", "as such")}),
+    "near_response": (
+        sample("sort", words=WORDS["sort"] * 3, code="def f(x): return 1"),
+        sample("count", words=WORDS["sort"] * 3, code="def g(y): return 2"),
+    ),
+    "near_code": (
+        sample("sort", words=WORDS["sort"], code=LONG.format(name="a").replace("0\n", "0  # One.\n")),
+        sample("count", words=WORDS["count"], code='"""Two."""\n' + LONG.format(name="b")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", TWINS)
+def test_what_repeats_another_is_found_by_its_rule_and_the_lowest_lot_stays(rule):
+    a, b = TWINS[rule]
+    others = [sample("merge"), sample("split"), sample("join")]
+    assert repeats([a, *others, b], list("vwxyz")) == {4: (rule, 0)}
+    assert repeats([a, *others, b], list("zyxwv")) == {0: (rule, 4)}
+
+
+@pytest.mark.parametrize("rule", ["same_instruction", "same_names"])
+def test_a_rule_for_duplicates_can_be_left_out(rule):
+    found = repeats(list(TWINS[rule]), ["a", "b"], [rule])
+    assert rule not in {rule for rule, _ in found.values()}
+
+
+def test_what_is_kept_instead_is_a_row_that_stays():
+    """The second repeats the first one's names, the third the second one's instruction; the second is dropped."""
+    rows = [sample("sort"), sample("count") | {"response": sample("sort", 1)["response"]}, sample("count", 9)]
+    found = repeats(rows, ["c", "a", "b"])
+    assert found[2] == ("same_instruction", 1) and found[0] == ("same_names", 1)
+    found = repeats(rows, ["a", "b", "c"])
+    assert found == {2: ("same_instruction", 0), 1: ("same_names", 0)}
+
+
+def test_rows_without_definitions_do_not_repeat_each_other():
+    assert repeats([sample("sort", code="a = 1\nprint(a)"), sample("count", code="b = 2\nprint(b)")], ["a", "b"]) == {}
+
+
+def test_a_dropped_duplicate_says_which_row_stays(tmp_path):
+    twin = sample("count") | {"instruction": WORDS["sort"]}
+    kept, reasons = selected(tmp_path, [sample("sort"), twin, sample("merge")])
+    (dropped,) = reasons
+    assert reasons[dropped] == "same_instruction" and kept == {"sort-0", "count-0", "merge-0"} - {dropped}
+    assert {row["kept_id"] for row in table(tmp_path, "rejected")} == kept - {"merge-0"}
+
+
+def test_neither_the_order_of_the_rows_nor_the_number_of_shards_matters(tmp_path):
+    rows = [sample(task, n, passed=n < 3) for task in TASKS for n in range(4)]
+    rows += [row | {"id": f"twin of {row['id']}", "task_id": f"twin of {row['task_id']}"} for row in rows[::3]]
+    rows += [sample(task, 8, tests="assert 1 == 1") for task in TASKS]
+    results = []
+    for number, shards in enumerate([1, 1, 3]):
+        random.Random(number).shuffle(rows)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for shard in range(shards):
+            with contextlib.suppress(SystemExit):  # others have rows to do
+                select(folder, rows, shard=f"{shard}/{shards}")
+        tables = [table(folder, name) for name in ("default", "preferences", "rejected")]
+        results.append([sorted(rows, key=lambda row: row["id"]) for rows in tables])
+        assert run_json(folder / "out")["complete"]
+    assert results[0] == results[1] == results[2]
+    assert len(results[0][0]) == len(TASKS) and len(results[0][1]) and len(results[0][2]) > len(TASKS)
+
+
+# ---- choices ----
+
+
+def test_the_shortest_response_is_chosen(tmp_path):
+    rows = [sample("sort", n, words="long " * n) for n in (3, 1, 2)]
+    assert selected(tmp_path, rows, choose="shortest")[0] == {"sort-1"}
+
+
+def test_the_strongest_tests_are_chosen(tmp_path):
+    assert "sort-1" in selected(tmp_path, SCORED, choose="strongest-tests")[0]
+
+
+VOTERS = [
+    sample("sort", 0, code="def sort(x):\n    return x", tests="assert sort([2, 1]) == [2, 1]"),
+    sample("sort", 1, code="def sort(x):\n    return sorted(x)", tests="assert sort([3, 1]) == [1, 3]"),
+    sample("sort", 2, code="def sort(x):\n    return sorted(x)[:9]", tests="assert sort([3, 1, 2]) == [1, 2, 3]"),
+    sample("sort", 3, code="def sort(x):\n    return sorted(x)[:2]", tests="assert sort([3, 1]) == [1, 3]"),
+    sample("count", 0),
+]
+
+
+@pytest.fixture(scope="module")
+def by_agreement(tmp_path_factory):
+    """Samples 1 and 2 are right; 0 is wrong and tests for what it does; 3 is wrong where its tests don't look."""
+    folder = tmp_path_factory.mktemp("agreement")
+    selected(folder, VOTERS, choose="agreement", timeout=1.0)
+    return folder
+
+
+def test_the_sample_that_most_others_agree_with_is_chosen(by_agreement):
+    assert {row["id"] for row in table(by_agreement)} & {"sort-1", "sort-2"}
+
+
+def test_agreement_is_the_share_of_other_samples_and_tests(by_agreement):
+    """Tests: 0's, 1's (which are 3's too), 2's. Sample 0 passes its own alone, 1 and 2 pass 1's and 2's, 3 passes 1's.
+    So 1 agrees with 2 on three, with 3 on two, with 0 on none: 5 of 9. And 3 with 0 on one: 2 + 2 + 1 of 9."""
+    shares = {row["id"]: round(9 * row["agreement"]) for row in read_rows(f"{by_agreement / 'out'}-agreement")}
+    assert shares == {"sort-0": 1, "sort-1": 5, "sort-2": 5, "sort-3": 5}
+
+
+def test_what_was_voted_stays(by_agreement):
+    before = {path: path.stat().st_mtime_ns for path in by_agreement.rglob("*.parquet")}
+    select(by_agreement, VOTERS, choose="agreement", timeout=1.0)
+    assert before == {path: path.stat().st_mtime_ns for path in by_agreement.rglob("*.parquet")}
+
+
+# ---- examples ----
+
+SHOWN = [
+    ("assert f(1) == 1", "assert f(1) == 1"),
+    ("# One.\nassert f(1) == 1\n\nassert f(1) == 1", "assert f(1) == 1"),
+    ("assert f(\n    1\n) == 1", "assert f(\n    1\n) == 1"),
+    ("x = [1]\nassert f(x) == 1", "x = [1]\nassert f(x) == 1"),
+    ("a = 1\nb = 2\nc = 3\nd = 4\ne = 5\nassert f(a) == 1", None),
+    ("assert f('```') == 1", None),
+    ("", None),
+]
+
+
+def show(tests, instruction="Do it.", probability=1.0, id="a"):
+    return load_script("select").tests_to_show(instruction, tests, probability, draws_of(0, id))
+
+
+@pytest.mark.parametrize(("tests", "shown"), SHOWN)
+def test_tests_of_the_form_are_shown(tests, shown):
+    assert show(tests) == shown
+
+
+def test_of_many_assertions_the_first_one_to_five_are_shown():
+    tests = [f"assert f({n}) == {n}" for n in range(9)]
+    shown = {show("\n".join(tests), id=str(i)) for i in range(50)}
+    assert shown == {"\n".join(tests[:n]) for n in range(1, 6)}
+
+
+@pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
+def test_an_instruction_that_speaks_of_tests_stays_as_it_is(instruction):
+    assert show("assert f(1) == 1", instruction) is None
+
+
+def test_half_of_the_instructions_show_tests():
+    shown = sum(show("assert f(1) == 1", probability=0.5, id=str(i)) is not None for i in range(1000))
+    assert 450 < shown < 550
+
+
+def test_what_an_instruction_shows_is_in_the_chat_and_in_a_column(tmp_path):
+    selected(tmp_path, SAMPLES, test_in_instruction=1.0)
+    for row in table(tmp_path):
+        question, answer = row["messages"]
+        assert question["role"] == "user" and answer == {"role": "assistant", "content": row["response"]}
+        assert question["content"].startswith(row["instruction"]) and block(row["shown_tests"]) in question["content"]
+
+
+def test_without_tests_the_chat_is_instruction_and_response(tmp_path):
+    selected(tmp_path, SAMPLES, test_in_instruction=0.0)
+    assert all(
+        row["messages"]
+        == [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["response"]}]
+        for row in table(tmp_path)
+    )
+
+
+# ---- preferences ----
+
+
+def test_a_preference_is_a_pass_and_a_failure_at_the_same_task(tmp_path):
+    kept, _ = selected(tmp_path, SAMPLES)
+    (pair,) = table(tmp_path, "preferences")
+    assert (pair["task_id"], pair["rejected_id"], pair["seed_id"]) == ("sort", "sort-1", "seed of sort")
+    assert pair["chosen_id"] in kept
+    texts = {row["id"]: row["response"] for row in SAMPLES}
+    assert pair["prompt"] == [{"role": "user", "content": WORDS["sort"]}]
+    assert pair["chosen"] == [{"role": "assistant", "content": texts[pair["chosen_id"]]}]
+    assert pair["rejected"] == [{"role": "assistant", "content": texts["sort-1"]}]
+
+
+FAILURES = {
+    "much longer": sample("sort", 1, False, words="word " * 400),
+    "much shorter": sample("sort", 1, False, code="def sort(x): 0", words="Sorts."),
+    "the same code with other tests": sample("sort", 1, False, code=block(sample("sort")["response"])[20:-20]),
+    "unfinished": sample("sort", 1, False) | {"response": sample("sort", 1)["response"] + "\n# TODO"},
+    "without a verdict": sample("sort", 1, False) | {"outcome": "no_tests"},
+    "of another task": sample("count", 1, False),
+}
+FAILURES["the same code with other tests"] |= {"response": "Yes. " + sample("sort")["response"]}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_not_every_failure_makes_a_preference(tmp_path, failure):
+    selected(tmp_path, [sample("sort"), failure])
+    assert run_json(tmp_path / "out")["tables"]["preferences"]["rows_out"] == 0
+
+
+def test_the_failure_nearest_in_length_is_taken(tmp_path):
+    rows = [sample("sort", n, False) for n in (1, 2, 3)]
+    good = sample("sort")
+    for n, row in enumerate(rows):
+        row["response"] += " " + "x" * (len(good["response"]) + 30 - 10 * n - len(row["response"]) - 1)
+    selected(tmp_path, [good, *rows])
+    assert [row["rejected_id"] for row in table(tmp_path, "preferences")] == ["sort-3"]
+
+
+# ---- the output as a whole ----
+
+
+def test_counts_add_up_and_the_card_shows_them_by_rule(tmp_path):
+    bad = [BAD, sample("join") | {"instruction": WORDS["sort"]}]
+    selected(tmp_path, [*SAMPLES, *bad])
+    run = run_json(tmp_path / "out")
+    assert run["rows_in"] == len(SAMPLES) + 2 == run["rows_out"] + sum(run["counts"].values())
+    assert run["counts"] == {"did_not_pass": 4, "not_drawn": 1, "tests_do_not_call": 1, "same_instruction": 1}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| did not pass | 4 | 5 |\n| too long | 0 | 5 |" in card and "| rejected | 2 |" in card
+
+
+def test_a_folder_is_read_as_its_examples(tmp_path):
+    """load_dataset(folder), as any user would: the other tables must not be mixed in."""
+    run_well("select", write_rows(tmp_path / "executions.jsonl", [*SAMPLES, BAD]), tmp_path / "out")
+    assert {row["task_id"] for row in read_rows(tmp_path / "out")} == {"sort", "count"}
+    sizes = {name: len(open_source(str(tmp_path / "out"), config=name)) for name in (None, "preferences", "rejected")}
+    assert sizes == {None: 2, "preferences": 1, "rejected": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("pairs", "it has default, preferences, rejected"), ("rejected", "no rows")]
+)
+def test_a_configuration_that_is_not_there_is_said(tmp_path, name, said):
+    select(tmp_path, SAMPLES)
+    with pytest.raises(UserError, match=said):
+        open_source(str(tmp_path / "out"), config=name)
+
+
+def test_another_selection_is_another_run(tmp_path):
+    """What is done is known by position: rows that would be chosen otherwise (by another version, say) are refused."""
+    selected(tmp_path, SAMPLES)
+    path = tmp_path / "out" / "run.json"
+    there = json.loads(path.read_text())
+    there["identity"]["input"]["selection"] = "of another version"
+    path.write_text(json.dumps(there))
+    assert "input selection was of another version" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import subprocess, asyncio, selectors",
+        "import select; select.poll",
+        "import select, sys; assert sys.modules['select'] is select and 'choose' not in dir(select)",
+        "import multiprocessing as m; p = m.get_context('spawn').Process(target=print); p.start(); p.join(); "
+        "assert p.exitcode == 0",
+    ],
+)
+def test_the_standard_library_keeps_its_select_in_the_projects_root(code):
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_report_lies_beside_the_data_and_shows_what_was_dropped(tmp_path):
+    select(tmp_path, [*SAMPLES, BAD], report=True)
+    page = (tmp_path / "out" / "report.html").read_text()
+    dropped = table(tmp_path, "rejected")
+    assert dropped and all(row["reason"] in page for row in dropped)
+    assert "figures/funnel.png" in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "figures" / "funnel.png").read_bytes().startswith(b"\x89PNG")
+    assert len(table(tmp_path)) == len(load_dataset(str(tmp_path / "out"), split="train")), "pictures are no data"

@@ -1,0 +1,166 @@
+"""Do our verdicts agree with EvalPlus' own? The same samples through its evaluator and through benchmark.py.
+
+    python -m venv /tmp/evalplus && /tmp/evalplus/bin/pip install evalplus==0.3.1
+    python -m tests.verdicts.evalplus /tmp/evalplus/bin/python humanevalplus HumanEvalPlus.jsonl.gz \
+        --ours HumanEvalPlus.jsonl.gz HumanEvalPlus-OriginFmt.jsonl.gz
+    python -m tests.verdicts.evalplus /tmp/evalplus/bin/python mbppplus MbppPlus.jsonl.gz
+
+The samples: of every problem the canonical solution and mutants of it, in which an operator, a comparison or a number
+is changed, a condition negated, a value returned in another type, nothing returned, an exception raised, or a loop
+never left. EvalPlus' verdict is "passed" if its base tests and its additional ones say so.
+
+Prints, for each file of ours, the table of verdicts, the share that agrees, the time both took, and each disagreement.
+"""
+
+import argparse
+import ast
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from selfalign.benchmarks import records
+from selfalign.options import ROOT
+from selfalign.runner.source import open_source
+
+EVALPLUS = {"humanevalplus": ("humaneval", "HUMANEVAL_OVERRIDE_PATH"), "mbppplus": ("mbpp", "MBPP_OVERRIDE_PATH")}
+MIN_TIME_LIMIT = 5.0  # seconds of an input on the clock; EvalPlus' own 1 s fails right solutions on a busy machine
+ENDLESS_SHARE = 0.02  # of the mutants: each costs both evaluators their whole time limit
+OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
+COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+
+
+def mutant(source: str, entry_point: str, draws: random.Random) -> str:
+    """`source` with one change in the function `entry_point`; by chance one that changes nothing that matters."""
+    tree = ast.parse(source)
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
+    spots = [n for n in ast.walk(function) if isinstance(n, (ast.BinOp, ast.Compare, ast.If, ast.Return, ast.Constant))]
+    spots = [n for n in spots if not (isinstance(n, ast.Constant) and type(n.value) not in (int, float))]
+    kind = "endless" if draws.random() < ENDLESS_SHARE else draws.choice(["raise", *["spot"] * 12])
+    spot = draws.choice(spots) if spots else None
+    if kind == "endless":
+        function.body.insert(0, ast.parse("while True: pass").body[0])
+    elif kind == "raise" or spot is None:
+        function.body.insert(0, ast.parse("raise ValueError('never')").body[0])
+    elif isinstance(spot, ast.BinOp):
+        spot.op = draws.choice(OPERATORS)()
+    elif isinstance(spot, ast.Compare):
+        spot.ops[0] = draws.choice(COMPARISONS)()
+    elif isinstance(spot, ast.If):
+        spot.test = ast.UnaryOp(ast.Not(), spot.test)
+    elif isinstance(spot, ast.Constant):
+        spot.value = ast.literal_eval(repr(spot.value)) + draws.choice([-1, 1, 1e-7])
+    elif isinstance(spot, ast.Return):
+        value = spot.value or ast.Constant(None)
+        wraps = ["None", "[value]", "list(value)", "tuple(value)", "str(value)", "float(value)", "bool(value)", "value"]
+        wrap = ast.parse(draws.choice(wraps), mode="eval").body
+        spot.value = _Replace(value).visit(wrap)
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+class _Replace(ast.NodeTransformer):
+    def __init__(self, value: ast.expr) -> None:
+        self.value = value
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return copy.deepcopy(self.value) if node.id == "value" else node
+
+
+def samples_of(rows: list[dict], per_problem: int, seed: int) -> list[dict]:
+    """The canonical solution of each problem and `per_problem` - 1 mutants, in EvalPlus' format."""
+    samples = []
+    for row in rows:
+        source = row["prompt"] + row["canonical_solution"]
+        draws = random.Random(f"{seed}:{row['task_id']}")
+        solutions = [source, *(mutant(source, row["entry_point"], draws) for _ in range(per_problem - 1))]
+        samples += [{"task_id": row["task_id"], "solution": solution} for solution in solutions]
+    return samples
+
+
+def theirs(python: str, benchmark: str, data: str, samples: Path, workers: int) -> list[tuple[bool, bool]]:
+    """EvalPlus' verdicts, in the order of the samples: whether the base tests pass, and whether all do."""
+    name, variable = EVALPLUS[benchmark]
+    environment = os.environ | {variable: os.path.abspath(data), "XDG_CACHE_HOME": str(samples.parent)}
+    environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+    command = [python, "-m", "evalplus.evaluate", "--dataset", name, "--samples", str(samples)]
+    command += ["--min_time_limit", str(MIN_TIME_LIMIT)]
+    done = subprocess.run([*command, "--parallel", str(workers)], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"EvalPlus failed: {done.stderr[-2000:]}")
+    evaluated = json.loads(samples.with_name(f"{samples.stem}_eval_results.json").read_text())["eval"]
+    given, verdicts = Counter(), []
+    for line in samples.read_text().splitlines():
+        task_id = json.loads(line)["task_id"]
+        result = evaluated[task_id][given[task_id]]
+        given[task_id] += 1
+        base = result["base_status"] == "pass"
+        verdicts.append((base, base and result["plus_status"] == "pass"))
+    return verdicts
+
+
+def ours(benchmark: str, data: str | None, samples: Path, workers: int) -> list[dict]:
+    """The rows of benchmark.py, in the order of the samples."""
+    out = tempfile.mkdtemp(dir=samples.parent)
+    command = [sys.executable, str(ROOT / "benchmark.py"), "evalplus-samples", out, "--samples", str(samples)]
+    command += ["--benchmark", benchmark, "--sandboxes", str(workers), *(["--data", data] if data else [])]
+    subprocess.run(command, check=True)
+    by_id = {row["id"]: row for row in open_source(out).rows.to_list()}
+    given, rows = Counter(), []
+    for line in samples.read_text().splitlines():
+        task_id = json.loads(line)["task_id"]
+        rows.append(by_id[f"{task_id}/{given[task_id]}"])
+        given[task_id] += 1
+    return rows
+
+
+def compare(title: str, verdicts: list[bool], rows: list[dict]) -> None:
+    """Print the table of verdicts, and where they differ."""
+    pairs = Counter((verdict, row["passed"]) for verdict, row in zip(verdicts, rows, strict=True))
+    agree = pairs[True, True] + pairs[False, False]
+    print(f"\n{title}: {agree} of {len(rows)} verdicts agree, {100 * agree / len(rows):.2f} %\n")
+    print("| | we: passed | we: not |\n|---|---:|---:|")
+    print(f"| EvalPlus: passed | {pairs[True, True]} | {pairs[True, False]} |")
+    print(f"| EvalPlus: not | {pairs[False, True]} | {pairs[False, False]} |")
+    for verdict, row in zip(verdicts, rows, strict=True):
+        if verdict != row["passed"]:
+            print(f"{row['id']}: EvalPlus {'passed' if verdict else 'not'}, we {row['outcome']} {row['detail'] or ''}")
+
+
+def main() -> None:
+    """Make the samples, let both judge them, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("python", help="a Python in whose environment evalplus is installed")
+    parser.add_argument("benchmark", choices=EVALPLUS)
+    parser.add_argument("data", help="the problems in the layout of EvalPlus' releases, which its evaluator reads")
+    parser.add_argument("--ours", nargs="*", help="files of the problems for us, each compared; the same one otherwise")
+    parser.add_argument("--per-problem", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        samples = Path(folder) / "samples.jsonl"
+        rows = samples_of(records(options.data), options.per_problem, options.seed)
+        samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        print(f"{options.benchmark}: {len(rows)} samples; load {os.getloadavg()[0]:.1f}", flush=True)
+        started = time.monotonic()
+        verdicts = theirs(options.python, options.benchmark, options.data, samples, options.workers)
+        print(f"EvalPlus: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+        for data in options.ours or [options.data]:
+            started = time.monotonic()
+            judged = ours(options.benchmark, data, samples, options.workers)
+            print(f"ours: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            compare(f"{options.benchmark}, {Path(data).name}", [both for _, both in verdicts], judged)
+        # HumanEval's own tests, and those of MBPP, against EvalPlus' base tests.
+        base = "humaneval" if options.benchmark == "humanevalplus" else "mbppplus-base"
+        judged = ours(base, None if base == "humaneval" else (options.ours or [options.data])[-1], samples, 2)
+        compare(f"{base} and EvalPlus' base tests", [passed for passed, _ in verdicts], judged)
+
+
+if __name__ == "__main__":
+    main()
