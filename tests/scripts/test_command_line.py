@@ -96,9 +96,11 @@ def test_a_number_that_makes_no_sense_is_said_before_anything_is_done(monkeypatc
 
 @pytest.mark.parametrize("path", [p for p in sorted((ROOT / "perf").glob("*.py")) if p.stem != "memory"], ids=str)
 def test_a_benchmark_tells_how_it_is_called(path):
-    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", f"perf.{path.stem}", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
     assert result.returncode == 0, result.stderr
-    assert f"python perf/{path.name}" in result.stdout
+    assert f"python -m perf.{path.stem}" in result.stdout
 
 
 def test_the_token_is_in_no_identity_and_no_command(monkeypatch):

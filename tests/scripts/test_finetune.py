@@ -449,7 +449,7 @@ def steps_of(script, options, monkeypatch, stop_after=None):
 def test_accelerate_takes_our_configurations(name):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    config: Any = load_config_from_file(str(ROOT / "training" / f"{name}.yaml"))
+    config: Any = load_config_from_file(str(ROOT / "experiments" / "accelerate" / f"{name}.yaml"))
     assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP", "zero3": "DEEPSPEED"}[name]
     if name == "zero3":
         assert json.loads((ROOT / config.deepspeed_config["deepspeed_config_file"]).read_text())["bf16"]["enabled"]
