@@ -11,7 +11,7 @@ from tests.helpers import ROOT, SCRIPTS, load_script
 README_LINES = 160
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^(```|~~~)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`([^`\n]+)`")
+INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 # A path of the project begins with one of its folders, or is a script or a page in its root. What a run leaves in
 # runs/out does not have to exist.
