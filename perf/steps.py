@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from perf.memory import ROOT, start
+from perf.memory import start
+from selfalign.options import ROOT
 
 ROWS = 1_000_000
 SELFALIGN = """
