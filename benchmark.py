@@ -65,6 +65,10 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
+from selfalign.runner.output import open_output
+from selfalign.runner.source import Source, fingerprint, open_source
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "prompt", "completion", "code", "outcome", "detail", "finish_reason")},
@@ -150,8 +154,6 @@ def model_fingerprint(model: str) -> str | None:
     from pathlib import Path
 
     from fsspec.implementations.local import LocalFileSystem
-
-    from selfalign.runner.source import fingerprint
 
     files = sorted(str(path) for path in Path(model).glob("*") if path.suffix in (".json", ".safetensors", ".jinja"))
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
@@ -242,7 +244,6 @@ def given_samples(options: Options, problems: list[Any]) -> tuple[list[Row], str
     from pathlib import Path
 
     from selfalign.benchmarks import pin_of, records
-    from selfalign.runner.source import open_source
 
     name = str(options.samples)
     if Path(name).is_file():
@@ -414,7 +415,6 @@ def main(options: Options) -> None:
     import contextlib
 
     from selfalign.benchmarks import load_benchmark, pin_of
-    from selfalign.runner.source import Source
 
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
@@ -475,9 +475,6 @@ def run(
 
     from selfalign.benchmarks._packages import missing_packages
     from selfalign.ids import draws_of
-    from selfalign.runner.output import open_output
-    from selfalign.runner.source import open_source
-    from selfalign.runner.steps import run_step
 
     by_id = {problem.task_id: problem for problem in problems}
 
@@ -497,12 +494,8 @@ def run(
         judge = judge_of(benchmark, sandbox)
         run_json = run_step(
             options,
-            source,
-            sample_of,
-            COLUMNS,
-            carry=False,
+            Table(source, sample_of, COLUMNS, carry=False, count_by="outcome"),
             endpoint=endpoint,
-            count_by="outcome",
             window=4 * options.sandboxes,
         )
     rows = open_source(options.output, token=options.hf_token).rows.to_list()

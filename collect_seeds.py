@@ -56,6 +56,10 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
+from selfalign.runner.hub import is_hub_id
+from selfalign.runner.source import Source, open_source, read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Removed, Table
 
 if TYPE_CHECKING:
     from selfalign.code.contamination import Decontaminator
@@ -63,8 +67,6 @@ if TYPE_CHECKING:
     from selfalign.code.type_checkers import TypeChecker
     from selfalign.llm.clients import Generation
     from selfalign.llm.endpoint import Endpoint
-    from selfalign.runner.source import Source
-    from selfalign.runner.steps import Done
 
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
 
@@ -219,7 +221,6 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
     """
     from selfalign.code.functions import functions_of, with_imports
     from selfalign.ids import content_id
-    from selfalign.runner.steps import Done
 
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
@@ -256,8 +257,6 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
     from selfalign.code.functions import open_python_files
-    from selfalign.runner.source import is_hub_id
-    from selfalign.runner.steps import read_input
 
     files = None if is_hub_id(options.input) else open_python_files(options.input)
     return files or read_input(options, options.text_column)
@@ -281,16 +280,16 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
 
 def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
     """The functions of all files that pass the filters: OUTPUT-candidates."""
-    from selfalign.runner.source import open_source
-    from selfalign.runner.steps import run_step
 
     output = options.output.rstrip("/") + "-candidates"
     run_step(
         dataclasses.replace(options, output=output),
-        open_files(options),
-        lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
-        COLUMNS | {"contamination": str},
-        carry=False,
+        Table(
+            open_files(options),
+            lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
+            COLUMNS | {"contamination": str},
+            carry=False,
+        ),
         title="extract_functions",
     )
     return open_source(output, columns=("contamination", *COLUMNS), token=options.hf_token)
@@ -298,8 +297,6 @@ def extract_functions(options: Options, decontaminator: Decontaminator | None) -
 
 def check_types(options: Options, functions: Source, dropped: dict[str, int], checker: TypeChecker) -> Source:
     """The functions in which the type checker finds no error (paper, B: Pyright). OUTPUT-checked has all of them."""
-    from selfalign.runner.source import open_source
-    from selfalign.runner.steps import run_step
 
     async def checked(function: dict[str, Any]) -> dict[str, Any]:
         return function | {"type_error": await checker.check(function["content"])}
@@ -307,14 +304,16 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     output = options.output.rstrip("/") + "-checked"
     run_step(
         dataclasses.replace(options, output=output, max_samples=None),
-        in_order(functions, "content"),  # imports first: who needs the same packages is checked in one process
-        checked,
-        {"type_error": str},
-        count_by="type_error",
-        around=[checker],
+        Table(
+            in_order(functions, "content"),  # imports first: who needs the same packages is checked in one process
+            checked,
+            {"type_error": str},
+            count_by="type_error",
+            around=(checker,),
+        ),
         window=checker.window,
-        dropped=dropped,
         title="check_types",
+        removed=Removed(dropped),
     )
     return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
 
@@ -329,8 +328,6 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
     """The functions whose docstring the model finds good (paper, B, with StarCoder2-15B). OUTPUT-judged has all."""
     from selfalign.ids import draws_of
     from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
-    from selfalign.runner.source import open_source
-    from selfalign.runner.steps import run_step
 
     examples = load_examples(options.examples, JudgedDocstring)
     prompt = load_prompt(options.template, examples)
@@ -345,14 +342,11 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
     endpoint.check_room(prompt.render(row=functions.rows[0], shots=examples.pool), VERDICT_TOKENS)
     run_step(
         dataclasses.replace(options, output=output, max_samples=None),
-        functions,
-        judged,
-        {"verdict": str},
-        count_by="verdict",
+        Table(functions, judged, {"verdict": str}, count_by="verdict"),
         prompts=prompt.hash,
         endpoint=endpoint,
-        dropped=dropped,
         title="judge_docstrings",
+        removed=Removed(dropped),
     )
     return open_source(output, columns=("verdict", *COLUMNS), token=options.hf_token)
 
@@ -417,7 +411,6 @@ def main(options: Options) -> None:
     from selfalign.code.contamination import decontaminator_of, record_of
     from selfalign.code.type_checkers import TypeChecker
     from selfalign.llm.endpoint import Endpoint
-    from selfalign.runner.steps import run_step
 
     if not options.output:
         options = dataclasses.replace(options, input="stdlib", output=options.input)
@@ -445,12 +438,8 @@ def main(options: Options) -> None:
     seeds, similar = without_near_duplicates(functions, options)
     run_step(
         dataclasses.replace(options, max_samples=None),
-        seeds,
-        lambda function: {name: function[name] for name in COLUMNS},
-        COLUMNS,
-        carry=False,
-        dropped=dropped | {"near_duplicates": similar},
-        decontamination=found,
+        Table(seeds, lambda function: {name: function[name] for name in COLUMNS}, COLUMNS, carry=False),
+        removed=Removed(dropped | {"near_duplicates": similar}, decontamination=found),
     )
 
 

@@ -30,6 +30,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from selfalign.options import OPERATIONAL, Count, CountOrZero, Positive, StepOptions, run_script
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 if TYPE_CHECKING:
     from code_eval.sandbox import Program, Result
@@ -101,7 +104,6 @@ def main(options: Options) -> None:
 
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
     from selfalign.errors import RowOpen, UserError
-    from selfalign.runner.steps import Done, read_input, run_step
 
     responses = read_input(options, "id", "response", "tests")
 
@@ -138,7 +140,7 @@ def main(options: Options) -> None:
         raise UserError(str(error)) from None
     with sandbox:
         window = WINDOW_PER_SANDBOX * options.sandboxes
-        run_step(options, responses, execution_of, COLUMNS, count_by="outcome", window=window)
+        run_step(options, Table(responses, execution_of, COLUMNS, count_by="outcome"), window=window)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def checked(options: Options) -> Options:
 
 def read_examples(options: Options) -> tuple[Source, Any]:
     """The source of the examples, and its first `--max-samples` rows; UserError if it lacks the columns."""
-    from selfalign.runner.steps import read_input
+    from selfalign.runner.source import read_input
 
     source = read_input(options)
     names = set(source.rows.column_names)

@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 
 STOP = ["\n", "## Example", "###"]
 COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
@@ -56,7 +59,6 @@ def main(options: Options) -> None:
     from selfalign.ids import content_id, draws_of
     from selfalign.llm.endpoint import Endpoint
     from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-    from selfalign.runner.steps import read_input, run_step
 
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
@@ -81,7 +83,7 @@ def main(options: Options) -> None:
         }
 
     endpoint.check_room(ask(seeds.rows[0])[0], options.max_new_tokens)
-    run_step(options, seeds, concepts_of, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+    run_step(options, Table(seeds, concepts_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ from typing import Any
 
 from selfalign.errors import UserError
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.runner.source import first_usable, read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 STOP = ["## Example", "\n###", "\n[Response]"]
 CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
@@ -72,7 +75,6 @@ def main(options: Options) -> None:
     from selfalign.ids import content_id, draws_of
     from selfalign.llm.endpoint import Endpoint
     from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-    from selfalign.runner.steps import Done, first_usable, read_input, run_step
 
     if not (options.categories and options.difficulties):
         raise UserError("--categories and --difficulties need one name at least")
@@ -108,7 +110,7 @@ def main(options: Options) -> None:
         )
 
     endpoint.check_room(ask(first_usable(concepts))[0], options.max_new_tokens)
-    run_step(options, concepts, task_of, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+    run_step(options, Table(concepts, task_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.runner.source import first_usable, read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
@@ -74,7 +77,6 @@ def main(options: Options) -> None:
     from selfalign.ids import content_id, draws_of
     from selfalign.llm.endpoint import Endpoint
     from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-    from selfalign.runner.steps import Done, first_usable, read_input, run_step
 
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
@@ -113,7 +115,7 @@ def main(options: Options) -> None:
         return Done(samples)
 
     endpoint.check_room(ask(first_usable(tasks))[0], options.max_new_tokens)
-    run_step(options, tasks, responses_to, COLUMNS, endpoint=endpoint, prompts=prompt.hash, count_by="error")
+    run_step(options, Table(tasks, responses_to, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

@@ -338,7 +338,9 @@ def main(options: Options) -> None:
     from selfalign.errors import UserError
     from selfalign.ids import content_id
     from selfalign.report.page import write_report
-    from selfalign.runner.steps import Table, read_input, run_step
+    from selfalign.runner.source import read_input
+    from selfalign.runner.step import run_step
+    from selfalign.runner.table import Removed, Table
 
     executions = read_input(options, *NEEDED)
     check(options, executions.rows.column_names)
@@ -366,11 +368,7 @@ def main(options: Options) -> None:
     lineage = {name: str for name in LINEAGE if name in executions.rows.column_names}
     run_step(
         options,
-        examples,
-        lambda row: to_example(row, options),
-        COLUMNS,
-        dropped=dropped,
-        decontamination=record_of(decontaminator, filter(None, (why["contamination"] for why in reasons.values()))),
+        Table(examples, lambda row: to_example(row, options), COLUMNS),
         tables={
             "preferences": Table(
                 with_failure,
@@ -380,6 +378,10 @@ def main(options: Options) -> None:
             ),
             "rejected": Table(rejected, lambda row: row | reasons[row["id"]], REJECTED_COLUMNS),
         },
+        removed=Removed(
+            dropped,
+            decontamination=record_of(decontaminator, filter(None, (why["contamination"] for why in reasons.values()))),
+        ),
     )
     if options.report and not options.shard:  # a shard is a part of a run that looks at the whole
         write_report(options.output, executions, token=options.hf_token)

@@ -24,9 +24,11 @@ ROWS = 1_000_000
 SELFALIGN = """
 from dataclasses import dataclass
 from selfalign.options import StepOptions
-from selfalign.runner.steps import read_input, run_step
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 options = StepOptions(input=sys.argv[1], output=sys.argv[2])
-run_step(options, read_input(options, "id"), lambda row: row | {"length": len(row["content"])}, {"length": int})
+run_step(options, Table(read_input(options, "id"), lambda row: row | {"length": len(row["content"])}, {"length": int}))
 """
 MAP = """
 import datasets

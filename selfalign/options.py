@@ -1,8 +1,8 @@
 """Options that several scripts have, and the command line that tyro makes of them.
 
-Each script has one dataclass of options, derived from those here; a field's docstring is its help. A field marked
-`OPERATIONAL` says how or where a step runs and not what comes out: two runs that differ only in such fields are the
-same run, and the second one resumes the first.
+Each script has one dataclass of options, derived from those here; the docstring of a field is its help. A field that is
+marked `OPERATIONAL` says how or where a step runs and not what comes out: two runs that differ only in such fields are
+the same run, and the second one continues the first.
 """
 
 from __future__ import annotations
@@ -12,22 +12,27 @@ import math
 import os
 import re
 import select
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from selfalign.errors import SECRET_NAME, UserError, without_secrets
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 OPERATIONAL = {"operational": True}
 API_KEY_VARIABLE = "SELFALIGN_API_KEY"  # the key of the endpoints, where it must travel to other processes
 ROOT = Path(__file__).resolve().parent.parent  # of the project
 PROMPTS = ROOT / "prompts"
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class Shard(NamedTuple):
@@ -38,7 +43,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Shard:
-        """ "0/4" as a shard, None as all rows; UserError if it is neither."""
+        """The shard that `text` ("0/4") names, all rows if it is None; UserError if it names none."""
         number, _, of = (text or "0/1").partition("/")
         if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
             raise UserError(f"--shard {text} is no shard: of four shards the first is 0/4 and the last is 3/4")
@@ -51,7 +56,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option may be: from `least` on (not itself if `above`), up to `most`."""
+    """The numbers that an option may take: from `least` (itself excluded if `above`) to `most`."""
 
     least: float
     most: float = math.inf
@@ -65,7 +70,7 @@ class Range:
         return lower if self.most == math.inf else f"{lower} and at most {self.most}"
 
 
-# What the numbers of options may be: `check_ranges` looks at these types.
+# `check_ranges` holds options of these types to their ranges.
 Count = Annotated[int, Range(1)]
 CountOrZero = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
@@ -78,13 +83,13 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and torch take
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What every step from dataset to dataset has."""
+    """The options of every step that turns one dataset into another."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")] = field(metadata=OPERATIONAL)
     """Dataset to read: a Hub id (org/name or org/name@revision), a local folder or file, or an fsspec URL."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
-    """Dataset to write: a Hub id, a local folder, or an fsspec URL. Run again to go on where a run was stopped."""
+    """Dataset to write: a Hub id, a local folder, or an fsspec URL. The same command continues a run that stopped."""
 
     config: str | None = None
     """Configuration of the input dataset."""
@@ -93,63 +98,63 @@ class StepOptions:
     """Split of the input dataset."""
 
     max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Read only the first rows of the input; a later run with more rows goes on after them."""
+    """Read only so many rows of the input, the first ones; a later run with a larger number continues after them."""
 
     seed: Seed = 0
-    """Every random draw of a row comes from this number and the row's id."""
+    """Every random draw for a row depends on this number and the row's id alone."""
 
     executor: Literal["local", "slurm", "ray", "jobs"] | None = field(default=None, metadata=OPERATIONAL)
-    """Hand shards of the step to other processes: on this machine, by Slurm, on a Ray cluster, or as Hugging Face Jobs.
-    None does it in this process."""
+    """Divide the step into shards, which run as processes on this machine, under Slurm, on a Ray cluster or as Hugging
+    Face Jobs. Without it, the step runs in this process."""
 
     shards: Count = field(default=1, metadata=OPERATIONAL)
-    """Into how many shards --executor divides the rows. The rows that come out are the same for any number."""
+    """How many shards --executor divides the rows into. The rows that come out are the same for any number."""
 
     workers: Count | None = field(default=None, metadata=OPERATIONAL)
-    """How many shards --executor runs at a time; all of them otherwise."""
+    """How many shards --executor runs at a time; by default all of them."""
 
     executor_options: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Arguments for datatrove's executor, such as partition=gpu time=20:00:00 cpus_per_task=8."""
 
     shard: str | None = field(default=None, metadata=OPERATIONAL)
-    """Do only this share of the rows, as in 0/4 for the first quarter: a machine that is started by hand."""
+    """Do only this share of the rows, such as 0/4 for the first quarter: for machines that are started by hand."""
 
     public: bool = field(default=False, metadata=OPERATIONAL)
-    """Make the Hub repo public if it has to be created (it is private otherwise)."""
+    """Make the Hub repo public if it has to be created; it is private otherwise."""
 
     hf_token: str | None = field(default=None, metadata=OPERATIONAL)
-    """Hugging Face token; the one of `hf auth login` or HF_TOKEN otherwise."""
+    """Hugging Face token; by default that of HF_TOKEN or of `hf auth login`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """What every step that asks a model has."""
+    """The options of every step that asks a model."""
 
     endpoint: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=(), metadata=OPERATIONAL)
-    """URL of a server; repeat it for several that serve the same model (http://127.0.0.1:8080 if there is none)."""
+    """URL of a server; repeat it for several that serve the same model (by default http://127.0.0.1:8080)."""
 
     api: Literal["tgi", "completions", "chat"] = "tgi"
-    """What the servers speak: text-generation-inference's own interface (serve.py speaks it, too), or OpenAI's
-    completions or chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co); chat for instruction-tuned models."""
+    """The interface of the servers: text-generation-inference's own (serve.py has it, too), or OpenAI's completions or
+    chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co); chat is for instruction-tuned models."""
 
     model: str | None = field(default=None, metadata=OPERATIONAL)
-    """The model that the endpoint must be serving, by the name it gives it; refused if it is another."""
+    """The model that the endpoint must serve, by the name it gives it; the run is refused if it serves another."""
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Samples in flight at each endpoint, at most what its /info allows; otherwise that number (OpenAI: 256)."""
+    """Samples in flight at each server; by default, and at most, as many as its /info allows (OpenAI: 256)."""
 
     api_key: str | None = field(default=None, metadata=OPERATIONAL)
-    """Key of the endpoints, else that of the environment variable SELFALIGN_API_KEY; Hugging Face's own get the Hugging
-    Face token without either."""
+    """Key of the servers; by default that of the environment variable SELFALIGN_API_KEY. With neither, servers of
+    Hugging Face get the Hugging Face token."""
 
     send_seeds: bool = field(default=True, metadata=OPERATIONAL)
-    """Send a sampling seed with each request; --no-send-seeds for OpenAI servers that die of it (vLLM on a CPU)."""
+    """Send a sampling seed with each request; --no-send-seeds for servers that crash on it (vLLM on a CPU)."""
 
     patience: PositiveOrZero = field(default=600.0, metadata=OPERATIONAL)
-    """Seconds to wait while no endpoint answers, before rows are left open for the next run."""
+    """Seconds to wait while no server answers, before rows are left open for the next run."""
 
     price_per_hour: PositiveOrZero | None = field(default=None, metadata=OPERATIONAL)
-    """What an endpoint costs an hour, for the estimate in the progress line and the card."""
+    """What a server costs an hour, for the estimates in the progress line and on the card."""
 
     temperature: PositiveOrZero = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
@@ -164,7 +169,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DecontaminationOptions:
-    """What every step has that keeps benchmarks out of the data."""
+    """The options of every step that keeps benchmarks out of the data."""
 
     decontaminate: tuple[str, ...] = ("humaneval",)
     """Benchmarks whose problems and solutions are removed, such as humaneval mbpp humanevalplus mbppplus evoeval ds1000
@@ -177,17 +182,17 @@ class DecontaminationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOptions(GenerationOptions):
-    """What a step has that asks another model than the one to be trained."""
+    """The options of a step that asks another model than the one to be trained."""
 
     api: Literal["tgi", "completions", "chat"] = "chat"
-    """What the teacher's servers speak."""
+    """The interface of the teacher's servers."""
 
     license: str | None = None
-    """Licence of what the teacher writes, for the column `license` and the card."""
+    """Licence of the text that the teacher writes, for the column `license` and the card."""
 
 
-def check_ranges(options: Any) -> None:
-    """UserError if a number, of a field whose type says a `Range`, is not in it."""
+def check_ranges(options: object) -> None:
+    """UserError if the number in a field is outside the `Range` that its type gives."""
     for name, kind in get_type_hints(type(options), include_extras=True).items():
         ranges = [r for part in (kind, *get_args(kind)) for r in getattr(part, "__metadata__", ()) if type(r) is Range]
         value = getattr(options, name)
@@ -195,23 +200,22 @@ def check_ranges(options: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value} makes no sense: it has to be {ranges[0]}")
 
 
-def identity_of(options: Any) -> dict[str, Any]:
-    """The options that decide what comes out, by name; what is `OPERATIONAL` is left out."""
+def identity_of(options: DataclassInstance) -> dict[str, Any]:
+    """The options that decide what comes out, by name: all but the `OPERATIONAL` ones."""
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
 
 
 def program_of(script: Path) -> list[str]:
-    """What follows `python` in the command that runs `script`: a name in the project's root, a module below it."""
+    """What follows `python` in the command that runs `script`: a name in the root, -m and a module below it."""
     script = script.resolve()
     if script.parent == ROOT or not script.is_relative_to(ROOT):
         return [script.name]
     return ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts)]
 
 
-def command_of(options: Any) -> str:
-    """The command that repeats this run: script, positional arguments, every option that is not at its default."""
-    import shlex
-
+def command_of(options: DataclassInstance) -> str:
+    """The command that repeats this run: the script, its positional arguments, and the options that differ from their
+    defaults. It holds no secret, as cards show it."""
     script = Path(sys.argv[0])
     words = ["python", *program_of(script)]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
@@ -229,13 +233,43 @@ def command_of(options: Any) -> str:
             words += [flag, *(pair.partition("=")[0] + "=***" if a_secret.match(pair) else pair for pair in value)]
         else:
             words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
-    return shlex.join(map(without_secrets, words))  # cards show it
+    return shlex.join(map(without_secrets, words))
 
 
-def run_script(main: Any, options_class: type[T], description: str | None) -> None:
-    """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, exit 2."""
+def parse_command_line(options_class: type[T], description: str | None) -> T:
+    """The options that the command line gives; what is wrong with it, or its help, ends the process."""
+    parsed: Any = tyro.cli(_with_plain_help(options_class), description=(description or "").strip())
+    return options_class(**{f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)})
+
+
+def _with_plain_help(options_class: type[DataclassInstance]) -> type:
+    """The same options, whose help does not name a default of None or of nothing, nor the folder of the project."""
+    annotations = {}
+    hints = get_type_hints(options_class, include_extras=True)
+    for f in dataclasses.fields(options_class):
+        kinds = [kind for kind in get_args(hints[f.name]) if kind is not type(None)]
+        if f.default is None and len(kinds) == 1:
+            plain = tyro.conf.arg(metavar=_metavar(kinds[0]), help_behavior_hint="")
+        elif f.default == ():
+            plain = tyro.conf.arg(help_behavior_hint="")
+        elif isinstance(f.default, Path):
+            plain = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default.replace(f'{ROOT}/', '')})")
+        else:
+            continue
+        annotations[f.name] = Annotated[hints[f.name], plain]
+    return type(options_class.__name__, (options_class,), {"__annotations__": annotations, "__doc__": ""})
+
+
+def _metavar(kind: Any) -> str:
+    """What stands for the value of an option in the help: STR, INT, or {one,of,these}."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return "{" + ",".join(get_args(kind)) + "}" if get_origin(kind) is Literal else kind.__name__.upper()
+
+
+def run_script(main: Callable[[T], object], options_class: type[T], description: str | None) -> None:
+    """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, status 2."""
     try:
-        options = tyro.cli(options_class, description=(description or "").strip())
+        options = parse_command_line(options_class, description)
         check_ranges(options)
         main(options)
         sys.stdout.flush()
@@ -248,12 +282,12 @@ def run_script(main: Any, options_class: type[T], description: str | None) -> No
     except BrokenPipeError:
         if not output_is_closed():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written there, at the exit too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does the exit write anything more there
         raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def output_is_closed() -> bool:
-    """Whether the reader of standard output has read enough, as in `--help | head`."""
+    """Whether whoever reads our standard output has stopped reading, as in `--help | head`."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(0))

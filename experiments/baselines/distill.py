@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "instruction", "response", "license", "prompt_hash", "finish_reason")},
@@ -52,7 +55,6 @@ def main(options: Options) -> None:
     from selfalign.ids import content_id, draws_of
     from selfalign.llm.endpoint import Endpoint
     from selfalign.llm.prompts import Examples, load_prompt
-    from selfalign.runner.steps import Done, read_input, run_step
 
     prompt = load_prompt(options.template, Examples([]))
     instructions = read_input(options, "id", *prompt.columns | {"instruction"})
@@ -71,7 +73,7 @@ def main(options: Options) -> None:
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
     endpoint.check_room(prompt.render(row=instructions.rows[0]), options.max_new_tokens)
-    run_step(options, instructions, answer_to, COLUMNS, carry=False, endpoint=endpoint, prompts=prompt.hash)
+    run_step(options, Table(instructions, answer_to, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

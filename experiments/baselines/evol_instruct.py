@@ -38,6 +38,9 @@ from selfalign.options import (
     TeacherOptions,
     run_script,
 )
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 REFUSAL_WORDS = 80  # "sorry" in fewer words than these (Evol-Instruct, arXiv:2304.12244, 3.2)
 # The five ways of WizardCoder, section 3.1; prompts/evolve.jinja says each in a sentence.
@@ -83,7 +86,6 @@ def main(options: Options) -> None:
     from selfalign.ids import content_id, draws_of
     from selfalign.llm.endpoint import Endpoint, Generation
     from selfalign.llm.prompts import Examples, load_prompt
-    from selfalign.runner.steps import Done, read_input, run_step
 
     prompt = load_prompt(options.template, Examples([]))
     seeds = read_input(options, "instruction")
@@ -124,7 +126,7 @@ def main(options: Options) -> None:
 
     hardest = prompt.render(instruction=first_instruction(seeds.rows[0]), way=WAYS[0])
     endpoint.check_room(hardest, options.max_new_tokens)
-    run_step(options, seeds, chain_of, COLUMNS, carry=False, endpoint=endpoint, prompts=prompt.hash)
+    run_step(options, Table(seeds, chain_of, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ Columns out:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfalign.options import CountOrZero, StepOptions, run_script
-
-if TYPE_CHECKING:
-    from selfalign.runner.source import Source
+from selfalign.runner.hub import hub_name, is_hub_id
+from selfalign.runner.source import Source, open_source
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Removed, Table
 
 COLUMNS = {name: str for name in ("id", "instruction", "response", "source", "language", "repository", "license")}
 
@@ -49,7 +50,6 @@ class Options(StepOptions):
 def commits_of(options: Options, language: str) -> Source:
     """The commits in one language. The Hub repo has a loading script, which `datasets` runs no more: its files are
     read by their names."""
-    from selfalign.runner.source import hub_name, is_hub_id, open_source
 
     place = f"hf://datasets/{hub_name(options.input)}" if is_hub_id(options.input) else options.input.rstrip("/")
     needed = ("subject", "old_contents", "new_contents", "lang", "license", "repos")
@@ -90,16 +90,14 @@ def main(options: Options) -> None:
 
     from selfalign.errors import UserError
     from selfalign.ids import content_id
-    from selfalign.runner.source import Source, open_source
-    from selfalign.runner.steps import run_step
 
     sources = {language: commits_of(options, language) for language in options.languages}
     oasst = open_source(options.conversations, columns=("conversations",), token=options.hf_token)
 
     # Which to take is decided by hashes, so that neither the order of the files nor that of the languages matters.
     lots = []
-    for language, source in sources.items():
-        texts = zip(*(source.rows[name] for name in ("subject", "old_contents", "new_contents")), strict=True)
+    for language, commits in sources.items():
+        texts = zip(*(commits.rows[name] for name in ("subject", "old_contents", "new_contents")), strict=True)
         lots += [(content_id(options.seed, *text), language, i) for i, text in enumerate(texts)]
     if options.commits > len(lots):
         raise UserError(f"{options.input} has {len(lots)} commits, fewer than --commits {options.commits}")
@@ -108,15 +106,14 @@ def main(options: Options) -> None:
     conversations = [row for conversation in oasst.rows if (row := from_conversation(dict(conversation)))]
 
     pin = {name: " ".join(source.pin.values()) for name, source in (*sources.items(), ("oasst", oasst))}
-    everything = datasets.Dataset.from_list(rows + conversations)
+    source = Source(
+        f"{options.input} and {options.conversations}", pin, datasets.Dataset.from_list(rows + conversations), {}
+    )
+    left_out = {"not_drawn": len(lots) - len(drawn), "no_answer": len(oasst) - len(conversations)}
     run_step(
         options,
-        Source(f"{options.input} and {options.conversations}", pin, everything, {}),
-        with_id,
-        COLUMNS,
-        carry=False,
-        count_by="source",
-        dropped={"not_drawn": len(lots) - len(drawn), "no_answer": len(oasst) - len(conversations)},
+        Table(source, with_id, COLUMNS, carry=False, count_by="source"),
+        removed=Removed(left_out),
     )
 
 

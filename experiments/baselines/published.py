@@ -24,6 +24,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfalign.options import Count, StepOptions, run_script
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Removed, Table
 
 COLUMNS = {name: str for name in ("id", "instruction", "response", "license")}
 
@@ -66,7 +69,6 @@ def main(options: Options) -> None:
     """Draw rows at random, and rename their columns."""
     from selfalign.errors import UserError
     from selfalign.ids import content_id
-    from selfalign.runner.steps import read_input, run_step
 
     texts = options.instruction_column, options.response_column
     published = read_input(options, *texts)
@@ -77,11 +79,13 @@ def main(options: Options) -> None:
     drawn = [usable[i] for i in draw([content_id(*pairs[i]) for i in usable], options.size, options.seed)]
     run_step(
         options,
-        replace(published, rows=published.rows.select(drawn)),
-        lambda row: to_instruction(row, options),
-        COLUMNS,
-        carry=False,
-        dropped={"empty": len(pairs) - len(usable), "not_drawn": len(usable) - len(drawn)},
+        Table(
+            replace(published, rows=published.rows.select(drawn)),
+            lambda row: to_instruction(row, options),
+            COLUMNS,
+            carry=False,
+        ),
+        removed=Removed({"empty": len(pairs) - len(usable), "not_drawn": len(usable) - len(drawn)}),
     )
 
 

@@ -20,12 +20,12 @@ from __future__ import annotations
 import random
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfalign.options import Count, StepOptions, run_script
-
-if TYPE_CHECKING:
-    from selfalign.runner.steps import Done
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 
 COLUMNS = {name: str for name in ("id", "content", "repository", "path", "license")}
 
@@ -63,7 +63,6 @@ def draw_snippet(text: str, draws: random.Random, max_lines: int) -> str:
 def snippet_of(file: dict[str, Any], options: Options) -> Done:
     """One snippet of a file, drawn by the hash of its text."""
     from selfalign.ids import content_id, draws_of
-    from selfalign.runner.steps import Done
 
     text = file[options.text_column]
     snippet = draw_snippet(text, draws_of(options.seed, content_id(text)), options.max_lines)
@@ -80,10 +79,9 @@ def snippet_of(file: dict[str, Any], options: Options) -> Done:
 
 def main(options: Options) -> None:
     """Draw a snippet from each file."""
-    from selfalign.runner.steps import read_input, run_step
 
     files = read_input(options, options.text_column)
-    run_step(options, files, lambda file: snippet_of(file, options), COLUMNS, carry=False)
+    run_step(options, Table(files, lambda file: snippet_of(file, options), COLUMNS, carry=False))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
     from huggingface_hub.errors import HfHubHTTPError
 
     from selfalign.errors import first_line
-    from selfalign.runner.source import hub_name, is_hub_id, with_retries
+    from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
     resolved, pins = [], {}
     for source in data.split(","):
@@ -171,7 +171,8 @@ def records(
     Raises:
         UserError: it is not there, its line so-and-so is no JSON, or rows lack one of the columns `needs`.
     """
-    from selfalign.runner.source import is_hub_id, open_source
+    from selfalign.runner.hub import is_hub_id
+    from selfalign.runner.source import open_source
 
     if is_hub_id(data):
         return open_source(data, columns=needs, config=config, split=split).rows.to_list()

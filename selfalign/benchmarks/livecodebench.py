@@ -79,7 +79,7 @@ def problems(data: str | None = None, variant: str | None = None) -> list[Proble
 def _file(data: str) -> str:
     """The file with the problems, downloaded if need be; programs must be able to read it."""
     from selfalign.errors import first_line
-    from selfalign.runner.source import hub_name, is_hub_id, with_retries
+    from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
     if is_hub_id(data):
         from huggingface_hub import hf_hub_download

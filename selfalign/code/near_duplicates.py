@@ -206,7 +206,7 @@ def near_duplicates_by_step(
         name: of what is compared, such as "instruction".
 
     Raises:
-        UserError, SystemExit: as `selfalign.runner.steps.run_step` does.
+        UserError, SystemExit: as `selfalign.runner.step.run_step` does.
     """
     import dataclasses
 
@@ -214,7 +214,8 @@ def near_duplicates_by_step(
     import pyarrow.compute as pc
 
     from selfalign.runner.source import open_source
-    from selfalign.runner.steps import run_step
+    from selfalign.runner.step import run_step
+    from selfalign.runner.table import Table
 
     bands = [f"band_{i:02}" for i in range(bands_of(threshold)[0])]
 
@@ -227,10 +228,7 @@ def near_duplicates_by_step(
     columns = {"id": str, "text": str, **dict.fromkeys(bands, int)}
     run_step(
         dataclasses.replace(options, output=output),
-        source,
-        signature,
-        columns,
-        carry=False,
+        Table(source, signature, columns, carry=False),
         title=f"signatures_{name}",
     )
     table = open_source(output, columns=tuple(columns), token=options.hf_token).rows.with_format("arrow")

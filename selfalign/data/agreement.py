@@ -69,7 +69,8 @@ def agreements(
     from selfalign.errors import RowOpen, UserError
     from selfalign.ids import content_id
     from selfalign.runner.source import Source, open_source
-    from selfalign.runner.steps import Done, run_step
+    from selfalign.runner.step import run_step
+    from selfalign.runner.table import Done, Table
 
     async def passes(code: str, tests: str) -> bool:
         result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
@@ -94,10 +95,12 @@ def agreements(
     with sandbox:
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
-            Source(executions.name, pin, datasets.Dataset.from_dict({"positions": tasks}), executions.run),
-            agreements_in,
-            COLUMNS,
-            carry=False,
+            Table(
+                Source(executions.name, pin, datasets.Dataset.from_dict({"positions": tasks}), executions.run),
+                agreements_in,
+                COLUMNS,
+                carry=False,
+            ),
             window=TASKS_PER_SANDBOX * sandboxes,
             title="agreement",
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.models import resolve_model
 from selfalign.runner.card import BEGIN, END, funnel_table, license_data, marked
-from selfalign.runner.source import is_hub_id, with_retries
+from selfalign.runner.hub import is_hub_id, with_retries
 
 if TYPE_CHECKING:
     from selfalign.runner.source import Source

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from selfalign.errors import UserError, without_secrets
 from selfalign.options import API_KEY_VARIABLE, ROOT, Shard, StepOptions, program_of
 from selfalign.processes import die_with_parent
-from selfalign.runner.source import hub_name, is_hub_id
+from selfalign.runner.hub import hub_name, is_hub_id
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,7 @@
 """Where datasets come from: Hub repos, local folders and fsspec URLs, read in one way by every script.
 
 An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a commit on the Hub, to a fingerprint of
-its files elsewhere. How outputs are written is in `writing`.
+its files elsewhere. How outputs are written is in `selfalign.runner.output`.
 """
 
 from __future__ import annotations
@@ -9,30 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
-import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError, check_secret, first_line, without_secrets
+from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
+from selfalign.options import StepOptions
+from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
 READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
-HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
-MAX_WAIT_SECONDS = 60.0
-RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,22 +76,9 @@ class Source:
                 bar.update(len(some))
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` means a Hub repo; an existing local path of that name goes before."""
-    return (
-        not name.startswith((".", "/", "~"))
-        and not os.path.exists(name)
-        and HUB_ID.fullmatch(hub_name(name)) is not None
-    )
-
-
 def part_prefix(table: str) -> str:
     """What the paths begin with, below a step's output, of the parts of `table` that have rows."""
     return "data/train-" if table == MAIN_TABLE else f"{table}/rows-"
-
-
-def hub_name(name: str) -> str:
-    return name.removeprefix("hf://datasets/").rstrip("/")
 
 
 def open_source(
@@ -135,6 +115,24 @@ def open_source(
     return Source(without_secrets(name), pin, rows, run)
 
 
+def read_input(options: StepOptions, *columns: str) -> Source:
+    """The input of a step, which must have `columns`; rows with a null in one of them are counted and left out."""
+    source = open_source(
+        options.input, columns=columns, config=options.config, split=options.split, token=options.hf_token
+    )
+    if source.run and not source.run.get("complete"):
+        warn(f"{options.input} is not complete: the step that writes it has rows open")
+    return replace(source, needs=columns)
+
+
+def first_usable(source: Source) -> dict[str, Any]:
+    """The first row without an `error`, to try a prompt with; UserError if there is none."""
+    for row in source.rows:
+        if isinstance(row, dict) and not row.get("error"):
+            return row
+    raise UserError(f"no row of {source.name} can be used: every one has an error")
+
+
 def _open_hub(name: str, config: str | None, split: str, token: str | None):
     import datasets
     from huggingface_hub import HfApi, HfFileSystem
@@ -158,51 +156,6 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
         files = HfFileSystem(token=token)
         run = json.loads(with_retries(lambda: files.cat_file(f"datasets/{repo}@{sha}/run.json")))
     return rows, {"dataset": repo, "revision": sha}, run
-
-
-def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
-    """What `call` returns; tried again after a failure of the Hub or of the connection, not after a refusal.
-
-    The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
-    least what Retry-After says. `call` itself must look whether an attempt succeeded whose answer was lost.
-    """
-    for attempt in range(tries):
-        try:
-            return call()
-        except Exception as error:
-            passing, retry_after = _passes_by_itself(error)
-            if not passing or attempt == tries - 1:
-                raise
-            wait = max(retry_after, min(MAX_WAIT_SECONDS, 2.0**attempt) * random.uniform(0.5, 1.0))
-            if wait > 5:
-                print(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s", file=sys.stderr)
-            time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
-    """Whether waiting may help against `error` or what caused it, and how many seconds the Hub asks to wait."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-
-    while error is not None:  # datasets and fsspec wrap what httpx raised
-        if isinstance(error, HfHubHTTPError):
-            return error.response.status_code in RETRIED_STATUS, _asked_to_wait(error.response.headers)
-        if isinstance(error, httpx2.TransportError):
-            return True, 0.0
-        error = error.__cause__ or error.__context__
-    return False, 0.0
-
-
-def _asked_to_wait(headers: Any) -> float:
-    """The seconds to wait that an answer asks for: Retry-After, or the Hub's own `RateLimit: "api";r=0;t=55`."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    after = headers.get("Retry-After", "")
-    if after.isdecimal():
-        return float(after)
-    limit = parse_ratelimit_headers(headers)
-    return limit.reset_in_seconds + 1.0 if limit and not limit.remaining else 0.0
 
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):

@@ -26,9 +26,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 from selfalign.errors import UserError, first_line
 from selfalign.models import resolve_model
 from selfalign.options import command_of
-from selfalign.runner.output import Output, open_output
-from selfalign.runner.source import is_hub_id, with_retries
-from selfalign.runner.steps import refuse_other_run
+from selfalign.runner.folder_output import FolderOutput
+from selfalign.runner.hub import is_hub_id, with_retries
+from selfalign.runner.output import open_output
+from selfalign.runner.record import refuse_other_run
 
 if TYPE_CHECKING:
     from selfalign.runner.source import Source
@@ -163,7 +164,7 @@ class ModelFolder:
     options: Any
     identity: dict[str, Any]
     devices: PartialState
-    output: Output
+    output: FolderOutput
     complete: bool = False
 
     @property

@@ -10,7 +10,7 @@ import pytest
 
 from selfalign.code import near_duplicates as dedup
 from selfalign.options import StepOptions
-from selfalign.runner.steps import read_input
+from selfalign.runner.source import read_input
 from tests.helpers import read_rows, run_json, run_well, write_rows
 
 WORDS = [f"word{i}" for i in range(2000)]

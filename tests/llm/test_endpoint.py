@@ -25,8 +25,9 @@ from selfalign.llm.clients import PROMPT_TOO_LONG, Generation
 from selfalign.llm.concurrency import Window
 from selfalign.llm.endpoint import Endpoint
 from selfalign.options import GenerationOptions, Shard, command_of
-from selfalign.runner.output import Output
-from selfalign.runner.steps import run_step
+from selfalign.runner.folder_output import FolderOutput
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 from tests.fakes.server import Running, expected, simulated
 from tests.scripts.test_serve import validate
 
@@ -932,7 +933,7 @@ def test_what_shards_used_is_added_up(tmp_path, by_hand):
         for process in [subprocess.Popen([*step, *shard], env=environment) for shard in shards]:
             assert process.wait(120) == 0
     used = run_json(tmp_path / "out")["generation"]
-    tokens = [part.used["tokens"] for part in Output(str(tmp_path / "out"), Shard(0, 1)).parts()]
+    tokens = [part.used["tokens"] for part in FolderOutput(str(tmp_path / "out"), Shard(0, 1)).parts()]
     assert used["requests"] == 40 and len(tokens) == 2 and used["tokens"] == sum(tokens) > max(tokens)
     assert used["cost"] == pytest.approx(used["seconds"], abs=0.01)
 
@@ -954,9 +955,9 @@ def test_what_was_used_for_rows_that_stay_open_is_counted(tmp_path):
     with simulated() as server:
         endpoint = Endpoint(options(server))
         with pytest.raises(SystemExit):
-            run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+            run_step(of_step(tmp_path), Table(numbers(5), ask, COLUMNS), endpoint=endpoint)
         endpoint = Endpoint(options(server))
-        run = run_step(of_step(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+        run = run_step(of_step(tmp_path), Table(numbers(5), ask, COLUMNS), endpoint=endpoint)
     assert run["generation"]["requests"] == 10 and run["complete"]
 
 

@@ -8,10 +8,11 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from selfalign.runner import card as cards
-from selfalign.runner import steps
-from selfalign.runner.output import Output
+from selfalign.runner import writer
+from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.source import Source, open_source
-from selfalign.runner.steps import Done, run_step
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
 from tests.helpers import read_rows, run_json
 from tests.runner.test_steps import COLUMNS, double, numbers, options
 
@@ -33,11 +34,11 @@ def card_of(folder):
 
 def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monkeypatch):
     """Each row counts with its own: the second step drops one, and makes two of another."""
-    monkeypatch.setattr(steps, "PART_ROWS", 2)
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    monkeypatch.setattr(writer, "PART_ROWS", 2)
+    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
     some = lambda row: Done([] if row["number"] == 0 else [row] * (1 + (row["number"] == 5)))  # noqa: E731
     wanted = replace(options(tmp_path), output=str(tmp_path / "next"))
-    run_step(wanted, open_source(str(tmp_path / "out")), some, {})
+    run_step(wanted, Table(open_source(str(tmp_path / "out")), some, {}))
     lineage = run_json(tmp_path / "next")["lineage"]
     assert lineage["license"] == {"MIT": 2, "Apache-2.0": 2, "unknown": 2}
     assert lineage["repository"] == {"a/b": 2, "c/d": 2, "e/f": 2}
@@ -49,51 +50,51 @@ def test_licences_in_long_strings_count_too(tmp_path):
     """The type that Polars writes."""
     source = seeds(*MIXED)
     rows = source.rows.cast_column("license", datasets.Value("large_string"))
-    run_step(options(tmp_path), replace(source, rows=rows), double, COLUMNS)
+    run_step(options(tmp_path), Table(replace(source, rows=rows), double, COLUMNS))
     assert run_json(tmp_path / "out")["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
 
 
 def test_the_licence_of_a_mixture_has_its_own_name(tmp_path):
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
     data = card_of(tmp_path / "out").data
     assert (data.license, data.license_name) == ("other", "Apache-2.0, MIT")
 
 
 def test_one_licence_that_the_hub_knows_is_called_as_it_calls_it(tmp_path):
-    run_step(options(tmp_path), seeds(*MIXED[:3]), double, COLUMNS)
+    run_step(options(tmp_path), Table(seeds(*MIXED[:3]), double, COLUMNS))
     assert card_of(tmp_path / "out").data.license == "mit"
 
 
 def test_no_licence_is_made_up(tmp_path):
-    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
     assert card_of(tmp_path / "out").data.license is None
     assert "of the seeds" not in card_of(tmp_path / "out").text
 
 
 @pytest.mark.parametrize("chosen", ["cc-by-4.0", "other", None])
 def test_a_licence_that_a_person_chose_stays(tmp_path, chosen):
-    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
     card = card_of(tmp_path / "out")
     card.data.license, card.data.license_name = chosen, chosen and "Mine"
     card.save(tmp_path / "out" / "README.md")
     for rows in (5, None):
-        run_step(options(tmp_path, max_samples=rows), seeds(*MIXED), double, COLUMNS)
+        run_step(options(tmp_path, max_samples=rows), Table(seeds(*MIXED), double, COLUMNS))
         data = card_of(tmp_path / "out").data
         assert (data.license, data.get("license_name")) == (chosen, chosen and "Mine")
 
 
 def test_the_licence_follows_the_rows_that_come_later(tmp_path):
-    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
+    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
     assert card_of(tmp_path / "out").data.license == "mit"
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
     assert card_of(tmp_path / "out").data.license == "other"
 
 
 @pytest.mark.parametrize("max_samples", [5, None])
 def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monkeypatch, max_samples):
     """The licence of the card follows all the same: it is not taken for a person's choice."""
-    run_step(options(tmp_path, max_samples=2), seeds(*MIXED), double, COLUMNS)
-    write, written = Output.write, []
+    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
+    write, written = FolderOutput.write, []
 
     def killed(output, file, content):
         if file in ("README.md", "run.json"):
@@ -102,11 +103,11 @@ def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monk
                 raise KeyboardInterrupt
         write(output, file, content)
 
-    monkeypatch.setattr(Output, "write", killed)
+    monkeypatch.setattr(FolderOutput, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_step(options(tmp_path, max_samples=max_samples), seeds(*MIXED), double, COLUMNS)
+        run_step(options(tmp_path, max_samples=max_samples), Table(seeds(*MIXED), double, COLUMNS))
     monkeypatch.undo()
-    run_step(options(tmp_path), seeds(*MIXED), double, COLUMNS)
+    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
     assert run_json(tmp_path / "out")["complete"] and "| 6 | 6 |" in card_of(tmp_path / "out").text
     assert run_json(tmp_path / "out")["rows_in"] == 6 and card_of(tmp_path / "out").data.license == "other"
 
@@ -114,7 +115,7 @@ def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monk
 def test_a_card_that_a_person_began_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("# Mine")
-    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
     assert "# Mine" in card_of(tmp_path / "out").text and "| 3 | 3 |" in card_of(tmp_path / "out").text
 
 
@@ -137,8 +138,8 @@ DAMAGED = {
 def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_bytes(card)
-    run_step(options(tmp_path, max_samples=2), numbers(3), double, COLUMNS)
-    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path, max_samples=2), Table(numbers(3), double, COLUMNS))
+    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
     written = (tmp_path / "out" / "README.md").read_text()
     words = card.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
     assert not [line for line in words if "tags: [" not in line and line not in written], written
@@ -149,27 +150,27 @@ def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
 def test_tags_stay_tags(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("---\ntags: foo\n---\n")
-    run_step(options(tmp_path), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
     assert card_of(tmp_path / "out").data.tags == ["foo", "selfcodealign", "synthetic"]
 
 
 def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
-    run_step(options(tmp_path, max_samples=1), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path, max_samples=1), Table(numbers(3), double, COLUMNS))
     card = tmp_path / "out" / "README.md"
     card.write_text(card.read_text().replace(cards.END, "My remarks."))
     for rows in (2, 3):
-        run_step(options(tmp_path, max_samples=rows), numbers(3), double, COLUMNS)
+        run_step(options(tmp_path, max_samples=rows), Table(numbers(3), double, COLUMNS))
     assert "My remarks." in card.read_text() and "| 3 | 3 |" in card.read_text()
 
 
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
-    run_step(options(tmp_path), seeds(*(("MIT", f"a/{i}") for i in range(50))), double, COLUMNS)
+    run_step(options(tmp_path), Table(seeds(*(("MIT", f"a/{i}") for i in range(50))), double, COLUMNS))
     assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path / "out").text
     assert len(run_json(tmp_path / "out")["lineage"]["repository"]) == 50
 
 
 def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
-    run_step(options(tmp_path, seed=7), numbers(3), double, COLUMNS)
+    run_step(options(tmp_path, seed=7), Table(numbers(3), double, COLUMNS))
     text = card_of(tmp_path / "out").text
     for said in ("--seed 7", "`numbers` at `numbers`", "| factor | `2` |", "python 3.", "datasets "):
         assert said in text
@@ -178,10 +179,10 @@ def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
 
 def test_run_json_is_the_same_whoever_writes_it(tmp_path, monkeypatch):
     """No clock and no counter of the process is in it, so a commit that is tried again changes nothing."""
-    monkeypatch.setattr(steps, "PART_ROWS", 2)
-    run_step(options(tmp_path), numbers(6), double, COLUMNS)
+    monkeypatch.setattr(writer, "PART_ROWS", 2)
+    run_step(options(tmp_path), Table(numbers(6), double, COLUMNS))
     before = (tmp_path / "out" / "run.json").read_text()
     half = json.loads(before) | {"complete": False}
     (tmp_path / "out" / "run.json").write_text(json.dumps(half))  # killed before it was written
-    run_step(options(tmp_path), numbers(6), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(6), double, COLUMNS))
     assert (tmp_path / "out" / "run.json").read_text() == before and len(read_rows(tmp_path / "out")) == 6

@@ -10,9 +10,10 @@ import pytest
 from fsspec.core import url_to_fs
 
 from selfalign.errors import UserError
-from selfalign.runner import steps
-from selfalign.runner.source import Source, open_source
-from selfalign.runner.steps import read_input, run_step
+from selfalign.runner import writer
+from selfalign.runner.source import Source, open_source, read_input
+from selfalign.runner.step import EXIT_OPEN, run_step
+from selfalign.runner.table import Table
 from tests.helpers import read_rows, run, run_json, write_rows
 from tests.runner.test_steps import COLUMNS, Options, double, numbers, options
 from tests.scripts.test_execute import sample
@@ -20,7 +21,7 @@ from tests.scripts.test_execute import sample
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(steps, "PART_ROWS", 10)
+    monkeypatch.setattr(writer, "PART_ROWS", 10)
 
 
 def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, capsys):
@@ -34,12 +35,12 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(UserError, match=r"train-0000000020.* can't be written: .*; what was written before stays"):
-            run_step(options(tmp_path), numbers(50), fills_up, COLUMNS)
+            run_step(options(tmp_path), Table(numbers(50), fills_up, COLUMNS))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(read_rows(tmp_path / "out")) == 20
     begun = []
-    run_step(options(tmp_path), numbers(50), lambda row: begun.append(row) or double(row), COLUMNS)
+    run_step(options(tmp_path), Table(numbers(50), lambda row: begun.append(row) or double(row), COLUMNS))
     assert len(begun) == 30 and len(read_rows(tmp_path / "out")) == 50
     assert not list((tmp_path / "out" / "data").glob(".*")), "no half-written file is left"
 
@@ -47,41 +48,41 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
 def test_a_folder_that_cannot_be_written(tmp_path):
     """/proc is read-only for root too."""
     with pytest.raises(UserError, match="/proc/self/out can't be written: "):
-        run_step(replace(options(tmp_path), output="/proc/self/out"), numbers(5), double, COLUMNS)
+        run_step(replace(options(tmp_path), output="/proc/self/out"), Table(numbers(5), double, COLUMNS))
 
 
 def test_shards_without_an_executor(tmp_path):
     with pytest.raises(UserError, match="name one"):
-        run_step(replace(options(tmp_path), shards=4), numbers(5), double, COLUMNS)
+        run_step(replace(options(tmp_path), shards=4), Table(numbers(5), double, COLUMNS))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="can't be written"):
-        run_step(options(tmp_path), numbers(5), double, COLUMNS)
+        run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
     assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-8] + bytes(8)])
 def test_a_damaged_part_is_named_and_the_others_stay(tmp_path, damage):
-    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
     first, second, _ = sorted((tmp_path / "out" / "data").glob("train-*"))
     second.write_bytes(damage(second.read_bytes()))
     with pytest.raises(UserError, match=f"{second.name} is damaged.*move it away, and its rows will be done again"):
-        run_step(options(tmp_path), numbers(30), double, COLUMNS)
+        run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
     assert pq.read_table(first).num_rows == 10
     second.unlink()
-    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
     assert len(read_rows(tmp_path / "out")) == 30
 
 
 def test_a_part_that_is_there_twice_is_said(tmp_path):
-    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
     part = sorted((tmp_path / "out" / "data").glob("train-*"))[0]
     part.with_name(part.name[:-20] + "0" * 12 + ".parquet").write_bytes(part.read_bytes())
     with pytest.raises(UserError, match="hold the same rows: move one of them away"):
-        run_step(options(tmp_path), numbers(30), double, COLUMNS)
+        run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
 
 
 OTHERS = ["", "no JSON", "[1, 2]", "3", '{"scripts": {}}', '{"identity": 3}', '{"identity": [1]}', "[" * 100_000]
@@ -92,7 +93,7 @@ def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"out already holds a run\.json that no step wrote, or that is damaged"):
-        run_step(options(tmp_path), numbers(5), double, COLUMNS)
+        run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
     assert (tmp_path / "out" / "run.json").read_text() == content and not list((tmp_path / "out").rglob("*.parquet"))
 
 
@@ -113,7 +114,7 @@ def test_a_split_that_is_not_there_is_no_silence(tmp_path):
     file = write_rows(tmp_path / "in.jsonl", [{"id": "a"}])
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(file), split="test")
-    run_step(options(tmp_path), numbers(5), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(tmp_path / "out"), split="test")
 
@@ -123,21 +124,21 @@ def test_rows_that_cannot_be_read_are_said(tmp_path):
     pq.write_table(pa.table({"id": text, "number": [1, 2]}), tmp_path / "in.parquet")
     wanted = replace(options(tmp_path), input=str(tmp_path / "in.parquet"))
     with pytest.raises(UserError, match=r"in\.parquet can't be read in rows 0 to 1: 'utf-8' codec"):
-        run_step(wanted, read_input(wanted, "id"), double, COLUMNS)
+        run_step(wanted, Table(read_input(wanted, "id"), double, COLUMNS))
 
 
 def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
     source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])
     wanted = replace(options(tmp_path), input=str(source))
-    run_step(wanted, read_input(wanted, "id", "number"), lambda row: row | {"double": 0}, COLUMNS)
+    run_step(wanted, Table(read_input(wanted, "id", "number"), lambda row: row | {"double": 0}, COLUMNS))
     assert run_json(tmp_path / "out")["counts"] == {"null_number": 1}
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a", "c"]
 
 
 def test_a_row_of_a_megabyte_passes(tmp_path):
     rows = datasets.Dataset.from_list([{"id": str(i), "number": i, "text": "x" * (i * 500_000)} for i in range(3)])
-    run_step(options(tmp_path), Source("numbers", {"fingerprint": "n"}, rows, {}), double, COLUMNS)
+    run_step(options(tmp_path), Table(Source("numbers", {"fingerprint": "n"}, rows, {}), double, COLUMNS))
     assert [len(row["text"]) for row in read_rows(tmp_path / "out")] == [0, 500_000, 1_000_000]
 
 
@@ -145,10 +146,10 @@ def test_a_row_of_a_megabyte_passes(tmp_path):
 def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
     with pytest.raises(SystemExit) as stop:
         function = lambda row: row | {"double": bad if row["number"] == 13 else 0}  # noqa: E731
-        run_step(options(tmp_path), numbers(30), function, COLUMNS)
-    assert stop.value.code == steps.EXIT_OPEN and "can't be stored" in capsys.readouterr().err
+        run_step(options(tmp_path), Table(numbers(30), function, COLUMNS))
+    assert stop.value.code == EXIT_OPEN and "can't be stored" in capsys.readouterr().err
     assert [row["number"] for row in read_rows(tmp_path / "out")] == [i for i in range(30) if i != 13]
-    run_step(options(tmp_path), numbers(30), double, COLUMNS)
+    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
     assert len(read_rows(tmp_path / "out")) == 30
 
 
@@ -162,7 +163,7 @@ def test_a_command_says_it_in_one_line(tmp_path):
 
 def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
     (tmp_path / "runs[v2]").mkdir()
-    assert run_step(options(tmp_path / "runs[v2]"), numbers(30), double, COLUMNS)["rows_done"] == 30
+    assert run_step(options(tmp_path / "runs[v2]"), Table(numbers(30), double, COLUMNS))["rows_done"] == 30
 
 
 def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkeypatch):
@@ -174,12 +175,12 @@ def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkey
         output=f"file://user:secret@{tmp_path}/out",
         executor_options=("token=secret", 'env={"A": "secret"}', "partition=cpu"),
     )
-    run_step(wanted, read_input(wanted, "id"), double, COLUMNS)
+    run_step(wanted, Table(read_input(wanted, "id"), double, COLUMNS))
     written = [(tmp_path / "out" / name).read_text() for name in ("run.json", "README.md")]
     assert not [text for text in written if "secret" in text]
     assert "partition=cpu" in run_json(tmp_path / "out")["command"]
     with pytest.raises(UserError) as refusal:
-        run_step(replace(wanted, factor=3), read_input(wanted, "id"), double, COLUMNS)
+        run_step(replace(wanted, factor=3), Table(read_input(wanted, "id"), double, COLUMNS))
     assert "secret" not in str(refusal.value) + "".join(capsys.readouterr())
 
 
@@ -190,11 +191,11 @@ def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkey
 def test_an_fsspec_url_is_written_resumed_and_read(tmp_path, scheme):
     url = f"{scheme}://{tmp_path}/out"
     wanted = Options(input="numbers", output=url)
-    run_step(replace(wanted, max_samples=20), numbers(50), double, COLUMNS)
+    run_step(replace(wanted, max_samples=20), Table(numbers(50), double, COLUMNS))
     begun = []
-    run = run_step(wanted, numbers(50), lambda row: begun.append(row["number"]) or double(row), COLUMNS)
+    run = run_step(wanted, Table(numbers(50), lambda row: begun.append(row["number"]) or double(row), COLUMNS))
     assert begun == list(range(20, 50)) and run["rows_out"] == 50 and run["complete"]
     source = open_source(url)
     assert sorted(source.rows["number"]) == list(range(50)) and source.run["rows_out"] == 50
     with pytest.raises(UserError, match="factor was 2, is 3"):
-        run_step(replace(wanted, factor=3), numbers(50), double, COLUMNS)
+        run_step(replace(wanted, factor=3), Table(numbers(50), double, COLUMNS))

@@ -19,13 +19,13 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+import selfalign.runner.hub
 from selfalign.errors import RowOpen, UserError
-from selfalign.runner import output as writing
-from selfalign.runner import source as datasets_io
-from selfalign.runner import steps
+from selfalign.runner import hub_output, writer
 from selfalign.runner.output import open_output
 from selfalign.runner.source import open_source
-from selfalign.runner.steps import Done, Table, run_step
+from selfalign.runner.step import EXIT_OPEN, run_step
+from selfalign.runner.table import Done, Table
 from tests.fakes.hub import LocalHub
 from tests.helpers import ROOT, write_rows
 from tests.runner.test_steps import COLUMNS, Options, double, numbers
@@ -46,7 +46,7 @@ def hub(monkeypatch, tmp_path):
             "HF_HUB_DISABLE_TELEMETRY": True,
         }.items():
             monkeypatch.setattr(constants, name, value)
-        monkeypatch.setattr(steps, "PART_ROWS", 10)
+        monkeypatch.setattr(writer, "PART_ROWS", 10)
         yield hub
 
 
@@ -54,7 +54,7 @@ def hub(monkeypatch, tmp_path):
 def waits(monkeypatch):
     """The seconds that were not slept, by us or by the client."""
     waits = []
-    for module in (datasets_io, huggingface_hub.utils._http):
+    for module in (selfalign.runner.hub, huggingface_hub.utils._http):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waits.append, time=time.time))
     return waits
 
@@ -64,7 +64,7 @@ def options(hub, **changes):
 
 
 def double_all(hub, n=50, function=double, **changes):
-    return run_step(options(hub, **changes), numbers(n), function, COLUMNS)
+    return run_step(options(hub, **changes), Table(numbers(n), function, COLUMNS))
 
 
 def on_another_machine(monkeypatch, tmp_path, call):
@@ -111,7 +111,7 @@ def test_a_finished_run_sends_nothing(hub):
 
 
 def test_parts_gather_into_a_commit_now_and_then(hub, monkeypatch):
-    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
 
     def slowly(row):
         if row["number"] == 30:  # what was sent by now is complete in itself
@@ -184,7 +184,7 @@ def test_the_hubs_own_header_is_waited_for(waits):
             raise errors.pop()
         return "done"
 
-    assert datasets_io.with_retries(call) == "done" and waits == [281]
+    assert selfalign.runner.hub.with_retries(call) == "done" and waits == [281]
 
 
 def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
@@ -205,15 +205,15 @@ def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
     down = hub.fault("POST", "/commit/", times=None, status=500)
     with pytest.raises(UserError, match=r"5 parts could not be sent to org/doubles.* and stay in .*same command"):
         double_all(hub)
-    assert down.hits == datasets_io.HUB_TRIES and len(staged(tmp_path)) == 5
+    assert down.hits == selfalign.runner.hub.HUB_TRIES and len(staged(tmp_path)) == 5
     down.off()
     double_all(hub, function=never)
     assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
 
 
 def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
-    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
-    down = hub.fault("POST", "/commit/", times=datasets_io.HUB_TRIES, status=500)
+    monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
+    down = hub.fault("POST", "/commit/", times=selfalign.runner.hub.HUB_TRIES, status=500)
 
     def until_it_is_up(row):
         while row["number"] == 45 and down.active:
@@ -226,7 +226,7 @@ def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
 
 def test_no_right_to_write_is_said_at_the_start(hub):
     with pytest.raises(UserError, match="org/doubles can't be created or written"):
-        run_step(options(hub, hf_token=hub.stranger_token), numbers(5), never, COLUMNS)
+        run_step(options(hub, hf_token=hub.stranger_token), Table(numbers(5), never, COLUMNS))
 
 
 def test_another_run_in_the_repo_is_refused(hub):
@@ -249,7 +249,7 @@ def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypa
 
 
 def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
 
     def first_run(row):
         if row["number"] == 5:
@@ -272,7 +272,7 @@ def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, 
 
     with pytest.raises(SystemExit) as stop:  # of the parts with rows 0 to 39 none is sent: 33 to 39 stay open
         double_all(hub, function=first_run)
-    assert stop.value.code == steps.EXIT_OPEN and len(numbers_in(hub)) == 43
+    assert stop.value.code == EXIT_OPEN and len(numbers_in(hub)) == 43
     double_all(hub)
     assert sorted(numbers_in(hub)) == list(range(50))
 
@@ -298,7 +298,7 @@ def further_tables(hub, halves=double, thirds=double):
         "halves": Table(numbers(25), halves, COLUMNS, carry=False),
         "thirds": Table(numbers(16), lambda row: Done([]), COLUMNS),
     }
-    return run_step(options(hub), numbers(50), double, COLUMNS, tables=tables)
+    return run_step(options(hub), Table(numbers(50), double, COLUMNS), tables=tables)
 
 
 def half(row):
@@ -348,10 +348,10 @@ def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
 
 
 def test_what_is_there_is_known_from_kilobytes(hub, monkeypatch):
-    monkeypatch.setattr(steps, "PART_ROWS", 10_000)
+    monkeypatch.setattr(writer, "PART_ROWS", 10_000)
     hub_options = options(hub)
     big = numbers(20)
-    run_step(hub_options, big, lambda row: double(row) | {"id": f"{row['number']:0300000d}"}, COLUMNS)
+    run_step(hub_options, Table(big, lambda row: double(row) | {"id": f"{row['number']:0300000d}"}, COLUMNS))
     output, before = open_output(REPO, token=hub.token), len(hub.requests)
     assert [part.rows for part in output.parts()] == [20]
     statuses = [each.status for each in hub.requests[before:] if "/resolve/" in each.path]
@@ -362,11 +362,12 @@ def test_an_input_is_pinned_and_its_failing_requests_are_tried_again(hub, tmp_pa
     """In a subprocess: datasets takes the Hub's address at import."""
     hub.add("org/in", {"data/train-0.jsonl": b'{"id": "a", "number": 1}\n'})
     code = """
-from selfalign.runner import source as datasets_io
-datasets_io.time.sleep = lambda seconds: None
-old = datasets_io.open_source("org/in")
+import time
+from selfalign.runner.source import open_source
+time.sleep = lambda seconds: None
+old = open_source("org/in")
 input()
-new, old_again = datasets_io.open_source("org/in"), datasets_io.open_source("org/in@" + old.pin["revision"])
+new, old_again = open_source("org/in"), open_source("org/in@" + old.pin["revision"])
 print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.pin)
 """
     process = subprocess.Popen(
@@ -388,14 +389,14 @@ print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.p
 
 SHARD = """
 from tests.runner.test_steps import *
-from selfalign.runner import output as writing
+from selfalign.runner import hub_output
 from selfalign.options import run_script
-steps.PART_ROWS, writing.COMMIT_SECONDS = 10, 0.3
+writer.PART_ROWS, hub_output.COMMIT_SECONDS = 10, 0.3
 async def slow(row):
     import asyncio
     await asyncio.sleep(0.02)
     return double(row)
-run_script(lambda o: run_step(o, numbers(300), slow, COLUMNS, window=4), Options, "")
+run_script(lambda o: run_step(o, Table(numbers(300), slow, COLUMNS), window=4), Options, "")
 """
 
 

@@ -24,9 +24,9 @@ WRAPPER = f"""
 import asyncio, dataclasses, inspect, runpy, sys
 script, log = sys.argv[1:3]
 sys.argv = [script, *sys.argv[3:]]
-from selfalign.runner import steps
-steps.PART_ROWS = {PART_ROWS}
-real = steps.run_step
+from selfalign.runner import step, writer
+writer.PART_ROWS = {PART_ROWS}
+real = step.run_step
 
 def noting(function):
     async def noted(row):
@@ -37,14 +37,14 @@ def noting(function):
         return await result if inspect.isawaitable(result) else result
     return noted
 
-def run_step(options, source, function, columns, **more):
+def run_step(options, table, **more):
     if "endpoint" not in more:
         more["window"] = {WINDOW}
-    for name, table in more.get("tables", {{}}).items():
-        more["tables"][name] = dataclasses.replace(table, row_function=noting(table.row_function))
-    return real(options, source, noting(function), columns, **more)
+    noted = lambda table: dataclasses.replace(table, row_function=noting(table.row_function))
+    tables = {{name: noted(further) for name, further in more.pop("tables", {{}}).items()}}
+    return real(options, noted(table), tables=tables, **more)
 
-steps.run_step = run_step
+step.run_step = run_step
 runpy.run_path(script, run_name="__main__")
 """
 

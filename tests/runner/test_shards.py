@@ -29,6 +29,10 @@ N = 60
 SCRIPT = """
 import os
 from selfalign.options import StepOptions, run_script
+from selfalign.runner import writer
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 
 async def double(row):
     import asyncio
@@ -40,9 +44,8 @@ async def double(row):
     return row | {"double": 2 * row["number"]}
 
 def main(options):
-    from selfalign.runner import steps
-    steps.PART_ROWS = 5
-    steps.run_step(options, steps.read_input(options, "id"), double, {"double": int})
+    writer.PART_ROWS = 5
+    run_step(options, Table(read_input(options, "id"), double, {"double": int}))
 
 if __name__ == "__main__":
     run_script(main, StepOptions, "")
@@ -253,9 +256,7 @@ def test_the_call_of_hugging_face_jobs(jobs, capsys, monkeypatch):
     assert not any(each.startswith("torch") for each in jobs[0]["dependencies"])
     memory = fsspec.filesystem("memory")
     pickled = memory.cat_file("/logs/executor.pik")
-    assert b"_secret" not in pickled and b"selfalign/runner/steps.py" in pickled, (
-        "the project goes along, the token not"
-    )
+    assert b"_secret" not in pickled and b"selfalign/runner/step.py" in pickled, "the project goes along, the token not"
     assert "shards 0, 1 of 3 were given up" in capsys.readouterr().err
 
 

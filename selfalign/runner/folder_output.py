@@ -1,0 +1,191 @@
+"""A dataset that is being written to a local folder or an fsspec URL."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, first_line
+from selfalign.options import Shard
+from selfalign.runner.part import METADATA_KEY, PART, Part, read_part
+from selfalign.runner.source import MAIN_TABLE, part_prefix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LOCK_SECONDS = 1  # another shard holds our lock this long when it looks whether we run
+
+
+# What `Output.commit` is given: from a reader of files that are there and the parts to the files that describe them.
+Describe = Callable[[Callable[[str], "str | None"], list[Part]], Mapping[str, "str | bytes"]]
+
+
+class FolderOutput:
+    """A dataset being written to a local folder or an fsspec URL, or the share of it that is `shard`'s.
+
+    Enter it to take the shard for this process alone. Locks exist on local file systems only: elsewhere, two processes
+    that are given the same shard do its rows twice, and the next run says so.
+    """
+
+    on_hub = False
+
+    def __init__(self, name: str, shard: Shard) -> None:
+        from fsspec.core import url_to_fs
+
+        self.name, self.shard = name, shard
+        self.fs, self.root = url_to_fs(os.path.expanduser(name))
+        self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self._known: dict[str, Part] = {}  # a part does not change: its footer is read once
+        self._lock: Any = None
+
+    def __enter__(self) -> FolderOutput:
+        """UserError if another run is writing these rows, or nobody may."""
+        if self.local:
+            try:
+                os.makedirs(f"{self.root}/data", exist_ok=True)
+                os.makedirs(f"{self.root}/.locks", exist_ok=True)
+                self._take()
+                for stale in self._find():
+                    if "/." in stale and stale.endswith(self._suffix):  # we were killed while we wrote these
+                        self.fs.rm_file(f"{self.root}/{stale}")
+            except OSError as error:
+                self.__exit__()
+                raise UserError(f"{self.root} can't be written: {error.strerror or error}") from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def _take(self) -> None:
+        """Take our shard's lock; nobody may hold a lock of another division into shards, whose rows overlap ours."""
+        import filelock
+
+        mine = f"{self.shard.number}-of-{self.shard.of}"
+        self._lock = filelock.FileLock(f"{self.root}/.locks/{mine}", timeout=LOCK_SECONDS)
+        try:
+            self._lock.acquire()
+            for other in os.listdir(f"{self.root}/.locks"):
+                if "-of-" in other and not other.endswith(f"-of-{self.shard.of}"):
+                    with filelock.FileLock(f"{self.root}/.locks/{other}", timeout=0):
+                        pass
+        except filelock.Timeout:
+            self.__exit__()
+            raise UserError(f"another run is writing {self.name} right now") from None
+
+    @property
+    def _suffix(self) -> str:
+        return f".{self.shard.number}-of-{self.shard.of}.part"
+
+    def foreign_files(self) -> list[str]:
+        """What lies there that no step wrote (where there is no run.json); a card that a person began is kept."""
+        if not self.fs.exists(self.root):
+            return []
+        names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
+        return [name for name in names if not name.startswith(".") and name != "README.md"]
+
+    def read(self, file: str) -> str | None:
+        """The text of `file`, or None if it is not there."""
+        try:
+            return text_of(self.fs.cat_file(f"{self.root}/{file}"))
+        except FileNotFoundError:
+            return None
+
+    def write(self, file: str, content: str | bytes) -> None:
+        """Write `file` in one piece: readers see the old content or the new one, also after a crash."""
+        content = content.encode() if isinstance(content, str) else content
+        path = f"{self.root}/{file}"
+        if not self.local:
+            try:
+                self.fs.pipe_file(path, content)  # object stores show a file when it is whole
+            except Exception as error:  # each store raises its own types
+                raise UserError(f"{path} can't be written: {first_line(error)}") from error
+            return
+        folder, base = os.path.split(path)
+        temporary = f"{folder}/.{base}{self._suffix}"
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with open(temporary, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise UserError(
+                f"{path} can't be written: {error.strerror or error}; what was written before stays"
+            ) from error
+
+    def write_part(self, rows: pa.Table, note: dict[str, Any], table: str = MAIN_TABLE) -> None:
+        """Write `rows` as one part of `table`; `note` has what `Part` has beside the name and the number of rows."""
+        import pyarrow.parquet as pq
+
+        rows = rows.replace_schema_metadata({METADATA_KEY: json.dumps(note).encode()})
+        buffer = io.BytesIO()
+        pq.write_table(rows, buffer, compression="zstd")
+        content = buffer.getvalue()
+        prefix = part_prefix(table)
+        if not rows.num_rows:  # datasets 5.2 can't read such a file: under another name, load_dataset passes it over
+            prefix = prefix.split("/")[0] + "/empty-"
+        first = note["covered"][0][0] if note["covered"] else 0
+        self.write(f"{prefix}{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
+
+    def parts(self) -> list[Part]:
+        """The parts that are there, by name; UserError if one can't be read, or two hold the same rows."""
+        parts = [part for file in self._files() if (part := self._part(file))]
+        ranges = sorted((part.table, first, last, part.name) for part in parts for first, last in part.covered)
+        for (table, _, last, one), (same, first, _, other) in pairwise(ranges):
+            if table == same and first <= last:  # two processes at once where there are no locks, or a copy
+                raise UserError(f"parts {one} and {other} of {self.name} hold the same rows: move one of them away")
+        return parts
+
+    def _files(self) -> list[str]:
+        self.fs.invalidate_cache()
+        return sorted(name for name in self._find() if PART.match(name))
+
+    def _find(self) -> list[str]:
+        """The files in the folders of the output; no pattern, as the output's own name may hold `[` or `*`."""
+        return ["/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.find(self.root, maxdepth=2)]
+
+    def _part(self, file: str) -> Part | None:
+        """None if it was there a moment ago: another shard has sent it to the Hub."""
+        if file not in self._known:
+            with contextlib.suppress(FileNotFoundError), self.fs.open(f"{self.root}/{file}", "rb") as stream:
+                self._known[file] = read_part(stream, file, f"{self.root}/{file}")
+        return self._known.get(file)
+
+    def begin(self, describe: Describe) -> None:
+        """Say whose output this is, before anything is in it."""
+        self.commit(describe, final=True)
+
+    def commit(self, describe: Describe, final: bool = False, stopping: bool = False) -> None:
+        """Called after each part and, with `final`, at the end: bring run.json and the card up to date.
+
+        Shards that end at the same time do this one after the other, so the last one describes the parts of all.
+        With `stopping` there is little time left.
+        """
+        if final:
+            with self._alone():
+                for file, text in describe(self.read, self.parts()).items():
+                    self.write(file, text)
+
+    def _alone(self) -> Any:
+        import filelock
+
+        return filelock.FileLock(f"{self.root}/.locks/all") if self.local else contextlib.nullcontext()
+
+
+def text_of(content: bytes) -> str:
+    """A file that a person may have written: UTF-8, else Latin-1, in which no byte is lost."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")

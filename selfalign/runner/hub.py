@@ -1,0 +1,78 @@
+"""The Hugging Face Hub: which names mean a repo, and what to do when a request fails."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from selfalign.errors import first_line
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
+MAX_WAIT_SECONDS = 60.0
+RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
+
+T = TypeVar("T")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` means a Hub repo; an existing local path of that name goes before."""
+    return (
+        not name.startswith((".", "/", "~"))
+        and not os.path.exists(name)
+        and HUB_ID.fullmatch(hub_name(name)) is not None
+    )
+
+
+def hub_name(name: str) -> str:
+    return name.removeprefix("hf://datasets/").rstrip("/")
+
+
+def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
+    """What `call` returns; tried again after a failure of the Hub or of the connection, not after a refusal.
+
+    The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
+    least what Retry-After says. `call` itself must look whether an attempt succeeded whose answer was lost.
+    """
+    for attempt in range(tries):
+        try:
+            return call()
+        except Exception as error:
+            passing, retry_after = _passes_by_itself(error)
+            if not passing or attempt == tries - 1:
+                raise
+            wait = max(retry_after, min(MAX_WAIT_SECONDS, 2.0**attempt) * random.uniform(0.5, 1.0))
+            if wait > 5:
+                print(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s", file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
+    """Whether waiting may help against `error` or what caused it, and how many seconds the Hub asks to wait."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while error is not None:  # datasets and fsspec wrap what httpx raised
+        if isinstance(error, HfHubHTTPError):
+            return error.response.status_code in RETRIED_STATUS, _asked_to_wait(error.response.headers)
+        if isinstance(error, httpx2.TransportError):
+            return True, 0.0
+        error = error.__cause__ or error.__context__
+    return False, 0.0
+
+
+def _asked_to_wait(headers: Mapping[str, str]) -> float:
+    """The seconds to wait that an answer asks for: Retry-After, or the Hub's own `RateLimit: "api";r=0;t=55`."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    after = headers.get("Retry-After", "")
+    if after.isdecimal():
+        return float(after)
+    limit = parse_ratelimit_headers(headers)
+    return limit.reset_in_seconds + 1.0 if limit and not limit.remaining else 0.0

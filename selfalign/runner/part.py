@@ -1,0 +1,80 @@
+"""A part of an output: a Parquet file that says which rows of the input it covers.
+
+There is no other state: the parts that are there tell what is left to do, and run.json and the card are made from them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, first_line
+from selfalign.runner.source import MAIN_TABLE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PART = re.compile(r"(data/train|data/empty|\w+/rows|\w+/empty)-\d{10}-[0-9a-f]{12}\.parquet$")
+METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: what `Part` has besides the name and the number of rows
+LINEAGE = ("license", "repository")  # columns whose values are counted for the card
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is there."""
+
+    name: str
+    """Its path in the output."""
+
+    covered: list[tuple[int, int]]
+    """The ranges of input rows that it was made from: the first and the last row of each."""
+
+    rows: int = 0
+    """How many rows it holds."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """What was counted of its rows."""
+
+    lineage: dict[str, dict[str, int]] = field(default_factory=dict)
+    """How many of its rows come from each licence and each repository."""
+
+    seconds: float = 0.0
+    """How long its rows took."""
+
+    used: dict[str, Any] = field(default_factory=dict)
+    """What was asked of endpoints meanwhile (`Endpoint.used`)."""
+
+    @property
+    def table(self) -> str:
+        """The table that it is a part of."""
+        folder = self.name.split("/")[0]
+        return MAIN_TABLE if folder == "data" else folder
+
+
+def read_part(stream: Any, file: str, path: str) -> Part:
+    """The part `file`, from its footer in `stream`; UserError if it is damaged or was not written by a step."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(stream)
+        note = json.loads((metadata.metadata or {})[METADATA_KEY])
+        return Part(file, rows=metadata.num_rows, **note | {"covered": [(a, b) for a, b in note["covered"]]})
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"part {path} is damaged or was not written by this step ({first_line(error)}): "
+            "move it away, and its rows will be done again"
+        ) from error
+
+
+def covered_rows(parts: list[Part], rows: int, table: str = MAIN_TABLE) -> np.ndarray:
+    """Which of the first `rows` rows of a table's input its parts cover, as booleans."""
+    import numpy as np
+
+    covered = np.zeros(rows, dtype=bool)
+    for part in parts:
+        for first, last in part.covered if part.table == table else ():
+            covered[first : last + 1] = True
+    return covered

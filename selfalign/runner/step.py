@@ -1,0 +1,184 @@
+"""How a step runs over the rows of a dataset.
+
+    run_step(options, Table(source, row_function, columns))
+
+calls `row_function` for each row of `source` and writes what it returns. Kill the process anywhere: the same command
+does what is missing, and the rows in the end are those of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, warn, without_secrets
+from selfalign.options import Shard, StepOptions
+from selfalign.runner.flow import Flow
+from selfalign.runner.folder_output import FolderOutput
+from selfalign.runner.output import open_output
+from selfalign.runner.part import covered_rows
+from selfalign.runner.record import Run
+from selfalign.runner.shards import run_shards
+from selfalign.runner.source import MAIN_TABLE, Source
+from selfalign.runner.table import Removed, Row, Table
+from selfalign.runner.writer import PartWriter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tqdm import tqdm
+
+    from selfalign.llm.endpoint import Endpoint
+
+BLOCK_ROWS = 100_000  # whose positions are held at a time
+EXIT_OPEN = 3  # exit status when rows stay open
+
+
+def run_step(
+    options: StepOptions,
+    table: Table,
+    *,
+    prompts: str | None = None,
+    endpoint: Endpoint | None = None,
+    window: int = 1,
+    tables: dict[str, Table] | None = None,
+    removed: Removed | None = None,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """Make `table` out of its source, row by row, and write it; return run.json.
+
+    Args:
+        options: says where to write, and which run it is: all that is not `OPERATIONAL` must be as it was before.
+        table: the main table of the output; `--max-samples` limits its rows.
+        prompts: hash of the templates and examples, part of the run's identity.
+        endpoint: its `identity` becomes part of the run's. It is held while the rows of the main table run, and its
+            `window` is the window.
+        window: rows in flight.
+        tables: further tables of the output by name, which are made after the main one.
+        removed: what the script itself left out of the source.
+        title: what the step is called in the funnel; the script's name otherwise.
+
+    Raises:
+        UserError: another run's data is there, or nothing can be written.
+        SystemExit: status 3 if rows stayed open, 130 or 143 after a signal; what was done is written. Status 0 if the
+            rows of `--shard` are done and those of others are not, or if Slurm has them.
+    """
+    if not options.executor and not options.shard and (options.shards, options.workers) != (1, None):
+        raise UserError("--shards and --workers belong to --executor: name one of local, slurm, ray, jobs")
+    all_tables = {MAIN_TABLE: replace(table, limit=options.max_samples), **(tables or {})}
+    run = Run(title or Path(sys.argv[0]).stem, options, all_tables, prompts, endpoint, removed or Removed())
+    output = open_output(
+        options.output,
+        shard=Shard.parse(options.shard),
+        run=run.id,
+        public=options.public,
+        token=options.hf_token,
+    )
+    window = endpoint.window if endpoint else window
+    by_others = bool(options.executor and not options.shard)
+    if by_others:
+        _run_by_executor(run, output)
+    with output:
+        recorded = run.recorded_in(output)
+        todo = _rows_to_do(run, output)
+        if todo and not by_others and recorded.get("complete", True):
+            output.begin(partial(run.describe, output))
+        flows = [] if by_others else _do(run, output, todo, window)
+        stopped = next((flow.signal for flow in flows if flow.signal), None)
+        if todo or not recorded.get("complete"):
+            output.commit(partial(run.describe, output), final=True, stopping=stopped is not None)
+        record = json.loads(output.read("run.json") or "{}")
+        open_rows = sum(int(rows.sum()) for rows in _rows_to_do(run, output).values())
+    _report(record, options, sum((flow.failures for flow in flows), Counter()), open_rows)
+    if open_rows:
+        raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
+    if not record["complete"]:  # a script of two steps: the second one needs all of the first
+        print(f"{run.step}: shard {options.shard} is done; others have rows to do", file=sys.stderr)
+        raise SystemExit(0)
+    return record
+
+
+def _rows_to_do(run: Run, output: FolderOutput) -> dict[str, np.ndarray]:
+    """Of each table that has rows to do: which rows of its input are this shard's and not covered by a part."""
+    parts, todo = output.parts(), {}
+    for name, table in run.tables.items():
+        rows = ~covered_rows(parts, len(table.source), name)
+        span = output.shard.span(len(table))
+        rows[: span.start] = rows[span.stop :] = False
+        if rows.any():
+            todo[name] = rows
+    return todo
+
+
+def _run_by_executor(run: Run, output: FolderOutput) -> None:
+    """Hand the shards that have rows to do to `--executor`, and wait until they have ended."""
+    import numpy as np
+
+    with output:
+        run.recorded_in(output)
+        todo = _rows_to_do(run, output)
+
+    def is_open(shard: Shard) -> bool:
+        return any(rows[shard.span(len(run.tables[name]))].any() for name, rows in todo.items())
+
+    if todo:
+        shards = run.options.shards
+        run_shards(run.options, run.id, np.array([is_open(Shard(number, shards)) for number in range(shards)]))
+
+
+def _do(run: Run, output: FolderOutput, todo: dict[str, np.ndarray], window: int) -> list[Flow]:
+    """Do the rows `todo` of one table after the other, until a signal comes."""
+    flows = []
+    for name, rows in todo.items():
+        table, endpoint = run.tables[name], run.endpoint
+        around, title = table.around, run.step if name == MAIN_TABLE else f"{run.step}: {name}"
+        if endpoint and name == MAIN_TABLE:
+            around = (endpoint, *around)
+        writer = PartWriter(output, partial(run.describe, output), name, table, endpoint)
+        with _progress_bar(title, total=len(rows[output.shard.span(len(table))]), todo=int(rows.sum())) as progress:
+            flow = Flow(table, writer, progress, window, endpoint)
+            asyncio.run(flow.run(_read(table.source, rows), around))
+            flow.failures.update(writer.flush())
+        flows.append(flow)
+        if flow.signal:
+            break
+    return flows
+
+
+def _read(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
+    """The rows to do with their positions, which are made some at a time: they take eight times the room of `todo`."""
+    import numpy as np
+
+    for start in range(0, len(todo), BLOCK_ROWS):
+        yield from source.read(start + np.flatnonzero(todo[start : start + BLOCK_ROWS]))
+
+
+def _progress_bar(title: str, total: int, todo: int) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        initial=total - todo,
+        desc=title,
+        unit=" rows",
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 15.0,  # a log file gets a line now and then
+        maxinterval=1.0 if sys.stderr.isatty() else 15.0,
+    )
+
+
+def _report(record: dict[str, Any], options: StepOptions, failures: Counter[str], open_rows: int) -> None:
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(record["counts"].items(), key=lambda c: -c[1]))
+    further = "".join(f", {table['rows_out']} {name}" for name, table in record.get("tables", {}).items())
+    out = f"{record['rows_out']} rows out{further} ({counts})"
+    print(f"{record['step']}: {record['rows_in']} rows in, {out} -> {without_secrets(options.output)}")
+    for reason, n in failures.most_common(3):
+        warn(f"{n} rows open: {reason}")
+    if open_rows:
+        warn(f"{open_rows} of {record['rows_in']} rows are still to do: run the same command again")

@@ -1,0 +1,83 @@
+"""The unit of work of a step: a table of its output, the rows that it is made from, and the function that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from selfalign.runner.source import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of an input row: the rows it gives, and what to count (the reason why it was dropped, say)."""
+
+    rows: list[Row]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+RowFunction = Callable[[Row], "Done | Row | Awaitable[Done | Row]"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a step's output (a configuration on the Hub), and how its rows are made.
+
+    Attributes:
+        source: the rows that it is made from.
+        row_function: row -> row, `Done`, or an awaitable of one; it may raise `RowOpen`.
+        columns: the columns that it adds: name -> str, int, float, bool, list[...], or a dict of such types.
+        carry: whether the columns of the source are kept.
+        count_by: a column whose values are counted in the rows that are written ("ok" where it is null).
+        around: async context managers that are held while the rows run.
+        limit: how many rows of the source count; all of them if None. `run_step` sets it from `--max-samples`.
+    """
+
+    source: Source
+    row_function: RowFunction
+    columns: Mapping[str, Any]
+    carry: bool = True
+    count_by: str | None = None
+    around: tuple[AbstractAsyncContextManager[Any], ...] = ()
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        return min(len(self.source), self.limit or len(self.source))
+
+    def schema(self) -> pa.Schema:
+        """The columns of the source (if they are kept) and those that the step adds or replaces."""
+        import pyarrow as pa
+
+        fields = {f.name: f.type for f in self.source.rows.features.arrow_schema} if self.carry else {}
+        fields |= {name: _arrow_type(kind) for name, kind in self.columns.items()}
+        return pa.schema(list(fields.items()))
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a script itself left out of the rows before it handed them to `run_step`, for the funnel and the card."""
+
+    by_rule: dict[str, int] = field(default_factory=dict)
+    """How many rows each rule left out, in the order in which the rules were applied."""
+
+    decontamination: dict[str, Any] | None = None
+    """What was left out because it is part of a benchmark (`contamination.record_of`)."""
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    if isinstance(kind, dict):
+        return pa.struct([(name, _arrow_type(k)) for name, k in kind.items()])
+    if getattr(kind, "__origin__", None) is list:
+        return pa.list_(_arrow_type(kind.__args__[0]))
+    if isinstance(kind, list):
+        return pa.list_(_arrow_type(kind[0]))
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[kind]
