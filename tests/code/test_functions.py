@@ -1,17 +1,22 @@
-"""selfalign/code/functions.py: which files are read, and which imports a function gets."""
+"""The functions of a file, and which imports each of them gets."""
 
 import ast
 import sys
 
 import pytest
 
-from selfalign.code.functions import WELL_KNOWN, functions_of, open_python_files, with_imports
-from selfalign.errors import UserError
+from selfalign.code.functions import WELL_KNOWN, functions_of, with_imports
+
+
+def functions_in(source):
+    functions = functions_of(source)
+    assert functions is not None
+    return functions
 
 
 def imports(source, body="return x", arguments="x"):
     """The import statements that a function gets in a file that begins with `source`, and what stays undefined."""
-    (function,) = functions_of(f"{source}\ndef f({arguments}):\n    {body}\n")
+    (function,) = functions_in(f"{source}\ndef f({arguments}):\n    {body}\n")
     function = with_imports(function)
     return sorted(statement for statement, _ in function.imports), set(function.undefined)
 
@@ -42,7 +47,7 @@ def test_a_string_annotation_counts_as_use():
 @pytest.mark.parametrize("binding", ["re = 1", "def re(): pass", "class re: pass", "from .lib import re"])
 def test_a_name_that_the_file_defines_itself_is_not_taken_for_a_well_known_one(binding):
     if binding.startswith("def"):
-        functions = functions_of(f"{binding}\ndef f(x):\n    return re(x)")
+        functions = functions_in(f"{binding}\ndef f(x):\n    return re(x)")
         assert with_imports(functions[1]).undefined == {"re"}
     else:
         assert imports(binding, "return re(x)") == ([], {"re"})
@@ -64,18 +69,18 @@ def test_a_builtin_that_the_file_gives_another_meaning_is_no_builtin(binding, ex
 
 
 def test_a_function_may_have_the_name_of_a_builtin():
-    sum_, other = functions_of("def sum(x):\n    return x\ndef f(x):\n    return sum(x)")
+    sum_, other = functions_in("def sum(x):\n    return x\ndef f(x):\n    return sum(x)")
     assert (with_imports(sum_).undefined, with_imports(other).undefined) == (set(), {"sum"})
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
 def test_every_line_end_counts_as_python_counts_it(end):
     source = f"x = 1{end}def f(x):{end}    return x{end}y = 2{end}"
-    assert [line for line in functions_of(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
+    assert [line for line in functions_in(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file():
-    assert functions_of("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
+    assert functions_in("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -114,27 +119,5 @@ def test_the_well_known_names_of_the_standard_library_are_there():
 
 
 def test_decorators_belong_to_the_source_and_need_imports():
-    (function,) = functions_of("import functools\n@functools.cache\ndef f(x):\n    return x")
+    (function,) = functions_in("import functools\n@functools.cache\ndef f(x):\n    return x")
     assert with_imports(function).content.startswith("import functools\n\n\n@functools.cache\ndef f")
-
-
-def test_a_site_packages_folder_is_read_when_it_is_the_input_and_skipped_below_it(tmp_path):
-    inside = tmp_path / "lib" / "site-packages"
-    inside.mkdir(parents=True)
-    (inside / "a.py").touch(), (tmp_path / "lib" / "b.py").touch()
-    assert open_python_files(str(inside)).rows["path"][:] == ["a.py"]
-    assert open_python_files(str(tmp_path / "lib")).rows["path"][:] == ["b.py"]
-
-
-def test_a_folder_whose_files_are_all_skipped_is_refused(tmp_path):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "a.py").touch()
-    with pytest.raises(UserError, match="no Python files"):
-        open_python_files(str(tmp_path))
-
-
-def test_installed_packages_come_with_name_version_and_licence():
-    from selfalign.code.functions import _origin
-
-    assert _origin("pyflakes/checker.py")["repository"].startswith("pyflakes@")
-    assert _origin("no_such_package/a.py") == {"repository": None, "license": None}
