@@ -51,8 +51,15 @@ else:
     from selfalign.data.decontamination import decontaminator_of, record_of
     from selfalign.data.examples import chat, instruction_with, tests_to_show
     from selfalign.data.preferences import LINEAGE, PREFERENCE_COLUMNS, failures_beside, to_preference
-    from selfalign.data.samples import Sample, read_samples, tasks_of
-    from selfalign.data.selection import REJECTED_COLUMNS, SKIPPABLE, Rules, select_samples
+    from selfalign.data.selection import (
+        REJECTED_COLUMNS,
+        SKIPPABLE,
+        Rules,
+        Sample,
+        read_samples,
+        select_samples,
+        tasks_of,
+    )
     from selfalign.errors import UserError
     from selfalign.ids import content_id, draws_of
     from selfalign.options import OPERATIONAL, Count, DecontaminationOptions, Positive, Share, StepOptions, run_script

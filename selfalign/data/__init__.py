@@ -7,9 +7,8 @@ finds files. What does not: how code is parsed and compared (`selfalign.code`), 
     seeds              step 1: filters for functions
     decontamination    both: benchmarks whose problems must not be in the data
     duplicates         both: rows that repeat each other
-    samples            step 6: what is held in memory of each row
     filters            step 6: filters for the format of a sample
-    selection          step 6: one sample for each task
+    selection          step 6: the samples, and the choice of one for each task
     agreement          step 6: which of several passing samples most others agree with
     examples           step 6: the chat to train on
     preferences        step 6: pairs of a passing and a failing sample

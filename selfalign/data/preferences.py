@@ -9,8 +9,7 @@ from typing import Any
 from selfalign.data.duplicates import plain_code
 from selfalign.data.examples import CHAT, chat
 from selfalign.data.filters import failed_filter
-from selfalign.data.samples import Sample
-from selfalign.data.selection import Rules
+from selfalign.data.selection import Rules, Sample
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
 

@@ -1,19 +1,19 @@
 """The choice of step 6: which samples become examples, and by which rule each of the others is dropped.
 
-Only ids and texts matter: neither the order of the rows nor the number of shards changes what is chosen.
+Only ids and texts matter: neither the order of the rows nor the number of shards changes what is chosen. Of each row, a
+`Sample` is held in memory; texts are read when they are needed, and only those of the rows concerned.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from selfalign.code.contamination import Decontaminator, Match
 from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
 from selfalign.data.filters import FILTERS, failed_filter
-from selfalign.data.samples import Sample
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
 
@@ -22,6 +22,40 @@ UNWANTED = {"passes": "did_not_pass", "failures": "passed"}  # how the funnel co
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, *SAME, *SIMILAR)  # rules that can be left out
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
+
+
+class Sample(NamedTuple):
+    """A row's position and some of its columns; None for a column that the input does not have."""
+
+    position: int
+    id: str
+    task_id: str
+    passed: bool
+    outcome: str | None = None
+    vacuous: bool | None = None
+    mutation_score: float | None = None
+
+
+def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
+    """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed."""
+    kept = [name for name in Sample._fields if name in executions.rows.column_names]
+    error = [name for name in ("error",) if name in executions.rows.column_names]
+    samples, dropped = [], Counter()
+    for position, row in executions.read(None, [*kept, *error, *executions.needs], "reading"):
+        null = next((name for name in executions.needs if row[name] is None), None)
+        if reason := row.get("error") or (null and f"null_{null}"):
+            dropped[reason] += 1
+        else:
+            samples.append(Sample(position, **{name: row[name] for name in kept}))
+    return samples, dict(dropped)
+
+
+def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """The positions of each task's samples; both tasks and samples are in the order of their ids."""
+    tasks = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: (sample.task_id, sample.id)):
+        tasks[sample.task_id].append(sample.position)
+    return dict(tasks)
 
 
 def no_costs(samples: Sequence[Sample]) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from selfalign.data.samples import Sample
-from selfalign.data.selection import Rules, one_of_each_task
+from selfalign.data.selection import Rules, Sample, one_of_each_task
 
 SAMPLES = [Sample(i, f"{task}-{i}", task, passed=True) for i, task in enumerate(("sort", "sort", "sort", "count"))]
 

@@ -61,13 +61,6 @@ def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, 
 
 # ---- rules ----
 
-VACUOUS = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
-SCORED = [
-    sample("sort", 0, mutation_score=0.4),
-    sample("sort", 1, mutation_score=0.9),
-    sample("count", mutation_score=None),
-]
-
 
 def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
     kept, reasons = selected(tmp_path, [BAD, sample("sort", 1), sample("count")])
@@ -75,15 +68,14 @@ def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
 
 
 def test_vacuous_tests_are_dropped_whatever_else(tmp_path):
-    assert selected(tmp_path, VACUOUS) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
-    assert "--skip vacuous is not a rule that can be left out" in refused(tmp_path, VACUOUS, skip=("vacuous",))
+    rows = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
+    assert selected(tmp_path, rows) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
 
 
 def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
-    assert selected(tmp_path, SCORED, min_mutation_score=0.5) == (
-        {"sort-1"},
-        {"sort-0": "weak_tests", "count-0": "weak_tests"},
-    )
+    rows = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4, 0.9, None])]
+    reasons = {"sort-0": "weak_tests", "sort-2": "weak_tests"}
+    assert selected(tmp_path, rows, min_mutation_score=0.5) == ({"sort-1"}, reasons)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +86,7 @@ def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
         ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
         ({"test_in_instruction": 2.0}, "is not a probability"),
         ({"skip": ("nonsense",)}, "is not a rule that can be left out"),
+        ({"skip": ("vacuous",)}, "--skip vacuous is not a rule that can be left out"),
     ],
 )
 def test_options_that_make_no_sense_here_are_said(tmp_path, options, said):
@@ -160,13 +153,10 @@ def test_neither_the_order_of_the_rows_nor_the_number_of_shards_matters(tmp_path
 # ---- choices ----
 
 
-def test_the_shortest_response_is_chosen(tmp_path):
-    rows = [sample("sort", n, words="long " * n) for n in (3, 1, 2)]
-    assert selected(tmp_path, rows, choose="shortest")[0] == {"sort-1"}
-
-
-def test_the_strongest_tests_are_chosen(tmp_path):
-    assert "sort-1" in selected(tmp_path, SCORED, choose="strongest-tests")[0]
+@pytest.mark.parametrize("choose", ["shortest", "strongest-tests"])
+def test_the_best_sample_is_chosen(tmp_path, choose):
+    rows = [sample("sort", n, words="long " * n, mutation_score=1 - n / 10) for n in (3, 1, 2)]
+    assert selected(tmp_path, rows, choose=choose)[0] == {"sort-1"}
 
 
 VOTERS = [
@@ -206,21 +196,14 @@ def test_what_was_voted_stays(by_agreement):
 # ---- examples ----
 
 
-def test_what_an_instruction_shows_is_in_the_chat_and_in_a_column(tmp_path):
-    selected(tmp_path, SAMPLES, test_in_instruction=1.0)
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_an_example_is_a_chat_whose_instruction_may_show_tests(tmp_path, probability):
+    selected(tmp_path, SAMPLES, test_in_instruction=probability)
     for row in table(tmp_path):
         question, answer = row["messages"]
         assert question["role"] == "user" and answer == {"role": "assistant", "content": row["response"]}
-        assert question["content"].startswith(row["instruction"]) and block(row["shown_tests"]) in question["content"]
-
-
-def test_without_tests_the_chat_is_instruction_and_response(tmp_path):
-    selected(tmp_path, SAMPLES, test_in_instruction=0.0)
-    assert all(
-        row["messages"]
-        == [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["response"]}]
-        for row in table(tmp_path)
-    )
+        shown = question["content"].removeprefix(row["instruction"])
+        assert block(row["shown_tests"]) in shown if probability else (row["shown_tests"], shown) == (None, "")
 
 
 # ---- preferences ----
