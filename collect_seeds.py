@@ -1,8 +1,9 @@
 """Step 1: Python files -> seeds. High-quality functions, from which everything else is made.
 
-Paper: section 2.1 and appendix B. From The Stack V1 it extracts top-level functions with a docstring, infers missing
-imports, leaves out what is of benchmarks, keeps what returns something, passes a type checker and has a docstring that
-a model finds good, and of near-duplicates one: 5,359,051 functions become 248,934 seeds.
+Paper: section 2.1 and appendix B. Top-level functions with a docstring are extracted from The Stack V1, and their
+missing imports are inferred. Functions of benchmarks are removed. Those are kept that return something, pass a type
+checker and have a docstring that a model finds good, and one of each group of near-duplicates: 5,359,051 functions
+become 248,934 seeds.
 
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
     python collect_seeds.py installed ./seeds                           # that, and the packages installed for it
@@ -10,14 +11,14 @@ a model finds good, and of near-duplicates one: 5,359,051 functions become 248,9
     python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python org/seeds \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
-With one argument, that is OUTPUT, and the standard library is read. Every stage is a step of its own, from which a run
-that was stopped goes on, and whose output tells what became of each function:
+With only one argument, this is OUTPUT, and the standard library is read. Every stage is a step of its own, at which a
+run that was stopped continues, and whose output says what became of each function:
 
-    OUTPUT-candidates  functions of all files that pass FILTERS and FILTERS_OF_IMPORTS below, each counted, and
-                       `contamination`: null, or the item of a benchmark that the function holds
-    OUTPUT-checked     those without it, no two alike, and `type_error`: null, or the rule of the first error
-    OUTPUT-judged      those without one, and `verdict` on the docstring: good, bad, unclear, prompt_too_long
-    OUTPUT             those that are good, one of each group of near-duplicates
+    OUTPUT-candidates  the functions that pass the filters of selfalign/data/seeds.py, each of which is counted, and
+                       `contamination`: null, or the item of a benchmark that the function contains
+    OUTPUT-checked     those without contamination, each once, and `type_error`: null, or the rule of the first error
+    OUTPUT-judged      those without a type error, and `verdict` on the docstring: good, bad, unclear, prompt_too_long
+    OUTPUT             those with a good docstring, one of each group of near-duplicates
 
 Seeds are in the order of their ids: a random order that is the same everywhere, so that `--max-samples 37000` of a
 later step is a random sample (the paper's component analysis, section 4).
@@ -27,8 +28,8 @@ Columns out:
     id          hash of the content
     content     source of the function, below the imports that it needs
     name        of the function
-    docstring   of the function, its indentation removed
-    repository, path, license    where it comes from, as far as that is known
+    docstring   of the function, without its indentation
+    repository, path, license    where the function comes from, as far as that is known
 """
 
 from __future__ import annotations
@@ -37,14 +38,25 @@ import ast
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from selfalign.code.contamination import Decontaminator
+from selfalign.code.functions import functions_of
+from selfalign.code.near_duplicates import near_duplicates
+from selfalign.code.type_checkers import TypeChecker
+from selfalign.data.decontamination import decontaminator_of, record_of
+from selfalign.data.duplicates import near_duplicates_by_step
+from selfalign.data.python_files import open_python_files
+from selfalign.data.seeds import MAX_FILE_BYTES, filtered
 from selfalign.errors import UserError
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.clients import Generation
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
@@ -61,30 +73,11 @@ from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Removed, Table
 
-if TYPE_CHECKING:
-    from selfalign.code.contamination import Decontaminator
-    from selfalign.code.functions import Function
-    from selfalign.code.type_checkers import TypeChecker
-    from selfalign.llm.clients import Generation
-    from selfalign.llm.endpoint import Endpoint
-
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
 
 MAX_LINES = 150  # longer functions fill the prompt
-MAX_FILE_BYTES = 1 << 20  # larger files are generated ones
 NEAR_DUPLICATES = 0.5  # Jaccard similarity (paper, B)
-VERDICT_TOKENS = 8  # "Yes" or "No", and the marks that some models put around it
-UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG|WIP)\b|NotImplemented", re.IGNORECASE)
-# Importing these makes a function hard to run safely (processes, files, network, native code) or to test (windows,
-# plots).
-UNSAFE_IMPORTS = frozenset(
-    """_ctypes _winapi aiohttp argparse asyncio asyncore boto3 builtins cffi click code ctypes curses cv2 dis distutils
-    django docker fcntl flask ftplib gc getpass glob grp gtk http imp importlib inspect IPython kivy matplotlib mmap
-    msvcrt multiprocessing nt optparse os paramiko pip pkg_resources pkgutil platform posix psutil psycopg2 pty pwd
-    pygame PyQt4 PyQt5 PyQt6 PySide2 PySide6 pymongo readline redis requests resource runpy seaborn selenium serial
-    setuptools shutil signal site smtplib socket socketserver sqlalchemy ssl subprocess sys syslog tempfile termios
-    threading tkinter tty turtle urllib urllib2 urllib3 venv webbrowser winreg wx""".split()  # noqa: SIM905
-)
+VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put around it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +91,7 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     standard library is read."""
 
     text_column: str = "content"
-    """Column that holds the files, where the input is a dataset."""
+    """Column that contains the files, if the input is a dataset."""
 
     repository_column: str = "max_stars_repo_name"
     """Column with the repository's name, if there is one (the default is The Stack's)."""
@@ -113,130 +106,46 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Longest function, in lines."""
 
     type_checker: Literal["basedpyright", "pyright", "pyrefly", "none"] = "basedpyright"
-    """What checks the types. The paper has Pyright; basedpyright says the same and comes from PyPI as it is, pyrefly is
-    many times faster and agrees somewhat less (perf/type_checkers.py)."""
+    """What checks the types. The paper uses Pyright. basedpyright gives the same verdicts and is installed from PyPI
+    alone; pyrefly is many times faster and agrees somewhat less."""
 
     type_checker_python: str | None = None
-    """Python interpreter whose packages can be imported, for the type checker; the one that runs this otherwise."""
+    """Python interpreter whose packages the type checker finds; the one that runs this script otherwise."""
 
     type_checker_processes: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Type checkers that run at a time, of 1 to 3 GB each; one a processor otherwise, up to 8."""
+    """How many type checkers run at a time, with 1 to 3 GB each; one for each processor otherwise, up to 8."""
 
     judge_docstrings: bool = False
-    """Let the model behind --endpoint judge each docstring, as the paper does. Off by default: all else in this step
-    needs no model, and a small one judges at random."""
+    """Let the model behind --endpoint judge each docstring, as in the paper. Off by default: nothing else in this step
+    needs a model, and the verdicts of a small one are random."""
 
     examples: Path = field(default=PROMPTS / "docstrings.yaml", metadata=OPERATIONAL)
-    """Worked examples for the judging of docstrings (StarCoder2-Instruct: 7)."""
+    """Worked examples for judging docstrings (StarCoder2-Instruct: 7)."""
 
     template: Path = field(default=PROMPTS / "docstrings.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt for it."""
+    """Jinja template of the prompt for judging docstrings."""
 
     temperature: PositiveOrZero = 0.0
-    """Sampling temperature of the verdicts; greedy, for a filter should say the same twice."""
+    """Sampling temperature of the verdicts; greedy by default, since a filter should say the same twice."""
 
     near_duplicates: ShareAboveZero = NEAR_DUPLICATES
-    """Functions that share this much of their shingles are near-duplicates, of which one stays."""
-
-
-def has_docstring(function: Function, options: Options) -> bool:
-    """A fifth of all functions has one (paper, B)."""
-    return bool((ast.get_docstring(function.node) or "").strip())
-
-
-def has_argument(function: Function, options: Options) -> bool:
-    """Without one there is nothing to test it with."""
-    arguments = function.node.args
-    return bool(arguments.posonlyargs or arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
-
-
-def returns_value(function: Function, options: Options) -> bool:
-    """A `return` with a value, in the function itself and not in one inside of it (paper, B)."""
-    todo: list[ast.AST] = list(function.node.body)
-    while todo:
-        node = todo.pop()
-        if (
-            isinstance(node, ast.Return)
-            and node.value
-            and not (isinstance(node.value, ast.Constant) and node.value.value is None)
-        ):
-            return True
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            todo += ast.iter_child_nodes(node)
-    return False
-
-
-def is_short(function: Function, options: Options) -> bool:
-    """At most `--max-lines` lines."""
-    return (function.node.end_lineno or 0) - function.node.lineno < options.max_lines
-
-
-def is_finished(function: Function, options: Options) -> bool:
-    """No word says that something is left to do."""
-    return not UNFINISHED.search(function.source)
-
-
-def imports_are_safe(function: Function, options: Options) -> bool:
-    """Nothing is imported that makes running it unsafe or testing it impossible."""
-    inside = set()
-    for node in ast.walk(function.node):
-        if isinstance(node, ast.Import):
-            inside |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            inside.add("." * node.level + (node.module or ""))
-    inside |= {module for _, module in function.imports}
-    return not {name.split(".")[0] for name in inside} & (UNSAFE_IMPORTS | {""})
-
-
-def names_are_defined(function: Function, options: Options) -> bool:
-    """Every name is an argument, a builtin, imported, or defined in the function: it stands alone."""
-    return not function.undefined
-
-
-# In the order of cost; the name is what the funnel counts. Type checking, the judging of docstrings and near-duplicates
-# follow these.
-FILTERS: dict[str, Callable[[Function, Options], bool]] = {
-    "no_docstring": has_docstring,
-    "no_argument": has_argument,
-    "no_return_value": returns_value,
-    "too_long": is_short,
-    "unfinished": is_finished,
-}
-FILTERS_OF_IMPORTS: dict[str, Callable[[Function, Options], bool]] = {
-    "unsafe_import": imports_are_safe,
-    "undefined_name": names_are_defined,
-}
-
-
-def first_failing(filters: dict[str, Any], function: Function, options: Options) -> str | None:
-    """The name of the first filter that `function` does not pass."""
-    return next((name for name, passes in filters.items() if not passes(function, options)), None)
+    """Jaccard similarity from which functions are near-duplicates, of which one is kept."""
 
 
 def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decontaminator | None = None) -> Done:
     """The functions of one file that pass every filter, and how many each filter dropped.
 
-    `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that holds a
+    `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that contains a
     benchmark's problem is among them, and says so in `contamination`.
     """
-    from selfalign.code.functions import functions_of, with_imports
-    from selfalign.ids import content_id
-
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
-    try:
-        functions = functions_of(file["text"])
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    functions = functions_of(file["text"])
+    if functions is None:
         return Done([], {"files_that_do_not_parse": 1})
     seeds, counts = [], Counter()
     for function in functions:
-        failed = first_failing(FILTERS, function, options)
-        if not failed:
-            try:
-                function = with_imports(function)
-                failed = first_failing(FILTERS_OF_IMPORTS, function, options)
-            except RecursionError:  # pyflakes goes down expressions step by step
-                failed = "too_deep"
+        function, failed = filtered(function, options.max_lines)
         match = decontaminator.match(function.content) if decontaminator and not failed else None
         counts[failed or ("contaminated" if match else "ok")] += 1
         if not failed:
@@ -256,14 +165,12 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
 
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
-    from selfalign.code.functions import open_python_files
-
     files = None if is_hub_id(options.input) else open_python_files(options.input)
     return files or read_input(options, options.text_column)
 
 
 def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
-    """A row of the input as `seeds_of_file` wants it."""
+    """A row of the input in the form that `seeds_of_file` takes."""
     if "file" in row and options.text_column not in row:  # a dataset may have a column of that name
         try:
             return row | {"text": Path(row["file"]).read_text(encoding="utf-8")}
@@ -280,7 +187,6 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
 
 def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
     """The functions of all files that pass the filters: OUTPUT-candidates."""
-
     output = options.output.rstrip("/") + "-candidates"
     run_step(
         dataclasses.replace(options, output=output),
@@ -305,15 +211,15 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     run_step(
         dataclasses.replace(options, output=output, max_samples=None),
         Table(
-            in_order(functions, "content"),  # imports first: who needs the same packages is checked in one process
+            in_order(functions, "content"),  # imports come first: functions that need the same packages share a process
             checked,
             {"type_error": str},
             count_by="type_error",
             around=(checker,),
         ),
         window=checker.window,
-        title="check_types",
         removed=Removed(dropped),
+        title="check_types",
     )
     return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
 
@@ -326,9 +232,6 @@ def parse_verdict(answer: Generation) -> str:
 
 def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int], endpoint: Endpoint) -> Source:
     """The functions whose docstring the model finds good (paper, B, with StarCoder2-15B). OUTPUT-judged has all."""
-    from selfalign.ids import draws_of
-    from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
-
     examples = load_examples(options.examples, JudgedDocstring)
     prompt = load_prompt(options.template, examples)
 
@@ -345,16 +248,16 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
         Table(functions, judged, {"verdict": str}, count_by="verdict"),
         prompts=prompt.hash,
         endpoint=endpoint,
-        title="judge_docstrings",
         removed=Removed(dropped),
+        title="judge_docstrings",
     )
     return open_source(output, columns=("verdict", *COLUMNS), token=options.hf_token)
 
 
 def without_duplicates(functions: Source) -> tuple[Source, int]:
-    """The functions without those that repeat another, in the order of their ids, and how many these are.
+    """The functions without those that repeat another, in the order of their ids, and how many were dropped.
 
-    Of equal ones, that with the first repository and path stays, so that the order of the files does not matter.
+    Of equal functions, the one with the first repository and path is kept: the order of the files does not matter.
     """
     rows = functions.rows.select_columns(["id", "repository", "path"]).to_list()
     keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(rows)]
@@ -363,13 +266,11 @@ def without_duplicates(functions: Source) -> tuple[Source, int]:
 
 
 def without_near_duplicates(functions: Source, options: Options) -> tuple[Source, int]:
-    """The same for near-duplicates: of each group the function with the smallest id stays (paper, B).
+    """The same for near-duplicates: the function with the smallest id of each group is kept (paper, B).
 
-    With `--executor`, signatures are a step that it divides, OUTPUT-signatures-content, and memory holds a few bytes a
-    function; without, all functions are read.
+    With `--executor`, signatures are computed by a step that is divided, OUTPUT-signatures-content, and only a few
+    bytes a function are held in memory. Without it, all functions are.
     """
-    from selfalign.code.near_duplicates import near_duplicates, near_duplicates_by_step
-
     ids, threshold = functions.rows["id"][:], options.near_duplicates
     if options.executor:
         whole = dataclasses.replace(options, max_samples=None)
@@ -382,10 +283,10 @@ def without_near_duplicates(functions: Source, options: Options) -> tuple[Source
 
 
 def passing(functions: Source, column: str, value: str | None) -> tuple[Source, int]:
-    """The functions that have `value` in `column`, in the order of their ids, and how many have not.
+    """The functions with `value` in `column`, in the order of their ids, and how many others were dropped.
 
     Raises:
-        UserError: none has.
+        UserError: no function is left.
     """
     values = functions.rows[column][:]
     kept = [i for i, other in enumerate(values) if other == value]
@@ -408,10 +309,6 @@ def in_order(functions: Source, column: str) -> Source:
 
 def main(options: Options) -> None:
     """Extract functions, leave out what benchmarks hold, check types, judge docstrings, and drop near-duplicates."""
-    from selfalign.code.contamination import decontaminator_of, record_of
-    from selfalign.code.type_checkers import TypeChecker
-    from selfalign.llm.endpoint import Endpoint
-
     if not options.output:
         options = dataclasses.replace(options, input="stdlib", output=options.input)
     if options.endpoint and not options.judge_docstrings:

@@ -1,14 +1,14 @@
-"""How many planted benchmark solutions decontamination finds, and what else it takes for one.
+"""How many planted benchmark solutions decontamination finds, and how many false alarms it gives.
 
     python -m perf.decontamination --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
 
-Each canonical solution is planted, in a response as models write them and bare, in five ways: verbatim; with every name
-that it defines replaced; with comments and docstrings replaced; with both; and with an edit more (a statement added at
-the beginning of the function), which only similarity can find. False alarms: of 2,000 functions of the running Python's
-standard library, drawn at random from those at the margin of its modules, how many match, by rule; a match is looked at
-as an alarm even where the function really is the benchmark's.
+Each canonical solution is planted both bare and in a response as models write them, in five ways: verbatim; with every
+name that it defines replaced; with comments and docstrings replaced; with both; and with an edit (a statement added at
+the beginning of each function), which only similarity can find. Beside it stands the paper's rule alone: a prompt or
+solution as a substring.
 
-Beside it, the paper's rule alone: a prompt or solution as a substring.
+False alarms are counted among 2,000 functions of the running Python's standard library, drawn at random from the
+top-level functions of its modules; any match counts, even if the function really is the benchmark's.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ import argparse
 import ast
 import random
 import sys
+import sysconfig
 import time
-import warnings
 from collections import Counter
 from pathlib import Path
 
-from selfalign.code.contamination import Decontaminator, data_by_name
+from selfalign.code.contamination import Item
+from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, parsed
+from selfalign.data.decontamination import data_by_name, load_decontaminator
 from selfalign.errors import UserError
 
-FUNCTIONS = 2_000
-KINDS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+LIBRARY_FUNCTIONS = 2_000
 
 
 class Renamed(ast.NodeTransformer):
-    """All names that a program binds, but for those it imports, get others."""
+    """Gives other names to everything that a program defines."""
 
     def __init__(self, tree: ast.AST) -> None:
         bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         bound |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-        bound |= {n.name for n in ast.walk(tree) if isinstance(n, KINDS)}
+        bound |= {n.name for n in ast.walk(tree) if isinstance(n, DEFINITIONS)}
         self.names = {name: f"other_{i}" for i, name in enumerate(sorted(bound))}
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
@@ -74,7 +75,7 @@ def commented(code: str) -> str:
     """Other docstrings, and other comments on lines of their own."""
     tree = ast.parse(code)
     for node in ast.walk(tree):
-        if isinstance(node, KINDS):
+        if isinstance(node, DEFINITIONS):
             if ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
             node.body.insert(0, ast.Expr(ast.Constant("Written in other words.")))
@@ -86,10 +87,10 @@ def commented(code: str) -> str:
 
 
 def edited(code: str) -> str:
-    """A statement more at the beginning of each function."""
+    """An additional statement at the beginning of each function, and other names."""
     tree = ast.parse(renamed(code))
     for node in ast.walk(tree):
-        if isinstance(node, KINDS[:2]):
+        if isinstance(node, FUNCTIONS):
             node.body.insert(0, ast.parse("checked = True").body[0])
     return ast.unparse(tree)
 
@@ -107,34 +108,21 @@ def response(code: str) -> str:
     return f"This is how it can be done:\n\n```python\n{code}\n```\n\nIt returns what was asked for."
 
 
-def whole(problem) -> str:
-    """The solution as a program."""
-    for code in (problem.canonical_solution, problem.prompt + problem.canonical_solution):
-        try:
-            ast.parse(code)
-            return code
-        except SyntaxError:
-            continue
-    return ""
+def whole(item: Item) -> str:
+    """The solution as a program, "" if it is none."""
+    return next((code for code in (item.solution, item.prompt + item.solution) if parsed(code)), "")
 
 
 def library_functions() -> list[str]:
-    """The functions at the margin of the standard library's modules, without tests."""
-    import sysconfig
-
+    """The top-level functions of the standard library's modules, except for its tests."""
     functions = []
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         if {"site-packages", "test", "tests", "idle_test", "lib2to3"} & set(path.relative_to(root).parts):
             continue
-        try:
-            source = path.read_text(encoding="utf-8")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tree = ast.parse(source)
-        except (SyntaxError, ValueError):
-            continue
-        functions += [ast.get_source_segment(source, n) or "" for n in tree.body if isinstance(n, ast.FunctionDef)]
+        source = path.read_text(encoding="utf-8", errors="replace")
+        body = tree.body if (tree := parsed(source)) else []
+        functions += [ast.get_source_segment(source, n) or "" for n in body if isinstance(n, ast.FunctionDef)]
     return functions
 
 
@@ -142,24 +130,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decontaminate", nargs="+", default=["humaneval"])
     parser.add_argument("--benchmark-data", nargs="*", default=[], metavar="NAME=FILE")
-    parser.add_argument("--functions", type=int, default=FUNCTIONS)
-    parser.add_argument("--show", type=int, default=0, help="so many false alarms, and solutions that are not found")
+    parser.add_argument("--functions", type=int, default=LIBRARY_FUNCTIONS)
+    parser.add_argument("--show", type=int, default=0, help="show this many false alarms and missed solutions")
     options = parser.parse_args()
     started = time.perf_counter()
-    decontaminator = Decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
-    print(f"index of {len(decontaminator)} items in {time.perf_counter() - started:.1f} s")
+    decontaminator = load_decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
+    print(f"index of {len(decontaminator.items)} items in {time.perf_counter() - started:.1f} s")
 
     print(f"{'planted':24} {'way':10} {'found':>14} {'by substring':>14}   all rules")
-    for name, problems in decontaminator.problems.items():
-        solutions = [(problem, code) for _, problem in problems if (code := whole(problem))]
+    for name in decontaminator.counts:
+        items = [item for item in decontaminator.items if item.family == name]
+        solutions = [(item, code) for item in items if (code := whole(item))]
         for way, change in WAYS.items():
             rules, missed = Counter(), []
-            for problem, code in solutions:
+            for item, code in solutions:
                 for text in (changed := change(code), response(changed)):
                     match = decontaminator.match(text)
                     rules[match.rule if match else "not found"] += 1
                     if not match:
-                        missed.append((problem.task_id, text))
+                        missed.append((item.task_id, text))
             found = 1 - rules["not found"] / (2 * len(solutions))
             shown = ", ".join(f"{n} {rule}" for rule, n in rules.most_common())
             print(f"{name:24} {way:10} {found:14.1%} {rules['substring'] / (2 * len(solutions)):14.1%}   {shown}")

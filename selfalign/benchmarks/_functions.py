@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterable
 
 from selfalign.benchmarks import Problem
+from selfalign.code.parsing import parsed
 
 # A function ends where something new begins at the margin; a comment there, such as a line that is commented out, may
 # stand within. Servers take four, in this order; the client cuts at all.
@@ -87,7 +87,7 @@ def without_preface(code: str) -> str:
     """`code` without what stands before its first import or definition and is no Python: a sentence, or the mark of a
     code block that is open already."""
     begin = BEGIN.search(code)
-    return code[begin.start() :] if begin and _parsed(code[: begin.start()]) is None else code
+    return code[begin.start() :] if begin and parsed(code[: begin.start()]) is None else code
 
 
 def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
@@ -98,7 +98,7 @@ def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
     """
     lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for end in range(len(lines), 0, -1):
-        tree = _parsed("\n".join(lines[:end]))
+        tree = parsed("\n".join(lines[:end]))
         if tree is None:
             continue
         names: dict[str, set[str]] = {}  # what is defined, and the names in its definition
@@ -123,15 +123,6 @@ def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
         kept.sort(key=lambda node: not (isinstance(node, ast.ImportFrom) and node.module == "__future__"))
         return "\n".join(_source(node, lines) for node in kept) + "\n"
     return code
-
-
-def _parsed(code: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of "\d" and the like
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _defined(node: ast.stmt) -> list[str]:

@@ -1,27 +1,20 @@
-"""Python files: where they are read from, and the functions in them, each below the imports that it needs."""
+"""The top-level functions of a Python file, each with the imports that it needs to stand alone."""
 
 from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError
+from selfalign.code.parsing import DEFINITIONS, parsed
 
-if TYPE_CHECKING:
-    from selfalign.runner.source import Source
-
-STDLIB, INSTALLED = "stdlib", "installed"
-SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "node_modules"}
-
-# Names that mean the same in any file that does not say otherwise, as the statements that bind them. All modules of the
-# standard library are known besides. Left out is what has two homes or is a common word: `choice`, `sample`, `join`.
+# Names that mean the same in any file that does not say otherwise, as the statements that bind them; the modules of the
+# standard library are known as well. Names that have two homes or are common words are left out: `choice`, `sample`,
+# `join`.
 WELL_KNOWN = """
 from abc import ABC, ABCMeta, abstractmethod
 from ast import literal_eval
@@ -76,15 +69,12 @@ import xml.etree.ElementTree as ET
 import yaml
 from torch import nn
 """
-# Modules that hold something of their own name, which is meant as often.
+# Modules that contain something with their own name, which is meant just as often.
 HOMONYMS = {"array", "bisect", "copy", "datetime", "glob", "pprint", "time"}
-# Modules whose names are those of Python 3's builtins: files import them for the sake of Python 2.
+# Modules that provide Python 3's builtins under their own names: files import from them for the sake of Python 2.
 BUILTINS_OF_PYTHON_3 = {"__builtin__", "builtins", "future.builtins", "io", "past.builtins", "six", "six.moves"}
 
 Imports = dict[str, tuple[str, str]]  # bound name -> (import statement, module)
-
-
-# Functions -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,12 +82,12 @@ class Names:
     """What the names of a file mean at its top level.
 
     Attributes:
-        imports: those bound by absolute imports.
-        conditional: those bound so inside of `if` and `try`, the first of several.
-        own: those that the file, or another of its project, defines.
-        stars: modules of which it imports `*`.
+        imports: names bound by absolute imports.
+        conditional: names bound by absolute imports inside of `if` and `try`; of several imports, the first.
+        own: names that the file, or another file of its project, defines.
+        stars: modules from which it imports `*`.
         shadowed: builtins to which it gives another meaning.
-        submodules: what `import a.b` imports. Several of them bind one name, and each may be needed.
+        submodules: the modules of `import a.b`. Several of them bind the same name, and each may be needed.
     """
 
     imports: Imports
@@ -114,10 +104,10 @@ class Function:
 
     Attributes:
         node: its syntax tree.
-        source: its lines, from the first decorator on.
-        names: what the file's names mean.
-        imports: import statements that it needs, with their modules.
-        undefined: names that it uses and nothing is known of.
+        source: its lines, starting with the first decorator.
+        names: what the names of its file mean.
+        imports: the import statements that it needs, with their modules.
+        undefined: names that it uses and of which nothing is known.
     """
 
     node: ast.FunctionDef
@@ -128,26 +118,26 @@ class Function:
 
     @property
     def content(self) -> str:
-        """Its source below the imports."""
+        """Its source, below the imports."""
         statements = sorted(statement for statement, _ in self.imports)
         return "\n".join(statements) + "\n\n\n" + self.source if statements else self.source
 
 
-def functions_of(source: str) -> list[Function]:
-    """The top-level functions of a file, without imports: `with_imports` finds these.
-
-    Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: the file does not parse.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes of old files
-        # As Python reads a file: a byte order mark is no part of it, and every kind of line end is one.
-        source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-        tree = ast.parse(source)
+def functions_of(source: str) -> list[Function] | None:
+    """The top-level functions of a file, without imports (see `with_imports`); None if the file does not parse."""
+    # As Python reads a file: without its byte order mark, and with every kind of line end.
+    source = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    tree = parsed(source)
+    if tree is None:
+        return None
     nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     if not nodes:
         return []
-    lines, names = source.split("\n"), names_of(tree)
+    try:
+        names = names_of(tree)
+    except RecursionError:  # a thousand `elif`, each inside the one before
+        return None
+    lines = source.split("\n")
     first = [min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) for node in nodes]
     return [
         Function(node, "\n".join(lines[start - 1 : node.end_lineno]), names)
@@ -161,6 +151,9 @@ def with_imports(function: Function) -> Function:
     A name that the function uses and does not define is looked up among the file's imports, then among the well-known
     names unless the file gives it another meaning, then among the imports inside of `if` and `try`. (The paper, B,
     infers missing imports with autoimport.)
+
+    Raises:
+        RecursionError: an expression is nested too deeply for pyflakes.
     """
     names, found, unknown = function.names, set(), set()
     for name in undefined_names(function.node, names.shadowed):
@@ -177,8 +170,7 @@ def with_imports(function: Function) -> Function:
 
 
 def undefined_names(node: ast.FunctionDef, shadowed: Set[str] = frozenset()) -> set[str]:
-    """The names that a function uses and that are no arguments, no builtins but `shadowed` ones, and not defined in
-    it."""
+    """The names that a function uses without defining them: no arguments, and no builtins except `shadowed` ones."""
     from pyflakes.checker import Checker
     from pyflakes.messages import ImportStarUsage, UndefinedExport, UndefinedLocal, UndefinedName
 
@@ -189,16 +181,14 @@ def undefined_names(node: ast.FunctionDef, shadowed: Set[str] = frozenset()) -> 
 
 
 def names_of(tree: ast.Module) -> Names:
-    """What the names mean that a file binds at its top level, also inside of `if`, `try`, `for` and `with`."""
+    """What the names mean that a file binds at its top level, including those inside of `if`, `try`, `for`, `with`."""
     statements = list(_at_top_level(tree.body))
     imports = _bound_by(tree.body)
     conditional = _bound_by(reversed(statements))
     relative = _bound_by(statements, relative=True)
-    defined = {
-        node.name for node in statements if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-    }
+    defined = {node.name for node in statements if isinstance(node, DEFINITIONS)}
     for statement in statements:
-        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        if not isinstance(statement, DEFINITIONS):
             defined |= {
                 node.id
                 for child in ast.iter_child_nodes(statement)
@@ -216,7 +206,7 @@ def names_of(tree: ast.Module) -> Names:
     shadowed = {name for name, (_, module) in imports.items() if module not in BUILTINS_OF_PYTHON_3}
     shadowed |= _bound_by(tree.body, relative=True).keys()
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             shadowed.add(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -229,10 +219,10 @@ def names_of(tree: ast.Module) -> Names:
 
 
 def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a file that are not inside of functions and classes."""
+    """All statements of a file outside of its functions and classes."""
     for statement in body:
         yield statement
-        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        if not isinstance(statement, DEFINITIONS):
             for name in ("body", "orelse", "finalbody"):
                 yield from _at_top_level(getattr(statement, name, []))
             for handler in getattr(statement, "handlers", []):
@@ -240,7 +230,7 @@ def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _bound_by(statements: Iterable[ast.stmt], relative: bool = False) -> Imports:
-    """The names that import statements bind, absolute or relative ones; of several that bind a name, the last."""
+    """The names that absolute (or `relative`) import statements bind; of several that bind a name, the last."""
     bound: Imports = {}
     for node in statements:
         if isinstance(node, (ast.Import, ast.ImportFrom)) and bool(getattr(node, "level", 0)) == relative:
@@ -260,23 +250,21 @@ def _table() -> Imports:
 
 
 def _well_known(name: str, function: Function) -> tuple[str, str] | None:
-    """The import of `name` in most programs, if this one's file leaves it open."""
+    """How most programs import `name`, if the function's file leaves that open."""
     names = function.names
     if name in names.own or name not in _table():
         return None
     statement, module = _table()[name]
     if name in HOMONYMS and _is_member(name, function.node):
         statement = f"from {name} import {name}"
-    # A star may bring any name; but not that of a module, and not one that is its own.
+    # A star may bring any name, but hardly that of a module; and what it brings from this very module is known.
     if names.stars and statement.startswith("from") and module not in names.stars:
         return None
     return statement, module
 
 
 def _is_member(name: str, node: ast.FunctionDef) -> bool:
-    """Whether `name` is used as what the module of that name holds under it: `datetime.now()`, `copy(x)`."""
-    import importlib
-
+    """Whether `name` means what the module of that name contains under it, as in `datetime.now()` and `copy(x)`."""
     module = importlib.import_module(name)
     attributes = {
         child.value: child.attr
@@ -285,79 +273,3 @@ def _is_member(name: str, node: ast.FunctionDef) -> bool:
     }
     used = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id == name]
     return not all(use in attributes and hasattr(module, attributes[use]) for use in used)
-
-
-# Files ---------------------------------------------------------------------------------------------------------------
-
-
-def open_python_files(name: str) -> Source | None:
-    """The Python files that `name` means, one a row with `file`, `path`, `repository` and `license`; None if it is no
-    such name: "stdlib" (the running Python's standard library), "installed" (that and its packages), or a folder.
-
-    Raises:
-        UserError: a folder without Python files.
-    """
-    import sysconfig
-
-    stdlib = Path(sysconfig.get_path("stdlib"))
-    version = f"python/cpython@{sys.version_info.major}.{sys.version_info.minor}"
-    if name == STDLIB:
-        return _source(name, _listing(stdlib, version, "PSF-2.0"))
-    if name == INSTALLED:
-        packages = [
-            row for kind in ("purelib", "platlib") for row in _listing(Path(sysconfig.get_path(kind)), None, None)
-        ]
-        unique = {row["file"]: row | _origin(row["path"]) for row in packages}
-        return _source(name, [*_listing(stdlib, version, "PSF-2.0"), *unique.values()])
-    folder = Path(name).expanduser()
-    if not folder.is_dir() or not next(folder.rglob("*.py"), None):
-        return None
-    return _source(str(folder.resolve()), _listing(folder.resolve(), folder.resolve().name, None))
-
-
-def _listing(folder: Path, repository: str | None, license: str | None) -> list[dict[str, Any]]:
-    """The Python files below `folder`, one a row; what is in caches, tests and a site-packages below is left out."""
-    return [
-        {"file": str(path), "path": path.relative_to(folder).as_posix(), "repository": repository, "license": license}
-        for path in sorted(folder.rglob("*.py"))
-        if not SKIPPED_FOLDERS & set(path.relative_to(folder).parts[:-1]) and path.is_file()
-    ]
-
-
-def _source(name: str, rows: list[dict[str, Any]]) -> Source:
-    import hashlib
-
-    import datasets
-
-    from selfalign.runner.source import Source
-
-    if not rows:
-        raise UserError(f"{name} holds no Python files")
-    listing = [(row["path"], Path(row["file"]).stat().st_size) for row in rows]
-    pin = {"fingerprint": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
-    return Source(name, pin, datasets.Dataset.from_list(rows), {})
-
-
-@cache
-def _distributions() -> dict[str, str]:
-    """Top-level module -> the distribution that brings it."""
-    from importlib.metadata import packages_distributions
-
-    return {module: names[0] for module, names in packages_distributions().items()}
-
-
-@cache
-def _described(distribution: str) -> dict[str, str | None]:
-    from importlib.metadata import metadata
-
-    about = metadata(distribution)
-    return {
-        "repository": f"{distribution}@{about['Version']}",
-        "license": next(iter(about.get_all("License-Expression") or ()), None),
-    }
-
-
-def _origin(path: str) -> dict[str, str | None]:
-    """Where a file of site-packages comes from: its distribution with the version, and the licence if it names one."""
-    distribution = _distributions().get(path.split("/")[0].removesuffix(".py"))
-    return _described(distribution) if distribution else {"repository": None, "license": None}

@@ -1,35 +1,34 @@
-"""How strong are the tests of a response? Programs that are like it and wrong, and that its tests should notice.
+"""How strong are the tests of a response? Programs that are almost the same but wrong, which its tests should notice.
 
-Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): of small changes to a program,
-tests that check what it does notice most. A change here keeps the types of values where it can. What merely crashes is
-noticed by any test that calls it, and says nothing about the tests.
+Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): tests that check what a program
+does notice most small changes to it. Changes here preserve the types of values where possible, since any test that
+calls a program notices that it crashes, which says nothing about the test.
 
-`mutants` gives programs with one such change each, `stubbed` one in which nothing that the response defines does
-anything. Both are text: to run them is the sandbox's business.
+`mutants` gives programs with one such change each, and `stubbed` a program in which nothing that the response defines
+does anything. Both are text; running them is up to the sandbox.
 """
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from selfalign.code.parsing import compiles, parsed, unparsed
+
 Nodes = Iterator[ast.AST]
-NOT_UNDERSTOOD = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)  # raised by ast, compile
 
 
 class Mutant(NamedTuple):
-    """A program with one change: the `kind` of it (the name of an operator below), and the whole `code`."""
+    """A program with one change: the `kind` of change (the name of an operator below), and the whole `code`."""
 
     kind: str
     code: str
 
 
-# ---- the operators: what may stand in the place of a node ----
+# ---- operators: what may replace a node ----
 
 OTHER_OPERATOR: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -45,7 +44,7 @@ SEQUENCES = (ast.JoinedStr, ast.List, ast.ListComp, ast.Tuple)
 
 
 def arithmetic(node: ast.AST) -> Nodes:
-    """a + b -> a - b, and so on; not where strings or lists are seen to be joined."""
+    """a + b -> a - b, and so on; not where strings or lists are obviously joined."""
     if isinstance(node, ast.BinOp) and not (_is_sequence(node.left) or _is_sequence(node.right)):
         yield ast.BinOp(node.left, OTHER_OPERATOR.get(type(node.op), type(node.op))(), node.right)
     if isinstance(node, ast.AugAssign) and not _is_sequence(node.value):
@@ -66,7 +65,7 @@ def boolean(node: ast.AST) -> Nodes:
 
 
 def condition(node: ast.AST) -> Nodes:
-    """if a -> if not a, also of loops and comprehensions; other operators negate what is not here."""
+    """if a -> if not a, also in loops and comprehensions; not where another operator negates the condition."""
     if isinstance(node, (ast.If, ast.While, ast.IfExp)) and not _negated_elsewhere(node.test):
         yield _like(node, test=_negation(node.test))
     if isinstance(node, ast.comprehension):
@@ -76,7 +75,7 @@ def condition(node: ast.AST) -> Nodes:
 
 
 def constant(node: ast.AST) -> Nodes:
-    """True -> False, "text" -> "", 0.5 -> 1.5; integers are of `off_by_one`."""
+    """True -> False, "text" -> "", 0.5 -> 1.5; `off_by_one` changes integers."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, bool):
             yield ast.Constant(not node.value)
@@ -105,16 +104,16 @@ def off_by_one(node: ast.AST) -> Nodes:
 
 
 def returned(node: ast.AST) -> Nodes:
-    """return a -> return type(a)(): the empty value of its type, or zero. `stubbed` does what returns None, and other
-    operators do constants."""
+    """return a -> return type(a)(): the empty value of its type, or zero. Functions in `stubbed` programs return None,
+    and other operators change constants."""
     if isinstance(node, ast.Return) and node.value and not isinstance(node.value, ast.Constant):
         kind = ast.Call(ast.Name("type", ast.Load()), [node.value], [])
         yield ast.Return(ast.Call(kind, [], []))
 
 
 def deleted(node: ast.AST) -> Nodes:
-    """Statements without which the others still run: calls, loops, branches without else, changes of what is there."""
-    change = isinstance(node, (ast.Assign, ast.AnnAssign)) and _changes_what_is_there(node)
+    """Statements without which the others still run, such as calls, loops, branches without else, reassignments."""
+    change = isinstance(node, (ast.Assign, ast.AnnAssign)) and _reassigns(node)
     branch = isinstance(node, ast.If) and not node.orelse
     call = isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await))
     if change or branch or call:
@@ -137,7 +136,7 @@ def _compared(node: ast.AST, others: dict[type, type]) -> Nodes:
 
 
 def _is_sequence(node: ast.AST) -> bool:
-    """Whether it is seen that this is no number: other operators would merely raise TypeError."""
+    """Whether this is obviously not a number: other operators would merely raise TypeError."""
     return isinstance(node, SEQUENCES) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
 
 
@@ -159,15 +158,15 @@ def _one_less(value: ast.expr) -> ast.expr:
     return ast.BinOp(value, ast.Sub(), ast.Constant(1))
 
 
-def _changes_what_is_there(node: ast.Assign | ast.AnnAssign) -> bool:
-    """Whether every target exists before: an item, or a name or attribute that is in the value itself. Without the
-    first assignment to a name the next statement would merely raise NameError."""
+def _reassigns(node: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether every target exists before: it is an item, or a name or attribute that the value itself contains.
+    Without the first assignment to a name, the next statement would merely raise NameError."""
     if node.value is None:
         return False
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     targets = [n for target in targets for n in (target.elts if isinstance(target, ast.Tuple) else [target])]
-    there = {_name(n) for n in ast.walk(node.value)}
-    return all(isinstance(n, ast.Subscript) or (_name(n) and _name(n) in there) for n in targets)
+    read = {_name(n) for n in ast.walk(node.value)}
+    return all(isinstance(n, ast.Subscript) or (_name(n) and _name(n) in read) for n in targets)
 
 
 def _name(node: ast.AST) -> str | None:
@@ -175,26 +174,26 @@ def _name(node: ast.AST) -> str | None:
 
 
 def _like(node: ast.AST, **changed: Any) -> ast.AST:
-    """`node` with other fields."""
+    """`node` with some fields changed."""
     return type(node)(**{name: getattr(node, name, None) for name in node._fields} | changed)
 
 
 # ---- the mutants of a program ----
 
-# Nothing below these is changed: no test of values has a reason to look there.
+# Nothing inside of these is changed: tests of values have no reason to notice.
 LEFT_ALONE = (ast.Import, ast.ImportFrom, ast.Assert, ast.Global, ast.Nonlocal)
 FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "format_spec", "exc"}
 
 
 class Site(NamedTuple):
-    """A place in a syntax tree: `parent`.`field`, or its item number `item` where the field is a list."""
+    """A place in a syntax tree: `parent`.`field`, or item number `item` of it if the field is a list."""
 
     parent: ast.AST
     field: str
     item: int | None
 
     def put(self, node: ast.AST) -> ast.AST:
-        """Put `node` there, and give what was there."""
+        """Put `node` there, and return what it replaces."""
         if self.item is None:
             before = getattr(self.parent, self.field)
             setattr(self.parent, self.field, node)
@@ -205,16 +204,15 @@ class Site(NamedTuple):
 
 
 def mutants(code: str, count: int, draws: random.Random) -> list[Mutant]:
-    """At most `count` mutants of a program, all different from it and from each other, drawn evenly from the kinds.
+    """At most `count` mutants of a program, drawn evenly from all kinds; they differ from it and from each other.
 
-    They are fewer where there is less to change, and none if Python does not understand the program.
+    There are fewer if there is less to change, and none if the program does not parse.
     """
-    try:
-        with _quietly():
-            tree = ast.parse(code)
-        seen = {ast.unparse(tree)}
-    except NOT_UNDERSTOOD:
+    tree = parsed(code)
+    text = unparsed(tree) if tree else None
+    if tree is None or text is None:
         return []
+    seen = {text}
     changes: dict[str, list[tuple[Site, ast.AST]]] = {}
     for site, node in _sites(tree):
         for kind, operator in OPERATORS.items():
@@ -237,30 +235,16 @@ def mutants(code: str, count: int, draws: random.Random) -> list[Mutant]:
 
 
 def _with_change(tree: ast.Module, site: Site, other: ast.AST) -> str | None:
-    """The program with `other` at `site`, None if it is none; the tree is afterwards as it was."""
+    """The program with `other` at `site`, or None if that does not compile. Afterwards the tree is as it was."""
     before = site.put(other)
-    try:
-        text = ast.unparse(tree)
-        with _quietly():
-            compile(text, "<mutant>", "exec", dont_inherit=True)
-        return text
-    except NOT_UNDERSTOOD:
-        return None
-    finally:
-        site.put(before)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what Python says about odd escapes in programs that are not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    text = unparsed(tree)
+    site.put(before)
+    return text if text is not None and compiles(text) else None
 
 
 def _sites(tree: ast.Module) -> Iterator[tuple[Site, ast.AST]]:
-    """The places where something may change, and what is there. Examples of use are left alone: what a response does
-    at its top level, beside assignments and definitions, its tests do not see."""
+    """The places where something may be changed, and what is there. Examples of use are left alone: tests do not see
+    what a response does at its top level, except for assignments and definitions."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         parent = waiting.pop()
@@ -290,12 +274,11 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def replace_by_stubs(names: dict) -> None:
-    """Takes all that it does out of a program that has run, whose global names these are.
+    """Remove the effects of everything that a program defines, after it has run; `names` are its globals.
 
-    Its functions and methods return None (or nothing, where they are generators), and the values that it computed are
-    gone. What makes an instance gives a new object without anything each time: two None would be equal, and the tests
-    of a singleton or a named tuple pass. Imported functions and modules stay. This text runs in the sandbox: it uses
-    nothing from around it.
+    Its functions and methods return None (generators yield nothing), and the values that it computed are gone. Making
+    an instance gives a new, empty object each time: two None would be equal, and the tests of a singleton or a named
+    tuple would pass. Imported functions and modules stay. This text runs in the sandbox, so it uses nothing around it.
     """
     import contextlib
     import enum
@@ -333,7 +316,7 @@ def replace_by_stubs(names: dict) -> None:
                 continue
             else:
                 other = None
-            with contextlib.suppress(Exception):  # its metaclass has a say in it
+            with contextlib.suppress(Exception):  # its metaclass may forbid it
                 setattr(kind, name, other)
 
     own = names["__name__"]
@@ -349,11 +332,11 @@ def replace_by_stubs(names: dict) -> None:
             names[name] = stub(value)
 
 
-# What a stubbed program ends with; read once, since it takes a millisecond.
+# The end of a stubbed program; read only once, since that takes a millisecond.
 REPLACEMENT = f"{inspect.getsource(replace_by_stubs)}\nreplace_by_stubs(globals())\n"
 
 
 def stubbed(code: str) -> str:
-    """The program `code`, after which all that it defines does nothing. Tests that still pass are vacuous: they assert
-    what is true whatever the response does."""
+    """The program `code`, at the end of which nothing that it defines does anything. Tests that still pass are
+    vacuous: they assert what is true whatever the response does."""
     return f"{code}\n\n{REPLACEMENT}"

@@ -1,24 +1,22 @@
-"""Duplicates: exact ones, and near-duplicates by MinHash, verified.
+"""Duplicates among texts: equal ones, and near-duplicates by MinHash, each pair verified.
 
-Paper: appendix B, one seed of each group of near-duplicates is kept, at Jaccard 0.5; the reference implementation does
-the same with instructions and responses at 0.7. A text is the set of its shingles, each 5 successive words. Its MinHash
-signature (Broder 1997) is cut into bands; texts that agree in one band are candidates, and the Jaccard similarity of
-each candidate pair is then computed from the shingles themselves, so that no text is dropped for an accident of
-hashing. A group is a connected component of similar pairs.
+Paper: appendix B keeps one seed of each group of near-duplicates, at a Jaccard similarity of 0.5; the reference
+implementation does the same with instructions and responses at 0.7. A text is the set of its shingles, which are 5
+successive words each. Its MinHash signature (Broder 1997) is cut into bands. Texts that agree in a band are candidates,
+and the Jaccard similarity of each candidate pair is then computed from the shingles themselves, so that no text is
+dropped because of an accident of hashing. A group is a connected component of similar pairs.
 
-    near_duplicates(texts, keys, 0.7)                        in memory: 200 bytes a text beside the texts
-    near_duplicates_by_step(options, source, text_of, 0.7)   signatures as a dataset, by the step runner and its shards
+    near_duplicates(texts, keys, 0.7)      needs 200 bytes a text beside the texts
 
-Both find the same groups, whatever the order of the rows and the number of shards.
+The groups do not depend on the order of the texts. `selfalign.data.duplicates` finds the same groups in datasets that
+do not fit into memory, with `band_hashes` and `grouped`.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -26,62 +24,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from selfalign.options import StepOptions
-    from selfalign.runner.source import Source
-
 WORD = re.compile(r"\w+")
 ASCII_WORDS = "".join(chr(i) if WORD.fullmatch(chr(i)) else " " for i in range(128))  # for str.translate
 SHINGLE_WORDS = 5  # as in the reference implementation
-PERMUTATIONS = 128  # at most; what bands do not use up is not computed
-RECALL = (
-    0.98  # at least, of pairs that are exactly as similar as the threshold; more similar ones are found more surely
-)
+PERMUTATIONS = 128  # at most: those that no band uses are not computed
+RECALL = 0.98  # at least, of pairs exactly at the threshold; pairs that are more similar are found more surely
 BATCH_TEXTS = 10_000  # whose signatures are computed at a time
 KNOWN_WORDS = 1_000_000  # whose hashes are kept: some 100 MB
 CACHED_TEXTS = 50_000  # whose shingles are kept while candidates are compared: 8 bytes a shingle
-# With how many texts of a band's bucket one is compared. It bounds what boilerplate costs that thousands share; two
-# similar texts in such a bucket have the other bands to be found by.
+# A text is compared with at most this many texts of its bucket in a band, which limits the cost of boilerplate that
+# thousands share. Two similar texts in such a bucket are still found by the other bands.
 MAX_COMPARED = 200
 
 
 def exact_key(text: str) -> bytes:
-    """The same 16 bytes for texts that differ in white space alone, and (but for 1 in 2^128) for no others."""
+    """16 bytes that are equal for texts that differ only in white space, and (but for 1 in 2^128) for no others."""
     return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def code_without_comments(code: str) -> str:
-    """Python `code` without comments and docstrings, formatted in one way; text that does not parse as it is.
-
-    `code` is untrusted: nothing is raised, whatever it holds.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes
-            tree = ast.parse(code)
-            drop_docstrings(tree)
-            return ast.unparse(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes, lone surrogates
-        return code
-
-
-def drop_docstrings(tree: ast.AST) -> None:
-    """Take the docstrings out of a syntax tree; a body that was nothing else becomes `pass`."""
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
-            head = node.body[0] if node.body else None
-            if (
-                isinstance(head, ast.Expr)
-                and isinstance(head.value, ast.Constant)
-                and isinstance(head.value.value, str)
-            ):
-                node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
 
 
 def bands_of(threshold: float) -> tuple[int, int]:
     """How many bands, of how many permutations each, find pairs of at least this Jaccard similarity.
 
-    A band of r values agrees with probability s^r where the similarity is s, so one of b bands does with
-    1 - (1 - s^r)^b. More values a band mean fewer candidates in vain: the most that still give RECALL are taken.
+    At a similarity of s, a band of r values agrees with probability s^r, and at least one of b bands with probability
+    1 - (1 - s^r)^b. More values a band mean fewer futile candidates: as many are taken as RECALL allows.
 
         0.7: 25 x 5 = 125 permutations, 1 - (1 - 0.7^5)^25 = .990; 0.75 gives .999, 0.8 .99995, and 0.3 gives .06
         0.5: 42 x 3 = 126 permutations, 1 - (1 - 0.5^3)^42 = .996; 0.6 gives .99996, and 0.1 gives .04
@@ -92,12 +57,12 @@ def bands_of(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS // values, values
 
 
-# Odd numbers of 64 bits, as good as random: what makes the order count in a sum of hashes.
+# Odd pseudo-random numbers of 64 bits: multiplied by these, hashes can be added up so that their order counts.
 FACTORS = tuple(int.from_bytes(hashlib.blake2b(bytes([i]), digest_size=8).digest(), "little") | 1 for i in range(16))
 
 
 class _WordHashes(dict[str, int]):
-    """word -> 64 bits, the same on every machine."""
+    """word -> 64 bits that are the same on every machine."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= KNOWN_WORDS:
@@ -110,31 +75,31 @@ class _WordHashes(dict[str, int]):
 _word_hashes = _WordHashes()
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     r"""The words of a text: what `\w+` finds, five times as fast where all is ASCII."""
     return text.translate(ASCII_WORDS).split() if text.isascii() else WORD.findall(text)
 
 
 def shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The shingles of `texts` as 64-bit hashes, repeats included, one text after the other, and where each begins.
+    """The shingles of `texts` as 64-bit hashes, including repeats, one text after the other, and where each begins.
 
     Returns:
-        uint64 (shingles,) and uint64 (texts + 1,). A text of fewer than SHINGLE_WORDS words is one shingle; one
-        without words (punctuation, say) is one, too, of its characters.
+        uint64 (shingles,) and uint64 (texts + 1,). A text of fewer than SHINGLE_WORDS words is one shingle, and so is
+        a text without words (punctuation, say).
     """
     import numpy as np
 
-    words = [words_of(text) or [text] for text in texts]
+    words = [split_words(text) or [text] for text in texts]
     counts = np.fromiter(map(len, words), np.int64, len(words))
     hashes = np.fromiter(map(_word_hashes.__getitem__, chain.from_iterable(words)), np.uint64, counts.sum())
     hashes = np.append(hashes, np.zeros(SHINGLE_WORDS - 1, np.uint64))
-    # At every word, a hash of it and the next ones: a sum of products, since the hashes of words are random already.
+    # For every word, a hash of it and the next ones. A sum of products will do: the hashes of words are random already.
     at_words = np.zeros(len(hashes) - SHINGLE_WORDS + 1, np.uint64)
     for i in range(SHINGLE_WORDS):
         at_words += hashes[i : i + len(at_words)] * np.uint64(FACTORS[i])
     shingles = np.maximum(counts - SHINGLE_WORDS + 1, 1)
     begins, ends = np.cumsum(shingles) - shingles, np.cumsum(counts)
-    # Of each text, the last words begin no shingle: the gap grows from text to text.
+    # The last words of each text begin no shingle, so the gap grows from text to text.
     result = at_words[np.arange(shingles.sum()) + np.repeat(ends - counts - begins, shingles)]
     for i in np.flatnonzero(counts < SHINGLE_WORDS):
         result[begins[i]] = _word_hashes["\0".join(words[i])]
@@ -142,7 +107,7 @@ def shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """A bijection of 64 bits in which every bit of the result depends on all (the finalizer of splitmix64)."""
+    """A bijection of 64 bits in which each bit of the result depends on all bits (the finalizer of splitmix64)."""
     import numpy as np
 
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -151,7 +116,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def band_hashes(texts: Sequence[str], threshold: float) -> np.ndarray:
-    """What each text has in each band, uint64 (texts, bands)."""
+    """The hash of each band of each text's signature, uint64 (texts, bands)."""
     import numpy as np
     import rensa
 
@@ -163,13 +128,14 @@ def band_hashes(texts: Sequence[str], threshold: float) -> np.ndarray:
 
 
 def near_duplicates(texts: Sequence[str], keys: Sequence[str], threshold: float, progress: str = "") -> list[int]:
-    """For each text the position of the one that stands for its group of near-duplicates: its own if it is kept.
+    """For each text, the position of the text that is kept of its group of near-duplicates: its own if it is kept.
 
     Args:
-        texts: what is compared.
-        keys: a stable id of each, no two alike. The smallest of a group stays, so that the order does not matter.
-        threshold: of the Jaccard similarity, 0.7 or 0.5 say.
-        progress: what the progress bar is called; none is shown if it is empty.
+        texts: the texts to compare.
+        keys: a stable id of each, all different. The text with the smallest key of its group is kept, so that the order
+            does not matter.
+        threshold: of the Jaccard similarity, such as 0.7 or 0.5.
+        progress: title of the progress bar; none is shown if it is empty.
     """
     import numpy as np
 
@@ -182,130 +148,97 @@ def near_duplicates(texts: Sequence[str], keys: Sequence[str], threshold: float,
             batch = [texts[i] for i in by_key[start : start + BATCH_TEXTS]]
             bands[:, start : start + len(batch)] = band_hashes(batch, threshold).T
             bar.update(len(batch))
-    first = _groups(bands, len(texts), lambda i: texts[by_key[i]], threshold, progress)
+    first = grouped(bands, len(texts), lambda i: texts[by_key[i]], threshold, progress)
     result = [0] * len(texts)
     for i, position in enumerate(by_key):
         result[position] = by_key[first[i]]
     return result
 
 
-def near_duplicates_by_step(
-    options: StepOptions, source: Source, text_of: Callable[[dict[str, Any]], str], threshold: float, name: str
-) -> dict[str, str]:
-    """The same past one machine's memory: the id of each row that repeats another -> the id of the one that stays.
-
-    The signatures are a step of their own, from `source` to OUTPUT-signatures-NAME: it resumes, `--executor` and
-    `--shard` divide it. Then one band after the other is read and sorted, 24 bytes a row in memory, and of the texts
-    only candidates.
-
-    Args:
-        options: of the script; its output is only a name here.
-        source: rows with an `id`.
-        text_of: row -> what is compared.
-        threshold: of the Jaccard similarity.
-        name: of what is compared, such as "instruction".
-
-    Raises:
-        UserError, SystemExit: as `selfalign.runner.step.run_step` does.
-    """
-    import dataclasses
-
-    import numpy as np
-    import pyarrow.compute as pc
-
-    from selfalign.runner.source import open_source
-    from selfalign.runner.step import run_step
-    from selfalign.runner.table import Table
-
-    bands = [f"band_{i:02}" for i in range(bands_of(threshold)[0])]
-
-    def signature(row: dict[str, Any]) -> dict[str, Any]:
-        text = text_of(row)
-        values = band_hashes([text], threshold)[0].view(np.int64).tolist()
-        return {"id": row["id"], "text": text, **dict(zip(bands, values, strict=True))}
-
-    output = f"{options.output.rstrip('/')}-signatures-{name}"
-    columns = {"id": str, "text": str, **dict.fromkeys(bands, int)}
-    run_step(
-        dataclasses.replace(options, output=output),
-        Table(source, signature, columns, carry=False),
-        title=f"signatures_{name}",
-    )
-    table = open_source(output, columns=tuple(columns), token=options.hf_token).rows.with_format("arrow")
-
-    def column(name: str) -> Any:
-        return table.data.column(name)  # memory-mapped: one column is read, not the others
-
-    ids = column("id")
-    by_key = pc.sort_indices(ids).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
-    read = (column(band).to_numpy().view(np.uint64)[by_key] for band in bands)
-    texts = column("text")
-    first = _groups(read, len(ids), lambda i: texts[int(by_key[i])].as_py(), threshold, name)
-    repeats = np.flatnonzero(first != np.arange(len(first)))
-    return {ids[int(by_key[i])].as_py(): ids[int(by_key[first[i]])].as_py() for i in repeats}
-
-
-def _groups(
+def grouped(
     bands: Iterable[np.ndarray], texts: int, text_of: Callable[[int], str], threshold: float, progress: str
 ) -> np.ndarray:
-    """The first text of each text's group, int64 (texts,). Texts are numbered in the order of their keys.
+    """The first text of each text's group, int64 (texts,); texts are numbered in the order of their keys.
 
-    `bands` are uint64 (texts,) each, and looked at one after the other.
+    Args:
+        bands: the columns of `band_hashes`, looked at one after the other: uint64 (texts,) each.
+        texts: how many there are.
+        text_of: number -> text; only candidates are asked for.
+        threshold: of the Jaccard similarity.
+        progress: title of the progress bar; none is shown if it is empty.
     """
-    import numpy as np
+    groups = _Groups(texts, text_of, threshold)
+    with _progress(f"{progress}: bands" if progress else "", bands_of(threshold)[0], " bands") as bar:
+        for band in bands:
+            apart = (bucket for bucket in _buckets(band) if len({groups.root(i) for i in bucket}) > 1)
+            for buckets in _batches(apart, BATCH_TEXTS):
+                groups.read({i for bucket in buckets for i in bucket})
+                for bucket in buckets:
+                    groups.join(bucket)
+            bar.update()
+    return groups.first()
 
-    parents = np.arange(texts)
 
-    def root(i: int) -> int:
+class _Groups:
+    """Connected components of similar texts, a union-find structure in which the smallest number is the root."""
+
+    def __init__(self, texts: int, text_of: Callable[[int], str], threshold: float) -> None:
+        import numpy as np
+
+        self.text_of, self.threshold = text_of, threshold
+        self.parents = np.arange(texts)
+        self.shingles: dict[int, np.ndarray] = {}
+
+    def root(self, i: int) -> int:
+        parents = self.parents
         while parents[i] != i:
             parents[i] = parents[parents[i]]
             i = parents[i]
         return int(i)
 
-    shingles: dict[int, np.ndarray] = {}
+    def first(self) -> np.ndarray:
+        """The root of every text."""
+        while (self.parents != (grand := self.parents[self.parents])).any():
+            self.parents = grand
+        return self.parents
 
-    def read(some: set[int]) -> None:
-        if len(shingles) + len(some) > CACHED_TEXTS:
-            shingles.clear()
-        if new := [i for i in some if i not in shingles]:
-            hashes, begins = shingle_hashes([text_of(i) for i in new])
-            shingles.update(zip(new, map(np.unique, np.split(hashes, begins[1:-1].astype(np.int64))), strict=True))
+    def read(self, some: set[int]) -> None:
+        """Compute the shingles of these texts, which `join` needs."""
+        import numpy as np
 
-    def similar(i: int, j: int) -> bool:
-        a, b = shingles[i], shingles[j]
-        if min(len(a), len(b)) / max(len(a), len(b)) < threshold:
+        if len(self.shingles) + len(some) > CACHED_TEXTS:
+            self.shingles.clear()
+        if new := [i for i in some if i not in self.shingles]:
+            hashes, begins = shingle_hashes([self.text_of(i) for i in new])
+            split = np.split(hashes, begins[1:-1].astype(np.int64))
+            self.shingles.update(zip(new, map(np.unique, split), strict=True))
+
+    def similar(self, i: int, j: int) -> bool:
+        import numpy as np
+
+        a, b = self.shingles[i], self.shingles[j]
+        if min(len(a), len(b)) / max(len(a), len(b)) < self.threshold:
             return False
         both = len(np.intersect1d(a, b, assume_unique=True))
-        return both / (len(a) + len(b) - both) >= threshold
+        return both / (len(a) + len(b) - both) >= self.threshold
 
-    def join(bucket: list[int]) -> None:
+    def join(self, bucket: list[int]) -> None:
+        """Join the groups of those texts of a bucket that are similar."""
         compared: dict[int, list[int]] = {}  # root -> texts of its group to compare with
         for number, j in enumerate(bucket):
-            mine = root(j)
+            mine = self.root(j)
             for other in [group for group in compared if group != mine]:
-                if any(similar(i, j) for i in compared[other]):
+                if any(self.similar(i, j) for i in compared[other]):
                     low, high = min(mine, other), max(mine, other)
-                    parents[high] = low
+                    self.parents[high] = low
                     compared[low] = compared.pop(other) + compared.pop(mine, [])
                     mine = low
             if number < MAX_COMPARED:
                 compared.setdefault(mine, []).append(j)
 
-    with _progress(f"{progress}: bands" if progress else "", bands_of(threshold)[0], " bands") as bar:
-        for band in bands:
-            apart = (bucket for bucket in _buckets(band) if len({root(i) for i in bucket}) > 1)
-            for buckets in _batches(apart, BATCH_TEXTS):
-                read({i for bucket in buckets for i in bucket})
-                for bucket in buckets:
-                    join(bucket)
-            bar.update()
-    while (parents != (grand := parents[parents])).any():
-        parents = grand
-    return parents
-
 
 def _buckets(band: np.ndarray) -> Iterable[list[int]]:
-    """The texts that agree in a band with another, together, in the order of their numbers."""
+    """The groups of texts that agree in a band, each in the order of their numbers."""
     import numpy as np
 
     order = np.argsort(band, kind="stable")
@@ -317,7 +250,7 @@ def _buckets(band: np.ndarray) -> Iterable[list[int]]:
 
 
 def _batches(buckets: Iterable[list[int]], texts: int) -> Iterable[list[list[int]]]:
-    """Buckets together that have some `texts` texts."""
+    """Successive buckets in batches of about `texts` texts."""
     batch, size = [], 0
     for bucket in buckets:
         batch.append(bucket)

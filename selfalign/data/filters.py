@@ -1,40 +1,45 @@
-"""Format filters: what a sample must look like before it can be an example to train on.
+"""Format filters of step 6: what a sample must look like before it can be an example to train on.
 
-Paper: section 2.3; the rules are those of the reference implementation's sanitizing, on syntax trees instead of lines.
-Models write the samples, so any text can come: nothing here raises on any.
+Paper: section 2.3. The rules are those by which the reference implementation sanitizes its data, but they look at
+syntax trees instead of lines. Models write the samples, so these may be any text: nothing here raises an exception.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from selfalign.code.markdown import python_code
+from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, compiles, parsed
+
 MAX_INSTRUCTION_WORDS = 200  # reference implementation
 MAX_CHARACTERS = 50_000  # of a response, or of tests: ten times what a training sequence of 1280 tokens holds
-# Marks of code that is left to be written: those of the reference implementation. A task may be about a to-do list, so
-# "todo" counts in comments alone: in capitals, or where one begins with it.
+# Signs of code that is still to be written, as in the reference implementation. A task may be about a to-do list, so
+# "todo" only counts in comments: in capitals, or at the beginning of one.
 UNFINISHED = re.compile(
     r"(?i:\b(your|the|rest of the|remaining) (code|implementation|logic|solution) (goes |comes |should go )?here\b)"
 )
 COMMENT = re.compile(r"#[^\n]*")
 UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^#[ \t]{0,4}(todo|fixme)\b)")
-# Calls that look at a function without running it.
-LOOKING = frozenset(
+# Calls that inspect a function without running it.
+INSPECTING = frozenset(
     "callable getattr hasattr hash help id isinstance issubclass print repr str type vars".split()  # noqa: SIM905
 )
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-# What parsing and compiling raise on some text or other.
-PARSE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
 class ParsedSample:
-    """A sample, its code taken out of the Markdown: None where there is no closed Python block, and the syntax trees of
-    both: None where the code does not compile. What is too long is not looked into."""
+    """A sample whose Markdown and Python are parsed.
+
+    Attributes:
+        instruction, response: as they are, "" if they are null.
+        too_long: nothing else is looked at, and the following are all None.
+        code, tests: the program in the response and in the tests, None if there is no closed Python block.
+        code_tree, tests_tree: their syntax trees, None if they do not compile.
+    """
 
     instruction: str
     response: str
@@ -47,26 +52,16 @@ class ParsedSample:
     @classmethod
     def of(cls, row: dict[str, Any]) -> ParsedSample:
         """The sample in a row with `instruction`, `response` and `tests`."""
-        from selfalign.code.markdown import python_code
-
         texts = [row[part] or "" for part in ("response", "tests")]
         too_long = max(map(len, texts)) > MAX_CHARACTERS
         code, tests = (None, None) if too_long else map(python_code, texts)
-        return cls(row["instruction"] or "", texts[0], too_long, code, tests, parsed(code), parsed(tests))
+        return cls(row["instruction"] or "", texts[0], too_long, code, tests, _compiled(code), _compiled(tests))
 
 
-def parsed(code: str | None) -> ast.Module | None:
-    """The syntax tree of `code`, or None if there is none, or it does not compile."""
-    if code is None:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes, `assert (x, y)`
-            tree = ast.parse(code)
-            compile(tree, "<code>", "exec", dont_inherit=True)  # finds what the grammar allows: `return` outside ...
-    except PARSE_ERRORS:
-        return None
-    return tree
+def _compiled(code: str | None) -> ast.Module | None:
+    """The syntax tree of `code`, None if there is no code or it does not compile."""
+    tree = None if code is None else parsed(code)
+    return tree if tree and compiles(tree) else None
 
 
 def is_short(sample: ParsedSample) -> bool:
@@ -75,12 +70,12 @@ def is_short(sample: ParsedSample) -> bool:
 
 
 def has_code(sample: ParsedSample) -> bool:
-    """The response holds a Python block."""
+    """The response has a Python block."""
     return sample.code is not None
 
 
 def has_tests(sample: ParsedSample) -> bool:
-    """The tests hold a Python block."""
+    """The tests have a Python block."""
     return sample.tests is not None
 
 
@@ -90,12 +85,12 @@ def instruction_is_short(sample: ParsedSample) -> bool:
 
 
 def code_compiles(sample: ParsedSample) -> bool:
-    """The code of the response and that of the tests."""
+    """The code of the response compiles, and so do the tests."""
     return sample.code_tree is not None and sample.tests_tree is not None
 
 
 def is_finished(sample: ParsedSample) -> bool:
-    """Nothing in the response says that code is to be filled in, and no top-level function is a mere stub."""
+    """Nothing in the response says that code is still to be written, and no top-level function is a mere stub."""
     text = sample.response[:MAX_CHARACTERS]
     return not (
         UNFINISHED.search(text)
@@ -106,8 +101,8 @@ def is_finished(sample: ParsedSample) -> bool:
 
 
 def tests_assert(sample: ParsedSample) -> bool:
-    """The tests have an `assert` of something that is not always true, raise AssertionError, or call something such as
-    unittest's assertEqual, numpy's assert_allclose or pytest's raises."""
+    """The tests assert something that is not always true, raise AssertionError, or call something like unittest's
+    assertEqual, numpy's assert_allclose or pytest's raises."""
 
     def asserts(node: ast.AST) -> bool:
         if isinstance(node, ast.Assert):
@@ -120,19 +115,19 @@ def tests_assert(sample: ParsedSample) -> bool:
 
 
 def tests_run(sample: ParsedSample) -> bool:
-    """The tests do something: they are more than imports and definitions that nothing calls."""
+    """The tests do something: they are more than imports and definitions."""
     passive = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Pass)
     return any(not isinstance(node, passive) for node in _body(sample.tests_tree))
 
 
 def tests_call_the_code(sample: ParsedSample) -> bool:
-    """The tests make use of something that the response defines and they do not define themselves: they call it, hand
-    it on, decorate with it, derive from it, look something up in it, or read a value that it computed."""
+    """The tests use something that the response defines and that they do not define themselves: they call it, pass it
+    on, decorate with it, derive from it, look something up in it, or read a value that it computed."""
     names = names_defined(sample.code_tree) - names_defined(sample.tests_tree)
     values = names - {node.name for node in _nodes(sample.code_tree) if isinstance(node, DEFINITIONS)}
     values -= {node.arg for node in _nodes(sample.tests_tree) if isinstance(node, ast.arg)}
     values -= {n.id for n in _nodes(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    looked_at: set[ast.AST] = set()
+    inspected: set[ast.AST] = set()
 
     def comes_from(node: ast.AST) -> str | None:
         """The name that `a.b.c` or `a` begins with."""
@@ -140,10 +135,10 @@ def tests_call_the_code(sample: ParsedSample) -> bool:
             node = node.value
         return node.id if isinstance(node, ast.Name) else None
 
-    for node in _nodes(sample.tests_tree):  # from the top down: a call comes before what is in it
-        if isinstance(node, ast.Call) and comes_from(node.func) in LOOKING - names:
-            looked_at.update(node.args)
-        elif node not in looked_at and (
+    for node in _nodes(sample.tests_tree):  # from the top down: a call comes before its arguments
+        if isinstance(node, ast.Call) and comes_from(node.func) in INSPECTING - names:
+            inspected.update(node.args)
+        elif node not in inspected and (
             (isinstance(node, ast.Name) and node.id in values)
             or any(comes_from(value) in names for value in _used_by(node))
         ):
@@ -152,7 +147,7 @@ def tests_call_the_code(sample: ParsedSample) -> bool:
 
 
 def _used_by(node: ast.AST) -> list[ast.expr]:
-    """What `node` makes use of, or hands on to be used."""
+    """What `node` uses, or passes on to be used."""
     if isinstance(node, ast.Call):
         return [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
     if isinstance(node, DEFINITIONS):
@@ -166,7 +161,7 @@ def _used_by(node: ast.AST) -> list[ast.expr]:
     return [node.value] if isinstance(node, ast.Subscript) else []
 
 
-# In the order in which they are applied; the name is what the funnel counts and what `rejected` gives as the reason.
+# In the order in which they are applied; their names are what the funnel counts and the reasons in `rejected`.
 FILTERS: dict[str, Callable[[ParsedSample], bool]] = {
     "too_long": is_short,
     "no_code_block": has_code,
@@ -187,7 +182,7 @@ def failed_filter(row: dict[str, Any], skip: Collection[str] = ()) -> str | None
 
 
 def names_defined(tree: ast.Module | None) -> set[str]:
-    """Functions, classes and variables at the top level of a module, those under `if` and `try` too."""
+    """The functions, classes and variables at the top level of a module, including those under `if` and `try`."""
     names: set[str] = set()
     todo: list[ast.AST] = list(_body(tree))
     while todo:
@@ -202,10 +197,10 @@ def names_defined(tree: ast.Module | None) -> set[str]:
 
 
 def names_of_definitions(response: str) -> frozenset[str]:
-    """What a response's top-level functions and classes are called, without case and underscores.
+    """The names of a response's top-level functions and classes, in lower case and without underscores.
 
-    Responses with the same names do the same thing more often than not (reference implementation). Methods don't count:
-    most classes have an `__init__`.
+    Responses with the same names usually do the same thing (reference implementation). Methods don't count: most
+    classes have an `__init__`.
     """
     tree = ParsedSample.of({"instruction": "", "response": response, "tests": ""}).code_tree
     names = {node.name for node in _body(tree) if isinstance(node, DEFINITIONS)}
@@ -221,14 +216,16 @@ def _nodes(tree: ast.Module | None) -> Iterator[ast.AST]:
 
 
 def _name(node: ast.AST | None) -> str | None:
-    """The last name of what is called, raised or inherited from: "raises" of `pytest.raises(...)`."""
+    """The last part of the name that is called, raised or inherited from: "raises" in `pytest.raises(...)`."""
     node = node.func if isinstance(node, ast.Call) else node
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _is_not_implemented(tree: ast.Module | None) -> bool:
-    """Whether something raises NotImplementedError, but for methods that are abstract: of a class from which another
-    one of the module is derived, or decorated so."""
+    """Whether anything but an abstract method raises NotImplementedError.
+
+    A method is abstract if it is decorated so, or if another class of the module is derived from its class.
+    """
     classes = [node for node in _nodes(tree) if isinstance(node, ast.ClassDef)]
     bases = {_name(base) for each in classes for base in each.bases}
     abstract = {
@@ -247,7 +244,7 @@ def _is_not_implemented(tree: ast.Module | None) -> bool:
 
 def _is_stub(node: ast.stmt) -> bool:
     """A function whose body is a docstring, `...` or `pass`."""
-    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and all(
+    return isinstance(node, FUNCTIONS) and all(
         isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
         for line in node.body
     )

@@ -1,28 +1,31 @@
-"""Which samples become examples: reading them, dropping what repeats another, pairing successes with failures.
+"""The choice of step 6: which samples become examples, and by which rule each of the others is dropped.
 
-All of it depends on ids and texts alone: neither the order of the rows nor the number of shards changes what comes out.
-Of a row only what is in `Sample` is held in memory, texts only of rows that are chosen.
+Only ids and texts matter: neither the order of the rows nor the number of shards changes what is chosen. Of each row, a
+`Sample` is held in memory; texts are read when they are needed, and only those of the rows concerned.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from selfalign.runner.source import Source
+from selfalign.code.contamination import Decontaminator, Match
+from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
+from selfalign.data.filters import FILTERS, failed_filter
+from selfalign.ids import content_id
+from selfalign.runner.source import Source
 
-Row = dict[str, Any]
-MANY = 10_000  # rows from which on comparing takes seconds, and a progress bar is shown
-NEAR_DUPLICATE = 0.7  # Jaccard similarity of 5-word shingles from which on texts repeat each other (reference)
-# Outcomes that say nothing about the response: there is no failure to learn from.
-NO_VERDICT = ("no_tests", "sandbox_error")
-SIMILAR_LENGTH = 1.5  # of a pair, longer by shorter at most: it should not be the length that is learned from it
+WANTED = {"passes": (True,), "failures": (False,), "random": (True, False), "random-subset": (True, False)}
+UNWANTED = {"passes": "did_not_pass", "failures": "passed"}  # how the funnel counts what a strategy does not want
+SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
+SKIPPABLE = (*FILTERS, *SAME, *SIMILAR)  # rules that can be left out
+REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
 
 
 class Sample(NamedTuple):
-    """What is held of a row: its position, and these columns (None where there is none)."""
+    """A row's position and some of its columns; None for a column that the input does not have."""
 
     position: int
     id: str
@@ -34,7 +37,7 @@ class Sample(NamedTuple):
 
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
-    """The rows that can be samples, and how many can't: those with an error, or a null where something is needed."""
+    """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed."""
     kept = [name for name in Sample._fields if name in executions.rows.column_names]
     error = [name for name in ("error",) if name in executions.rows.column_names]
     samples, dropped = [], Counter()
@@ -47,133 +50,127 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
     return samples, dict(dropped)
 
 
-def _names(row: Row) -> Any:
-    from selfalign.data.filters import names_of_definitions
-
-    return names_of_definitions(row["response"])
-
-
-def _code(row: Row) -> str | None:
-    from selfalign.code.markdown import python_code
-    from selfalign.code.near_duplicates import code_without_comments
-
-    code = python_code(row["response"])
-    return code and code_without_comments(code)
-
-
-def _exactly(column: str) -> Callable[[Row], Any]:
-    def key(row: Row) -> bytes:
-        from selfalign.code.near_duplicates import exact_key
-
-        return exact_key(row[column])
-
-    return key
-
-
-# What rows have in common that repeat each other, and the texts of which near-duplicates do: those of the reference
-# implementation, in its order. Nothing (None, no names, no code) repeats nothing.
-SAME: dict[str, Callable[[Row], Any]] = {
-    "same_instruction": _exactly("instruction"),
-    "same_response": _exactly("response"),
-    "same_names": _names,
-}
-SIMILAR: dict[str, Callable[[Row], str | None]] = {
-    "near_instruction": lambda row: row["instruction"],
-    "near_response": lambda row: row["response"],
-    "near_code": _code,
-}
-
-
-def repeats(rows: Sequence[Row], lots: Sequence[str], skip: Collection[str] = ()) -> dict[int, tuple[str, int]]:
-    """Which of `rows` repeat another: their number -> the rule, and the number of the row that stays for it.
-
-    Args:
-        rows: each with `instruction` and `response`.
-        lots: one for each row, no two alike: the row with the lowest of a group stays.
-        skip: rules of SAME and SIMILAR that are left out.
-    """
-    from selfalign.code.near_duplicates import near_duplicates
-
-    found: dict[int, tuple[str, int]] = {}
-    for rule, what in {**SAME, **SIMILAR}.items():
-        compared = [
-            (i, text) for i, row in enumerate(rows) if i not in found and rule not in skip and (text := what(row))
-        ]
-        numbers, my_lots = [i for i, _ in compared], [lots[i] for i, _ in compared]
-        if rule in SAME:
-            first: dict[Any, tuple[str, int]] = {}
-            for (i, key), lot in zip(compared, my_lots, strict=True):
-                first[key] = min(first.get(key, (lot, i)), (lot, i))
-            stays = [first[key][1] for _, key in compared]
-        else:
-            progress = rule if len(compared) >= MANY else ""
-            groups = near_duplicates([text for _, text in compared], my_lots, NEAR_DUPLICATE, progress)
-            stays = [numbers[group] for group in groups]
-        found |= {i: (rule, other) for i, other in zip(numbers, stays, strict=True) if other != i}
-
-    def staying(i: int) -> int:
-        while i in found:  # what an earlier rule kept, a later one may have dropped
-            i = found[i][1]
-        return i
-
-    return {i: (rule, staying(other)) for i, (rule, other) in found.items()}
-
-
-def pairs_with_failures(
-    executions: Source,
-    samples: Sequence[Sample],
-    chosen: Collection[int],
-    lot_of: Callable[[str], str],
-    skip: Collection[str] = (),
-) -> dict[int, int]:
-    """For each chosen position that passed, if there is one, the position of a failure at the same task.
-
-    That is the failing sample whose response is nearest in length, among those that pass the format filters, whose code
-    is other code, and that are of similar length. A sample fails by its own tests, which may be wrong.
-
-    Args:
-        executions: rows with `instruction`, `response` and `tests`.
-        samples: of all rows.
-        chosen: positions, one for each task.
-        lot_of: id -> lot, the lowest of which wins among those that are as near.
-        skip: filters that are left out.
-    """
-    from selfalign.data.filters import failed_filter
-
-    successes = {sample.task_id: sample for sample in samples if sample.position in chosen and sample.passed}
-    failures = {
-        sample.position: sample
-        for sample in samples
-        if not sample.passed and sample.outcome not in NO_VERDICT and sample.task_id in successes
-    }
-    texts = ("instruction", "response", "tests")
-    tasks = {sample.position: task for task, sample in successes.items()}
-    good: dict[str, tuple[int, str | None]] = {}  # task -> length of the response that passed, and its code
-    for position, row in executions.read(sorted(tasks), texts):
-        good[tasks[position]] = len(row["response"]), _code(row)
-    candidates = defaultdict(list)
-    for position, row in executions.read(sorted(failures), ["response"], "failures"):
-        sample = failures[position]
-        short, long = sorted((good[sample.task_id][0], len(row["response"])))
-        if long <= SIMILAR_LENGTH * short:
-            candidates[sample.task_id].append((long - short, lot_of(sample.id), position))
-
-    # The nearest one of each task first: as a rule it will do, and the others are not looked into.
-    left = {task: [position for _, _, position in sorted(some)] for task, some in candidates.items()}
-    pairs: dict[int, int] = {}
-    while left:
-        tried = {some[0]: task for task, some in left.items()}
-        for position, row in executions.read(sorted(tried), texts, "preferences"):
-            task = tried[position]
-            if not failed_filter(row, skip) and _code(row) != good[task][1]:
-                pairs[successes[task].position] = position
-        left = {task: some[1:] for task, some in left.items() if successes[task].position not in pairs and some[1:]}
-    return pairs
-
-
 def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
-    """The positions of each task's samples, tasks and samples in the order of their ids."""
+    """The positions of each task's samples; both tasks and samples are in the order of their ids."""
     tasks = defaultdict(list)
     for sample in sorted(samples, key=lambda sample: (sample.task_id, sample.id)):
         tasks[sample.task_id].append(sample.position)
     return dict(tasks)
+
+
+def no_costs(samples: Sequence[Sample]) -> dict[str, float]:
+    """All samples are equally good."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which samples are chosen.
+
+    Attributes:
+        strategy: one of WANTED.
+        seed: of all draws.
+        skip: rules of SKIPPABLE to leave out.
+        min_mutation_score: of samples that passed, the share of mutants that their tests must notice; None: any.
+        costs_of: what is to be low of the sample that is chosen for a task, by id; 0 where there is nothing.
+        decontaminator: finds what is of a benchmark; None: nothing is looked for.
+    """
+
+    strategy: str
+    seed: int
+    skip: tuple[str, ...] = ()
+    min_mutation_score: float | None = None
+    costs_of: Callable[[Sequence[Sample]], dict[str, float]] = no_costs
+    decontaminator: Decontaminator | None = None
+
+    def broken_by(self, sample: Sample, row: dict[str, Any]) -> str | None:
+        """The first rule that a sample breaks by itself, or None."""
+        if rule := failed_filter(row, self.skip):
+            return rule
+        if sample.vacuous:
+            return "vacuous"
+        weakest = self.min_mutation_score
+        if weakest is not None and sample.passed and (sample.mutation_score or 0.0) < weakest:
+            return "weak_tests"
+        return None
+
+    def contamination(self, *texts: str) -> Match | None:
+        """The benchmark's item that the first of the texts matches that matches any."""
+        matches = map(self.decontaminator.match, texts) if self.decontaminator else ()
+        return next(filter(None, matches), None)
+
+    def lot(self, id: str) -> str:
+        """Decides between equals, by the seed and the id alone."""
+        return content_id(self.seed, id)
+
+
+@dataclass
+class Selection:
+    """What became of the samples.
+
+    Attributes:
+        chosen: by their positions.
+        rejected: the samples that a rule dropped -> REJECTED_COLUMNS, which say why.
+        dropped: how many samples were left out for which reason, in the order of the rules.
+    """
+
+    chosen: list[Sample]
+    rejected: dict[Sample, dict[str, str | None]]
+    dropped: dict[str, int]
+
+
+def select_samples(executions: Source, samples: Sequence[Sample], rules: Rules) -> Selection:
+    """One sample of each task by the rules; as many as the strategy `passes` gives, if the strategy is a subset."""
+    selection = _selected(executions, samples, rules)
+    if rules.strategy not in SUBSETS:
+        return selection
+    size = len(_selected(executions, samples, replace(rules, strategy="passes")).chosen)
+    drawn = sorted(selection.chosen, key=lambda sample: rules.lot(sample.task_id))[:size]
+    dropped = selection.dropped | {"not_in_subset": len(selection.chosen) - len(drawn)}
+    return replace(selection, chosen=sorted(drawn), dropped=dropped)
+
+
+def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Selection:
+    """Of the samples that the strategy wants, those that break no rule; of these, one for each task; of these, those
+    that are of no benchmark and that repeat no other."""
+    wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[rules.strategy]}
+    columns, rejected = ("id", "instruction", "response", "tests"), {}
+
+    def reject(sample: Sample, reason: str, kept_id: str | None = None, contamination: str | None = None) -> None:
+        rejected[sample] = dict(zip(REJECTED_COLUMNS, (reason, kept_id, contamination), strict=True))
+
+    for position, row in executions.read(sorted(wanted), columns, "filters"):
+        if rule := rules.broken_by(wanted[position], row):
+            reject(wanted[position], rule)
+    usable = [sample for sample in wanted.values() if sample not in rejected]
+
+    drawn = one_of_each_task(usable, rules)
+    rows = []
+    for position, row in executions.read([sample.position for sample in drawn], columns, "decontamination"):
+        if match := rules.contamination(row["instruction"], row["response"]):
+            reject(wanted[position], "contaminated", contamination=str(match))
+        else:
+            rows.append(row)
+    clean = [sample for sample in drawn if sample not in rejected]
+    for i, (rule, other) in repeated_rows(rows, [rules.lot(sample.id) for sample in clean], rules.skip).items():
+        reject(clean[i], rule, kept_id=clean[other].id)
+
+    by_rule = Counter(why["reason"] for why in rejected.values())
+    dropped = {UNWANTED.get(rules.strategy, "unwanted"): len(samples) - len(wanted)}
+    dropped |= {rule: by_rule[rule] for rule in (*FILTERS, "vacuous", "weak_tests")}
+    dropped |= {"not_drawn": len(usable) - len(drawn)}
+    dropped |= {rule: by_rule[rule] for rule in ("contaminated", *SAME, *SIMILAR)}
+    return Selection([sample for sample in clean if sample not in rejected], rejected, dropped)
+
+
+def one_of_each_task(samples: Sequence[Sample], rules: Rules) -> list[Sample]:
+    """The sample of each task that costs least, drawn by lot if several do; in the order of their positions.
+
+    A lot depends on the seed and the id alone, so neither the order of the rows nor the other tasks change it.
+    """
+    costs = rules.costs_of(samples)
+    chosen: dict[str, tuple[tuple[float, str], Sample]] = {}
+    for sample in samples:
+        entry = (costs.get(sample.id, 0.0), rules.lot(sample.id)), sample
+        chosen[sample.task_id] = min(chosen.get(sample.task_id, entry), entry)
+    return sorted(sample for _, sample in chosen.values())

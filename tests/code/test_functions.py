@@ -1,81 +1,81 @@
-"""selfalign/code/functions.py: which files are read, and which imports a function gets."""
+"""The functions of a file, and which imports each of them gets."""
 
 import ast
 import sys
 
 import pytest
 
-from selfalign.code.functions import WELL_KNOWN, functions_of, open_python_files, with_imports
-from selfalign.errors import UserError
+from selfalign.code.functions import WELL_KNOWN, functions_of, with_imports
+
+
+def functions_in(source):
+    functions = functions_of(source)
+    assert functions is not None
+    return functions
 
 
 def imports(source, body="return x", arguments="x"):
     """The import statements that a function gets in a file that begins with `source`, and what stays undefined."""
-    (function,) = functions_of(f"{source}\ndef f({arguments}):\n    {body}\n")
+    (function,) = functions_in(f"{source}\ndef f({arguments}):\n    {body}\n")
     function = with_imports(function)
     return sorted(statement for statement, _ in function.imports), set(function.undefined)
 
 
 @pytest.mark.parametrize(
     ("expression", "statement"),
-    {
-        "a module": ("re.sub(x)", "import re"),
-        "an alias": ("np.array(x)", "import numpy as np"),
-        "a class": ("defaultdict(x)", "from collections import defaultdict"),
-        "in an annotation": ("lambda y: (y for y in List[int])", "from typing import List"),
-        "a submodule": ("ET.parse(x)", "import xml.etree.ElementTree as ET"),
-        "the module datetime": ("datetime.timedelta(x)", "import datetime"),
-        "the class datetime": ("datetime.strptime(x)", "from datetime import datetime"),
-        "the class datetime, not called": ("isinstance(x, datetime)", "from datetime import datetime"),
-        "the function copy": ("copy(x)", "from copy import copy"),
-        "the module copy": ("copy.copy(x)", "import copy"),
-    }.values(),
+    [
+        ("re.sub(x)", "import re"),
+        ("np.array(x)", "import numpy as np"),
+        ("defaultdict(x)", "from collections import defaultdict"),
+        ("lambda y: (y for y in List[int])", "from typing import List"),
+        ("ET.parse(x)", "import xml.etree.ElementTree as ET"),
+        ("datetime.timedelta(x)", "import datetime"),
+        ("datetime.strptime(x)", "from datetime import datetime"),
+        ("isinstance(x, datetime)", "from datetime import datetime"),
+        ("copy(x)", "from copy import copy"),
+        ("copy.copy(x)", "import copy"),
+    ],
 )
 def test_well_known_names_that_the_file_does_not_import_are_imported(expression, statement):
     assert imports("", f"return {expression}") == ([statement], set())
 
 
-def test_a_string_annotation_counts_as_use():
-    assert imports("import numpy as np", arguments="x: 'np.ndarray'") == (["import numpy as np"], set())
-
-
-@pytest.mark.parametrize("binding", ["re = 1", "def re(): pass", "class re: pass", "from .lib import re"])
-def test_a_name_that_the_file_defines_itself_is_not_taken_for_a_well_known_one(binding):
-    if binding.startswith("def"):
-        functions = functions_of(f"{binding}\ndef f(x):\n    return re(x)")
-        assert with_imports(functions[1]).undefined == {"re"}
-    else:
-        assert imports(binding, "return re(x)") == ([], {"re"})
+GUARDED = "try:\n    import numpy as np\nexcept ImportError:\n    np = None"
+TWICE = "if True:\n    try:\n        from mine import thing\n    except ImportError:\n        from other import thing"
 
 
 @pytest.mark.parametrize(
-    ("binding", "expected"),
+    ("source", "expression", "expected"),
     {
-        "import": ("from math import pow", (["from math import pow"], set())),
-        "assignment": ("pow = 1", ([], {"pow"})),
-        "one of several": ("pow, other = 1, 2", ([], {"pow"})),
-        "relative import": ("from .lib import pow", ([], {"pow"})),
-        "for Python 2": ("from six.moves import pow", ([], set())),
-        "for Python 2, if at all": ("if old:\n    pow = other", ([], set())),
+        "its own variable": ("re = 1", "re(x)", ([], {"re"})),
+        "its own class": ("class re: pass", "re(x)", ([], {"re"})),
+        "a name of its project": ("from .lib import re", "re(x)", ([], {"re"})),
+        "builtin: import": ("from math import pow", "pow(x, 2)", (["from math import pow"], set())),
+        "builtin: assignment": ("pow = 1", "pow(x, 2)", ([], {"pow"})),
+        "builtin: one of several": ("pow, other = 1, 2", "pow(x, 2)", ([], {"pow"})),
+        "builtin: relative import": ("from .lib import pow", "pow(x, 2)", ([], {"pow"})),
+        "builtin: for Python 2": ("from six.moves import pow", "pow(x, 2)", ([], set())),
+        "builtin: for Python 2, if at all": ("if old:\n    pow = other", "pow(x, 2)", ([], set())),
+        "a fallback for a missing package": (GUARDED, "np.array(x)", (["import numpy as np"], set())),
+        "imports inside of if and try": (TWICE, "thing(x)", (["from mine import thing"], set())),
+        "a star, then a module": ("from numpy import *", "re.sub(x)", (["import re"], set())),
+        "a star, then any name": ("from numpy import *", "sqrt(x)", ([], {"sqrt"})),
+        "a star with this name": ("from math import *", "sqrt(x)", (["from math import sqrt"], set())),
     }.values(),
 )
-def test_a_builtin_that_the_file_gives_another_meaning_is_no_builtin(binding, expected):
-    assert imports(binding, "return pow(x, 2)") == expected
+def test_what_the_file_says_of_a_name_counts(source, expression, expected):
+    assert imports(source, f"return {expression}") == expected
 
 
-def test_a_function_may_have_the_name_of_a_builtin():
-    sum_, other = functions_of("def sum(x):\n    return x\ndef f(x):\n    return sum(x)")
-    assert (with_imports(sum_).undefined, with_imports(other).undefined) == (set(), {"sum"})
+@pytest.mark.parametrize("name", ["re", "sum"])
+def test_a_function_may_have_the_name_of_a_module_or_a_builtin(name):
+    first, other = functions_in(f"def {name}(x):\n    return x\ndef f(x):\n    return {name}(x)")
+    assert (with_imports(first).undefined, with_imports(other).undefined) == (set(), {name})
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
-def test_every_line_end_counts_as_python_counts_it(end):
-    source = f"x = 1{end}def f(x):{end}    return x{end}y = 2{end}"
-    assert [line for line in functions_of(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_file():
-    assert functions_of("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
+def test_arguments_need_no_imports_but_their_annotations_do():
+    assert imports("import numpy as np", arguments="x: 'np.ndarray'") == (["import numpy as np"], set())
+    assert imports("import platform", "return platform", "platform") == ([], set())
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -85,56 +85,28 @@ def test_several_modules_of_one_package_are_imported_if_they_are_used(order):
     assert {"import xml.dom.minidom", "import xml.sax.saxutils"} <= set(statements)
 
 
-def test_a_fallback_for_a_missing_package_is_no_definition():
-    guarded = "try:\n    import numpy as np\nexcept ImportError:\n    np = None"
-    assert imports(guarded, "return np.array(x)") == (["import numpy as np"], set())
-
-
-def test_imports_inside_of_if_and_try_are_found():
-    guarded = (
-        "if True:\n    try:\n        from mine import thing\n    except ImportError:\n        from other import thing"
-    )
-    assert imports(guarded, "return thing(x)") == (["from mine import thing"], set())
-
-
-def test_an_argument_with_the_name_of_an_import_needs_no_import():
-    assert imports("import platform", "return platform", "platform") == ([], set())
-
-
-def test_after_a_star_only_modules_and_its_own_names_are_well_known():
-    assert imports("from numpy import *", "return sqrt(x), re")[1] == {"sqrt"}
-    assert imports("from math import *", "return sqrt(x)") == (["from math import sqrt"], set())
-
-
-def test_the_well_known_names_of_the_standard_library_are_there():
+def test_the_well_known_names_of_the_standard_library_exist():
     for node in ast.parse(WELL_KNOWN).body:
         module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
         if module.split(".")[0] in sys.stdlib_module_names:
             exec(ast.unparse(node), {})
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
+def test_every_line_end_counts_as_python_counts_it(end):
+    source = f"x = 1{end}def f(x):{end}    return x{end}y = 2{end}"
+    assert [line for line in functions_in(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file():
+    assert functions_in("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
+
+
 def test_decorators_belong_to_the_source_and_need_imports():
-    (function,) = functions_of("import functools\n@functools.cache\ndef f(x):\n    return x")
+    (function,) = functions_in("import functools\n@functools.cache\ndef f(x):\n    return x")
     assert with_imports(function).content.startswith("import functools\n\n\n@functools.cache\ndef f")
 
 
-def test_a_site_packages_folder_is_read_when_it_is_the_input_and_skipped_below_it(tmp_path):
-    inside = tmp_path / "lib" / "site-packages"
-    inside.mkdir(parents=True)
-    (inside / "a.py").touch(), (tmp_path / "lib" / "b.py").touch()
-    assert open_python_files(str(inside)).rows["path"][:] == ["a.py"]
-    assert open_python_files(str(tmp_path / "lib")).rows["path"][:] == ["b.py"]
-
-
-def test_a_folder_whose_files_are_all_skipped_is_refused(tmp_path):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "a.py").touch()
-    with pytest.raises(UserError, match="no Python files"):
-        open_python_files(str(tmp_path))
-
-
-def test_installed_packages_come_with_name_version_and_licence():
-    from selfalign.code.functions import _origin
-
-    assert _origin("pyflakes/checker.py")["repository"].startswith("pyflakes@")
-    assert _origin("no_such_package/a.py") == {"repository": None, "license": None}
+def test_a_file_that_is_nested_too_deeply_has_no_functions():
+    branches = "".join(f"elif x == {i}:\n    pass\n" for i in range(1500))
+    assert not functions_of(f"if x:\n    pass\n{branches}\ndef f(x):\n    return x")

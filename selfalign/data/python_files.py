@@ -1,0 +1,85 @@
+"""Step 1's input where it is no dataset: the Python files of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from selfalign.errors import UserError
+from selfalign.runner.source import Source
+
+STDLIB, INSTALLED = "stdlib", "installed"
+SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "node_modules"}
+
+
+def open_python_files(name: str) -> Source | None:
+    """The Python files that `name` stands for, as rows with `file`, `path`, `repository` and `license`.
+
+    Names are "stdlib" (the standard library of the running Python), "installed" (that, and the packages installed for
+    it), and folders that contain Python files; None if `name` is none of these.
+
+    Raises:
+        UserError: all files are in folders that are skipped.
+    """
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    version = f"python/cpython@{sys.version_info.major}.{sys.version_info.minor}"
+    if name == STDLIB:
+        return _source(name, _listing(stdlib, version, "PSF-2.0"))
+    if name == INSTALLED:
+        packages = [
+            row for kind in ("purelib", "platlib") for row in _listing(Path(sysconfig.get_path(kind)), None, None)
+        ]
+        unique = {row["file"]: row | origin_of(row["path"]) for row in packages}
+        return _source(name, [*_listing(stdlib, version, "PSF-2.0"), *unique.values()])
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or not next(folder.rglob("*.py"), None):
+        return None
+    return _source(str(folder.resolve()), _listing(folder.resolve(), folder.resolve().name, None))
+
+
+def _listing(folder: Path, repository: str | None, license: str | None) -> list[dict[str, Any]]:
+    """The Python files below `folder` as rows, except those in SKIPPED_FOLDERS below it."""
+    return [
+        {"file": str(path), "path": path.relative_to(folder).as_posix(), "repository": repository, "license": license}
+        for path in sorted(folder.rglob("*.py"))
+        if not SKIPPED_FOLDERS & set(path.relative_to(folder).parts[:-1]) and path.is_file()
+    ]
+
+
+def _source(name: str, rows: list[dict[str, Any]]) -> Source:
+    import datasets
+
+    if not rows:
+        raise UserError(f"{name} holds no Python files")
+    listing = [(row["path"], Path(row["file"]).stat().st_size) for row in rows]
+    pin = {"fingerprint": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
+    return Source(name, pin, datasets.Dataset.from_list(rows), {})
+
+
+@cache
+def _distributions() -> dict[str, str]:
+    """Top-level module -> the distribution that it is part of."""
+    from importlib.metadata import packages_distributions  # 50 ms
+
+    return {module: names[0] for module, names in packages_distributions().items()}
+
+
+@cache
+def _described(distribution: str) -> dict[str, str | None]:
+    from importlib.metadata import metadata
+
+    about = metadata(distribution)
+    return {
+        "repository": f"{distribution}@{about['Version']}",
+        "license": next(iter(about.get_all("License-Expression") or ()), None),
+    }
+
+
+def origin_of(path: str) -> dict[str, str | None]:
+    """The distribution, with its version, that a file of site-packages belongs to, and its licence if it names one."""
+    distribution = _distributions().get(path.split("/")[0].removesuffix(".py"))
+    return _described(distribution) if distribution else {"repository": None, "license": None}

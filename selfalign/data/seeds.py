@@ -1,0 +1,106 @@
+"""The filters of step 1: which functions can become seeds (paper, appendix B).
+
+Type checking, the judging of docstrings and near-duplicates come after these, see collect_seeds.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+
+from selfalign.code.functions import Function, with_imports
+from selfalign.code.parsing import DEFINITIONS
+
+MAX_FILE_BYTES = 1 << 20  # larger files are generated ones
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG|WIP)\b|NotImplemented", re.IGNORECASE)
+# A function that imports one of these is hard to run safely (processes, files, network, native code) or hard to test
+# (windows, plots).
+UNSAFE_IMPORTS = frozenset(
+    """_ctypes _winapi aiohttp argparse asyncio asyncore boto3 builtins cffi click code ctypes curses cv2 dis distutils
+    django docker fcntl flask ftplib gc getpass glob grp gtk http imp importlib inspect IPython kivy matplotlib mmap
+    msvcrt multiprocessing nt optparse os paramiko pip pkg_resources pkgutil platform posix psutil psycopg2 pty pwd
+    pygame PyQt4 PyQt5 PyQt6 PySide2 PySide6 pymongo readline redis requests resource runpy seaborn selenium serial
+    setuptools shutil signal site smtplib socket socketserver sqlalchemy ssl subprocess sys syslog tempfile termios
+    threading tkinter tty turtle urllib urllib2 urllib3 venv webbrowser winreg wx""".split()  # noqa: SIM905
+)
+
+Filter = Callable[[Function], bool]
+
+
+def has_docstring(function: Function) -> bool:
+    """A fifth of all functions has one (paper, B)."""
+    return bool((ast.get_docstring(function.node) or "").strip())
+
+
+def has_argument(function: Function) -> bool:
+    """Without an argument, there is nothing to test it with."""
+    arguments = function.node.args
+    return bool(arguments.posonlyargs or arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
+
+
+def returns_value(function: Function) -> bool:
+    """A `return` with a value other than None, in the function itself and not in one inside of it (paper, B)."""
+    todo: list[ast.AST] = list(function.node.body)
+    while todo:
+        node = todo.pop()
+        returned = node.value if isinstance(node, ast.Return) else None
+        if returned and not (isinstance(returned, ast.Constant) and returned.value is None):
+            return True
+        if not isinstance(node, (*DEFINITIONS, ast.Lambda)):
+            todo += ast.iter_child_nodes(node)
+    return False
+
+
+def is_finished(function: Function) -> bool:
+    """No word says that something is still to be done."""
+    return not UNFINISHED.search(function.source)
+
+
+def imports_are_safe(function: Function) -> bool:
+    """Nothing is imported that makes the function unsafe to run or impossible to test, and nothing of its package."""
+    modules = {module for _, module in function.imports}
+    for node in ast.walk(function.node):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add("." * node.level + (node.module or ""))
+    return not {name.split(".")[0] for name in modules} & (UNSAFE_IMPORTS | {""})
+
+
+def names_are_defined(function: Function) -> bool:
+    """Every name is an argument, a builtin, imported, or defined in the function: it stands alone."""
+    return not function.undefined
+
+
+def filters(max_lines: int) -> dict[str, Filter]:
+    """The filters in the order of their cost, under the names that the funnel counts."""
+    return {
+        "no_docstring": has_docstring,
+        "no_argument": has_argument,
+        "no_return_value": returns_value,
+        "too_long": lambda function: (function.node.end_lineno or 0) - function.node.lineno < max_lines,
+        "unfinished": is_finished,
+    }
+
+
+# After those, and only for functions whose imports have been inferred.
+IMPORT_FILTERS: dict[str, Filter] = {"unsafe_import": imports_are_safe, "undefined_name": names_are_defined}
+
+
+def filtered(function: Function, max_lines: int) -> tuple[Function, str | None]:
+    """The function with the imports that it needs, and the name of the first filter that it does not pass, if any.
+
+    Functions that fail one of the first filters come back without imports, which take time to infer.
+    """
+    if failed := _first_failing(filters(max_lines), function):
+        return function, failed
+    try:
+        function = with_imports(function)
+    except RecursionError:
+        return function, "too_deep"
+    return function, _first_failing(IMPORT_FILTERS, function)
+
+
+def _first_failing(some: dict[str, Filter], function: Function) -> str | None:
+    return next((name for name, passes in some.items() if not passes(function)), None)

@@ -1,0 +1,41 @@
+"""Which tests an instruction shows (paper, C.1)."""
+
+import pytest
+
+from selfalign.data import examples
+from selfalign.ids import draws_of
+
+SHOWN = [
+    ("assert f(1) == 1", "assert f(1) == 1"),
+    ("# One.\nassert f(1) == 1\n\nassert f(1) == 1", "assert f(1) == 1"),
+    ("assert f(\n    1\n) == 1", "assert f(\n    1\n) == 1"),
+    ("x = [1]\nassert f(x) == 1", "x = [1]\nassert f(x) == 1"),
+    ("a = 1\nb = 2\nc = 3\nd = 4\ne = 5\nassert f(a) == 1", None),
+    ("assert f('```') == 1", None),
+    ("", None),
+]
+
+
+def show(tests, instruction="Do it.", probability=1.0, id="a"):
+    return examples.tests_to_show(instruction, tests, probability, draws_of(0, id))
+
+
+@pytest.mark.parametrize(("tests", "shown"), SHOWN)
+def test_tests_of_the_form_are_shown(tests, shown):
+    assert show(tests) == shown
+
+
+def test_of_many_assertions_the_first_one_to_five_are_shown():
+    tests = [f"assert f({n}) == {n}" for n in range(9)]
+    shown = {show("\n".join(tests), id=str(i)) for i in range(50)}
+    assert shown == {"\n".join(tests[:n]) for n in range(1, 6)}
+
+
+@pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
+def test_an_instruction_that_speaks_of_tests_stays_as_it_is(instruction):
+    assert show("assert f(1) == 1", instruction) is None
+
+
+def test_half_of_the_instructions_show_tests():
+    shown = sum(show("assert f(1) == 1", probability=0.5, id=str(i)) is not None for i in range(1000))
+    assert 450 < shown < 550
