@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign.benchmarks._functions import SILENCE
+from selfalign.benchmarks.harness.functions import SILENCE
 
 # What is compared in another way, by function.
 AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
