@@ -246,7 +246,7 @@ def main(options: Options) -> None:
     problems = benchmark.problems(data)
     with contextlib.ExitStack() as stack:
         if options.samples:
-            given = given_samples(
+            rows, pins[options.samples] = given_samples(
                 options.samples,
                 problems,
                 per_problem=options.samples_per_problem,
@@ -254,7 +254,6 @@ def main(options: Options) -> None:
                 config=options.config,
                 split=options.split,
             )
-            rows, pins[options.samples] = given.rows, given.pin
             model, revision = None, options.input
         else:
             url, tokenizer, model_hash = stack.enter_context(served_model(options))

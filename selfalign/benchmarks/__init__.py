@@ -47,9 +47,11 @@ def _variants() -> dict[str, tuple[type[Benchmark], str | None]]:
 
 def _class_in(module: str) -> type[Benchmark]:
     """The benchmark that a module defines, apart from those that it imports."""
-    (found,) = (
+    found = [
         member
         for member in vars(importlib.import_module(module)).values()
         if inspect.isclass(member) and issubclass(member, Benchmark) and member.__module__ == module
-    )
-    return found
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module} has to define one subclass of Benchmark; it defines {len(found)}")
+    return found[0]

@@ -48,7 +48,6 @@ class CanItEdit(Benchmark):
         )
 
     def chat_prompt(self, problem: Problem) -> str:
-        """What a user would ask."""
         return (
             f"Change this program:\n\n```python\n{problem.extra['before'].strip()}\n```\n\n"
             f"The change: {problem.prompt.strip()}\n\n"

@@ -86,7 +86,6 @@ class ClassEval(Benchmark):
         )
 
     def chat_prompt(self, problem: Problem) -> str:
-        """What a user would ask."""
         return (
             f"Write all methods of the class {problem.entry_point}, whose skeleton this is. Answer with one code block "
             f"that holds the whole class and the imports that it needs.\n\n```python\n{problem.prompt.strip()}\n```"

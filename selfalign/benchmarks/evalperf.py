@@ -28,7 +28,7 @@ from dataclasses import replace
 from typing import Any
 
 from code_eval.sandbox import Program, Result
-from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Run, Style
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, RunPrograms, Style
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
 from selfalign.benchmarks.harness.problems import records
 from selfalign.benchmarks.humanevalplus import HumanEvalPlus
@@ -84,21 +84,19 @@ class EvalPerf(Benchmark):
         return [replace(by_id[row["task_id"]], extra=_extra(row)) for row in rows]
 
     def _origin(self, problem: Problem) -> FunctionBenchmark:
+        """The benchmark that a task comes from, whose prompts and tests it keeps."""
         return self.mbppplus if problem.task_id.startswith("Mbpp") else self.humanevalplus
 
     def completion_prompt(self, problem: Problem) -> str:
-        """As in HumanEval+ and MBPP+."""
         return self._origin(problem).completion_prompt(problem)
 
     def chat_prompt(self, problem: Problem) -> str:
-        """As in HumanEval+ and MBPP+."""
         return self._origin(problem).chat_prompt(problem)
 
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
-        """As in HumanEval+ and MBPP+."""
         return self._origin(problem).program(problem, answer, style)
 
-    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: Run) -> dict[str, Row]:
+    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
         """`seconds`, `dps` and `dps_norm` (both from 0 to 100) of the samples that are measured."""
         passing = defaultdict(list)
         for row in sorted(rows, key=lambda row: row["sample"]):

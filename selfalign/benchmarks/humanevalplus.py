@@ -6,7 +6,7 @@ It reads the Hub's data and those of EvalPlus' releases, and judges them alike: 
 from __future__ import annotations
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
-from selfalign.benchmarks.harness.evalplus import mended, released
+from selfalign.benchmarks.harness.evalplus import hub_script, release_script
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
 from selfalign.benchmarks.harness.problems import records
 
@@ -36,5 +36,5 @@ class HumanEvalPlus(FunctionBenchmark):
 
 def _test(row: Row) -> str:
     if "plus_input" in row:
-        return released(row, [*row["base_input"], *row["plus_input"]])
-    return f"{mended(row['test'], row['entry_point'])}\ncheck({row['entry_point']})"
+        return release_script(row, [*row["base_input"], *row["plus_input"]])
+    return f"{hub_script(row['test'], row['entry_point'])}\ncheck({row['entry_point']})"

@@ -74,7 +74,6 @@ class LiveCodeBench(Benchmark):
         )
 
     def chat_prompt(self, problem: Problem) -> str:
-        """What a user would ask."""
         if problem.extra["function"]:
             how = (
                 "Answer with one code block that holds the whole class, which begins like this:\n\n"

@@ -39,7 +39,6 @@ class Mbpp(FunctionBenchmark):
         return problem.prompt.strip() + "\n"
 
     def chat_prompt(self, problem: Problem) -> str:
-        """What a user would ask."""
         text, _, test = problem.prompt.strip().strip('"').strip().partition("\nassert ")
         return (
             f"{text.strip()} Write it in Python and answer with one code block that holds the whole code. It must pass "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
-from selfalign.benchmarks.harness.evalplus import mended, released
+from selfalign.benchmarks.harness.evalplus import hub_script, release_script
 from selfalign.benchmarks.harness.problems import records
 from selfalign.benchmarks.mbpp import Mbpp, docstring, entry_point
 
@@ -55,7 +55,7 @@ class MbppPlus(Mbpp):
             prompt=docstring(row["prompt"], row["test_list"][0]),
             entry_point=name,
             canonical_solution=row["code"],
-            test=base if self.variant == "base" else mended(row["test"], name),
+            test=base if self.variant == "base" else hub_script(row["test"], name),
             timeout=SLOW.get(int(row["task_id"]), 0.0),
         )
 
@@ -67,7 +67,7 @@ class MbppPlus(Mbpp):
             prompt=row["prompt"],
             entry_point=row["entry_point"],
             canonical_solution=row["canonical_solution"],
-            test=released(row, [typed(number, arguments) for arguments in inputs]),
+            test=release_script(row, [typed(number, arguments) for arguments in inputs]),
             timeout=SLOW.get(number, 0.0),
         )
 

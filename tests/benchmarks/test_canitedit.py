@@ -10,15 +10,13 @@ CANITEDIT = load_benchmark("canitedit")
 
 def row(number, name, kind, before, after, tests, descriptive, lazy):
     return {
-        "id": number,
-        "name": name,
         "full_name": f"{number}_{name}",
         "before": before,
         "after": after,
         "tests": tests,
         "instruction_descriptive": descriptive,
         "instruction_lazy": lazy,
-        "taxonomy": {"change_kind": kind, "libraries": [], "topic": "Math"},
+        "taxonomy": {"change_kind": kind},
     }
 
 

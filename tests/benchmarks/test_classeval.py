@@ -57,20 +57,12 @@ ROW = {
     "class_name": "Bowl",
     "test_classes": list(TESTS),
     "class_constructor": CONSTRUCTOR,
-    "fields": ["self.content", "self.size"],
     "methods_info": [
         {
             "method_name": name,
             "method_description": head,
             "test_class": test,
-            "test_code": TESTS[test],
             "solution_code": f"{head.splitlines()[0]}\n{BODIES[name]}",
-            "dependencies": {
-                "Standalone": False,
-                "lib_dependencies": [],
-                "field_dependencies": [],
-                "method_dependencies": [],
-            },
         }
         for (name, head), test in zip(HEADS.items(), list(TESTS)[:3], strict=True)
     ],
@@ -183,5 +175,6 @@ def test_a_model_is_asked_for_each_method_and_its_class_is_judged(tmp_path, endp
     (row,) = read_rows(tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert row["prompt"].count("class Bowl:") == 3 and row["code"].count("    def ") == 4
+    assert row["completion"] in row["code"] and row["generated_tokens"] > 8  # those of all requests
     assert [check["name"] for check in row["checks"]] == list(TESTS) and not row["passed"]
     assert results["scores"].keys() == {"pass@1", "class_level", "method_level", "methods_alone"}

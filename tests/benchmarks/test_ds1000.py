@@ -67,14 +67,7 @@ def row(number, library, prompt, solution, context):
     return {
         "prompt": prompt,
         "reference_code": solution,
-        "metadata": {
-            "problem_id": number,
-            "library_problem_id": number,
-            "library": library,
-            "test_case_cnt": 2,
-            "perturbation_type": "Origin",
-            "perturbation_origin_id": number,
-        },
+        "metadata": {"problem_id": number, "library": library},
         "code_context": context,
     }
 

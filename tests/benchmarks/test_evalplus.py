@@ -3,7 +3,7 @@
 import pytest
 
 from code_eval.sandbox import Program
-from selfalign.benchmarks.harness.evalplus import mended
+from selfalign.benchmarks.harness.evalplus import hub_script
 from selfalign.benchmarks.mbppplus import typed
 from tests.benchmarks.rows import DOUBLE, DOUBLE_ON_HUB, SQUARES, SQUARES_ON_HUB, check, script
 from tests.benchmarks.tools import problems_of
@@ -15,20 +15,20 @@ def passes(sandbox):
     return lambda test, *answers: [sandbox.submit(Program(answer, test)).result().passed for answer in answers]
 
 
-def mended_script(entry_point, inputs, results):
-    return mended(script(f"assertion({entry_point}(*inp), exp, 0)", inputs, results), entry_point)
+def hub_test(entry_point, inputs, results):
+    return hub_script(script(f"assertion({entry_point}(*inp), exp, 0)", inputs, results), entry_point)
 
 
 def test_any_zero_of_the_polynomial_passes_humaneval_32(passes):
     """The script on the Hub takes the arguments in the wrong order."""
     test = check("assert _poly(*candidate(*inp), inp) <= 0.0001", [[[-6, 5, -1]]], [2.0])
     answers = [f"def find_zero(xs): return {zero}" for zero in (2.0, 3.0, 2.5)]
-    assert passes(f"{mended(test, 'find_zero')}\ncheck(find_zero)", *answers) == [True, True, False]
+    assert passes(f"{hub_script(test, 'find_zero')}\ncheck(find_zero)", *answers) == [True, True, False]
 
 
 def test_a_match_object_counts_as_true(passes):
     """The script on the Hub compares those of Mbpp/737, 787 and 794 without an assertion."""
-    test = mended_script("check_str", [["annie"], ["dog"]], [True, False])
+    test = hub_test("check_str", [["annie"], ["dog"]], [True, False])
     matches = "import re\ndef check_str(s): return re.match('[aeiou]', s)"
     answers = [matches, "def check_str(s): return True", "def check_str(s): return s[0] in 'aeiou'"]
     assert passes(test, *answers) == [True, False, True]
@@ -48,17 +48,17 @@ def test_a_match_object_counts_as_true(passes):
     ],
 )
 def test_outputs_are_compared_as_by_the_evaluator(expected, returned, accepted, passes):
-    test = mended_script("f", [[1]], [expected])
+    test = hub_test("f", [[1]], [expected])
     assert passes(test, f"def f(x): return {returned!r}") == [accepted]
 
 
 def test_the_order_does_not_count_where_the_evaluator_compares_sets(passes):
-    test = mended_script("Diff", [[[1], [2]]], [[1, 2]])
+    test = hub_test("Diff", [[[1], [2]]], [[1, 2]])
     assert passes(test, "def Diff(a, b): return [2, 1]", "def Diff(a, b): return [2]") == [True, False]
 
 
 def test_both_readings_of_a_task_pass(passes):
-    test = mended_script("digit_distance_nums", [[1, 23], [23, 56]], [0, 6])
+    test = hub_test("digit_distance_nums", [[1, 23], [23, 56]], [0, 6])
     padded = "return sum(abs(int(x) - int(y)) for x, y in zip(str(a).zfill(2), str(b).zfill(2)))"
     plain = "return {(1, 23): 0, (23, 56): 6}[a, b]"
     answers = [f"def digit_distance_nums(a, b): {body}" for body in (padded, plain, "return 0")]

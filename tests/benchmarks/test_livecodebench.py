@@ -28,14 +28,10 @@ def row(number, date, tests, function=None, starter_code="", **changes):
     kind = "functional" if function else "stdin"
     tests = [{"input": given, "output": expected, "testtype": kind} for given, expected in tests]
     return {
-        "question_title": "Sum",
         "question_content": f"Problem {number}: add up the numbers.",
-        "platform": "leetcode" if function else "atcoder",
         "question_id": f"abc{number}_a",
-        "contest_id": f"abc{number}",
         "contest_date": f"{date}T00:00:00",
         "starter_code": starter_code,
-        "difficulty": "easy",
         "public_test_cases": json.dumps(tests[:1]),
         "private_test_cases": hidden(tests[1:]),
         "metadata": json.dumps({"func_name": function} if function else {}),

@@ -1,10 +1,7 @@
 """benchmark.py as a command: given samples, endpoints and model folders."""
 
-import asyncio
 import json
-import random
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 
@@ -153,18 +150,3 @@ def test_the_paper_s_decoding_is_the_default():
     assert options.top_p == 0.95
     options = benchmark.with_defaults(benchmark.Options(input="m", output="o"), load_benchmark("humaneval"))
     assert (options.samples_per_problem, options.temperature, options.max_new_tokens) == (1, 0.0, 512)
-
-
-def test_an_answer_may_take_several_requests():
-    class Endpoint:
-        async def generate(self, prompt, **options):
-            return SimpleNamespace(text=f"<{prompt}>", generated_tokens=3, finish_reason="stop_sequence")
-
-    class TwoRequests(HumanEval):
-        async def answer(self, problem, ask, style):
-            return await ask("one") + await ask("two")
-
-    model = benchmark.Model(benchmark.Options(input="m", output="o"), TwoRequests(), Endpoint(), None)
-    answer, columns = asyncio.run(model.answer(PROBLEMS[0], random.Random(0)))
-    assert answer == columns["completion"] == "<one><two>" and columns["prompt"] == "one\n\ntwo"
-    assert columns["generated_tokens"] == 6

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol
 from code_eval.sandbox import Program, Result
 
 Row = dict[str, Any]
-Run = Callable[[Sequence[Program]], list[Result]]
 Style = Literal["completion", "chat", "solution"]
 """What an answer is: the continuation of `completion_prompt`, a Markdown reply to `chat_prompt`, or the whole code."""
+RunPrograms = Callable[[Sequence[Program]], list[Result]]
+"""Gives the results of programs in order; it runs one at a time, in a sandbox that is idle otherwise."""
 
 
 class Ask(Protocol):
@@ -115,11 +116,10 @@ class Benchmark(ABC):
         """
         return {}
 
-    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: Run) -> dict[str, Row]:
+    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
         """What is measured of rows after all were judged, as {row id: {name: value}}.
 
-        `row["code"]` is the code. `run` gives the results of programs in order; it runs one at a time in a sandbox that
-        is idle otherwise.
+        `row["code"]` is the code that was judged.
         """
         return {}
 

@@ -50,7 +50,6 @@ class FunctionBenchmark(Benchmark):
         return problem.prompt.strip()
 
     def chat_prompt(self, problem: Problem) -> str:
-        """What a user would ask."""
         return (
             "Complete this Python function. Answer with one code block that holds the whole function and the imports "
             f"that it needs.\n\n```python\n{problem.prompt.strip()}\n```"

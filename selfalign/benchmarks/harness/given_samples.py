@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row, Style
@@ -15,14 +14,6 @@ from selfalign.runner.source import open_source
 COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # of others it is said that they are not used
 
 
-@dataclass(frozen=True)
-class GivenSamples:
-    """Rows with `id`, `task_id`, `sample`, `text` and `style`, and the hash or commit that they are pinned to."""
-
-    rows: list[Row]
-    pin: str
-
-
 def given_samples(
     name: str,
     problems: Sequence[Problem],
@@ -31,11 +22,11 @@ def given_samples(
     style: Style = "completion",
     config: str | None = None,
     split: str = "train",
-) -> GivenSamples:
-    """The samples in `name`: a file, a folder or a Hub dataset.
+) -> tuple[list[Row], str]:
+    """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit that they are pinned to.
 
-    `per_problem` is how many there must be of each problem, by default as many as most problems have; `style` says what
-    the column `completion` holds.
+    The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many there must be of each problem,
+    by default as many as most problems have; `style` says what the column `completion` holds.
 
     Raises:
         UserError: samples and problems don't fit together, or `name` can't be read.
@@ -69,7 +60,7 @@ def given_samples(
         raise UserError(f"the {len(rows)} samples of {name} can't be scored: {'; '.join(found)}")
     if extra := sorted({column for row in rows for column in row} - COLUMNS):
         warn(f"{name}: {len(extra)} columns are not used: {', '.join(extra)}")
-    return GivenSamples([row for of_problem in samples.values() for row in of_problem], pin)
+    return [row for of_problem in samples.values() for row in of_problem], pin
 
 
 def _wrong_counts(samples: dict[str, list[Row]], per_problem: int | None) -> list[str]:

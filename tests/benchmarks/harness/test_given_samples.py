@@ -11,7 +11,7 @@ PROBLEMS = load_benchmark("humaneval").problems()[:3]
 
 
 def given(tmp_path, rows, **options):
-    return given_samples(str(write_rows(tmp_path / "samples.jsonl", rows)), PROBLEMS, **options).rows
+    return given_samples(str(write_rows(tmp_path / "samples.jsonl", rows)), PROBLEMS, **options)[0]
 
 
 def solutions(*numbers):
