@@ -11,7 +11,7 @@ from selfalign.benchmarks.harness.problems import file_hash, records
 from selfalign.errors import UserError, warn
 from selfalign.runner.source import open_source
 
-COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # of others it is said that they are not used
+COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # a warning names the others
 
 
 def given_samples(
@@ -25,8 +25,8 @@ def given_samples(
 ) -> tuple[list[Row], str]:
     """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit that they are pinned to.
 
-    The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many there must be of each problem,
-    by default as many as most problems have; `style` says what the column `completion` holds.
+    The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many samples each problem must
+    have, by default as many as most problems have; `style` says what the column `completion` holds.
 
     Raises:
         UserError: samples and problems don't fit together, or `name` can't be read.
