@@ -6,13 +6,13 @@ Three strategies, each a benchmark of its own: `classeval-holistic` asks for the
 the best of the three.
 
 A class passes when all of its test classes do: one for each method, and mostly one more for the whole. The published
-"method level" is the share of all 502 test classes that pass, which the benchmark's own script computes; of the 410
-for single methods alone, the figure is `methods_alone`.
+"method level" is the share of all 502 test classes that pass, which the benchmark's own script computes; the score
+`methods_alone` is that of the 410 test classes for single methods.
 
-Some published solutions can't pass, as in the benchmark's own script: a test of ClassEval_17 holds before 2 January
-2024 only, one of ClassEval_48 on a machine called LAPTOP-2CS86KUM only, and a test class of ClassEval_69 has no tests.
-Method by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx, openpyxl,
-gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
+Some published solutions can't pass, with the benchmark's own script either: a test of ClassEval_17 holds before 2
+January 2024 only, one of ClassEval_48 on a machine called LAPTOP-2CS86KUM only, and a test class of ClassEval_69 has no
+tests. Method by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx,
+openpyxl, gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
 """
 
 from __future__ import annotations
@@ -20,30 +20,19 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selfalign.benchmarks import Problem, records
-from selfalign.benchmarks._shared import code_of
+from code_eval.sandbox import Program
+from selfalign.benchmarks.harness.benchmark import Ask, Benchmark, Problem, Row, Style
+from selfalign.benchmarks.harness.functions import first_python_block
+from selfalign.benchmarks.harness.problems import records
 
-DATASET = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
-VARIANTS = ("holistic", "incremental", "compositional")
-# Paper: at most 2048 tokens with the prompt. By SmolLM2's tokenizer, the median prompt has 584, the longest 1,644, and
-# one of the 100 published solutions has more than 1024 (1,029).
-MAX_NEW_TOKENS = 1024
-COMPLETION_STOP = ("\n```",)
-TIMEOUT = 10.0  # seconds
-SLOW = {"ClassEval_35": 60.0}  # whose published solution takes 20
-METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # of a base model that goes on with the next method
-NOTE = "the paper (Table 5) reports the best of holistic, incremental and compositional"
-
+SLOW = {"ClassEval_35": 60.0}  # seconds: its published solution takes 20
+SHARES_FILES = ("ClassEval_25",)  # its test classes read a file that the first of them writes: they run in order
+METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # where a base model goes on with the next method
 METHOD_INDENT, BODY_INDENT = 4 * " ", 8 * " "
-
-# The end of a method's body: a line that is indented by less.
-BODY_END = re.compile(r"\n(?= {0,7}\S)")
-
-# Its test classes read a file that the first of them writes: those before one run with it.
-SHARES_FILES = ("ClassEval_25",)
+BODY_END = re.compile(r"\n(?= {0,7}\S)")  # before a line that is indented by less than the body
 
 TESTS = """{test}
 
@@ -57,26 +46,106 @@ assert _result.testsRun and not _faults, f"{{len(_faults)}} of {{_result.testsRu
 """
 
 
-def problems(data: str | None = None, variant: str | None = "holistic") -> list[Problem]:
-    """The classes, in order."""
-    return [
-        Problem(
-            task_id=row["task_id"],
-            prompt=row["skeleton"],
-            entry_point=row["class_name"],
-            canonical_solution=row["solution_code"],
-            test=row["test"],
-            extra={
-                "strategy": variant,
-                "imports": "\n".join(row["import_statement"]),
-                "constructor": _constructor(row),
-                "methods": [_method(row, method) for method in row["methods_info"]],
-                "test_classes": list(row["test_classes"]),
-                "timeout": SLOW.get(row["task_id"], 0),
-            },
+class ClassEval(Benchmark):
+    """The variant is the strategy."""
+
+    dataset = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
+    variants = ("holistic", "incremental", "compositional")
+    note = "the paper (Table 5) reports the best of holistic, incremental and compositional"
+    # Paper: at most 2048 tokens with the prompt. By SmolLM2's tokenizer, the median prompt has 584, the longest 1,644,
+    # and one of the 100 published solutions has more than 1024 (1,029).
+    max_new_tokens = 1024
+    completion_stop = ("\n```",)
+    timeout = 10.0
+
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The classes, in order."""
+        return [
+            Problem(
+                task_id=row["task_id"],
+                prompt=row["skeleton"],
+                entry_point=row["class_name"],
+                canonical_solution=row["solution_code"],
+                test=row["test"],
+                extra={
+                    "imports": "\n".join(row["import_statement"]),
+                    "constructor": _constructor(row),
+                    "methods": [_method(row, method) for method in row["methods_info"]],
+                    "test_classes": list(row["test_classes"]),
+                },
+                timeout=SLOW.get(row["task_id"], 0.0),
+            )
+            for row in records(data or self.dataset)
+        ]
+
+    def completion_prompt(self, problem: Problem) -> str:
+        """The skeleton, and a code block in which the whole class begins."""
+        return (
+            f"The skeleton of a Python class:\n\n```python\n{problem.prompt.strip()}\n```\n\n"
+            f"The same class with all of its methods written:\n\n```python\n{_opening(problem)}"
         )
-        for row in records(data or DATASET)
-    ]
+
+    def chat_prompt(self, problem: Problem) -> str:
+        return (
+            f"Write all methods of the class {problem.entry_point}, whose skeleton this is. Answer with one code block "
+            f"that holds the whole class and the imports that it needs.\n\n```python\n{problem.prompt.strip()}\n```"
+        )
+
+    def method_prompt(self, problem: Problem, method: Mapping[str, str], code: str) -> str:
+        """What a user would ask for a method; `code` is the class as far as it is written, with the method's head."""
+        return (
+            f"Write the method `{method['name']}` of the class {problem.entry_point}. Answer with one code block that "
+            f"holds this method and nothing else of the class.\n\n```python\n{code}\n```"
+        )
+
+    async def answer(self, problem: Problem, ask: Ask, style: Style) -> str:
+        """The class, from one request, or from one for each method."""
+        if self.variant == "holistic":
+            return await super().answer(problem, ask, style)
+        methods = problem.extra["methods"]
+        imports, written = [problem.extra["imports"]], []
+        for method in methods:
+            others = written
+            if self.variant == "compositional":
+                others = [f"{m['signature']}\n{BODY_INDENT}pass" for m in methods if m is not method]
+            before = "\n\n".join([problem.extra["imports"], problem.extra["constructor"], *others]).lstrip()
+            head = f"{method['signature']}\n{method['docstring']}"
+            prompt = f"{before}\n\n{head}"
+            if style == "chat":
+                reply = await ask(self.method_prompt(problem, method, prompt))
+                more, code = method_in(first_python_block(reply), method)
+                imports.append(more)
+            else:
+                code = f"{head}\n{body_in(await ask(prompt, METHOD_STOP))}"
+            written.append(code)
+        return "\n\n".join([*filter(None, imports), problem.extra["constructor"], *written]) + "\n"
+
+    def checks(self, problem: Problem, answer: str, style: Style) -> dict[str, Program]:
+        """The class against each of its test classes; its imports stand before it, as in the benchmark's own script."""
+        if style == "solution" or self.variant != "holistic":
+            code = answer
+        else:
+            code = first_python_block(answer) if style == "chat" else _opening(problem) + answer
+        code = f"{problem.extra['imports']}\n{code}"
+        names = problem.extra["test_classes"]
+        before = {name: names[:n] if problem.task_id in SHARES_FILES else [] for n, name in enumerate(names)}
+        return {name: Program(code, TESTS.format(test=problem.test, name=name, before=before[name])) for name in names}
+
+    def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
+        """The shares of classes, of test classes (published as method level), and of methods that pass their own."""
+        alone = {task: {m["test_class"] for m in problem.extra["methods"]} for task, problem in problems.items()}
+        passed = {"class_level": [0, 0], "method_level": [0, 0], "methods_alone": [0, 0]}
+        for row in rows:
+            outcomes = row["checks"]
+            judged = {
+                "class_level": [row["passed"]],
+                "method_level": [outcome == "passed" for outcome in outcomes.values()],
+                "methods_alone": [outcomes[name] == "passed" for name in alone[row["task_id"]]],
+            }
+            for level, verdicts in judged.items():
+                passed[level][0] += sum(verdicts)
+                passed[level][1] += len(verdicts)
+        return {level: count / total for level, (count, total) in passed.items()}
 
 
 def _constructor(row: Mapping[str, Any]) -> str:
@@ -106,61 +175,8 @@ def _method(row: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, str]
     }
 
 
-# ---- at once ----
-
-
-def completion_prompt(problem: Problem) -> str:
-    """The skeleton, and a code block in which the whole class begins."""
-    return (
-        f"The skeleton of a Python class:\n\n```python\n{problem.prompt.strip()}\n```\n\n"
-        f"The same class with all of its methods written:\n\n```python\n{_opening(problem)}"
-    )
-
-
 def _opening(problem: Problem) -> str:
     return f"{problem.extra['imports']}\n\nclass {problem.entry_point}".lstrip()
-
-
-def chat_prompt(problem: Problem) -> str:
-    """What a user would ask."""
-    return (
-        f"Write all methods of the class {problem.entry_point}, whose skeleton this is. Answer with one code block "
-        f"that holds the whole class and the imports that it needs.\n\n```python\n{problem.prompt.strip()}\n```"
-    )
-
-
-# ---- method by method ----
-
-
-async def answer(problem: Problem, ask: Callable[..., Awaitable[str]], style: str) -> str:
-    """The answer by the problem's strategy: as many requests as the class has methods, or one."""
-    strategy, methods = problem.extra["strategy"], problem.extra["methods"]
-    if strategy == "holistic":
-        return await ask(chat_prompt(problem) if style == "chat" else completion_prompt(problem))
-    imports, written = [problem.extra["imports"]], []
-    for method in methods:
-        others = written
-        if strategy == "compositional":
-            others = [f"{m['signature']}\n{BODY_INDENT}pass" for m in methods if m is not method]
-        before = "\n\n".join([problem.extra["imports"], problem.extra["constructor"], *others]).lstrip()
-        head = f"{method['signature']}\n{method['docstring']}"
-        prompt = f"{before}\n\n{head}"
-        if style == "chat":
-            reply = await ask(method_prompt(problem, method, prompt))
-            more, code = method_in(code_of(reply), method)
-            imports.append(more)
-        else:
-            code = f"{head}\n{body_in(await ask(prompt, METHOD_STOP))}"
-        written.append(code)
-    return "\n\n".join([*filter(None, imports), problem.extra["constructor"], *written]) + "\n"
-
-
-def method_prompt(problem: Problem, method: Mapping[str, str], code: str) -> str:
-    """What a user would ask for a method; `code` is the class as far as it is written, with the method's head."""
-    return (
-        f"Write the method `{method['name']}` of the class {problem.entry_point}. Answer with one code block that "
-        f"holds this method and nothing else of the class.\n\n```python\n{code}\n```"
-    )
 
 
 def body_in(completion: str) -> str:
@@ -190,35 +206,3 @@ def method_in(code: str, method: Mapping[str, str]) -> tuple[str, str]:
             found = textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
             return imports, textwrap.indent(found if node.decorator_list else static + found, METHOD_INDENT)
     return imports, f"{method['signature']}\n{BODY_INDENT}raise NotImplementedError"
-
-
-# ---- the verdict ----
-
-
-def checks(problem: Problem, answer: str, style: str) -> dict[str, tuple[str, str]]:
-    """The class against each of its test classes; its imports stand before it, as in the benchmark's own script."""
-    if style == "solution" or problem.extra["strategy"] != "holistic":
-        code = answer
-    else:
-        code = code_of(answer) if style == "chat" else _opening(problem) + answer
-    code = f"{problem.extra['imports']}\n{code}"
-    names = problem.extra["test_classes"]
-    before = {name: names[:n] if problem.task_id in SHARES_FILES else [] for n, name in enumerate(names)}
-    return {name: (code, TESTS.format(test=problem.test, name=name, before=before[name])) for name in names}
-
-
-def scores(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
-    """Shares of classes, of test classes (published as method level), and of methods that pass their own test class."""
-    alone = {task: {m["test_class"] for m in problem.extra["methods"]} for task, problem in problems.items()}
-    passed = {"class_level": [0, 0], "method_level": [0, 0], "methods_alone": [0, 0]}
-    for row in rows:
-        outcomes = row["checks"]
-        judged = {
-            "class_level": [row["passed"]],
-            "method_level": [outcome == "passed" for outcome in outcomes.values()],
-            "methods_alone": [outcomes[name] == "passed" for name in alone[row["task_id"]]],
-        }
-        for level, verdicts in judged.items():
-            passed[level][0] += sum(verdicts)
-            passed[level][1] += len(verdicts)
-    return {level: count / total for level, (count, total) in passed.items()}

@@ -7,11 +7,11 @@ score (DPS), "better than so many percent of solutions". A task's DPS is the mea
 over its tasks. DPS_norm counts the references instead of using their scores.
 
 What differs from EvalPerf's own evaluator, and what the figures can and can't say:
-- It counts the processor's instructions; counters are not to be had in most virtual machines, nor inside the sandbox.
-  Here it is CPU time in the sandbox, of the calling thread, the least of several calls, each on a fresh copy of the
-  input, one program at a time. It depends on the machine and on what else runs there. References and samples of a task
-  are measured one after the other in the same run, and only their order counts; a sample within SLACK of a reference
-  is not slower than it.
+- It counts the processor's instructions, but most virtual machines have no counters for that, nor has the sandbox. Here
+  it is CPU time in the sandbox, of the calling thread, the least of several calls, each on a fresh copy of the input,
+  one program at a time. It depends on the machine and on what else runs there. References and samples of a task are
+  measured one after the other in the same run, and only their order counts; a sample within SLACK of a reference is not
+  slower than it.
 - A program reports its own time, so a sample that wants to can lie. Work in other threads is not counted.
 
 The win rate of a model is over pairs of models and the tasks that both have a DPS on: see `win_rates`.
@@ -23,16 +23,18 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from selfalign.benchmarks import Problem, humanevalplus, mbppplus, records
+from code_eval.sandbox import Program, Result
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, RunPrograms, Style
+from selfalign.benchmarks.harness.functions import FunctionBenchmark
+from selfalign.benchmarks.harness.problems import records
+from selfalign.benchmarks.humanevalplus import HumanEvalPlus
+from selfalign.benchmarks.mbppplus import MbppPlus, typed
+from selfalign.errors import UserError
 
-DATASET = "evalplus/evalperf@main,evalplus/humanevalplus@main,evalplus/mbppplus@main"
-SAMPLES, TEMPERATURE, MEMORY = 100, 1.0, 4 << 30  # paper, Table 4; bytes
-TOP_P = 0.95  # EvalPlus, whenever it samples
-COMPLETION_STOP, CHAT_PREFIX, CHAT_STOP = mbppplus.COMPLETION_STOP, mbppplus.CHAT_PREFIX, mbppplus.CHAT_STOP
 MIN_CORRECT, MAX_MEASURED = 10, 20  # samples of a task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
 SLACK = 1.05  # CPU times of the same program differ by some percent
@@ -57,80 +59,96 @@ def _measure(function, arguments):
 TOOK = re.compile(r"took (\S+) s$")
 
 
-def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
-    """The tasks; `data`: EvalPerf's data, HumanEval+ and MBPP+, each a Hub dataset or a file, with commas between."""
-    from selfalign.errors import UserError
+class EvalPerf(Benchmark):
+    dataset = f"evalplus/evalperf@main,{HumanEvalPlus.dataset},{MbppPlus.dataset}"
+    samples, temperature, memory = 100, 1.0, 4 << 30  # paper, Table 4; bytes
+    top_p = 0.95  # EvalPlus, whenever it samples
+    completion_stop, chat_prefix, chat_stop = MbppPlus.completion_stop, MbppPlus.chat_prefix, MbppPlus.chat_stop
 
-    sources = (data or DATASET).split(",")
-    if len(sources) != 3:
-        raise UserError("EvalPerf needs three sources with commas between: its own data, HumanEval+ and MBPP+")
-    judged = {p.task_id: p for p in [*humanevalplus.problems(sources[1]), *mbppplus.problems(sources[2])]}
-    rows = records(sources[0], needs=("task_id", "pe_input", "reference", "scores"))
-    if unknown := [row["task_id"] for row in rows if row["task_id"] not in judged]:
-        raise UserError(f"{len(unknown)} tasks of EvalPerf are not in HumanEval+ or MBPP+: {', '.join(unknown[:5])}")
-    return [replace(judged[row["task_id"]], extra=judged[row["task_id"]].extra | _extra(row)) for row in rows]
+    def __init__(self, variant: str | None = None) -> None:
+        super().__init__(variant)
+        self.humanevalplus, self.mbppplus = HumanEvalPlus(), MbppPlus()
+
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The tasks, from EvalPerf's data, HumanEval+ and MBPP+: each a Hub dataset or a file, separated by commas."""
+        sources = (data or self.dataset).split(",")
+        if len(sources) != 3:
+            raise UserError("EvalPerf needs three sources, separated by commas: its own data, HumanEval+ and MBPP+")
+        judged = [*self.humanevalplus.problems(sources[1]), *self.mbppplus.problems(sources[2])]
+        by_id = {problem.task_id: problem for problem in judged}
+        rows = records(sources[0], needs=("task_id", "pe_input", "reference", "scores"))
+        if unknown := [row["task_id"] for row in rows if row["task_id"] not in by_id]:
+            raise UserError(
+                f"{len(unknown)} tasks of EvalPerf are not in HumanEval+ or MBPP+: {', '.join(unknown[:5])}"
+            )
+        return [replace(by_id[row["task_id"]], extra=_extra(row)) for row in rows]
+
+    def _origin(self, problem: Problem) -> FunctionBenchmark:
+        """The benchmark that a task comes from, whose prompts and tests it keeps."""
+        return self.mbppplus if problem.task_id.startswith("Mbpp") else self.humanevalplus
+
+    def completion_prompt(self, problem: Problem) -> str:
+        return self._origin(problem).completion_prompt(problem)
+
+    def chat_prompt(self, problem: Problem) -> str:
+        return self._origin(problem).chat_prompt(problem)
+
+    def program(self, problem: Problem, answer: str, style: Style) -> Program:
+        return self._origin(problem).program(problem, answer, style)
+
+    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
+        """`seconds`, `dps` and `dps_norm` (both from 0 to 100) of the samples that are measured."""
+        passing = defaultdict(list)
+        for row in sorted(rows, key=lambda row: row["sample"]):
+            if row["passed"]:
+                passing[row["task_id"]].append(row)
+        measured = {}
+        for task_id, samples in passing.items():
+            if len(samples) < MIN_CORRECT:
+                continue
+            extra, samples = problems[task_id].extra, samples[:MAX_MEASURED]
+            # What was judged is what is measured; a sample that comes again is measured once.
+            codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
+            call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
+            tests = f"from math import inf, nan\n{MEASURE}\n{call}"
+            results = run([Program(code=code, tests=tests, timeout=MEASURE_SECONDS) for code in codes])
+            seconds = {code: _seconds(result) for code, result in zip(codes, results, strict=True)}
+            references = [seconds[code] for code in extra["reference"]]
+            for row in samples:
+                cost = seconds[row["code"]]
+                rank = _rank(cost, references)
+                measured[row["id"]] = {
+                    "seconds": cost if math.isfinite(cost) else None,
+                    "dps": float(extra["scores"][rank - 1]) if rank else 0.0,
+                    "dps_norm": 100 * rank / len(references),
+                }
+        return measured
+
+    def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
+        """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is.
+
+        Every task has the same number of rows; one that the bootstrap has drawn several times counts as often.
+        """
+        counts, tasks = Counter(row["task_id"] for row in rows), defaultdict(list)
+        for row in rows:
+            if row.get("measured"):
+                tasks[row["task_id"]].append(row["measured"])
+        total = sum(counts[task] for task in tasks)
+        result = {"measured": total / max(1, len(rows))}
+        for name in ("dps", "dps_norm") if tasks else ():
+            means = {task: sum(m[name] for m in measured) / len(measured) for task, measured in tasks.items()}
+            result[name] = sum(counts[task] * mean for task, mean in means.items()) / total / 100
+        return result
 
 
-def _extra(row: dict[str, Any]) -> dict[str, Any]:
+def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
     inputs = json.loads(row["pe_input"]) if isinstance(row["pe_input"], str) else row["pe_input"]
     kind, _, number = row["task_id"].partition("/")
-    arguments = mbppplus.typed(int(number), inputs[0]) if kind == "Mbpp" else inputs[0]
+    arguments = typed(int(number), inputs[0]) if kind == "Mbpp" else inputs[0]
     return {"arguments": arguments, "reference": row["reference"], "scores": row["scores"]}
 
 
-def _of(problem: Problem) -> Any:
-    return mbppplus if problem.task_id.startswith("Mbpp") else humanevalplus
-
-
-def completion_prompt(problem: Problem) -> str:
-    """As HumanEval+ and MBPP+."""
-    return _of(problem).completion_prompt(problem)
-
-
-def chat_prompt(problem: Problem) -> str:
-    """As HumanEval+ and MBPP+."""
-    return _of(problem).chat_prompt(problem)
-
-
-def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
-    """Code and tests of an answer: those of HumanEval+ and MBPP+."""
-    return _of(problem).program(problem, answer, style)
-
-
-def measure(
-    rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem], run: Callable[[list[Any]], list[Any]]
-) -> dict[str, dict[str, Any]]:
-    """`seconds`, `dps` and `dps_norm` (both 0 to 100) of the samples that are measured, by the row's id."""
-    from code_eval.sandbox import Program
-
-    passing = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row["sample"]):
-        if row["passed"]:
-            passing[row["task_id"]].append(row)
-    measured = {}
-    for task_id, samples in passing.items():
-        if len(samples) < MIN_CORRECT:
-            continue
-        extra, samples = problems[task_id].extra, samples[:MAX_MEASURED]
-        # What was judged is what is measured; a sample that comes again is measured once.
-        codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
-        call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
-        tests = f"from math import inf, nan\n{MEASURE}\n{call}"
-        results = run([Program(code=code, tests=tests, timeout=MEASURE_SECONDS) for code in codes])
-        seconds = {code: _seconds(result) for code, result in zip(codes, results, strict=True)}
-        references = [seconds[code] for code in extra["reference"]]
-        for row in samples:
-            cost = seconds[row["code"]]
-            rank = _rank(cost, references)
-            measured[row["id"]] = {
-                "seconds": cost if math.isfinite(cost) else None,
-                "dps": float(extra["scores"][rank - 1]) if rank else 0.0,
-                "dps_norm": 100 * rank / len(references),
-            }
-    return measured
-
-
-def _seconds(result: Any) -> float:
+def _seconds(result: Result) -> float:
     """CPU seconds of a call, infinity if it failed or took too long."""
     told = TOOK.search(result.detail) if result.outcome == "failed" else None
     return float(told[1]) if told else math.inf
@@ -143,23 +161,6 @@ def _rank(cost: float, references: list[float]) -> int:
     """
     reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= SLACK * own]
     return max(reached, default=0)
-
-
-def scores(rows: Sequence[dict[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
-    """`dps` and `dps_norm` of the tasks that were measured, and which share of all tasks that is.
-
-    Tasks have the same number of rows each, but for those that the bootstrap has drawn several times: they count so.
-    """
-    counts, tasks = Counter(row["task_id"] for row in rows), defaultdict(list)
-    for row in rows:
-        if row.get("measured"):
-            tasks[row["task_id"]].append(row["measured"])
-    total = sum(counts[task] for task in tasks)
-    result = {"measured": total / max(1, len(rows))}
-    for name in ("dps", "dps_norm") if tasks else ():
-        means = {task: sum(m[name] for m in measured) / len(measured) for task, measured in tasks.items()}
-        result[name] = sum(counts[task] * mean for task, mean in means.items()) / total / 100
-    return result
 
 
 def win_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

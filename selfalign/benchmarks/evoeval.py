@@ -1,29 +1,16 @@
-"""EvoEval (arXiv:2403.19114): HumanEval's problems transformed by GPT-4, in five sets of 100 that change the meaning.
+"""EvoEval (arXiv:2403.19114): HumanEval's problems as GPT-4 changed their meaning, in five sets of 100.
 
 What is expected comes from running the canonical solution beside the answer, on a copy of the arguments, in the same
-sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. Compared as EvoEval's evaluator does:
-types must agree, floats within 1e-6 and rtol 1e-5 (numpy's allclose), and six problems have several right answers.
+sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. They are compared as by EvoEval's
+evaluator: types must agree, floats may differ by 1e-6 and rtol 1e-5 (numpy's allclose), and six problems have several
+right answers.
 """
 
 from __future__ import annotations
 
-from selfalign.benchmarks import Problem, records
-from selfalign.benchmarks._functions import (
-    CHAT_PREFIX,
-    CHAT_STOP,
-    COMPLETION_STOP,
-    SILENCE,
-    chat_prompt,
-    completion_prompt,
-    function_code,
-)
-
-__all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
-
-DATASET = "evoeval/EvoEval_{variant}@main"  # its commit is resolved when a run starts, and recorded
-VARIANTS = ("difficult", "creative", "subtle", "combine", "tool_use")
-MEMORY = 4 << 30  # bytes, as EvalPlus
-TIMEOUT = 40.0  # seconds of CPU time; reference and answer together take up to 10
+from selfalign.benchmarks.harness.benchmark import Problem, Row
+from selfalign.benchmarks.harness.functions import SILENCE, FunctionBenchmark
+from selfalign.benchmarks.harness.problems import records
 
 COMPARE = """
 def _kind(value):
@@ -101,27 +88,29 @@ def _judge(out, expected, numbers, target):
 }
 
 
-def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
-    """The problems of one set, in order."""
-    fields = ("task_id", "prompt", "entry_point", "canonical_solution")
-    rows = records(data or DATASET.format(variant=variant), needs=(*fields, "inputs"))
-    return [Problem(**{name: row[name] for name in fields}, test=_test(row, variant)) for row in rows]
+class EvoEval(FunctionBenchmark):
+    dataset = "evoeval/EvoEval_{variant}@main"  # resolved to a commit when a run starts, and recorded
+    variants = ("difficult", "creative", "subtle", "combine", "tool_use")
+    memory = 4 << 30  # EvalPlus
+    timeout = 40.0  # the canonical solution and the answer together take up to 10
 
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The problems of one set, in order."""
+        fields = ("task_id", "prompt", "entry_point", "canonical_solution")
+        return [
+            Problem(**{name: row[name] for name in fields}, test=self._test(row))
+            for row in records(data or self.dataset, needs=(*fields, "inputs"))
+        ]
 
-def _test(row: dict, variant: str | None) -> str:
-    number = int(row["task_id"].rpartition("/")[2])
-    source = f"{row['prompt']}\n{row['canonical_solution']}"
-    inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
-    return (
-        f"import copy as _copy\n{SILENCE}{COMPARE}{ORACLES.get((str(variant), number), '')}\n"
-        f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
-        f"with _silence:\n"
-        f"    for _arguments in [\n    {inputs},\n]:\n"
-        f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
-        f"        _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
-    )
-
-
-def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
-    """Code and tests of an answer."""
-    return function_code(problem, answer, style), problem.test
+    def _test(self, row: Row) -> str:
+        number = int(row["task_id"].rpartition("/")[2])
+        source = f"{row['prompt']}\n{row['canonical_solution']}"
+        inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
+        return (
+            f"import copy as _copy\n{SILENCE}{COMPARE}{ORACLES.get((str(self.variant), number), '')}\n"
+            f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
+            f"with _silence:\n"
+            f"    for _arguments in [\n    {inputs},\n]:\n"
+            f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
+            f"        _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
+        )

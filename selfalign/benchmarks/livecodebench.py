@@ -1,7 +1,7 @@
 """LiveCodeBench, code generation (arXiv:2403.07974): 400 contest problems of May 2023 to February 2024.
 
-The release of which the paper speaks is the first one, `test.jsonl` of code_generation_lite: 1.25 GB, most of which are
-hidden tests. A problem has a function to write (LeetCode) or reads standard input (AtCoder, Codeforces). Tests stay in
+The paper's release is the first one, `test.jsonl` of code_generation_lite: 1.25 GB, most of which are hidden tests. A
+problem asks for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in
 the file until a program in the sandbox reads them.
 """
 
@@ -10,26 +10,23 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfalign.benchmarks import Problem
-from selfalign.benchmarks._shared import code_of, pass_rates
-from selfalign.errors import UserError
+from code_eval.sandbox import Program
+from selfalign.benchmarks.harness import livecodebench_judge
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style, pass_rates
+from selfalign.benchmarks.harness.functions import first_python_block
+from selfalign.errors import UserError, first_line
+from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
-DATASET = "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
 RELEASE = "test.jsonl"  # release_v1
 START_DATES = ("2023-09-01", "2023-07-01", "2023-05-01")  # paper, Table 2
-SAMPLES, TEMPERATURE, TOP_P, MAX_NEW_TOKENS = 10, 0.2, 0.95, 2000  # LiveCodeBench's own; the paper does not say
-COMPLETION_STOP = ("\n```",)
-
-TIMEOUT = 600.0  # seconds for all tests of a problem, of which each has 6
-MEMORY = 4 << 30  # bytes: that of LiveCodeBench
-HARNESS = Path(__file__).with_name("_livecodebench_tests.py")
+JUDGE = Path(livecodebench_judge.__file__)
 COLUMNS = ("question_id", "question_content", "contest_date", "starter_code", "metadata", "private_test_cases")
 
-# One worked example for base models, of each kind: problem, and solution.
+# A worked example of each kind for base models: the problem, and its solution.
 EXAMPLES = {
     "stdin": (
         "A shop notes its income of $n$ days. Print the largest income of a day, and the number of that day, counted "
@@ -48,39 +45,65 @@ EXAMPLES = {
 }
 
 
-def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
-    """The problems, in order. `data`: the Hub dataset, or a file in the layout of its test.jsonl (not compressed)."""
-    path = _file(data or DATASET)
-    found, offset = [], 0
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                missing = [name for name in COLUMNS if name not in row]
-            except (ValueError, TypeError) as error:
-                raise UserError(f"{path}: line {number} is no JSON ({error})") from None
-            if missing:
-                raise UserError(f"{path}: line {number} has no {', '.join(missing)}")
-            function = json.loads(row["metadata"]).get("func_name")
-            extra = {
-                "path": path,
-                "offset": offset,
-                "date": row["contest_date"][:10],
-                "starter_code": row["starter_code"],
-                "function": function,
-            }
-            found.append(Problem(str(row["question_id"]), row["question_content"], function or "", "", "", extra))
-            offset += len(line)
-    if not found:
-        raise UserError(f"{path} holds no rows")
-    return found
+class LiveCodeBench(Benchmark):
+    dataset = "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+    samples, temperature, top_p, max_new_tokens = 10, 0.2, 0.95, 2000  # LiveCodeBench's own; the paper does not say
+    completion_stop = ("\n```",)
+    timeout = 600.0  # for all tests of a problem, each of which has 6
+    memory = 4 << 30  # LiveCodeBench
+
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The problems, in order, from the Hub dataset or a file in the layout of its test.jsonl (not compressed)."""
+        path = _file(data or self.dataset)
+        problems = [_problem(row, path, offset) for offset, row in _lines(path)]
+        if not problems:
+            raise UserError(f"{path} has no rows")
+        return problems
+
+    def read_only(self, problems: Iterable[Problem]) -> list[str]:
+        """The file with the tests."""
+        return sorted({problem.extra["path"] for problem in problems})
+
+    def completion_prompt(self, problem: Problem) -> str:
+        """A worked example of the same kind, the problem, and an open code block."""
+        is_function = bool(problem.extra["function"])
+        statement, solution = EXAMPLES["functional" if is_function else "stdin"]
+        head = solution[: solution.index("\n", solution.index("def "))] if is_function else ""
+        return (
+            f"{_section(statement, head)}{solution}\n```\n\n{_section(problem.prompt, problem.extra['starter_code'])}"
+        )
+
+    def chat_prompt(self, problem: Problem) -> str:
+        if problem.extra["function"]:
+            how = (
+                "Answer with one code block that holds the whole class, which begins like this:\n\n"
+                f"```python\n{problem.extra['starter_code'].strip()}\n```"
+            )
+        else:
+            how = (
+                "The program reads its input from standard input and prints its result, and nothing else. Answer with "
+                "one code block that holds the whole program."
+            )
+        return f"Solve this problem with a Python program.\n\n{problem.prompt.strip()}\n\n{how}"
+
+    def program(self, problem: Problem, answer: str, style: Style) -> Program:
+        """The answer as a string, and what runs it against the tests in the file."""
+        code = first_python_block(answer) if style == "chat" else answer
+        extra = problem.extra
+        call = f"judge(ANSWER, {extra['path']!r}, {extra['offset']}, {extra['function']!r})"
+        return Program(f"ANSWER = {code!r}", f"{JUDGE.read_text()}\n\n{call}")
+
+    def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
+        """pass@1 of the problems from each start date on."""
+        starts = {
+            f"from {start}": [task for task, problem in problems.items() if problem.extra["date"] >= start]
+            for start in START_DATES
+        }
+        return pass_rates(rows, {name: tasks for name, tasks in starts.items() if tasks})
 
 
 def _file(data: str) -> str:
     """The file with the problems, downloaded if need be; programs must be able to read it."""
-    from selfalign.errors import first_line
-    from selfalign.runner.hub import hub_name, is_hub_id, with_retries
-
     if is_hub_id(data):
         from huggingface_hub import hf_hub_download
 
@@ -88,7 +111,7 @@ def _file(data: str) -> str:
         try:
             path = with_retries(lambda: hf_hub_download(repo, RELEASE, repo_type="dataset", revision=revision or None))
         except Exception as error:
-            raise UserError(f"{RELEASE} of {data} can't be had: {first_line(error)}") from None
+            raise UserError(f"{RELEASE} of {data} can't be downloaded: {first_line(error)}") from None
     else:
         path = os.path.abspath(data)
     path = os.path.realpath(path)
@@ -96,55 +119,45 @@ def _file(data: str) -> str:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise UserError(f"{data} can't be read: {error.strerror}") from None
-    if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs of root run as another user
+    if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs that root starts run as another user
         raise UserError(f"{path} holds the tests, and programs can't read it: chmod o+r")
     return path
 
 
-def read_only(problems: Iterable[Problem]) -> list[str]:
-    """What programs may read beside the interpreter: the file with the tests."""
-    return sorted({problem.extra["path"] for problem in problems})
+def _lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file, each with the byte at which its line begins."""
+    offset = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+                missing = [name for name in COLUMNS if name not in row]
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{path}: line {number} is not JSON ({error})") from None
+            if missing:
+                raise UserError(f"{path}: line {number} has no {', '.join(missing)}")
+            yield offset, row
+            offset += len(line)
 
 
-def completion_prompt(problem: Problem) -> str:
-    """A worked example of the same kind, the problem, and an open code block."""
-    statement, solution = EXAMPLES["functional" if problem.extra["function"] else "stdin"]
-    head = solution[: solution.index("\n", solution.index("def "))] if problem.extra["function"] else ""
-    return f"{_section(statement, head)}{solution}\n```\n\n{_section(problem.prompt, problem.extra['starter_code'])}"
+def _problem(row: Mapping[str, Any], path: str, offset: int) -> Problem:
+    function = json.loads(row["metadata"]).get("func_name")
+    return Problem(
+        task_id=str(row["question_id"]),
+        prompt=row["question_content"],
+        entry_point=function or "",
+        canonical_solution="",
+        test="",
+        extra={
+            "path": path,
+            "offset": offset,
+            "date": row["contest_date"][:10],
+            "starter_code": row["starter_code"],
+            "function": function,
+        },
+    )
 
 
 def _section(statement: str, head: str) -> str:
     given = f"### Begins with\n\n```python\n{head.strip()}\n```\n\n" if head.strip() else ""
     return f"### Problem\n\n{statement.strip()}\n\n{given}### Python solution\n\n```python\n"
-
-
-def chat_prompt(problem: Problem) -> str:
-    """What a user would ask."""
-    if problem.extra["function"]:
-        how = (
-            "Answer with one code block that holds the whole class, which begins like this:\n\n"
-            f"```python\n{problem.extra['starter_code'].strip()}\n```"
-        )
-    else:
-        how = (
-            "The program reads its input from standard input and prints its result, and nothing else. Answer with one "
-            "code block that holds the whole program."
-        )
-    return f"Solve this problem with a Python program.\n\n{problem.prompt.strip()}\n\n{how}"
-
-
-def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
-    """The answer as a string, and what runs it against the tests in the file."""
-    code = code_of(answer) if style == "chat" else answer
-    extra = problem.extra
-    call = f"judge(ANSWER, {extra['path']!r}, {extra['offset']}, {extra['function']!r})"
-    return f"ANSWER = {code!r}", f"{HARNESS.read_text()}\n\n{call}"
-
-
-def scores(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem]) -> dict[str, float]:
-    """pass@1 of the problems from each start date on."""
-    starts = {
-        f"from {start}": [task for task, problem in problems.items() if problem.extra["date"] >= start]
-        for start in START_DATES
-    }
-    return pass_rates(rows, {name: tasks for name, tasks in starts.items() if tasks})

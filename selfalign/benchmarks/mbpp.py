@@ -7,30 +7,58 @@ that were verified by hand; `mbpp-full` are all 974. As in EvalPlus, the model i
 from __future__ import annotations
 
 import ast
-from typing import Any
 
-from selfalign.benchmarks import Problem, records
-from selfalign.benchmarks._functions import CHAT_PREFIX, CHAT_STOP, code_of, needed_code, spaced, without_preface
+from selfalign.benchmarks.harness.benchmark import Problem, Row, Style
+from selfalign.benchmarks.harness.functions import (
+    FunctionBenchmark,
+    code_defining,
+    needed_code,
+    spaced,
+    without_preface,
+)
+from selfalign.benchmarks.harness.problems import records
 
-__all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
-
-DATASET = "google-research-datasets/mbpp@main"  # its commit is resolved when a run starts, and recorded
-VARIANTS = (None, "sanitized", "full")
 TEST_SPLIT = range(11, 511)  # task ids
-COMPLETION_STOP = ('\n"""', "\nassert", "\nif __name__", "\nprint(", "\n```")
 
 
-def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
-    """The problems, in order, from the full or the sanitized layout."""
-    config = "sanitized" if variant == "sanitized" else "full"
-    split = "train+validation+test+prompt" if variant == "full" else "test"
-    rows = records(data or DATASET, config=config, split=split, needs=("task_id", "code", "test_list"))
-    rows = sorted(rows, key=lambda row: int(row["task_id"]))
-    return [problem_of(row) for row in rows if variant == "full" or int(row["task_id"]) in TEST_SPLIT]
+class Mbpp(FunctionBenchmark):
+    dataset = "google-research-datasets/mbpp@main"  # resolved to a commit when a run starts, and recorded
+    variants = (None, "sanitized", "full")
+    completion_stop = ('\n"""', "\nassert", "\nif __name__", "\nprint(", "\n```")
+
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The problems, in order, from the full or the sanitized layout."""
+        config = "sanitized" if self.variant == "sanitized" else "full"
+        split = "train+validation+test+prompt" if self.variant == "full" else "test"
+        rows = records(data or self.dataset, config=config, split=split, needs=("task_id", "code", "test_list"))
+        rows = sorted(rows, key=lambda row: int(row["task_id"]))
+        return [_problem(row) for row in rows if self.variant == "full" or int(row["task_id"]) in TEST_SPLIT]
+
+    def completion_prompt(self, problem: Problem) -> str:
+        """The task as a docstring, and the line break after it: what follows begins at the margin."""
+        return problem.prompt.strip() + "\n"
+
+    def chat_prompt(self, problem: Problem) -> str:
+        text, _, test = problem.prompt.strip().strip('"').strip().partition("\nassert ")
+        return (
+            f"{text.strip()} Write it in Python and answer with one code block that holds the whole code. It must pass "
+            f"this test:\n\n```python\nassert {test.strip()}\n```"
+        )
+
+    def code(self, problem: Problem, answer: str, style: Style) -> str:
+        """The code of an answer: what the function needs, and what the setup of its tests uses."""
+        if style == "solution":
+            return answer
+        answer = spaced(answer)
+        if style == "chat":
+            code = code_defining(problem.entry_point, answer)
+        else:
+            code = problem.prompt + without_preface(answer)
+        return needed_code(code, problem.entry_point, problem.extra.get("uses", ()))
 
 
-def problem_of(row: dict[str, Any]) -> Problem:
-    """A row of either layout. Its setup follows the code, of which it makes use (task ids 367 and 927)."""
+def _problem(row: Row) -> Problem:
+    """A row of either layout. The setup stands after the code, which it uses (task ids 367 and 927)."""
     setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or ())]
     test = "\n".join([*setup, *row["test_list"]]).replace("\r\n", "\n")
     return Problem(
@@ -49,30 +77,7 @@ def docstring(text: str, test: str) -> str:
 
 
 def entry_point(code: str, test: str) -> str:
-    """The function of `code` that `test` calls; the last one of `code` if that is not to be seen."""
+    """The function of `code` that `test` calls; the last one of `code` if it calls none of them by name."""
     defined = [n.name for n in ast.parse(code).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     called = {n.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Name)}
     return next((name for name in defined if name in called), defined[-1] if defined else "")
-
-
-def completion_prompt(problem: Problem) -> str:
-    """The task as a docstring, and the line break after it: what follows begins at the margin."""
-    return problem.prompt.strip() + "\n"
-
-
-def chat_prompt(problem: Problem) -> str:
-    """What a user would ask."""
-    text, _, test = problem.prompt.strip().strip('"').strip().partition("\nassert ")
-    return (
-        f"{text.strip()} Write it in Python and answer with one code block that holds the whole code. It must pass "
-        f"this test:\n\n```python\nassert {test.strip()}\n```"
-    )
-
-
-def program(problem: Problem, answer: str, style: str) -> tuple[str, str]:
-    """Code and tests of an answer."""
-    if style != "solution":
-        answer = spaced(answer)
-        code = code_of(answer, problem.entry_point) if style == "chat" else problem.prompt + without_preface(answer)
-        answer = needed_code(code, problem.entry_point, problem.extra.get("uses", ()))
-    return answer, problem.test

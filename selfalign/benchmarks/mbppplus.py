@@ -1,34 +1,19 @@
-"""MBPP+ (EvalPlus v0.2.0, arXiv:2305.01210): 378 problems of MBPP with some 35 times the tests.
+"""MBPP+ (EvalPlus v0.2.0, arXiv:2305.01210): 378 problems of MBPP with about 35 times as many tests.
 
-An answer passes them all; `mbppplus-base` are the same problems with MBPP's own three tests. The Hub's data and those
-of EvalPlus' releases are both read, and judged alike: see `_evalplus`.
+An answer must pass them all; `mbppplus-base` are the same problems with MBPP's own three tests. It reads the Hub's data
+and those of EvalPlus' releases, and judges them alike: see `harness.evalplus`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from selfalign.benchmarks import Problem, records
-from selfalign.benchmarks._evalplus import mended, released
-from selfalign.benchmarks.mbpp import (
-    CHAT_PREFIX,
-    CHAT_STOP,
-    COMPLETION_STOP,
-    chat_prompt,
-    completion_prompt,
-    docstring,
-    entry_point,
-    program,
-)
+from selfalign.benchmarks.harness.benchmark import Problem, Row
+from selfalign.benchmarks.harness.evalplus import hub_script, release_script
+from selfalign.benchmarks.harness.problems import records
+from selfalign.benchmarks.mbpp import Mbpp, docstring, entry_point
 
-__all__ = ["CHAT_PREFIX", "CHAT_STOP", "COMPLETION_STOP", "chat_prompt", "completion_prompt", "problems", "program"]
-
-DATASET = "evalplus/mbppplus@main"  # its commit is resolved when a run starts, and recorded
-VARIANTS = (None, "base")
-MEMORY = 4 << 30  # bytes, as EvalPlus
-TIMEOUT = 20.0  # seconds of CPU time
-SLOW = {255: 60.0, 271: 60.0, 392: 60.0, 599: 120.0}  # these take the canonical solution up to 22 s on a busy machine
-NOTE = "Mbpp/164, 249, 295, 558, 581, 737, 787 and 794 are judged as in EvalPlus' evaluator, not as by their scripts"
+SLOW = {255: 60.0, 271: 60.0, 392: 60.0, 599: 120.0}  # the canonical solutions take up to 22 s on a busy machine
 
 # JSON has no tuples, sets and complex numbers: which arguments of which task are some (EvalPlus' own layout).
 ARE_TUPLES = {  # the elements of each argument, of the first one or of all, at this depth: 0 is the argument itself
@@ -47,42 +32,44 @@ ARE_TUPLES = {  # the elements of each argument, of the first one or of all, at 
 KIND = {task: kind for kind, tasks in ARE_TUPLES.items() for task in tasks}
 
 
-def problems(data: str | None = None, variant: str | None = None) -> list[Problem]:
-    """The problems, in order; from the Hub's layout or EvalPlus' own."""
-    rows = records(data or DATASET, needs=("task_id", "prompt"))
-    if "plus_input" in rows[0]:
-        return [_of_release(row, variant) for row in rows]
-    return [_of_hub(row, variant) for row in rows]
-
-
-def _of_hub(row: dict[str, Any], variant: str | None) -> Problem:
-    name = entry_point(row["code"], row["test_list"][0])
-    base = "\n".join([*row["test_imports"], *row["test_list"]])
-    return Problem(
-        task_id=f"Mbpp/{row['task_id']}",
-        prompt=docstring(row["prompt"], row["test_list"][0]),
-        entry_point=name,
-        canonical_solution=row["code"],
-        test=base if variant == "base" else mended(row["test"], name),
-        extra=_extra(int(row["task_id"])),
+class MbppPlus(Mbpp):
+    dataset = "evalplus/mbppplus@main"  # resolved to a commit when a run starts, and recorded
+    variants = (None, "base")
+    memory = 4 << 30  # EvalPlus
+    timeout = 20.0
+    note = (
+        "Mbpp/164, 249, 295, 558, 581, 737, 787 and 794 are judged as in EvalPlus' evaluator, not as by their scripts"
     )
 
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
+        rows = records(data or self.dataset, needs=("task_id", "prompt"))
+        problem = self._of_release if "plus_input" in rows[0] else self._of_hub
+        return [problem(row) for row in rows]
 
-def _of_release(row: dict[str, Any], variant: str | None) -> Problem:
-    inputs = row["base_input"] if variant == "base" else [*row["base_input"], *row["plus_input"]]
-    number = int(row["task_id"].rpartition("/")[2])
-    return Problem(
-        task_id=row["task_id"],
-        prompt=row["prompt"],
-        entry_point=row["entry_point"],
-        canonical_solution=row["canonical_solution"],
-        test=released(row, [typed(number, arguments) for arguments in inputs]),
-        extra=_extra(number),
-    )
+    def _of_hub(self, row: Row) -> Problem:
+        name = entry_point(row["code"], row["test_list"][0])
+        base = "\n".join([*row["test_imports"], *row["test_list"]])
+        return Problem(
+            task_id=f"Mbpp/{row['task_id']}",
+            prompt=docstring(row["prompt"], row["test_list"][0]),
+            entry_point=name,
+            canonical_solution=row["code"],
+            test=base if self.variant == "base" else hub_script(row["test"], name),
+            timeout=SLOW.get(int(row["task_id"]), 0.0),
+        )
 
-
-def _extra(number: int) -> dict[str, Any]:
-    return {"timeout": SLOW[number]} if number in SLOW else {}
+    def _of_release(self, row: Row) -> Problem:
+        inputs = row["base_input"] if self.variant == "base" else [*row["base_input"], *row["plus_input"]]
+        number = int(row["task_id"].rpartition("/")[2])
+        return Problem(
+            task_id=row["task_id"],
+            prompt=row["prompt"],
+            entry_point=row["entry_point"],
+            canonical_solution=row["canonical_solution"],
+            test=release_script(row, [typed(number, arguments) for arguments in inputs]),
+            timeout=SLOW.get(number, 0.0),
+        )
 
 
 def typed(task: int, arguments: list[Any]) -> list[Any]:

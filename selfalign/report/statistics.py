@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    import numpy as np
+
+Row = dict[str, Any]
+PASS_AT = (1, 10, 100)
 RESAMPLES = 10_000
+RESAMPLES_OF_ROWS = 1000  # of scores that are computed anew from the rows of each resample
 CONFIDENCE = 0.95
+
+
+def summarize(
+    rows: Sequence[Row], further_scores: Callable[[list[Row]], Mapping[str, float]] | None = None
+) -> dict[str, Any]:
+    """The scores of `rows`, which have `task_id`, `passed` and `outcome`, as results.json has them.
+
+    `further_scores` gives scores besides pass@k, from the rows of the problems that a resample has drawn.
+    """
+    of_task: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        of_task[row["task_id"]].append(row)
+    counts = [(len(samples), sum(row["passed"] for row in samples)) for samples in of_task.values()]
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for k in (k for k in PASS_AT if k <= min(n for n, _ in counts)):
+        estimates = [pass_at_k(n, c, k) for n, c in counts]
+        scores[f"pass@{k}"] = sum(estimates) / len(estimates)
+        intervals[f"pass@{k}"] = bootstrap_interval(estimates)
+    if further_scores and (further := further_scores(list(rows))):
+        scores |= further
+        tasks = list(of_task.values())
+        intervals |= bootstrap(
+            lambda drawn: further_scores([row for position in drawn for row in tasks[position]]), len(tasks)
+        )
+    return {
+        "scores": scores,
+        "intervals": {name: list(interval) for name, interval in intervals.items() if name in scores},
+        "by_problem": {task: c / n for task, (n, c) in zip(of_task, counts, strict=True)},
+        "problems": len(of_task),
+        "samples": len(rows),
+        "passed": sum(row["passed"] for row in rows),
+        "outcomes": dict(Counter(row["outcome"] for row in rows).most_common()),
+    }
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -19,31 +61,38 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95 % interval of the mean of `values`, one for each problem: percentiles of the mean over problems drawn with
-    replacement."""
+    """The 95 % interval of the mean of `values`, one for each problem, from problems drawn with replacement."""
     import numpy as np
 
-    return interval_of(_means(np.asarray(values, float)[:, None], seed, resamples)[:, 0])
+    return interval_of(_means(np.asarray(values, float), seed, resamples))
 
 
-def interval_of(draws: Any) -> tuple[float, float]:
-    """The middle 95 % of `draws`, shape (resamples,)."""
+def bootstrap(
+    statistic: Callable[[list[int]], Mapping[str, float]],
+    problems: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES_OF_ROWS,
+) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of what `statistic` gives for the positions of problems drawn with replacement.
+
+    A resample for which it does not give a name, as when it drew no problem that was measured, counts for the others.
+    """
+    import numpy as np
+
+    draws = np.random.default_rng(seed)
+    results = [statistic(draws.integers(0, problems, problems).tolist()) for _ in range(resamples)]
+    names = dict.fromkeys(name for result in results for name in result)
+    return {name: interval_of([result.get(name, math.nan) for result in results]) for name in names}
+
+
+def interval_of(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of `draws`, of shape (resamples,); NaN is left out."""
     import numpy as np
 
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.nanpercentile(draws, [tail, 100 - tail])
     return float(low), float(high)
-
-
-def bootstrap(
-    statistic: Callable[[list[int]], Mapping[str, float]], problems: int, *, seed: int = 0, resamples: int = 1000
-) -> dict[str, tuple[float, float]]:
-    """The 95 % intervals of what `statistic` gives for problems drawn with replacement, which it gets as positions."""
-    import numpy as np
-
-    draws = np.random.default_rng(seed)
-    rows = [statistic(draws.integers(0, problems, problems).tolist()) for _ in range(resamples)]
-    return {name: interval_of([row[name] for row in rows]) for name in rows[0]}
 
 
 def paired_bootstrap(
@@ -59,17 +108,17 @@ def paired_bootstrap(
     tasks = sorted(ours.keys() & theirs.keys())
     if not tasks:
         raise ValueError("the two results have no problem in common")
-    differences = np.array([[ours[task] - theirs[task]] for task in tasks], float)
-    means = _means(differences, seed, resamples)[:, 0]
+    differences = np.array([ours[task] - theirs[task] for task in tasks], float)
+    means = _means(differences, seed, resamples)
     low, high = interval_of(means)
-    # One is added to counts, for a test from resamples can't show a probability of 0.
+    # One is added to both counts, since a test from resamples can't show a probability of 0.
     tail = (min((means <= 1e-12).sum(), (means >= -1e-12).sum()) + 1) / (resamples + 1)
     result = {"difference": differences.mean(), "low": low, "high": high, "p": min(1.0, 2 * tail)}
     return {name: float(value) for name, value in result.items()} | {"problems": len(tasks)}
 
 
-def _means(values: Any, seed: int, resamples: int) -> Any:
-    """Means of the columns of `values` (problems, columns), problems drawn with replacement: (resamples, columns)."""
+def _means(values: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """Means of `values`, one for each problem, over problems drawn with replacement: shape (resamples,)."""
     import numpy as np
 
     # How often each problem is drawn, rather than which: 10,000 draws of 164 problems are one product of matrices.

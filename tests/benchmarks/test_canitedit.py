@@ -2,25 +2,21 @@
 
 import pytest
 
-from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import load_benchmark
-from tests.benchmarks.tools import in_markdown, judged
-from tests.helpers import write_rows
+from tests.benchmarks.tools import in_markdown, problems_of
 
 CANITEDIT = load_benchmark("canitedit")
 
 
 def row(number, name, kind, before, after, tests, descriptive, lazy):
     return {
-        "id": number,
-        "name": name,
         "full_name": f"{number}_{name}",
         "before": before,
         "after": after,
         "tests": tests,
         "instruction_descriptive": descriptive,
         "instruction_lazy": lazy,
-        "taxonomy": {"change_kind": kind, "libraries": [], "topic": "Math"},
+        "taxonomy": {"change_kind": kind},
     }
 
 
@@ -60,32 +56,25 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(timeout=CANITEDIT.TIMEOUT, memory=CANITEDIT.MEMORY) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def problems(tmp_path):
-    return CANITEDIT.problems(str(write_rows(tmp_path / "test.jsonl", ROWS)))
+    return problems_of(tmp_path, "canitedit", *ROWS)[1]
 
 
 def test_each_program_is_two_tasks_with_the_ids_of_published_results(problems):
-    assert [problem.task_id for problem in problems][:2] == [
-        "3_mean_instruction_descriptive",
-        "3_mean_instruction_lazy",
+    assert [(problem.task_id, problem.prompt) for problem in problems[:2]] == [
+        ("3_mean_instruction_descriptive", ROWS[0]["instruction_descriptive"]),
+        ("3_mean_instruction_lazy", "Fix mean."),
     ]
-    assert [problem.prompt for problem in problems][:2] == [ROWS[0]["instruction_descriptive"], "Fix mean."]
     assert len(problems) == 6
 
 
 @pytest.mark.parametrize("style", ["completion", "chat", "solution"])
-def test_the_programs_after_the_change_pass_and_those_before_it_do_not(sandbox, problems, style):
+def test_the_programs_after_the_change_pass_and_those_before_it_do_not(outcomes, problems, style):
     codes = [p.canonical_solution for p in problems] + [p.extra["before"] for p in problems]
     answers = [in_markdown(code) if style == "chat" else code for code in codes]
-    results = judged(sandbox, CANITEDIT, list(zip(problems * 2, answers, [style] * 12, strict=True)))
-    assert [result.passed for result in results] == [True] * 6 + [False] * 6
+    results = outcomes(CANITEDIT, *zip(problems * 2, answers, [style] * 12, strict=True))
+    assert [outcome == "passed" for outcome in results] == [True] * 6 + [False] * 6
 
 
 def test_prompts_show_the_program_and_the_change_but_no_solution_and_no_tests(problems):

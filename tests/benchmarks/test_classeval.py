@@ -5,10 +5,8 @@ import json
 
 import pytest
 
-from code_eval.sandbox import Sandbox
-from selfalign.benchmarks import load_benchmark
-from tests.benchmarks.tools import in_markdown, judged
-from tests.helpers import read_rows, run_well
+from tests.benchmarks.tools import in_markdown, judged, problems_of
+from tests.helpers import read_rows, run_well, write_rows
 
 STRATEGIES = ("holistic", "incremental", "compositional")
 
@@ -59,49 +57,28 @@ ROW = {
     "class_name": "Bowl",
     "test_classes": list(TESTS),
     "class_constructor": CONSTRUCTOR,
-    "fields": ["self.content", "self.size"],
     "methods_info": [
         {
             "method_name": name,
             "method_description": head,
             "test_class": test,
-            "test_code": TESTS[test],
             "solution_code": f"{head.splitlines()[0]}\n{BODIES[name]}",
-            "dependencies": {
-                "Standalone": False,
-                "lib_dependencies": [],
-                "field_dependencies": [],
-                "method_dependencies": [],
-            },
         }
         for (name, head), test in zip(HEADS.items(), list(TESTS)[:3], strict=True)
     ],
 }
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(timeout=10) as sandbox:
-        yield sandbox
-
-
-def problem_of(tmp_path, strategy):
-    path = tmp_path / "data.json"
-    path.write_text(json.dumps([ROW]))
-    benchmark = load_benchmark(f"classeval-{strategy}")
-    return benchmark, benchmark.problems(str(path))[0]
-
-
 def replies(benchmark, problem, style, given):
-    """What a model would answer whose code for each method is `given`, and what it was asked."""
+    """The answer of a model that writes the bodies `given`, and the prompts that it got."""
     asked = []
 
-    async def ask(prompt, stop=()):
+    async def ask(prompt, stop=None):
         asked.append(prompt)
-        if problem.extra["strategy"] == "holistic":
+        if benchmark.variant == "holistic":
             return class_of(given).removeprefix("class Bowl") if style == "completion" else in_markdown(class_of(given))
         name = list(BODIES)[len(asked) - 1]
-        if style == "completion":  # it goes on with a method that nobody asked for
+        if style == "completion":  # and one more method, which nobody asked for
             return f"\n{given[name]}\n\n    def more(self):\n        return 1 / 0\n"
         return in_markdown(
             f"import math\n\n{HEADS[name].splitlines()[0]}\n{given[name]}".replace("\n        ", "\n    ")
@@ -115,7 +92,7 @@ def replies(benchmark, problem, style, given):
 def test_a_right_class_passes_all_test_classes_and_is_asked_for_as_the_strategy_says(
     tmp_path, sandbox, strategy, style
 ):
-    benchmark, problem = problem_of(tmp_path, strategy)
+    benchmark, (problem,) = problems_of(tmp_path, f"classeval-{strategy}", ROW)
     answer, asked = replies(benchmark, problem, style, BODIES)
     (results,) = judged(sandbox, benchmark, [(problem, answer, style)])
     assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(TESTS, "passed")
@@ -125,7 +102,7 @@ def test_a_right_class_passes_all_test_classes_and_is_asked_for_as_the_strategy_
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("style", ["completion", "chat"])
 def test_a_wrong_method_fails_the_test_classes_that_see_it(tmp_path, sandbox, strategy, style):
-    benchmark, problem = problem_of(tmp_path, strategy)
+    benchmark, (problem,) = problems_of(tmp_path, f"classeval-{strategy}", ROW)
     wrong = {**BODIES, "is_full": "        return self.content > self.size"}  # only the whole is ever full
     answer, _ = replies(benchmark, problem, style, wrong)
     (results,) = judged(sandbox, benchmark, [(problem, answer, style)])
@@ -135,7 +112,7 @@ def test_a_wrong_method_fails_the_test_classes_that_see_it(tmp_path, sandbox, st
 
 def test_incremental_prompts_show_what_was_written_and_compositional_ones_only_signatures(tmp_path):
     for strategy, seen in (("incremental", True), ("compositional", False)):
-        benchmark, problem = problem_of(tmp_path, strategy)
+        benchmark, (problem,) = problems_of(tmp_path, f"classeval-{strategy}", ROW)
         for style in ("completion", "chat"):
             _, asked = replies(benchmark, problem, style, BODIES)
             assert ("amount = int(text.split()[0])" in asked[1]) is seen
@@ -145,7 +122,7 @@ def test_incremental_prompts_show_what_was_written_and_compositional_ones_only_s
 
 def test_heads_of_methods_are_put_right(tmp_path):
     """A static method whose decorator is missing, docstrings at two depths, and quotes that end none."""
-    _, problem = problem_of(tmp_path, "incremental")
+    _, (problem,) = problems_of(tmp_path, "classeval-incremental", ROW)
     heads = "\n".join(f"{m['signature']}\n{m['docstring']}\n        pass" for m in problem.extra["methods"])
     names = {}
     exec(f"class Bowl:\n{heads}", names)
@@ -162,9 +139,9 @@ def test_heads_of_methods_are_put_right(tmp_path):
     ],
 )
 def test_a_reply_without_the_method_fails(tmp_path, sandbox, reply, said):
-    benchmark, problem = problem_of(tmp_path, "compositional")
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-compositional", ROW)
 
-    async def ask(prompt, stop=()):
+    async def ask(prompt, stop=None):
         return reply
 
     answer = asyncio.run(benchmark.answer(problem, ask, "chat"))
@@ -173,14 +150,14 @@ def test_a_reply_without_the_method_fails(tmp_path, sandbox, reply, said):
 
 
 def test_a_missing_package_shows_in_the_detail(tmp_path, sandbox):
-    benchmark, problem = problem_of(tmp_path, "holistic")
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-holistic", ROW)
     answer = f"import no_such_package\n{class_of(BODIES)}"
     (results,) = judged(sandbox, benchmark, [(problem, answer, "solution")])
     assert {result.detail for result in results.values()} == {"ModuleNotFoundError: No module named 'no_such_package'"}
 
 
 def test_scores_count_classes_test_classes_and_methods(tmp_path):
-    benchmark, problem = problem_of(tmp_path, "holistic")
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-holistic", ROW)
     outcomes = dict.fromkeys(TESTS, "passed") | {"BowlTest": "failed"}
     rows = [
         {"task_id": "ClassEval_0", "passed": True, "checks": dict.fromkeys(TESTS, "passed")},
@@ -192,12 +169,12 @@ def test_scores_count_classes_test_classes_and_methods(tmp_path):
 
 def test_a_model_is_asked_for_each_method_and_its_class_is_judged(tmp_path, endpoint):
     """The command as it is, with a tiny model that knows nothing."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps([ROW]))
+    data = write_rows(tmp_path / "data.jsonl", [ROW])
     options = ("--benchmark", "classeval-compositional", "--data", data, "--max-new-tokens", 8)
     run_well("benchmark", endpoint, tmp_path / "out", *options)
     (row,) = read_rows(tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert row["prompt"].count("class Bowl:") == 3 and row["code"].count("    def ") == 4
+    assert row["completion"] in row["code"] and row["generated_tokens"] > 8  # those of all requests
     assert [check["name"] for check in row["checks"]] == list(TESTS) and not row["passed"]
     assert results["scores"].keys() == {"pass@1", "class_level", "method_level", "methods_alone"}

@@ -2,10 +2,8 @@
 
 import pytest
 
-from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import load_benchmark
-from tests.benchmarks.tools import in_markdown, judged
-from tests.helpers import write_rows
+from tests.benchmarks.tools import in_markdown, problems_of
 
 DS1000 = load_benchmark("ds1000")
 
@@ -69,14 +67,7 @@ def row(number, library, prompt, solution, context):
     return {
         "prompt": prompt,
         "reference_code": solution,
-        "metadata": {
-            "problem_id": number,
-            "library_problem_id": number,
-            "library": library,
-            "test_case_cnt": 2,
-            "perturbation_type": "Origin",
-            "perturbation_origin_id": number,
-        },
+        "metadata": {"problem_id": number, "library": library},
         "code_context": context,
     }
 
@@ -131,16 +122,9 @@ PYTORCH = row(
 )
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    """The function from (problem, answer, style) to outcomes, with the sandbox that it needs."""
-    with Sandbox(timeout=DS1000.TIMEOUT, memory=DS1000.MEMORY, preload=("numpy", "pandas")) as sandbox:
-        yield lambda *cases: [result.outcome for result in judged(sandbox, DS1000, cases)]
-
-
 @pytest.fixture
 def problems(tmp_path):
-    return DS1000.problems(str(write_rows(tmp_path / "test.jsonl", [PANDAS, NUMPY, PYTORCH])))
+    return problems_of(tmp_path, "ds1000", PANDAS, NUMPY, PYTORCH)[1]
 
 
 @pytest.mark.parametrize("style", ["completion", "chat", "solution"])
@@ -148,21 +132,19 @@ def test_reference_solutions_pass(outcomes, problems, style):
     answers = [p.canonical_solution for p in problems[:2]]
     if style == "chat":
         answers = [in_markdown(answer) for answer in answers]
-    assert outcomes(*zip(problems, answers, [style] * 2, strict=False)) == ["passed"] * 2
+    assert outcomes(DS1000, *zip(problems, answers, [style] * 2, strict=False)) == ["passed"] * 2
 
 
 @pytest.mark.slow  # programs import torch
 def test_programs_can_use_torch(outcomes, problems):
-    assert outcomes((problems[2], "result = a.numpy()", "solution"), (problems[2], "result = a", "solution")) == [
-        "passed",
-        "failed",
-    ]
+    cases = [(problems[2], answer, "solution") for answer in ("result = a.numpy()", "result = a")]
+    assert outcomes(DS1000, *cases) == ["passed", "failed"]
 
 
 def test_what_follows_the_end_of_a_solution_is_left_out(outcomes, problems):
     published = "df['twice'] = 2 * df['price']\n</code>\nEND SOLUTION\n\nProblem:\nAnother one"
     tags = "<code>\ndf['twice'] = 2 * df['price']\n</code>"
-    assert outcomes((problems[0], published, "solution"), (problems[0], tags, "chat")) == ["passed"] * 2
+    assert outcomes(DS1000, (problems[0], published, "solution"), (problems[0], tags, "chat")) == ["passed"] * 2
 
 
 @pytest.mark.parametrize(
@@ -177,7 +159,7 @@ def test_what_follows_the_end_of_a_solution_is_left_out(outcomes, problems):
     ],
 )
 def test_other_solutions_do_not(outcomes, problems, number, answer, outcome):
-    assert outcomes((problems[number], answer, "completion")) == [outcome]
+    assert outcomes(DS1000, (problems[number], answer, "completion")) == [outcome]
 
 
 def test_prompts_are_the_published_questions_without_their_solutions(problems):

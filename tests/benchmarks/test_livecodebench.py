@@ -28,14 +28,10 @@ def row(number, date, tests, function=None, starter_code="", **changes):
     kind = "functional" if function else "stdin"
     tests = [{"input": given, "output": expected, "testtype": kind} for given, expected in tests]
     return {
-        "question_title": "Sum",
         "question_content": f"Problem {number}: add up the numbers.",
-        "platform": "leetcode" if function else "atcoder",
         "question_id": f"abc{number}_a",
-        "contest_id": f"abc{number}",
         "contest_date": f"{date}T00:00:00",
         "starter_code": starter_code,
-        "difficulty": "easy",
         "public_test_cases": json.dumps(tests[:1]),
         "private_test_cases": hidden(tests[1:]),
         "metadata": json.dumps({"func_name": function} if function else {}),
@@ -66,7 +62,7 @@ def problems(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sandbox(problems):
     readable = LIVECODEBENCH.read_only(problems)
-    with Sandbox(timeout=LIVECODEBENCH.TIMEOUT, memory=LIVECODEBENCH.MEMORY, read_only=readable) as sandbox:
+    with Sandbox(timeout=LIVECODEBENCH.timeout, memory=LIVECODEBENCH.memory, read_only=readable) as sandbox:
         yield sandbox
 
 
@@ -125,9 +121,9 @@ def test_methods_that_return_something_else_fail(outcomes, problems, body, outco
 
 def test_a_test_that_takes_too_long_ends_its_program(outcomes, problems, tmp_path, monkeypatch):
     """With the limit at a second of CPU time a test, instead of 6."""
-    harness = tmp_path / "harness.py"
-    harness.write_text(livecodebench.HARNESS.read_text().replace("SECONDS = 6", "SECONDS = 1"))
-    monkeypatch.setattr(livecodebench, "HARNESS", harness)
+    judge = tmp_path / "judge.py"
+    judge.write_text(livecodebench.JUDGE.read_text().replace("SECONDS = 6", "SECONDS = 1"))
+    monkeypatch.setattr(livecodebench, "JUDGE", judge)
     said = [("failed", "AssertionError: test 1 of 3: more than 1 s")]
     assert outcomes(problems[0], "while True:\n    pass") == said
     assert outcomes(problems[1], STARTER + "while True:\n            pass") == said
@@ -152,7 +148,7 @@ def test_hidden_tests_that_name_a_function_are_refused(outcomes, problems):
 
 def test_worked_examples_of_the_base_prompt_are_right(outcomes, problems):
     for problem, kind in zip(problems[3:], ("stdin", "functional"), strict=True):
-        assert outcomes(problem, LIVECODEBENCH.EXAMPLES[kind][1]) == [("passed", "")]
+        assert outcomes(problem, livecodebench.EXAMPLES[kind][1]) == [("passed", "")]
 
 
 def test_prompts_show_the_problem_and_its_starter_code_but_no_tests(problems):
@@ -171,9 +167,9 @@ def test_scores_count_problems_from_each_start_date_on(problems):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("", "holds no rows"),
+        ("", "has no rows"),
         ('{"question_id": "a"}\n', "line 1 has no question_content, contest_date, starter_code, metadata, private"),
-        (json.dumps(STDIN) + '\n{"question', "line 2 is no JSON"),
+        (json.dumps(STDIN) + '\n{"question', "line 2 is not JSON"),
     ],
 )
 def test_a_damaged_file_is_said(tmp_path, text, said):

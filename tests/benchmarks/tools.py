@@ -1,14 +1,20 @@
-"""What the tests of benchmarks share: answers judged in the real sandbox."""
+"""What the tests of benchmarks share: problems from rows, and answers judged in the real sandbox."""
 
-from code_eval.sandbox import Program
+from selfalign.benchmarks import load_benchmark
+from tests.helpers import write_rows
+
+
+def problems_of(tmp_path, name, *rows):
+    """The benchmark `name`, and its problems from a file of `rows`."""
+    benchmark = load_benchmark(name)
+    return benchmark, benchmark.problems(str(write_rows(tmp_path / f"{name}.jsonl", rows)))
 
 
 def judged(sandbox, benchmark, cases):
-    """The result of each (problem, answer, style): by name where a benchmark has `checks`."""
-    answers = [benchmark.checks(*case) if benchmark.checks else {"": benchmark.program(*case)} for case in cases]
-    running = [{name: sandbox.submit(Program(*program)) for name, program in checks.items()} for checks in answers]
-    verdicts = [{name: future.result() for name, future in checks.items()} for checks in running]
-    return verdicts if benchmark.checks else [checks[""] for checks in verdicts]
+    """The result of each (problem, answer, style): by name where the benchmark names its checks."""
+    running = [{name: sandbox.submit(program) for name, program in benchmark.checks(*case).items()} for case in cases]
+    results = [{name: future.result() for name, future in checks.items()} for checks in running]
+    return [checks.get("", checks) for checks in results]
 
 
 def in_markdown(code):

@@ -4,11 +4,11 @@ import random
 import sys
 
 import pytest
-from selfalign.runner.source import read_input
 
 from selfalign.code.near_duplicates import near_duplicates
 from selfalign.data.duplicates import near_duplicates_by_step, repeated_rows
 from selfalign.options import StepOptions
+from selfalign.runner.source import read_input
 from tests.data.tools import WORDS, sample
 from tests.helpers import read_rows, run_json, run_well, write_rows
 

@@ -5,11 +5,12 @@
         --ours HumanEvalPlus.jsonl.gz HumanEvalPlus-OriginFmt.jsonl.gz
     python -m tests.verdicts.evalplus /tmp/evalplus/bin/python mbppplus MbppPlus.jsonl.gz
 
-The samples: of every problem the canonical solution and mutants of it, in which an operator, a comparison or a number
-is changed, a condition negated, a value returned in another type, nothing returned, an exception raised, or a loop
-never left. EvalPlus' verdict is "passed" if its base tests and its additional ones say so.
+The samples of a problem are its canonical solution and mutants of it, in which an operator, a comparison or a number is
+changed, a condition is negated, a value is returned in another type, nothing is returned, an exception is raised, or a
+loop never ends. EvalPlus' verdict is "passed" if its base tests and its additional ones pass.
 
-Prints, for each file of ours, the table of verdicts, the share that agrees, the time both took, and each disagreement.
+Prints, for each file given to --ours, the table of verdicts, the share that agrees, the time that both took, and each
+disagreement.
 """
 
 import argparse
@@ -25,19 +26,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from selfalign.benchmarks import records
+from selfalign.benchmarks.harness.problems import records
 from selfalign.options import ROOT
 from selfalign.runner.source import open_source
 
 EVALPLUS = {"humanevalplus": ("humaneval", "HUMANEVAL_OVERRIDE_PATH"), "mbppplus": ("mbpp", "MBPP_OVERRIDE_PATH")}
-MIN_TIME_LIMIT = 5.0  # seconds of an input on the clock; EvalPlus' own 1 s fails right solutions on a busy machine
+MIN_TIME_LIMIT = 5.0  # seconds on the clock for an input; EvalPlus' own 1 s fails right solutions on a busy machine
 ENDLESS_SHARE = 0.02  # of the mutants: each costs both evaluators their whole time limit
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 
 
 def mutant(source: str, entry_point: str, draws: random.Random) -> str:
-    """`source` with one change in the function `entry_point`; by chance one that changes nothing that matters."""
+    """`source` with one change in the function `entry_point`, which may happen to make no difference."""
     tree = ast.parse(source)
     function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
     spots = [n for n in ast.walk(function) if isinstance(n, (ast.BinOp, ast.Compare, ast.If, ast.Return, ast.Constant))]

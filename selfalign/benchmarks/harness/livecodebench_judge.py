@@ -1,7 +1,7 @@
 """How LiveCodeBench judges a program. This file is sent into the sandbox as it is, and runs there.
 
-Tests are published as JSON within a pickle, compressed, in base64: they are read in here, where a pickle that was
-tampered with can do no harm, and with an unpickler that knows plain strings only.
+Tests are published as JSON in a pickle, compressed, in base64. They are unpickled here, where a pickle that somebody
+tampered with can do no harm, by an unpickler that knows only plain types.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from decimal import Decimal
 from typing import Any
 
 SECONDS = 6  # of CPU time for a test; LiveCodeBench: 6 on the clock, which would fail programs on a busy machine
-PATIENCE = 3  # times as many seconds may pass on the clock
-SHOWN = 60  # characters of a value in what is said about a failure
+PATIENCE = 3  # seconds on the clock for each of these
+SHOWN = 60  # characters of a value in the message of a failure
 
-# What LiveCodeBench imports for every program, in its order: `from builtins` gives pow and open back.
+# What LiveCodeBench imports for every program, in its order: `from builtins` restores pow and open.
 STAR = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 )
@@ -32,14 +32,14 @@ PRELUDE += f"import {', '.join(STAR.split())}\nsys.setrecursionlimit(50000)\n"
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Reads pickles of Python's own plain types; refuses those that name a class or a function."""
+    """Reads pickles of Python's plain types; rejects those that name a class or a function."""
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"the tests name {module}.{name}")
 
 
 def read_tests(path: str, offset: int) -> list[dict[str, str]]:
-    """Tests (`input`, `output`) of the problem whose line of `path` begins at byte `offset`, public ones first."""
+    """The tests (`input`, `output`) of the problem whose line in `path` begins at byte `offset`, public ones first."""
     with open(path, "rb") as file:
         file.seek(offset)
         row = json.loads(file.readline())
@@ -50,7 +50,7 @@ def read_tests(path: str, offset: int) -> list[dict[str, str]]:
 
 
 def judge(answer: str, path: str, offset: int, function: str | None) -> None:
-    """Passes, or raises AssertionError for the first test that `answer` fails; what else it raises is the answer's."""
+    """Raises AssertionError for the first test that `answer` fails; any other exception comes from the answer."""
     program = compile(answer, "<answer>", "exec", dont_inherit=True)
     tests = read_tests(path, offset)
     assert tests, "the problem has no tests"
@@ -62,16 +62,16 @@ def judge(answer: str, path: str, offset: int, function: str | None) -> None:
             raise AssertionError(f"test {number + 1} of {len(tests)}: {error}") from None
 
 
-# ---- functional tests: a method is called ----
+# ---- functional tests call a method ----
 
 
 def calls_of(program, function: str):
-    """The function that calls `function` of the program with a test's arguments, one a line, and compares the value."""
+    """The function that calls `function` of the program with the arguments of a test, one per line, and compares."""
 
     def too_long(*_):
         raise AssertionError(f"more than {SECONDS} s")
 
-    sys.stdout = sys.stderr = io.StringIO()  # what solutions print for themselves
+    sys.stdout = sys.stderr = io.StringIO()  # solutions may print, too
     signal.signal(signal.SIGPROF, too_long)
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(PRELUDE, names)
@@ -90,7 +90,7 @@ def calls_of(program, function: str):
     return run
 
 
-# ---- stdin tests: the program reads and prints ----
+# ---- stdin tests give the program an input, and compare what it prints ----
 
 
 def judge_output(program, test) -> None:
@@ -111,13 +111,13 @@ def judge_output(program, test) -> None:
 
 
 def run_alone(program) -> None:
-    """The child: leaves with status 0 if the program ends well or by sys.exit. Does not return."""
+    """What the child does: it exits with status 0 if the program ends well or by sys.exit. Does not return."""
     status = 1
     try:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends the process
         os.dup2(os.open("input", os.O_RDONLY), 0)
         os.dup2(os.open("output", os.O_WRONLY), 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what it says there counts for nothing, nor for its limit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # which is not compared, and does not count as output
         sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
         names: dict[str, Any] = {"__name__": "__main__"}
         exec(PRELUDE, names)
@@ -133,7 +133,7 @@ def run_alone(program) -> None:
 
 
 def wait(child: int) -> int:
-    """The child's wait status; it is killed when it takes too long on the clock."""
+    """The wait status of the child, which is killed if it takes too long on the clock."""
     deadline = time.monotonic() + PATIENCE * SECONDS
     pause = 0.0005
     while True:
@@ -154,7 +154,7 @@ def ended(status: int) -> str:
 
 
 def same(printed: str, expected: str) -> bool:
-    """Whether two outputs agree: line by line but for spaces at the ends, numbers as numbers."""
+    """Whether two outputs agree line by line, without spaces at the ends, and with numbers compared as numbers."""
     got, wanted = ([line.strip() for line in text.strip().split("\n")] for text in (printed, expected))
     return len(got) == len(wanted) and all(map(same_line, got, wanted))
 
@@ -164,5 +164,5 @@ def same_line(got: str, wanted: str) -> bool:
         return True
     try:
         return [Decimal(word) for word in got.split()] == [Decimal(word) for word in wanted.split()]
-    except ArithmeticError:  # a word that is no number
+    except ArithmeticError:  # a word that is not a number
         return False

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from selfalign.benchmarks import Problem
-from selfalign.benchmarks._packages import installed_packages, needed_packages
+from selfalign.benchmarks.harness.packages import installed_packages, needed_packages
 from selfalign.errors import UserError
 from tests.helpers import run_well, write_rows
 
@@ -45,7 +45,7 @@ def test_another_interpreter_has_its_own_packages(bare_python):
 
 
 def test_a_python_that_does_not_run_is_said():
-    with pytest.raises(UserError, match="/no/python is no Python that runs here"):
+    with pytest.raises(UserError, match="/no/python is not a Python that runs here"):
         installed_packages(["numpy"], "/no/python")
 
 
@@ -62,7 +62,7 @@ def test_programs_run_in_another_interpreter_and_what_it_lacks_is_said_and_count
     samples = write_rows(tmp_path / "samples.jsonl", [sample])
     command = ("benchmark", "model", tmp_path / "out", "--data", data, "--samples", samples, "--python", bare_python)
     said = run_well(*command).stderr
-    assert "programs do not find numpy (1), and the problems (so many) that import them fail" in said
+    assert "the programs' Python lacks numpy (imported by 1 of 1 problems): answers that need it will fail" in said
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["packages"] == {"numpy": None} and results["missing_packages"] == {"numpy": 1}
     assert results["outcomes"] == {"error": 1}

@@ -2,39 +2,39 @@
 
 On the Hub, and in files named OriginFmt, a problem has a `test`: a script with inputs, expected outputs and a loop over
 them. In the releases of EvalPlus it has `base_input` and `plus_input`, and what is expected comes from running the
-canonical solution. Both become the same script here, with one comparison, which is that of EvalPlus' evaluator: the
-scripts on the Hub differ from it in these problems, where the evaluator is followed:
+canonical solution. Both become the same script here, which compares outputs as EvalPlus' evaluator does. The scripts on
+the Hub differ from the evaluator in these problems:
 
-    HumanEval/32        the script's check takes the arguments in the wrong order, so that no solution passes; nor does
-                        any pass the evaluator (0.3.1), which forgets to note that an input passed: mended here
+    HumanEval/32        the script passes the arguments of its check in the wrong order, so that no solution passes; nor
+                        does any pass the evaluator (0.3.1), which does not record that an input passed. Mended here
     Mbpp/737, 787, 794  the script compares and does not assert, so that every solution passes
     Mbpp/164, 295, 558, 581    the evaluator accepts a second reading of the task
-    Mbpp/249            the evaluator compares as sets
-    all                 a float where a list is expected is no match; nor is a list of another length
+    Mbpp/249            the evaluator compares the outputs as sets
+    all                 for the evaluator, a float never equals a list, nor do lists of different lengths
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from selfalign.benchmarks._functions import SILENCE
+from selfalign.benchmarks.harness.functions import SILENCE
 
-# What is compared in another way, by function.
+# Functions whose outputs are compared in another way.
 AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
     "similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum",
     "intersection_array", "find_dissimilar", "Diff",
 )  # fmt: skip
 IS_FOUND = ("check_str", "text_match_three", "text_starta_endb")  # Mbpp/737, 787, 794: a match object, or a bool
 ORACLES = {
-    # Mbpp/164: whether the sums of divisors are equal; the canonical solution and the text disagree, all is accepted.
+    # Mbpp/164: whether the sums of divisors are equal; the canonical solution contradicts the text, so anything passes.
     "are_equivalent": "return True",
     # Mbpp/295: the sum of divisors of a prime number, without itself, may be 0.
     "sum_div": "return out == 0",
-    # Mbpp/581: surface of a square pyramid, if the height is that of the pyramid and not of its sides.
+    # Mbpp/581: surface of a square pyramid, where the height is that of the pyramid, not of its sides.
     "surface_Area": """base, height = arguments
     slant = ((base / 2) ** 2 + height**2) ** 0.5
     return abs(out - round(base**2 + 2 * base * slant)) <= tolerance""",
-    # Mbpp/558: distance of two numbers digit by digit, the shorter one filled up with zeros.
+    # Mbpp/558: distance of two numbers digit by digit, with the shorter one padded with zeros.
     "digit_distance_nums": """first, second = map(str, arguments)
     width = max(len(first), len(second))
     pairs = zip(first.zfill(width), second.zfill(width))
@@ -44,7 +44,7 @@ ZERO_OF_POLYNOMIAL = """
 def _judge(out, expected, tolerance, arguments):
     (coefficients,) = arguments
     assert abs(sum(c * float(out) ** i for i, c in enumerate(coefficients))) <= 1e-4
-"""  # HumanEval/32: any zero will do
+"""  # HumanEval/32: any zero is right
 
 COMPARE = """
 def _judge(out, expected, tolerance, arguments):
@@ -82,7 +82,7 @@ def _judge(out, expected, tolerance, arguments):
 
 
 def comparison(entry_point: str) -> str:
-    """The definition of `_judge(out, expected, tolerance, arguments)`, which asserts, for one function."""
+    """The definition of `_judge(out, expected, tolerance, arguments)`, which asserts that the output is right."""
     if entry_point in AS_SETS:
         return COMPARE_SETS
     if entry_point in IS_FOUND:
@@ -92,10 +92,10 @@ def comparison(entry_point: str) -> str:
     return COMPARE + (COMPARE_OR.format(ORACLES[entry_point]) if entry_point in ORACLES else "")
 
 
-def mended(test: str, entry_point: str) -> str:
-    """The `test` of the Hub's layout with our comparison; calls of `entry_point` follow its inputs, as code of tests.
+def hub_script(test: str, entry_point: str) -> str:
+    """The script of the Hub's layout with our comparison. HumanEval+'s defines `check`; MBPP+'s calls `entry_point`.
 
-    A test in another form than EvalPlus' scripts stays as it is.
+    A test that is not in the form of EvalPlus' scripts stays as it is.
     """
     start = test.rfind("for i, ")
     if "inputs = " not in test or start < 0:
@@ -113,8 +113,8 @@ def mended(test: str, entry_point: str) -> str:
     return f"import copy as _copy\n{SILENCE}{comparison(entry_point)}\n{data}\n{loop}"
 
 
-def released(row: dict[str, Any], inputs: list[Any]) -> str:
-    """The same script from a row of EvalPlus' own layout and its `inputs`, of the types that the function takes."""
+def release_script(row: dict[str, Any], inputs: list[Any]) -> str:
+    """The same script from a row of EvalPlus' releases and its `inputs`, in the types that the function takes."""
     source = row["prompt"] + row["canonical_solution"]
     return (
         f"import copy as _copy\nfrom math import inf, nan\n{SILENCE}{comparison(row['entry_point'])}\n"

@@ -1,18 +1,18 @@
-"""Which packages a benchmark's programs need, and which of them their interpreter has."""
+"""The packages that a benchmark's programs need, and which of them their interpreter has."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
-from selfalign.benchmarks import Problem
-from selfalign.errors import UserError
+from selfalign.benchmarks.harness.benchmark import Problem, Row
+from selfalign.errors import UserError, warn
 
 # Runs in the programs' interpreter, whose Python may be older than ours.
 QUESTION = """
@@ -31,8 +31,18 @@ print(json.dumps(found))
 MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
 
 
+def packages_for(problems: Collection[Problem], python: str | None = None) -> dict[str, str | None]:
+    """Versions of the packages that the problems need, None for those that `python` lacks; warns of these."""
+    needed = needed_packages(problems)
+    packages = dict.fromkeys(sorted(needed)) | installed_packages(needed, python)
+    if missing := [name for name, version in packages.items() if version is None]:
+        some = ", ".join(f"{name} (imported by {needed[name]} of {len(problems)} problems)" for name in missing)
+        warn(f"the programs' Python lacks {some}: answers that need it will fail; --python names another Python")
+    return packages
+
+
 def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
-    """How many problems import each package, in solution or tests; Python's own modules are left out."""
+    """How many problems import each package, in their solution or tests; the standard library is left out."""
     return Counter(
         name
         for problem in problems
@@ -43,7 +53,7 @@ def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
 
 def _imported(code: str) -> set[str]:
     try:
-        nodes = list(ast.walk(ast.parse(textwrap.dedent(code))))  # of many benchmarks it is a function's body
+        nodes = list(ast.walk(ast.parse(textwrap.dedent(code))))  # many solutions are only the body of a function
     except (SyntaxError, ValueError, RecursionError):
         return set()
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
@@ -52,10 +62,10 @@ def _imported(code: str) -> set[str]:
 
 
 def installed_packages(modules: Iterable[str], python: str | None = None) -> dict[str, str]:
-    """{module: version} of those of `modules` (first parts of names) that `python` has, by default this interpreter;
-    the version is "" where none is known, as of Python's own modules. UserError if `python` does not run."""
-    import json
+    """{package: version} of those packages of `modules` that the interpreter `python` has, by default this one.
 
+    The version is "" where none is known, as of the standard library. UserError if `python` does not run.
+    """
     names = sorted({module.split(".")[0] for module in modules})
     if not names:
         return {}
@@ -65,10 +75,10 @@ def installed_packages(modules: Iterable[str], python: str | None = None) -> dic
         )
         return json.loads(answer.stdout)
     except (OSError, ValueError) as error:
-        raise UserError(f"--python {python} is no Python that runs here: {error}") from None
+        raise UserError(f"--python {python} is not a Python that runs here: {error}") from None
 
 
-def missing_packages(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many samples failed because a module is not there, by the module's name, as their `detail` says."""
+def missing_packages(rows: Iterable[Row]) -> dict[str, int]:
+    """How many samples failed for want of each package, as their `detail` says."""
     found = (MISSING.search(row["detail"] or "") for row in rows)
     return dict(Counter(match[1] for match in found if match).most_common())

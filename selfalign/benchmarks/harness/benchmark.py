@@ -1,0 +1,150 @@
+"""The class `Benchmark`: where its problems come from, how a model is asked, and which programs judge its answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from code_eval.sandbox import Program, Result
+
+Row = dict[str, Any]
+Style = Literal["completion", "chat", "solution"]
+"""What an answer is: the continuation of `completion_prompt`, a Markdown reply to `chat_prompt`, or the whole code."""
+RunPrograms = Callable[[Sequence[Program]], list[Result]]
+"""Gives the results of programs in order; it runs one at a time, in a sandbox that is idle otherwise."""
+
+
+class Ask(Protocol):
+    """Asks the model: `await ask(prompt)` is its completion, with the benchmark's `chat_prefix` before it.
+
+    `prompt` is what a base model continues, or what the user of a chat model says. The completion ends before the first
+    of the strings in `stop`, by default the benchmark's own.
+    """
+
+    def __call__(self, prompt: str, stop: Sequence[str] | None = None) -> Awaitable[str]: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem: what is asked, a solution that passes, and the tests.
+
+    Where a function is asked for, `prompt` is its head with the docstring and `canonical_solution` its body. `timeout`
+    is in seconds of CPU time, for a problem that needs more than the others. `extra` holds what only this benchmark
+    has.
+    """
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+    extra: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 0.0
+
+
+class Benchmark(ABC):
+    """A benchmark. Its file defines one subclass, which overrides what differs from the defaults here."""
+
+    # The problems
+    dataset: str = ""
+    """`org/name@revision` on the Hub, where `{variant}` stands for the variant; several are separated by commas. Empty
+    if the problems come with a Python package."""
+    variants: ClassVar[tuple[str | None, ...]] = (None,)
+    """Names of its sets of problems, each a benchmark of its own; None is the benchmark without a suffix."""
+    note: str | None = None
+    """What a reader of the results must know."""
+
+    # Decoding
+    samples: int = 1  # per problem
+    temperature: float = 0.0  # paper, section 3: greedy
+    top_p: float | None = None
+    max_new_tokens: int = 512  # EvalPlus
+    completion_stop: Sequence[str] = ()
+    """Strings before which the answer of a base model ends."""
+    chat_prefix: str = ""
+    """How the answer of a chat model begins: sent with the prompt, and part of the answer that is judged."""
+    chat_stop: Sequence[str] = ()
+    """Strings before which the answer of a chat model ends."""
+
+    # The sandbox
+    timeout: float = 10.0  # seconds of CPU time
+    memory: int = 1 << 30  # bytes
+    preload: Sequence[str] | None = None
+    """Modules that workers import once, beside those of the sandbox; None: only those of the sandbox."""
+    environment: Mapping[str, str] = {}
+
+    def __init__(self, variant: str | None = None) -> None:
+        self.variant = variant
+        self.dataset = self.dataset.format(variant=variant)
+
+    @abstractmethod
+    def problems(self, data: str | None = None) -> list[Problem]:
+        """The problems, in order, from `data` (a Hub dataset or a file), by default from `dataset`."""
+
+    @abstractmethod
+    def completion_prompt(self, problem: Problem) -> str:
+        """What a base model continues."""
+
+    @abstractmethod
+    def chat_prompt(self, problem: Problem) -> str:
+        """What the user of an instruction-tuned model asks."""
+
+    async def answer(self, problem: Problem, ask: Ask, style: Style) -> str:
+        """The answer to a problem; a benchmark that needs several requests for one answer overrides this."""
+        return await ask(self.chat_prompt(problem) if style == "chat" else self.completion_prompt(problem))
+
+    def program(self, problem: Problem, answer: str, style: Style) -> Program:
+        """The code of an answer, and its tests."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither program nor checks")
+
+    def checks(self, problem: Problem, answer: str, style: Style) -> dict[str, Program]:
+        """The programs of an answer by name; it passes when all of them do. Unnamed ones are not reported."""
+        return {"": self.program(problem, answer, style)}
+
+    def read_only(self, problems: Iterable[Problem]) -> list[str]:
+        """Files that the programs may read."""
+        return []
+
+    def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
+        """Scores besides pass@k, in [0, 1], by name.
+
+        `rows` are those that benchmark.py writes, with `checks` as {name: outcome} and `measured` as `measure` gave it;
+        `problems` are by task id. The bootstrap calls this a thousand times, with the rows of a problem repeated as
+        often as the problem was drawn: it should be quick.
+        """
+        return {}
+
+    def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
+        """What is measured of rows after all were judged, as {row id: {name: value}}.
+
+        `row["code"]` is the code that was judged.
+        """
+        return {}
+
+
+def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[str]]) -> dict[str, float]:
+    """pass@1 of each group: the mean over the group's problems, all of which have the same number of samples.
+
+    `rows` have `task_id` and `passed`; `groups` are task ids by the group's name, and may overlap. The rate of a group
+    without rows is NaN.
+    """
+    names: dict[str, list[str]] = {}
+    for name, tasks in groups.items():
+        for task in tasks:
+            names.setdefault(task, []).append(name)
+    counts = {name: [0, 0] for name in groups}
+    for row in rows:
+        for name in names.get(row["task_id"], ()):
+            counts[name][0] += row["passed"]
+            counts[name][1] += 1
+    return {name: passed / rows if rows else float("nan") for name, (passed, rows) in counts.items()}
+
+
+def pass_rates_by(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], key: str) -> dict[str, float]:
+    """pass@1 of the problems that share a value of `extra[key]`, by this value."""
+    groups: dict[str, list[str]] = {}
+    for task_id, problem in problems.items():
+        groups.setdefault(problem.extra[key], []).append(task_id)
+    return pass_rates(rows, groups)

