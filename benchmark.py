@@ -134,7 +134,7 @@ class Options(StepOptions):
 @contextmanager
 def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None]]:
     """URL of the model, the name of its tokenizer, and a hash of its files, where they are known."""
-    from selfalign.llm.endpoint import served
+    from selfalign.llm.local_server import served
     from selfalign.models import resolve_model
 
     if options.input.startswith(("http://", "https://")):

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from selfalign.code.contamination import Decontaminator
     from selfalign.code.functions import Function
     from selfalign.code.type_checkers import TypeChecker
-    from selfalign.llm.clients import Generation
+    from selfalign.llm.completion import Completion
     from selfalign.llm.endpoint import Endpoint
     from selfalign.runner.source import Source
     from selfalign.runner.steps import Done
@@ -319,7 +319,7 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
 
 
-def parse_verdict(answer: Generation) -> str:
+def parse_verdict(answer: Completion) -> str:
     """ "good" or "bad" by the first word of an answer; "unclear" if it is neither yes nor no."""
     word = re.match(r"\W*(yes|no)\b", answer.text, re.IGNORECASE)
     return {"yes": "good", "no": "bad"}[word[1].lower()] if word else answer.failure("unclear")

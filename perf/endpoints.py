@@ -32,7 +32,7 @@ import tyro
 
 from selfalign.llm.endpoint import Endpoint
 from selfalign.options import GenerationOptions
-from tests.fakes.simulated_server import length_of
+from tests.fakes.server import length_of
 
 PLACES = 128
 SECONDS_PER_TOKEN = 0.04  # one answer takes 11 s, the longest 41, as with a model of 7B under load
@@ -57,7 +57,7 @@ def simulated(**options: Any) -> Iterator[str]:
     words = []
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", *([str(value)] if value is not None else [])]
-    command = [sys.executable, "-m", "tests.fakes.simulated_server", *words]
+    command = [sys.executable, "-m", "tests.fakes.server", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
@@ -259,18 +259,18 @@ def openai_round(url: str, requests: int) -> tuple[float, float]:
 
 def our_round(api: Any, stub: bool = False) -> Callable[[str, int], tuple[float, float]]:
     """The endpoint; with `stub`, what it takes where asking the server takes nothing."""
-    from selfalign.llm.endpoint import Generation
+    from selfalign.llm.completion import Completion
 
-    answers = [Generation("text", "eos_token", 16)]
+    answers = [Completion("text", "eos_token", 16)]
 
-    async def answer(request: Any) -> list[Generation]:
+    async def answer(request: Any) -> list[Completion]:
         await asyncio.sleep(0)
         return answers
 
     def measure(url: str, requests: int) -> tuple[float, float]:
         endpoint = Endpoint(GenerationOptions(endpoint=(url,), api=api, concurrency=PLACES))
         if stub:
-            endpoint._replicas[0].server.complete = answer
+            endpoint._fleet.first.client.complete = answer
 
         async def run() -> tuple[float, float]:
             async with endpoint:

@@ -148,9 +148,6 @@ class GenerationOptions:
     patience: PositiveOrZero = field(default=600.0, metadata=OPERATIONAL)
     """Seconds to wait while no endpoint answers, before rows are left open for the next run."""
 
-    price_per_hour: PositiveOrZero | None = field(default=None, metadata=OPERATIONAL)
-    """What an endpoint costs an hour, for the estimate in the progress line and the card."""
-
     temperature: PositiveOrZero = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
 

@@ -163,9 +163,9 @@ def test_an_unknown_variable_is_no_silence(tmp_path):
 
 def test_a_file_that_is_no_text_is_said(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"examples .*binary can't be read: not a text in UTF-8"):
+    with pytest.raises(UserError, match=r"examples .*binary can't be read: it is not text in UTF-8"):
         load_examples(tmp_path / "binary")
-    with pytest.raises(UserError, match=r"template .*binary can't be read: not a text in UTF-8"):
+    with pytest.raises(UserError, match=r"template .*binary can't be read: it is not text in UTF-8"):
         load_prompt(tmp_path / "binary", load_examples(PROMPTS / "examples_small.yaml"))
 
 

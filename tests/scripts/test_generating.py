@@ -219,4 +219,6 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
 def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
     concepts = write_rows(tmp_path / "concepts.jsonl", [{"id": "a", "concepts": ["loops"]}])
     result = run("generate_tasks", concepts, tmp_path / "tasks", nothing)
-    assert result.returncode == 2 and "need one name at least" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 2 and "need at least one name each" in result.stderr and "Traceback" not in result.stderr
+    )
