@@ -25,7 +25,12 @@ MIN_FAULTS_IN_A_ROW = 3  # before a replica is rested
 
 
 class Fleet:
-    """The replicas, and the requests that wait for one. Call `inspect` first, then enter it as a context manager."""
+    """The replicas, and the requests that wait for one. Call `inspect` first, then enter it as a context manager.
+
+    `identity` is the model that all of them serve, and its revision.
+    """
+
+    identity: tuple[str, str | None]
 
     def __init__(self, replicas: list[Replica], options: GenerationOptions, usage: Usage) -> None:
         self.replicas, self.options, self.usage = replicas, options, usage

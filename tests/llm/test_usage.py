@@ -9,14 +9,12 @@ import pytest
 
 from selfalign.errors import RowOpen
 from selfalign.llm.endpoint import Endpoint
-from selfalign.options import Shard
+from selfalign.options import Shard, StepOptions
 from selfalign.runner.output import Output
-from selfalign.runner.steps import run_step
+from selfalign.runner.steps import read_input, run_step
 from tests.fakes.server import simulated
 from tests.helpers import command, read_rows, run_json, write_rows
 from tests.llm.asking import options, prompt
-from tests.runner.test_steps import COLUMNS, double, numbers
-from tests.runner.test_steps import options as step_options
 from tests.scripts.test_generating import TASKS, generate, small
 
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -67,21 +65,23 @@ def test_the_cost_that_old_parts_hold_is_ignored():
 
 def test_what_was_used_for_rows_that_stay_open_is_counted(tmp_path):
     """The first run ends with every row open; the second does them."""
+    source, ids = write_seeds(tmp_path / "in.jsonl", 5)
+    step = StepOptions(input=str(source), output=str(tmp_path / "out"))
     asked = []
 
     async def ask(row):
-        await endpoint.generate(prompt(row["number"]), max_new_tokens=16, seed=1)
+        answer = await endpoint.generate(prompt(row["id"]), max_new_tokens=16, seed=1)
         asked.append(row)
-        if len(asked) <= 5:
+        if len(asked) <= len(ids):
             raise RowOpen("no luck")
-        return double(row)
+        return row | {"text": answer.text}
 
     with simulated() as server:
         endpoint = Endpoint(options(server))
         with pytest.raises(SystemExit):
-            run_step(step_options(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+            run_step(step, read_input(step, "id"), ask, {"text": str}, endpoint=endpoint)
         endpoint = Endpoint(options(server))
-        run = run_step(step_options(tmp_path), numbers(5), ask, COLUMNS, endpoint=endpoint)
+        run = run_step(step, read_input(step, "id"), ask, {"text": str}, endpoint=endpoint)
     assert run["generation"]["requests"] == 10 and run["complete"]
 
 
