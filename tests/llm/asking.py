@@ -52,7 +52,7 @@ def assert_all_right(got, rows=ROWS, without=(), **more):
 
 
 def open_rows(got):
-    return [number for number, answer in got.items() if isinstance(answer, RowOpen)]
+    return sorted(number for number, answer in got.items() if isinstance(answer, RowOpen))
 
 
 def samples_of(endpoint, n, **more):

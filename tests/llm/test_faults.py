@@ -178,7 +178,7 @@ def test_the_deadline_grows_with_the_tokens_asked_for(monkeypatch):
     with simulated(seconds_per_token=0.02) as server:  # 0.16 s an answer
         assert_all_right(ask_all(Endpoint(options(server)), rows=8, max_new_tokens=16), rows=8)
     with simulated(seconds_per_token=0.1) as server:
-        assert open_rows(ask_all(Endpoint(options(server)), rows=2, max_new_tokens=1)) == [0, 1]
+        assert open_rows(ask_all(Endpoint(options(server, patience=0.5)), rows=2, max_new_tokens=1)) == [0, 1]
 
 
 def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
