@@ -66,7 +66,9 @@ from selfalign.benchmarks.harness.packages import missing_packages, packages_for
 from selfalign.benchmarks.harness.problems import pin_of
 from selfalign.errors import UserError
 from selfalign.ids import draws_of
-from selfalign.llm.endpoint import Endpoint, Generation, served
+from selfalign.llm.completion import Completion
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.local_server import served
 from selfalign.models import resolve_model
 from selfalign.options import (
     OPERATIONAL,
@@ -172,7 +174,7 @@ class Model:
     async def answer(self, problem: Problem, draws: random.Random) -> tuple[str, Row]:
         """The answer to a problem, which is judged, and the columns that say how it came about."""
         prompts: list[str] = []
-        generations: list[Generation] = []
+        generations: list[Completion] = []
 
         async def ask(prompt: str, stop: Sequence[str] | None = None) -> str:
             prompts.append(self.template(prompt) + self.prefix if self.template else prompt)

@@ -54,7 +54,7 @@ from selfalign.data.python_files import open_python_files
 from selfalign.data.seeds import MAX_FILE_BYTES, filtered
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
-from selfalign.llm.clients import Generation
+from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
 from selfalign.options import (
@@ -224,7 +224,7 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
 
 
-def parse_verdict(answer: Generation) -> str:
+def parse_verdict(answer: Completion) -> str:
     """ "good" or "bad" by the first word of an answer; "unclear" if it is neither yes nor no."""
     word = re.match(r"\W*(yes|no)\b", answer.text, re.IGNORECASE)
     return {"yes": "good", "no": "bad"}[word[1].lower()] if word else answer.failure("unclear")

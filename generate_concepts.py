@@ -1,8 +1,8 @@
 """Step 2: seeds -> concepts. The model names the coding concepts that each seed function shows.
 
 Paper: section 2.1 and appendix C.1. From a pool of worked examples, 8 are drawn for each seed; the model continues with
-a comma-separated list of concepts. The task is later written from these concepts and not from the seed itself, which
-makes the tasks more diverse (Table 10: 65.2 against 59.8 HumanEval+).
+a comma-separated list of concepts. The task is later written from these concepts rather than from the seed itself,
+which makes the tasks more diverse (Table 10: 65.2 against 59.8 on HumanEval+).
 
     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
 
@@ -10,11 +10,11 @@ Columns in:  id, content
 
 Columns out: those, and
 
-    seed_id        id of the seed; `id` is now that of this row
-    concepts       list of strings, null where none could be read
+    seed_id        id of the seed; `id` is now the id of this row
+    concepts       list of strings, null if none could be read
     prompt_hash    hash of the prompt that was sent
-    finish_reason  why the generation ended
-    error          null, or why the row can't go on: no_concepts, prompt_too_long
+    finish_reason  why the completion ended
+    error          null, or why the row is not used further: no_concepts, prompt_too_long
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
@@ -30,7 +33,7 @@ from selfalign.runner.table import Table
 
 STOP = ["\n", "## Example", "###"]
 COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
-MAX_CONCEPT_CHARACTERS = 100  # longer ones are prose
+MAX_CONCEPT_CHARACTERS = 100  # anything longer is prose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
-    """Worked examples in a prompt (paper, C.1)."""
+    """Worked examples per prompt (paper, C.1)."""
 
     max_new_tokens: Count = 128
     """Longest answer, in tokens."""
@@ -48,29 +51,25 @@ class Options(GenerationOptions, StepOptions):
 
 
 def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
-    """The concepts of a comma-separated line, without repetitions; those too long to be a concept are left out, and so
-    is the last one of a line that was `cut_off`."""
+    """The distinct concepts of a comma-separated line, without those too long to be a concept, and without the last one
+    if the line was `cut_off`."""
     concepts = [concept.strip(" \t.`*-") for concept in text.split(",")[: -1 if cut_off else None]]
     return list(dict.fromkeys(c for c in concepts if c and len(c) <= MAX_CONCEPT_CHARACTERS))
 
 
 def main(options: Options) -> None:
     """Draw worked examples for each seed, and let the model name its concepts."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     seeds = read_input(options, "id", *prompt.columns)
     endpoint = Endpoint(options)
 
-    def ask(seed: dict[str, Any]) -> tuple[str, int]:
+    def prompt_for(seed: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, seed["id"])
         return prompt.render(row=seed, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
 
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
-        text, sampling_seed = ask(seed)
+        text, sampling_seed = prompt_for(seed)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
         concepts = parse_concepts(answer.text, answer.is_cut_off)
         return seed | {
@@ -82,7 +81,7 @@ def main(options: Options) -> None:
             "error": None if concepts else answer.failure("no_concepts"),
         }
 
-    endpoint.check_room(ask(seeds.rows[0])[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(seeds.rows[0])[0], options.max_new_tokens)
     run_step(options, Table(seeds, concepts_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

@@ -1,22 +1,22 @@
-"""Step 3: concepts -> tasks. The model writes a coding task for the concepts, a kind of program and a difficulty.
+"""Step 3: concepts -> tasks. The model writes a coding task from concepts, a category and a difficulty.
 
-Paper: section 2.2 and appendix C.1. Category and difficulty are drawn for each row, 8 worked examples too. With
-`--template prompts/tasks_from_seed.jinja` the input is the seeds themselves and the task is written from the code: the
+Paper: section 2.2 and appendix C.1. Category, difficulty and 8 worked examples are drawn for each row. With
+`--template prompts/tasks_from_seed.jinja` the input is the seeds themselves, and the task is written from the code: the
 ablation "seed -> instruction" of Table 10.
 
     python generate_tasks.py ./concepts ./tasks --endpoint http://127.0.0.1:8080
 
-Columns in:  id, concepts (or whatever else the template uses of the row)
+Columns in:  id, concepts (or whatever other columns the template uses)
 
 Columns out: those, and
 
-    concepts_id    id of the concepts; `id` is now that of this row
+    concepts_id    id of the concepts; `id` is now the id of this row
     category, language, difficulty    what was asked for
-    instruction    the task, null where none was written
-    prompt_hash, finish_reason
-    error          null, or why the row can't go on: no_instruction, unfinished, prompt_too_long
+    instruction    the task, null if none was written
+    prompt_hash, finish_reason        as in step 2
+    error          null, or why the row is not used further: no_instruction, unfinished, prompt_too_long
 
-Rows that came with an error are counted and left out.
+Input rows with an error are counted and left out.
 """
 
 from __future__ import annotations
@@ -27,17 +27,27 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.errors import UserError
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 from selfalign.runner.source import first_usable, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
 STOP = ["## Example", "\n###", "\n[Response]"]
-CATEGORIES = ("function", "function", "class", "program")  # functions twice as likely: most seeds and benchmarks are
+# Functions are twice as likely, since most seeds and most problems of benchmarks are functions.
+CATEGORIES = ("function", "function", "class", "program")
 DIFFICULTIES = ("easy", "medium", "hard")
 COLUMNS = {
-    **{name: str for name in ("concepts_id", "category", "language", "difficulty", "instruction")},
-    **{name: str for name in ("prompt_hash", "finish_reason", "error")},
+    "concepts_id": str,
+    "category": str,
+    "language": str,
+    "difficulty": str,
+    "instruction": str,
+    "prompt_hash": str,
+    "finish_reason": str,
+    "error": str,
 }
 
 
@@ -46,13 +56,13 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
-    """Worked examples in a prompt (paper, C.1)."""
+    """Worked examples per prompt (paper, C.1)."""
 
     max_new_tokens: Count = 512
     """Longest task, in tokens; a longer one counts as unfinished."""
 
     categories: tuple[str, ...] = CATEGORIES
-    """Kinds of program to draw from; one that is named twice is twice as likely."""
+    """Kinds of program to draw from; a kind that is given twice is twice as likely."""
 
     difficulties: tuple[str, ...] = DIFFICULTIES
     """Difficulties to draw from (paper, 2.2)."""
@@ -62,7 +72,7 @@ class Options(GenerationOptions, StepOptions):
 
 
 def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
-    """What kind of task to ask for (paper, 2.2: category and difficulty at random)."""
+    """The kind of task to ask for, at random (paper, 2.2)."""
     return {
         "category": draws.choice(options.categories),
         "language": "python",
@@ -72,18 +82,14 @@ def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
 
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and let the model write the task."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-
     if not (options.categories and options.difficulties):
-        raise UserError("--categories and --difficulties need one name at least")
+        raise UserError("--categories and --difficulties need at least one name each")
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     concepts = read_input(options, "id", *prompt.columns)
     endpoint = Endpoint(options)
 
-    def ask(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
+    def prompt_for(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
         draws = draws_of(options.seed, row["id"])
         properties = draw_properties(draws, options)
         text = prompt.render(row=row, shots=draw_examples(draws, examples, options.shots), **properties)
@@ -92,24 +98,21 @@ def main(options: Options) -> None:
     async def task_of(row: dict[str, Any]) -> dict[str, Any] | Done:
         if row.get("error"):
             return Done([], {row["error"]: 1})
-        text, properties, sampling_seed = ask(row)
+        text, properties, sampling_seed = prompt_for(row)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
         instruction = answer.text.strip()
         error = None if instruction else answer.failure("no_instruction")
-        return (
-            row
-            | properties
-            | {
-                "id": content_id(row["id"], instruction),
-                "concepts_id": row["id"],
-                "instruction": instruction or None,
-                "prompt_hash": content_id(text),
-                "finish_reason": answer.finish_reason,
-                "error": error or ("unfinished" if answer.is_cut_off else None),
-            }
-        )
+        task = {
+            "id": content_id(row["id"], instruction),
+            "concepts_id": row["id"],
+            "instruction": instruction or None,
+            "prompt_hash": content_id(text),
+            "finish_reason": answer.finish_reason,
+            "error": error or ("unfinished" if answer.is_cut_off else None),
+        }
+        return row | properties | task
 
-    endpoint.check_room(ask(first_usable(concepts))[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(first_usable(concepts))[0], options.max_new_tokens)
     run_step(options, Table(concepts, task_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

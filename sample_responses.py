@@ -1,7 +1,7 @@
 """Step 4: tasks -> responses. The model samples several responses to each task, each with its own tests.
 
 Paper: section 2.3 and appendix C.1. Response and tests come as one completion, after one worked example; the completion
-is then split at its heading "Tests". Responses are executed against their tests in the next step.
+is then split at its heading "Tests". The next step executes responses against their tests.
 
     python sample_responses.py ./tasks ./responses --endpoint http://127.0.0.1:8080 --samples 10
 
@@ -9,15 +9,15 @@ Columns in:  id, instruction
 
 Columns out: those, and
 
-    task_id           id of the task; `id` is now that of this sample
+    task_id           id of the task; `id` is now the id of this sample
     sample            number of the sample, from 0
-    completion        what the model wrote, as it came
-    response, tests   its two parts, null where they are missing
+    completion        what the model wrote, unchanged
+    response, tests   its two parts, null if missing
     generated_tokens  length of the completion
-    prompt_hash, finish_reason
+    prompt_hash, finish_reason    as in step 2
     error             null, or why the sample can't be executed: no_code, no_tests, unfinished, prompt_too_long
 
-Tasks that came with an error are counted and left out.
+Tasks with an error are counted and left out.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.code.markdown import code_blocks, python_code, split_at_heading
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
 from selfalign.runner.source import first_usable, read_input
 from selfalign.runner.step import run_step
@@ -34,10 +38,17 @@ from selfalign.runner.table import Done, Table
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
-CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # the token limit came in or after a heading
+CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # where the token limit was reached in or after a heading
 COLUMNS = {
-    **{"task_id": str, "sample": int, "completion": str, "response": str, "tests": str},
-    **{"generated_tokens": int, "prompt_hash": str, "finish_reason": str, "error": str},
+    "task_id": str,
+    "sample": int,
+    "completion": str,
+    "response": str,
+    "tests": str,
+    "generated_tokens": int,
+    "prompt_hash": str,
+    "finish_reason": str,
+    "error": str,
 }
 
 
@@ -46,22 +57,20 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     samples: Count = 10
-    """Responses a task (StarCoder2-Instruct, the paper's appendix A: 10)."""
+    """Responses per task (StarCoder2-Instruct, the paper's appendix A: 10)."""
 
     shots: CountOrZero = 1
-    """Worked examples in a prompt (paper, C.1)."""
+    """Worked examples per prompt (paper, C.1)."""
 
     max_new_tokens: Count = 1024
-    """Longest response with its tests, in tokens; the paper's window is about 3000 with the prompt (section 6)."""
+    """Longest response with its tests, in tokens; the paper's window, prompt included, is about 3000 (section 6)."""
 
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 
 def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
-    """A completion as response, tests, and what is wrong with it (null if both hold a closed Python block)."""
-    from selfalign.code.markdown import code_blocks, python_code, split_at_heading
-
+    """Split a completion into response, tests, and what is wrong with it (None if both have a closed Python block)."""
     response, tests = split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
     tests = CUT_HEADING.sub("", tests.strip()) if tests else None
@@ -74,47 +83,41 @@ def split_completion(completion: str) -> tuple[str | None, str | None, str | Non
 
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each into the two."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     tasks = read_input(options, "id", *prompt.columns)
     endpoint = Endpoint(options, samples_a_row=options.samples)
 
-    def ask(task: dict[str, Any]) -> tuple[str, int]:
+    def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
         return prompt.render(row=task, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
 
     async def responses_to(task: dict[str, Any]) -> Done:
         if task.get("error"):
             return Done([], {f"task_{task['error']}": options.samples})
-        text, sampling_seed = ask(task)
+        text, sampling_seed = prompt_for(task)
         answers = await endpoint.sample(
             text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
         )
-        samples = []
+        rows = []
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text)
-            samples.append(
-                task
-                | {
-                    "id": content_id(task["id"], number, answer.text),
-                    "task_id": task["id"],
-                    "sample": number,
-                    "completion": answer.text,
-                    "response": response,
-                    "tests": tests,
-                    "generated_tokens": answer.generated_tokens,
-                    "prompt_hash": content_id(text),
-                    "finish_reason": answer.finish_reason,
-                    "error": error and answer.failure(error),
-                }
-            )
-        return Done(samples)
+            sample = {
+                "id": content_id(task["id"], number, answer.text),
+                "task_id": task["id"],
+                "sample": number,
+                "completion": answer.text,
+                "response": response,
+                "tests": tests,
+                "generated_tokens": answer.generated_tokens,
+                "prompt_hash": content_id(text),
+                "finish_reason": answer.finish_reason,
+                "error": error and answer.failure(error),
+            }
+            rows.append(task | sample)
+        return Done(rows)
 
-    endpoint.check_room(ask(first_usable(tasks))[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(first_usable(tasks))[0], options.max_new_tokens)
     run_step(options, Table(tasks, responses_to, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

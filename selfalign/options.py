@@ -153,9 +153,6 @@ class GenerationOptions:
     patience: PositiveOrZero = field(default=600.0, metadata=OPERATIONAL)
     """Seconds to wait while no server answers, before rows are left open for the next run."""
 
-    price_per_hour: PositiveOrZero | None = field(default=None, metadata=OPERATIONAL)
-    """What a server costs an hour, for the estimates in the progress line and on the card."""
-
     temperature: PositiveOrZero = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
 

@@ -17,7 +17,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def endpoint(tiny_model: Path) -> Iterator[str]:
     """The URL of serve.py with the tiny model, started once a session."""
-    from selfalign.llm.endpoint import served
+    from selfalign.llm.local_server import served
 
     with served(str(tiny_model), "--dtype", "float32") as url:
         yield url

@@ -84,14 +84,15 @@ def is_refusal(text: str) -> bool:
 def main(options: Options) -> None:
     """Let the teacher answer each instruction, make it harder, answer that, and so on."""
     from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint, Generation
+    from selfalign.llm.completion import Completion
+    from selfalign.llm.endpoint import Endpoint
     from selfalign.llm.prompts import Examples, load_prompt
 
     prompt = load_prompt(options.template, Examples([]))
     seeds = read_input(options, "instruction")
     endpoint = Endpoint(options)
 
-    async def ask(text: str, draws: random.Random) -> Generation:
+    async def ask(text: str, draws: random.Random) -> Completion:
         return await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=draws.getrandbits(31))
 
     async def chain_of(row: dict[str, Any]) -> Done:

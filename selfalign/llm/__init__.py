@@ -1,5 +1,9 @@
-"""Talking to models: a fleet of servers, what is spoken with each, how they are tried out, and prompts.
+"""Talking to models: everything between a prompt and the samples that come back.
 
-What belongs here: everything between a prompt and the samples that come back. What does not: rows, datasets and runs
-(`selfalign.runner`), and the engine of serve.py (`server`), which is the other end of the line.
+`endpoint` is what a step calls; below it are `fleet` and `replica` (which server gets a request, and what happens when
+one fails), `concurrency` (how many requests a server gets), `client` with `tgi` and `openai` (the two protocols),
+`probe` (whether a server does what it is asked) and `usage` (what was asked of it). `prompts` has templates and worked
+examples, `local_server` starts serve.py for a model folder.
+
+Rows, datasets and runs do not belong here but in `selfalign.runner`; the engine behind serve.py is in `server`.
 """

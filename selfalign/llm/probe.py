@@ -1,7 +1,7 @@
-"""Whether a server does what it is asked: a probe before the run, and an eye on the answers during it.
+"""Whether a server does what it is asked to: a probe before the run, and suspicions during it.
 
-Seen in servers that say they speak the interface: one greedy text whatever temperature, seed and `n` are asked for
-(`transformers serve`), a crash on a request with a seed (vLLM's CPU build), stop sequences that are missed (TGI).
+Servers that claim to speak an interface have been seen to return one greedy text whatever the temperature, seed and `n`
+(`transformers serve`), to crash on a request with a seed (vLLM's CPU build), and to miss stop sequences (TGI).
 """
 
 from __future__ import annotations
@@ -10,112 +10,120 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selfalign.llm.clients import Busy, Generation, Refused, Request, Server, ServerFault, Unfit
+from selfalign.llm.client import Busy, Client, RequestRefused, ServerFault, Unfit
+from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.options import GenerationOptions
 
-# Any model finds many ways to go on from here, so two samples at temperature 1 that are equal were not drawn.
+# Any model can continue this in many ways, so two equal samples at temperature 1 were not drawn at random.
 PROBE = "Here are forty random digits, each drawn by rolling a die with ten sides: "
 PROBE_TOKENS = 16
 TELLING_TOKENS = 8  # equal samples shorter than this prove nothing
-MIN_ANSWERS = 50  # before the answers are judged
+MIN_SAMPLES = 50  # before their lengths are judged
 EMPTY_IN_A_ROW = 20
 NEARLY_ALL = 0.95
-EQUAL_PROMPTS = 5  # prompts all of whose samples are equal
+EQUAL_PROMPTS = 5  # prompts whose samples are all equal
 
 
-async def probe(server: Server, options: GenerationOptions) -> list[str]:
-    """Try out a server that has described itself; the remarks are what the user should know.
+async def probe(client: Client, options: GenerationOptions) -> list[str]:
+    """Try out a server that has described itself; returns remarks for the user.
 
-    A few requests of 16 tokens: whether it generates, whether two samples at temperature 1 differ, whether a seed
-    brings back the same text, and whether `n` and seeds are taken (`server.takes_n`, `server.takes_seeds`).
+    A few requests of 16 tokens find out whether it generates, whether two samples at temperature 1 differ, whether a
+    seed reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`).
 
     Raises:
         ServerFault: it does not answer.
-        Unfit: it refuses the request, or does not sample though `options` want samples.
+        Unfit: it refuses the request, or does not sample although `options` ask for sampling.
     """
     sampled = options.temperature > 0
-    request = Request(PROBE, PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
-    remarks: list[str] = []
+    request = CompletionRequest(PROBE, PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
     try:
-        if not sampled:
-            first, second = [(await server.complete(request))[0] for _ in range(2)]
-            same = first.text == second.text
-            return (
-                []
-                if same
-                else ["two greedy answers to one prompt differ: it ignores the temperature, or rounding does"]
-            )
-        takes_seeds, server.takes_seeds = server.takes_seeds, False if server.takes_n else server.takes_seeds
-        drawn = await server.complete(replace(request, n=2 if server.takes_n else 1))
-        if len(drawn) == 1:
-            server.takes_n = False
-            drawn += await server.complete(replace(request, seed=2))
-        server.takes_seeds = takes_seeds
-        if takes_seeds:
-            remarks += await _try_seeds(server, request)
+        return await (_probe_sampling if sampled else _probe_greedy)(client, request)
     except Busy:
-        return ["it is busy: not tried out"]
-    except Refused as error:
-        raise Unfit(f"{server.url} refuses a request: {error}") from None
-    if drawn[0].text == drawn[1].text and min(answer.generated_tokens for answer in drawn) >= TELLING_TOKENS:
+        return ["it is busy, so it was not probed"]
+    except RequestRefused as error:
+        raise Unfit(f"{client.url} refuses a request: {error}") from None
+
+
+async def _probe_greedy(client: Client, request: CompletionRequest) -> list[str]:
+    first, second = [(await client.complete(request))[0] for _ in range(2)]
+    if first.text == second.text:
+        return []
+    return ["two greedy answers to one prompt differ: it ignores the temperature, or rounding differs"]
+
+
+async def _probe_sampling(client: Client, request: CompletionRequest) -> list[str]:
+    # Without seeds where `n` is taken: a server that dies of a seed is to fail on the next request and not on this one.
+    takes_seeds, client.takes_seeds = client.takes_seeds, client.takes_seeds and not client.takes_n
+    try:
+        samples = await client.complete(replace(request, n=2 if client.takes_n else 1))
+        if len(samples) == 1:
+            client.takes_n = False
+            samples += await client.complete(replace(request, seed=2))
+    finally:
+        client.takes_seeds = takes_seeds
+    remarks = await _probe_seeds(client, request) if takes_seeds else []
+    first, second = samples
+    if first.text == second.text and min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS:
         raise Unfit(
-            f"{server.url} gives the same text twice at temperature 1 ({drawn[0].text[:30]!r}): it ignores the "
-            "temperature, or a cache stands before it; its samples would all be one (`transformers serve` does this)"
+            f"{client.url} gives the same text twice at temperature 1 ({first.text[:30]!r}): it ignores the "
+            "temperature (as `transformers serve` does), or something caches its answers; all samples would be equal"
         )
     return remarks
 
 
-async def _try_seeds(server: Server, request: Request) -> list[str]:
-    """Ask twice with one seed; a server that fails on it, or dies of it, is asked without seeds from then on."""
+async def _probe_seeds(client: Client, request: CompletionRequest) -> list[str]:
+    """Ask twice with one seed. A server that fails or dies because of it gets no seeds from then on."""
     try:
-        texts = {(await server.complete(request))[0].text for _ in range(2)}
+        texts = {(await client.complete(request))[0].text for _ in range(2)}
     except Busy:
         return []
     except ServerFault as fault:
-        server.takes_seeds = False
-        return [f"it fails on a request with a seed ({fault}): asked without; samples can't be repeated"]
-    return ["the same seed does not bring back the same text"] if len(texts) > 1 else []
+        client.takes_seeds = False
+        return [f"it fails on a request with a seed ({fault}): no seeds are sent, so samples can't be reproduced"]
+    return ["the same seed does not reproduce the same text"] if len(texts) > 1 else []
 
 
 class Suspicions:
-    """Says once, with the likely cause, when the answers look as if something were wrong."""
+    """Warns once, with the likely cause, when the samples look as if something were wrong."""
 
     def __init__(self, temperature: float) -> None:
         self.sampled = temperature > 0
-        self.answers = self.lengths = self.empty_in_a_row = self.several = self.equal = 0
-        self.said: set[str] = set()
+        self.samples = self.cut_off = self.empty_in_a_row = 0
+        self.prompts_with_several = self.prompts_with_equal = 0
+        self.warned: set[str] = set()
 
-    def look_at(self, samples: Sequence[Generation]) -> None:
-        """The samples of one prompt."""
+    def look_at(self, samples: Sequence[Completion]) -> None:
+        """Take note of the samples of one prompt."""
         for sample in samples:
-            self.answers += 1
-            self.lengths += sample.finish_reason == "length"
+            self.samples += 1
+            self.cut_off += sample.finish_reason == "length"
             self.empty_in_a_row = 0 if sample.text.strip() or sample.failure("") else self.empty_in_a_row + 1
         if len(samples) > 1 and samples[0].generated_tokens >= TELLING_TOKENS:
-            self.several += 1
-            self.equal += len({sample.text for sample in samples}) == 1
+            self.prompts_with_several += 1
+            self.prompts_with_equal += len({sample.text for sample in samples}) == 1
         if self.empty_in_a_row >= EMPTY_IN_A_ROW:
-            self._say(
+            self._warn(
                 "empty",
                 f"the last {self.empty_in_a_row} answers are empty: does the prompt end where the model can go on "
                 "(no trailing space, the chat template), or does a stop sequence begin every answer?",
             )
-        if self.answers >= MIN_ANSWERS and self.lengths >= NEARLY_ALL * self.answers:
-            self._say(
-                "length",
-                f"{self.lengths} of {self.answers} answers were cut off by --max-new-tokens: the model finds no end "
-                "(are the stop sequences honoured, is it the model that the prompt is for?), or the limit is too low",
+        if self.samples >= MIN_SAMPLES and self.cut_off >= NEARLY_ALL * self.samples:
+            self._warn(
+                "cut off",
+                f"{self.cut_off} of {self.samples} answers were cut off by --max-new-tokens: the model finds no end "
+                "(are the stop sequences honoured, and is the prompt meant for this model?), or the limit is too low",
             )
-        if self.sampled and self.equal >= EQUAL_PROMPTS and 2 * self.equal > self.several:
-            self._say(
+        equal, several = self.prompts_with_equal, self.prompts_with_several
+        if self.sampled and equal >= EQUAL_PROMPTS and 2 * equal > several:
+            self._warn(
                 "equal",
-                f"all samples of a prompt are equal for {self.equal} of {self.several} prompts: the server ignores "
-                "temperature or seed, or a cache answers in its place",
+                f"all samples of a prompt are equal for {equal} of {several} prompts: the server ignores temperature "
+                "or seed, or a cache answers in its place",
             )
 
-    def _say(self, kind: str, sentence: str) -> None:
+    def _warn(self, kind: str, sentence: str) -> None:
         from tqdm import tqdm
 
-        if kind not in self.said:
-            self.said.add(kind)
+        if kind not in self.warned:
+            self.warned.add(kind)
             tqdm.write(f"warning: {sentence}", file=sys.stderr)

@@ -1,7 +1,10 @@
 """Prompts: Jinja templates, and the worked examples that fill them.
 
-Examples come from YAML (`prompts/examples.yaml`) or from a text file in the format of the paper's reference
-implementation, so that who has the paper's own prompts can use them.
+Examples come from YAML (`prompts/examples.yaml`), or from a text file in the format of the paper's reference
+implementation, so that the paper's own prompts can be used.
+
+`PromptTemplate.hash`, and with it the identity of a run, covers the repr of `Examples`: renaming `Example`,
+`JudgedDocstring`, `Examples` or one of their fields would make every run that was begun before impossible to resume.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ TEXT_SECTIONS = ("Code", "Property", "Instruction", "Response", "Tests")
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example: a seed with its property, and a task with response and tests (paper, C.1)."""
+    """A worked example: a seed with its properties, and a task with its response and tests (paper, C.1)."""
 
     seed: str
     concepts: list[str]
@@ -35,7 +38,7 @@ class Example:
 
 @dataclass(frozen=True)
 class JudgedDocstring:
-    """A function, whether its docstring is good, and why (paper, B: 7 of them)."""
+    """A function, whether its docstring is good, and why (paper, B: 7 of these)."""
 
     seed: str
     good: bool
@@ -44,31 +47,34 @@ class JudgedDocstring:
 
 @dataclass(frozen=True)
 class Examples:
-    """The pool of worked examples, and system texts by stage ("S->C", "C->I", "S->I", "I->R") if the file has any."""
+    """The pool of worked examples, and the system texts by stage ("S->C", "C->I", "S->I", "I->R"), if there are any."""
 
     pool: list[Any]
     system: dict[str, str] = field(default_factory=dict)
 
 
 def load_examples(path: str | Path, kind: type = Example) -> Examples:
-    """Examples from a YAML list of mappings with the fields of `kind`, or from the reference implementation's text
-    format.
+    """Read examples from a YAML list of mappings with the fields of `kind`, or from the reference's text format.
 
     Raises:
-        UserError: the file is not there, or is in neither format.
+        UserError: the file can't be read, or is in neither format.
     """
     path = Path(path)
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise UserError(f"examples {path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"examples {path} can't be read: not a text in UTF-8") from None
+    text = _read("examples", path)
     is_text = re.search(r"^### Example \d+", text, re.MULTILINE)
     examples = _from_text(text, path) if is_text and kind is Example else _from_yaml(text, path, kind)
     if not examples.pool:
         raise UserError(f"examples {path} holds no example")
     return examples
+
+
+def _read(what: str, path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise UserError(f"{what} {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path} can't be read: it is not text in UTF-8") from None
 
 
 def _from_yaml(text: str, path: Path, kind: type) -> Examples:
@@ -100,7 +106,7 @@ def _from_text(text: str, path: Path) -> Examples:
         missing = [name for name in TEXT_SECTIONS if name not in sections]
         if missing:
             raise UserError(f"examples {path}: example {number} has no [{missing[0]}]")
-        # "key: value" lines in any order; the reference's own files differ in it
+        # "key: value" lines in any order, since the reference's own files differ in this
         pairs = (line.partition(":") for line in sections["Property"].splitlines() if ":" in line)
         prop = {key.strip().lower(): value.strip() for key, _, value in pairs}
         if absent := {"category", "language", "difficulty", "concepts"} - prop.keys():
@@ -113,9 +119,11 @@ def _from_text(text: str, path: Path) -> Examples:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A template with its examples: `render` gives the text for its variables, `columns` are those of the row that it
-    uses, and `hash` is that of template and examples, and so names what the model was asked with.
+class PromptTemplate:
+    """A Jinja template with its examples.
+
+    `render` takes the template's variables and returns the prompt; `columns` are the columns of the row that the
+    template uses; `hash` covers the template and the examples, so it identifies what the model was shown.
     """
 
     render: Callable[..., str]
@@ -123,23 +131,19 @@ class Prompt:
     hash: str
 
 
-def load_prompt(template: str | Path, examples: Examples) -> Prompt:
-    """The Jinja template at `template`. It sees `row`, `shots`, what the step draws, and `system`: the system texts
-    that the examples may bring, by stage.
+def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
+    """Load a Jinja template. Its variables are what the step passes to `render`, and `system`: the examples' system
+    texts by stage.
 
     Raises:
-        UserError: the file is not there, or not a template; `render`: it uses what is not there, or fails.
+        UserError: the file can't be read or is not a template. `render` raises it, too, if a variable is undefined or
+            an expression fails.
     """
     import jinja2
     from jinja2 import nodes
 
     path = Path(template)
-    try:
-        source = path.read_text()
-    except OSError as error:
-        raise UserError(f"template {path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"template {path} can't be read: not a text in UTF-8") from None
+    source = _read("template", path)
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -152,7 +156,7 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
     def render(**variables: Any) -> str:
         try:
             return compiled.render(**variables)
-        except Exception as error:  # what a template computes can raise anything
+        except Exception as error:  # a template's expressions can raise anything
             raise UserError(f"template {path} can't be filled: {error}") from None
 
     columns = {
@@ -161,7 +165,7 @@ def load_prompt(template: str | Path, examples: Examples) -> Prompt:
         if isinstance(node.node, nodes.Name) and node.node.name == "row"
     }
     digest = hashlib.sha256(f"{source}\x1f{examples!r}".encode()).hexdigest()[:16]
-    return Prompt(render, columns, digest)
+    return PromptTemplate(render, columns, digest)
 
 
 def draw_examples(draws: random.Random, examples: Examples, shots: int) -> list[Example]:

@@ -197,15 +197,13 @@ def _lineage(lineage: dict[str, dict[str, int]]) -> str:
 
 
 def generation_of(used: dict[str, Any]) -> str:
-    """What generating took: servers, tokens, time, cost, and what the servers did not do as asked."""
+    """What generating took: servers, tokens, time, and what the servers did not do as asked."""
     hours = used["seconds"] / 3600
     words = [
         f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",
         f"{used['requests']:,} requests, {used['tokens']:,} tokens in {hours:.2f} h",
         f"{used['tokens'] / max(1e-9, used['seconds']):,.0f} tokens/s",
     ]
-    if "cost" in used:
-        words.append(f"cost {used['cost']:.2f}")
     words += [f"{n:,} x {fault}" for fault, n in sorted(used["faults"].items(), key=lambda fault: -fault[1])]
     return "; ".join(words)
 

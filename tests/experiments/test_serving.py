@@ -62,8 +62,7 @@ def test_a_slurm_job_starts_replicas_and_hands_them_to_a_step(tools, tmp_path):
     tools("srun", 'shift; exec "$@"')
     tools("scontrol", "echo 127.0.0.1")
     tools("sleep", "exec /bin/sleep 0.2")
-    simulation = ROOT / "tests" / "fakes" / "simulated_server.py"
-    tools("vllm", f'[ "$3" = --port ] && exec {sys.executable} {simulation} --port "$4" --model "$2"')
+    tools("vllm", f'[ "$3" = --port ] && exec {sys.executable} -m tests.fakes.server --port "$4" --model "$2"')
     tasks = write_rows(tmp_path / "tasks.jsonl", TASKS)
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node", "SLURM_SUBMIT_DIR": str(ROOT)}
     step = ["sample_responses.py", str(tasks), str(tmp_path / "out"), "--samples", "2"]

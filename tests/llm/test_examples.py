@@ -1,7 +1,7 @@
-"""The worked examples in prompts/: each is complete, its code passes its tests, its broken twin does not.
+"""The worked examples in prompts/: each is complete, its code passes its tests, and its broken twin does not.
 
-A prompt teaches by these examples, so one that is wrong teaches something wrong to every row of a dataset. Each
-program runs in a process of its own. None may resemble a problem of HumanEval, on which the models are measured.
+A prompt teaches by these examples, so a wrong one teaches something wrong to every row of a dataset. Each program runs
+in a process of its own. None may resemble a problem of HumanEval, on which the models are measured.
 """
 
 import ast
@@ -42,7 +42,7 @@ def defined_names(code):
 
 
 def run(code, tests):
-    """Runs both as one program, apart from the project's folder and from the user's settings."""
+    """Run both as one program, isolated from the project's folder and the user's settings."""
     return subprocess.run(
         [sys.executable, "-I", "-c", f"{code}\n{tests}"], capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
@@ -54,7 +54,7 @@ def word_ngrams(text, n=8):
 
 
 def humaneval_docstrings():
-    """For each problem the text of all docstrings in its prompt, the helper functions' too."""
+    """For each problem, the text of all docstrings in its prompt, including those of helper functions."""
     for problem in read_problems().values():
         functions = [node for node in ast.parse(problem["prompt"]).body if isinstance(node, ast.FunctionDef)]
         yield " ".join(ast.get_docstring(function) or "" for function in functions)
@@ -65,19 +65,11 @@ HUMANEVAL_NAMES = {problem["entry_point"] for problem in read_problems().values(
 
 
 @each_example
-def test_has_exactly_the_keys_in_order(example):
+def test_has_the_keys_in_order_and_known_values(example):
     assert list(example) == KEYS
-
-
-@each_example
-def test_language_category_and_difficulty_are_known(example):
     assert example["language"] == "python"
     assert example["category"] in {"function", "class", "program"}
     assert example["difficulty"] in {"easy", "medium", "hard"}
-
-
-@each_example
-def test_name_is_kebab_case(example):
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", example["name"])
 
 
@@ -96,15 +88,10 @@ def test_response_passes_its_tests(example):
 
 
 @each_example
-def test_broken_version_fails_an_assertion(example):
+def test_broken_version_fails_an_assertion_and_not_for_a_missing_name(example):
     result = run(example["broken"], *python_blocks(example["tests"]))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].partition(":")[0] == "AssertionError", result.stderr
-
-
-@each_example
-def test_broken_version_defines_what_the_response_defines(example):
-    # Otherwise the tests would fail for a missing name, whatever else they check.
     assert defined_names(*python_blocks(example["response"])) == defined_names(example["broken"])
 
 
@@ -133,11 +120,6 @@ def test_seed_and_response_have_no_undefined_or_unused_names(example):
 
 
 @each_example
-def test_instruction_is_short(example):
-    assert len(example["instruction"].split()) <= 200
-
-
-@each_example
 def test_tests_use_a_name_of_the_response_that_the_instruction_says(example):
     (tests,) = python_blocks(example["tests"])
     used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
@@ -157,29 +139,22 @@ def test_humaneval_has_texts_to_compare_with():
 
 
 @each_example
-def test_instruction_shares_no_eight_words_with_humaneval(example):
-    assert not word_ngrams(example["instruction"]) & HUMANEVAL_NGRAMS
-
-
-@each_example
-def test_defines_no_function_of_humaneval(example):
+def test_shares_no_eight_words_and_no_function_with_humaneval(example):
     defined = defined_names(example["seed"]) | defined_names(*python_blocks(example["response"]))
+    assert not word_ngrams(example["instruction"]) & HUMANEVAL_NGRAMS
     assert not defined & HUMANEVAL_NAMES
 
 
 @each_example
-def test_prompt_lines_fit_the_page(example):
+def test_fits_the_page(example):
+    assert len(example["instruction"].split()) <= 200
     assert all(len(line) <= 120 for key in ("seed", "response", "tests") for line in example[key].splitlines())
 
 
 @each_small_example
-def test_small_example_is_an_easy_function(example):
-    assert (example["category"], example["difficulty"]) == ("function", "easy")
-
-
-@each_small_example
-def test_small_example_is_short(example):
+def test_small_example_is_a_short_easy_function(example):
     (code,), (tests,) = python_blocks(example["response"]), python_blocks(example["tests"])
+    assert (example["category"], example["difficulty"]) == ("function", "easy")
     assert len(example["seed"].splitlines()) <= 10
     assert 2 <= len(example["concepts"]) <= 3
     assert len(code.splitlines()) == 2
@@ -203,30 +178,16 @@ def test_small_example_instruction_shows_no_result(example):
     assert "returns `" not in example["instruction"] and len(example["instruction"].split()) <= 30
 
 
-def test_counts():
-    assert (len(LARGE), len(SMALL)) == (21, 8)
-
-
-def test_large_examples_have_three_to_six_concepts():
-    assert all(3 <= len(example["concepts"]) <= 6 for example in LARGE)
-
-
-def test_categories_are_spread():
+def test_large_examples_are_spread_over_categories_and_difficulties():
     assert Counter(example["category"] for example in LARGE) == {"function": 10, "class": 6, "program": 5}
-
-
-def test_difficulties_are_spread():
     assert Counter(example["difficulty"] for example in LARGE) == {"easy": 7, "medium": 7, "hard": 7}
+    assert all(3 <= len(example["concepts"]) <= 6 for example in LARGE) and len(SMALL) == 8
 
 
-def test_names_differ():
+def test_no_two_examples_share_a_name_or_a_concept():
     names = [example["name"] for example in LARGE + SMALL]
-    assert len(names) == len(set(names))
-
-
-def test_no_two_examples_share_a_concept():
-    counts = Counter(concept.lower() for example in LARGE + SMALL for concept in example["concepts"])
-    assert not [concept for concept, count in counts.items() if count > 1]
+    concepts = [concept.lower() for example in LARGE + SMALL for concept in example["concepts"]]
+    assert len(names) == len(set(names)) and len(concepts) == len(set(concepts))
 
 
 def test_numpy_is_in_two_examples_at_most():

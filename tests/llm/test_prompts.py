@@ -5,9 +5,8 @@ import random
 import pytest
 
 from selfalign.errors import UserError
-from selfalign.llm.prompts import Example, Examples, draw_examples, load_examples, load_prompt
+from selfalign.llm.prompts import Example, Examples, JudgedDocstring, draw_examples, load_examples, load_prompt
 from selfalign.options import PROMPTS
-from tests.helpers import ROOT
 
 TEXT = """### System: I->R
 Answer the task.
@@ -62,6 +61,16 @@ t
 """
 
 
+@pytest.fixture(scope="module")
+def large_examples():
+    return load_examples(PROMPTS / "examples.yaml")
+
+
+@pytest.fixture(scope="module")
+def small_examples():
+    return load_examples(PROMPTS / "examples_small.yaml")
+
+
 @pytest.fixture
 def text_examples(tmp_path):
     (tmp_path / "fewshot.txt").write_text(TEXT)
@@ -81,29 +90,25 @@ def test_system_texts_of_the_reference_replace_ours(text_examples):
     assert prompt.render(row={"content": "x"}, shots=[]).startswith("Name\nconcepts.\n\n## Example 1")
 
 
-def test_a_missing_section_is_said(tmp_path):
-    (tmp_path / "bad.txt").write_text(TEXT.replace("[Tests]", "[Test]"))
-    with pytest.raises(UserError, match=r"example 1 has no \[Tests\]"):
-        load_examples(tmp_path / "bad.txt")
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (TEXT.replace("[Tests]", "[Test]"), r"example 1 has no \[Tests\]"),
+        (TEXT.replace("difficulty: easy\n", ""), "the \\[Property\\] of example 1 has no difficulty"),
+        *((text, "should be a YAML list") for text in ("", "a: b", "- name: x", "[", "- 1")),
+        ("[]", "holds no example"),
+    ],
+)
+def test_examples_in_neither_format_are_refused(tmp_path, text, complaint):
+    (tmp_path / "bad").write_text(text)
+    with pytest.raises(UserError, match=f"examples .*/bad.* {complaint}"):
+        load_examples(tmp_path / "bad")
 
 
-def test_a_missing_property_is_said(tmp_path):
-    (tmp_path / "bad.txt").write_text(TEXT.replace("difficulty: easy\n", ""))
-    with pytest.raises(UserError, match="example 1 has no difficulty"):
-        load_examples(tmp_path / "bad.txt")
-
-
-@pytest.mark.parametrize("text", ["", "a: b", "- name: x", "[", "- 1"])
-def test_a_yaml_file_of_something_else_is_said(tmp_path, text):
-    (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"examples .*bad\.yaml"):
-        load_examples(tmp_path / "bad.yaml")
-
-
-def test_examples_are_drawn_without_repetition():
-    pool = load_examples(PROMPTS / "examples.yaml")
-    drawn = draw_examples(random.Random(0), pool, 8)
-    assert len({example.instruction for example in drawn}) == 8
+@pytest.mark.parametrize(("shots", "drawn"), [(8, 8), (100, 21)])
+def test_examples_are_drawn_without_repetition(large_examples, shots, drawn):
+    examples = draw_examples(random.Random(0), large_examples, shots)
+    assert len(examples) == len({example.instruction for example in examples}) == drawn
 
 
 def test_every_example_is_drawn_as_often():
@@ -114,10 +119,6 @@ def test_every_example_is_drawn_as_often():
         for example in draw_examples(draws, pool, 8):
             counts[int(example.seed)] += 1
     assert max(counts) < 1.2 * 800 and min(counts) > 0.8 * 800
-
-
-def test_more_shots_than_examples_take_all_of_them():
-    assert len(draw_examples(random.Random(0), load_examples(PROMPTS / "examples_small.yaml"), 100)) == 8
 
 
 ROW = {"content": "SEED", "concepts": ["one", "two"], "instruction": "TASK"}
@@ -137,46 +138,59 @@ DRAWN = {"category": "class", "language": "python", "difficulty": "hard"}
         ("responses", {"instruction"}, "### Task\nTASK\n\n### Response\n"),
     ],
 )
-def test_templates_end_where_the_model_goes_on(template, columns, ending):
-    examples = load_examples(PROMPTS / "examples.yaml")
-    prompt = load_prompt(PROMPTS / f"{template}.jinja", examples)
-    text = prompt.render(row=ROW, shots=examples.pool[:2], **DRAWN)
+def test_templates_end_where_the_model_goes_on(large_examples, template, columns, ending):
+    prompt = load_prompt(PROMPTS / f"{template}.jinja", large_examples)
+    text = prompt.render(row=ROW, shots=large_examples.pool[:2], **DRAWN)
     assert prompt.columns == columns and text.endswith(ending) and "## Example 3" in text
 
 
-def test_a_completed_example_has_the_form_of_the_worked_ones():
+def test_a_completed_example_has_the_form_of_the_worked_ones(large_examples):
     """What precedes the last heading's content is the same for worked examples and for the one to complete."""
-    examples = load_examples(PROMPTS / "examples.yaml")
-    shot = examples.pool[0]
-    render = load_prompt(PROMPTS / "responses.jinja", examples).render
+    shot = large_examples.pool[0]
+    render = load_prompt(PROMPTS / "responses.jinja", large_examples).render
     asked = render(row={"instruction": shot.instruction}, shots=[])
     shown = render(row=ROW, shots=[shot])
     assert shown.startswith(asked) and shown[len(asked) :].startswith(shot.response + "\n\n### Tests\n" + shot.tests)
 
 
-def test_an_unknown_variable_is_no_silence(tmp_path):
+def test_an_undefined_variable_is_an_error(tmp_path, small_examples):
     (tmp_path / "t.jinja").write_text("{{ row.content }}{{ typo }}")
-    prompt = load_prompt(tmp_path / "t.jinja", load_examples(PROMPTS / "examples_small.yaml"))
+    prompt = load_prompt(tmp_path / "t.jinja", small_examples)
     with pytest.raises(UserError, match=r"t\.jinja can't be filled: 'typo' is undefined"):
         prompt.render(row=ROW, shots=[])
 
 
-def test_a_file_that_is_no_text_is_said(tmp_path):
+def test_a_file_that_is_not_text_is_refused(tmp_path, small_examples):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"examples .*binary can't be read: not a text in UTF-8"):
+    with pytest.raises(UserError, match=r"examples .*binary can't be read: it is not text in UTF-8"):
         load_examples(tmp_path / "binary")
-    with pytest.raises(UserError, match=r"template .*binary can't be read: not a text in UTF-8"):
-        load_prompt(tmp_path / "binary", load_examples(PROMPTS / "examples_small.yaml"))
+    with pytest.raises(UserError, match=r"template .*binary can't be read: it is not text in UTF-8"):
+        load_prompt(tmp_path / "binary", small_examples)
 
 
-def test_a_broken_template_is_said(tmp_path):
+def test_a_broken_template_is_refused(tmp_path, small_examples):
     (tmp_path / "t.jinja").write_text("{% if %}")
     with pytest.raises(UserError, match="template"):
-        load_prompt(tmp_path / "t.jinja", load_examples(PROMPTS / "examples_small.yaml"))
+        load_prompt(tmp_path / "t.jinja", small_examples)
 
 
-def test_prompts_are_known_by_template_and_examples(tmp_path):
-    small, large = (load_examples(PROMPTS / name) for name in ("examples_small.yaml", "examples.yaml"))
-    (tmp_path / "moved.jinja").write_text((ROOT / "prompts" / "tasks.jinja").read_text())
-    hashes = [load_prompt(PROMPTS / "tasks.jinja", e).hash for e in (small, large)]
-    assert hashes[0] == load_prompt(tmp_path / "moved.jinja", small).hash != hashes[1]
+def test_the_hash_covers_template_and_examples_but_not_their_place(tmp_path, small_examples, large_examples):
+    (tmp_path / "moved.jinja").write_text((PROMPTS / "tasks.jinja").read_text())
+    small, large = (load_prompt(PROMPTS / "tasks.jinja", each).hash for each in (small_examples, large_examples))
+    assert small == load_prompt(tmp_path / "moved.jinja", small_examples).hash != large
+
+
+@pytest.mark.parametrize(
+    ("examples", "digest"),
+    [
+        (
+            Examples([Example("s", ["c"], "function", "python", "easy", "i", "r", "t")], {"S->C": "x"}),
+            "eca3b3a86186cad0",
+        ),
+        (Examples([JudgedDocstring("s", True, "r")]), "dfd89ff8dd79d989"),
+    ],
+)
+def test_runs_begun_by_earlier_versions_go_on(tmp_path, examples, digest):
+    """The hash covers the repr of the examples: with another class or field name, these runs could not be resumed."""
+    (tmp_path / "t.jinja").write_text("{{ row.content }}")
+    assert load_prompt(tmp_path / "t.jinja", examples).hash == digest

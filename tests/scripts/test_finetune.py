@@ -283,7 +283,7 @@ def test_no_dropout_is_left(script):
 def test_what_comes_out_can_be_served_and_asked(trained):
     import httpx2
 
-    from selfalign.llm.endpoint import served
+    from selfalign.llm.local_server import served
 
     with served(trained.output) as url:
         body = {"inputs": "### Instruction\n", "parameters": {"max_new_tokens": 3}}

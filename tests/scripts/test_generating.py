@@ -1,11 +1,14 @@
 """generate_concepts.py, generate_tasks.py and sample_responses.py: as commands against serve.py with a tiny random
 model, and what they make of answers."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import random
+from collections import Counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
 
 SEEDS = [{"id": f"seed{i}", "content": f'def f{i}(x):\n    """Add {i}."""\n    return x + {i}'} for i in range(4)]
@@ -100,12 +103,8 @@ def test_no_such_column(tmp_path, endpoint):
 
 
 def test_no_rows(tmp_path, endpoint):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(
-        pa.table({"id": pa.array([], pa.string()), "content": pa.array([], pa.string())}), tmp_path / "a.parquet"
-    )
+    nothing = pa.array([], pa.string())
+    pq.write_table(pa.table({"id": nothing, "content": nothing}), tmp_path / "a.parquet")
     assert "no rows" in complaint("generate_concepts", tmp_path / "a.parquet", tmp_path / "out", *small(endpoint))
 
 
@@ -115,22 +114,12 @@ def test_no_endpoint(tmp_path, seeds):
 
 
 def test_an_endpoint_that_is_not_tgi(tmp_path, seeds):
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>")
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        assert "not a text-generation-inference endpoint" in complaint(
-            "generate_concepts", seeds, tmp_path / "out", *small(url)
-        )
-        server.shutdown()
+    with simulated() as server:
+        server.stop()
+        server.has_info = False
+        server.start()
+        said = complaint("generate_concepts", seeds, tmp_path / "out", *small(server.url))
+    assert "not a text-generation-inference endpoint" in said
 
 
 def test_another_model_than_asked_for(tmp_path, seeds, endpoint):
@@ -166,21 +155,18 @@ def test_examples_that_are_not_there(tmp_path, seeds, endpoint):
 
 
 @pytest.mark.parametrize(
-    ("text", "concepts"),
+    ("text", "cut_off", "concepts"),
     {
-        "a list": ("heaps, sorting,  lazy evaluation", ["heaps", "sorting", "lazy evaluation"]),
-        "repetitions": ("a, b, a", ["a", "b"]),
-        "marks": ("- `a`, *b*.", ["a", "b"]),
-        "nothing": (" , ,", []),
-        "prose": ("x" * 101, []),
+        "a list": ("heaps, sorting,  lazy evaluation", False, ["heaps", "sorting", "lazy evaluation"]),
+        "repetitions": ("a, b, a", False, ["a", "b"]),
+        "marks": ("- `a`, *b*.", False, ["a", "b"]),
+        "nothing": (" , ,", False, []),
+        "prose": ("x" * 101, False, []),
+        "cut off": ("sorting, binary sea", True, ["sorting"]),
     }.values(),
 )
-def test_concepts_are_parsed(text, concepts):
-    assert load_script("generate_concepts").parse_concepts(text) == concepts
-
-
-def test_a_concept_that_was_cut_off_is_none():
-    assert load_script("generate_concepts").parse_concepts("sorting, binary sea", cut_off=True) == ["sorting"]
+def test_concepts_are_parsed(text, cut_off, concepts):
+    assert load_script("generate_concepts").parse_concepts(text, cut_off) == concepts
 
 
 RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) == 1\n```"
@@ -204,9 +190,6 @@ def test_completions_are_split(completion, parts):
 
 
 def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
-    import random
-    from collections import Counter
-
     script = load_script("generate_tasks")
     options = script.Options(input="i", output="o")
     draws = random.Random(0)
@@ -217,6 +200,5 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
 
 @pytest.mark.parametrize("nothing", ["--categories", "--difficulties"])
 def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
-    concepts = write_rows(tmp_path / "concepts.jsonl", [{"id": "a", "concepts": ["loops"]}])
-    result = run("generate_tasks", concepts, tmp_path / "tasks", nothing)
-    assert result.returncode == 2 and "need one name at least" in result.stderr and "Traceback" not in result.stderr
+    concepts = write_rows(tmp_path / "concepts.jsonl", CONCEPTS)
+    assert "need at least one name each" in complaint("generate_tasks", concepts, tmp_path / "tasks", nothing)

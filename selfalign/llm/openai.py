@@ -1,0 +1,110 @@
+"""The client of OpenAI's interface: `/v1/completions`, or `/v1/chat/completions` with the prompt as the user's message.
+
+vLLM, SGLang, llama.cpp, TGI and the providers behind https://router.huggingface.co speak it.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from typing import Any
+
+from selfalign.llm.client import Client, ServerFault, Unfit, Unreachable, checked, error_of, text_of, transport_fault
+from selfalign.llm.completion import Completion, CompletionRequest
+from selfalign.options import GenerationOptions
+
+
+class OpenAIClient(Client):
+    """Asks for all samples of a prompt in one request, where the server takes `n`."""
+
+    takes_n = True
+    takes_lists = True  # TGI's contract wants the prompt as a list of one; `transformers serve` wants a string
+    default_concurrency = 256  # samples; vLLM's default of max_num_seqs, which its API does not tell
+
+    def __init__(self, url: str, options: GenerationOptions, token: str | None) -> None:
+        super().__init__(url, options, token)
+        self.is_chat = options.api == "chat"
+        self.takes_seeds = options.send_seeds
+
+    async def describe(self) -> None:
+        try:
+            answer = await self._get("/v1/models")
+        except ServerFault as fault:
+            if isinstance(fault, Unreachable) or not self.asked_model:
+                raise
+            answer = None  # `transformers serve` answers 500 while its cache is empty, and generates all the same
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        models = {m["id"]: m for m in listed or () if isinstance(m, dict) and isinstance(m.get("id"), str)}
+        if not models:
+            if not self.asked_model:
+                raise Unfit(f"{self.url} does not list its models (/v1/models): if it is a server, give --model")
+            return
+        if not self.asked_model and len(models) > 1:
+            raise Unfit(f"{self.url} serves {len(models)} models: choose one with --model")
+        model = self.asked_model or next(iter(models))
+        if model.partition(":")[0] not in {name.partition(":")[0] for name in models}:  # the router's model:provider
+            raise Unfit(f"{self.url} serves {', '.join(sorted(models)[:5])}, not {model}")
+        self.model = model
+        entry = models.get(model, {})
+        context = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx")  # vLLM and SGLang; llama.cpp
+        self.max_total_tokens = self.max_input_tokens = context if isinstance(context, int) else sys.maxsize
+
+    async def complete(self, request: CompletionRequest) -> list[Completion]:
+        import httpx2
+
+        path = "/v1/chat/completions" if self.is_chat else "/v1/completions"
+        body = self._body_of(request)
+        try:
+            with self._pool() as client:
+                response = await client.post(f"{self.url}{path}", json=body)
+        except (httpx2.HTTPError, ssl.SSLError) as error:  # httpx2 does not wrap TLS's error for a broken record
+            raise transport_fault(error) from None
+        wants_string = response.status_code in (400, 422) and "must be a string" in text_of(response)
+        if wants_string and isinstance(body.get("prompt"), list):
+            self.takes_lists = False
+            return await self.complete(request)
+        if response.status_code != 200:
+            raise error_of(response)
+        return self._completions_in(response, request)
+
+    def _body_of(self, request: CompletionRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": request.max_new_tokens,
+            "temperature": request.temperature,
+        }
+        if self.is_chat:
+            body["messages"] = [{"role": "user", "content": request.prompt}]
+        else:
+            body["prompt"] = [request.prompt] if self.takes_lists else request.prompt
+        if request.stop:
+            body["stop"] = list(request.stop[: self.max_stop_sequences])
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.n > 1:
+            body["n"] = request.n
+        if self.takes_seeds and request.temperature > 0:
+            body["seed"] = request.seed
+        return body
+
+    def _completions_in(self, response: Any, request: CompletionRequest) -> list[Completion]:
+        try:
+            payload = response.json()
+            choices, tokens = payload["choices"], payload["usage"]["completion_tokens"]
+            texts = [choice["message"]["content"] or "" if self.is_chat else choice["text"] for choice in choices]
+            reasons = [_finish_reason(choice) for choice in choices]
+            characters = sum(map(len, texts)) or 1
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ServerFault("an answer that is not OpenAI's", f"{type(error).__name__}: {error}") from None
+        if not 0 < len(texts) <= request.n or not isinstance(tokens, int):
+            raise ServerFault(f"{len(texts)} samples where {request.n} were asked for")
+        # `usage` counts the tokens of all samples together: each gets its share by length, and the sum stays right.
+        shares = [round(tokens * len(text) / characters) for text in texts] if len(texts) > 1 else [tokens]
+        return [checked(request, *sample) for sample in zip(texts, reasons, shares, strict=True)]
+
+
+def _finish_reason(choice: dict[str, Any]) -> str | None:
+    """OpenAI's finish reason in TGI's terms, where vLLM's additional field tells the two kinds of "stop" apart."""
+    if choice["finish_reason"] == "stop" and "stop_reason" in choice:
+        return "stop_sequence" if isinstance(choice["stop_reason"], str) else "eos_token"
+    return choice["finish_reason"]

@@ -1,0 +1,170 @@
+"""One server of the fleet: whether it is well, how many requests it is given, and one try of a request at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from selfalign.errors import without_secrets
+from selfalign.llm.client import CONNECT_SECONDS, Busy, Client, ServerFault, Unfit, Unreachable
+from selfalign.llm.completion import Completion, CompletionRequest
+from selfalign.llm.concurrency import CongestionWindow
+from selfalign.llm.probe import probe
+from selfalign.options import GenerationOptions
+
+BASE_SECONDS = 120.0  # a request may wait for its place inside the server for this long ...
+SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU generates one token per second
+PROBE_SECONDS = 300.0  # for five answers of 16 tokens, in case another run keeps the server busy
+WATCH_SECONDS = 30.0  # a server that has been silent for this long is asked for a sign of life
+REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
+MAX_RETRY_AFTER_SECONDS = 120.0  # a server that asks for a longer pause is asked again after this
+
+
+class Replica:
+    """A server, known by its client. Enter it as an async context manager to send it requests.
+
+    A replica that is `resting` gets no requests until it describes itself again; one that is `unfit` never does.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.samples_per_request = 1
+        self.window = CongestionWindow(client.concurrency)
+        self.resting = self.unfit = self.was_probed = False
+        self.rest_seconds = REST_SECONDS
+        self.faults_in_a_row = 0
+        self._paused_until = 0.0  # as time.monotonic() has it
+        self._last_sign = 0.0
+        self._sign_of_life: asyncio.Task[bool] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """The model that it serves, and the model's revision."""
+        return self.client.model, self.client.revision
+
+    @property
+    def places(self) -> int:
+        """How many requests the server takes at a time, each for `samples_per_request` samples."""
+        return -(-self.client.concurrency // self.samples_per_request)
+
+    def is_available(self) -> bool:
+        """Whether a request may be sent now."""
+        return not self.resting and self.window.has_room and time.monotonic() >= self._paused_until
+
+    async def __aenter__(self) -> Replica:
+        await self.client.__aenter__()
+        self._last_sign = time.monotonic()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.client.__aexit__(*exc)
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` until it ends, or the replica is left."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Is it what it should be? -----------------------------------------------------------------------------------------
+
+    async def inspect(self, options: GenerationOptions) -> None:
+        """Before a run: ask the server for its model and limits, and probe it.
+
+        Raises:
+            ServerFault: it does not answer.
+            Unfit: it is not what the user asked for.
+        """
+        async with self.client:
+            await self.client.describe()
+            await self.probe(options)
+
+    async def probe(self, options: GenerationOptions) -> None:
+        """Try out the server, and print what the user should know about it; raises what `inspect` raises."""
+
+        async def try_twice() -> list[str]:
+            with contextlib.suppress(ServerFault):  # some servers close a kept connection once; that is no fault
+                return await probe(self.client, options)
+            return await probe(self.client, options)
+
+        try:
+            remarks = await asyncio.wait_for(try_twice(), PROBE_SECONDS)
+        except asyncio.TimeoutError:
+            raise ServerFault(
+                "it says what it serves", f"but a few short samples took over {PROBE_SECONDS:g} s"
+            ) from None
+        for remark in remarks:
+            announce(f"{self.client.url}: {remark}")
+        self.was_probed = True
+
+    async def describes_itself(self) -> bool:
+        """Whether the server answers a GET now; raises Unfit if it has become something else."""
+        try:
+            await asyncio.wait_for(self.client.describe(), CONNECT_SECONDS)
+        except (ServerFault, asyncio.TimeoutError):
+            return False
+        self._last_sign = time.monotonic()
+        return True
+
+    async def _is_alive(self) -> bool:
+        """Whether the server has answered anything lately, or answers a GET now. All its requests share the GET."""
+        if time.monotonic() - self._last_sign < WATCH_SECONDS:
+            return True
+        if self._sign_of_life is None or self._sign_of_life.done():
+            self._sign_of_life = self.in_background(self.describes_itself())
+        with contextlib.suppress(Unfit):  # the fleet notices when it looks at the resting replica
+            return await asyncio.shield(self._sign_of_life)
+        return False
+
+    # Generating -------------------------------------------------------------------------------------------------------
+
+    async def complete(self, request: CompletionRequest) -> list[Completion]:
+        """One try of a request, with a deadline, and watching whether the server is alive; raises as `Client` does."""
+        started = time.monotonic()
+        deadline = started + BASE_SECONDS + SECONDS_PER_TOKEN * request.max_new_tokens
+        task = asyncio.ensure_future(self.client.complete(request))
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, deadline - time.monotonic())))
+                if task.done():
+                    break
+                if time.monotonic() >= deadline:
+                    raise ServerFault("no answer before the deadline", f"{time.monotonic() - started:.0f} s")
+                if not await self._is_alive():
+                    raise Unreachable("no sign of life", f"nothing for {WATCH_SECONDS:.0f} s and no answer to a GET")
+        finally:
+            task.cancel()
+        completions = task.result()
+        self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
+        self._last_sign = time.monotonic()
+        self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))
+        return completions
+
+    def on_busy(self, busy: Busy) -> float:
+        """A request was refused for lack of a place. Returns the seconds for which the server wants no others."""
+        self._last_sign = time.monotonic()
+        self.window.on_refusal()
+        pause = min(busy.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        self._paused_until = max(self._paused_until, self._last_sign + pause)
+        return pause
+
+    def resume(self) -> None:
+        """The server is back after a rest: send one request at first."""
+        self.resting, self.faults_in_a_row = False, 0
+        self.window.maximum = self.places
+        self.window.restart()
+
+
+def announce(sentence: str) -> None:
+    """Tell the user about the servers, on standard error."""
+    from tqdm import tqdm
+
+    tqdm.write(f"endpoint: {without_secrets(sentence)}", file=sys.stderr)

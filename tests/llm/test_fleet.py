@@ -1,0 +1,166 @@
+"""Several servers: the load is shared, and servers may die, come back, or come back as something else."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from selfalign.errors import RowOpen, UserError
+from selfalign.llm import client, replica
+from selfalign.llm.endpoint import Endpoint
+from tests.fakes.server import SimulatedServer, simulated
+from tests.llm.asking import ROWS, ask_all, assert_all_right, open_rows, options
+
+
+@pytest.fixture
+def three():
+    servers = [SimulatedServer(seconds_per_token=0.002) for _ in range(3)]
+    yield servers
+    for server in servers:
+        server.close()
+
+
+def when(**events):
+    """An `on_row` that calls functions, each in a thread, after so many rows: `after_20=server.stop`."""
+
+    def on_row(done):
+        if event := events.get(f"after_{done}"):
+            threading.Thread(target=event).start()
+
+    return on_row
+
+
+def comes_back(server, **changes):
+    """Stop a server; it starts again half a second later, with other options."""
+
+    def come_back():
+        server.stop()
+        server.options = replace(server.options, **changes)
+        time.sleep(0.5)
+        server.start()
+
+    return come_back
+
+
+def test_the_least_loaded_server_is_asked(three):
+    assert_all_right(ask_all(Endpoint(options(*three)), rows=90), rows=90)
+    asked = [len(server.bodies) for server in three]
+    assert min(asked) > 0.6 * max(asked)
+
+
+def test_a_server_is_killed_and_started_again_in_mid_run(three, capsys):
+    on_row = when(after_60=three[1].stop, after_150=three[1].start)
+    assert_all_right(ask_all(Endpoint(options(*three)), rows=600, width=32, on_row=on_row), rows=600)
+    assert len(three[1].bodies) > 0, "it was used again"
+    said = capsys.readouterr().err
+    assert f"{three[1].url} rests" in said and f"{three[1].url} answers again" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda server: setattr(server.options, "model", "another/model"), "serves another/model"),
+        (lambda server: setattr(server, "has_info", False), "is not a text-generation-inference endpoint"),
+    ],
+    ids=["another model", "another program at its port"],
+)
+def test_a_server_that_comes_back_as_another_is_not_used(three, capsys, change, complaint):
+    def stop():
+        three[1].stop()
+        change(three[1])
+
+    endpoint = Endpoint(options(*three))
+    on_row = when(after_30=stop, after_100=three[1].start)
+    assert_all_right(ask_all(endpoint, rows=400, on_row=on_row), rows=400)
+    assert not three[1].bodies and complaint in capsys.readouterr().err
+
+
+# None is left ---------------------------------------------------------------------------------------------------------
+
+
+def test_when_none_is_left_the_run_waits_and_says_so(capsys):
+    with simulated() as server:
+        on_row = when(after_20=comes_back(server))
+        assert_all_right(ask_all(Endpoint(options(server)), rows=200, on_row=on_row), rows=200)
+    assert "no endpoint is left: waiting up to 5 s" in capsys.readouterr().err
+
+
+def test_patience_ends_and_rows_stay_open():
+    with simulated() as server:
+        endpoint = Endpoint(options(server, patience=0.5))
+        got = ask_all(endpoint, on_row=lambda done: server.stop() if done == 20 else None)
+    assert len(got) == ROWS and len(open_rows(got)) > 40
+    assert_all_right(got, without=open_rows(got))
+
+
+def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys):
+    with simulated() as server:
+        on_row = when(after_20=comes_back(server, model="another/model"))
+        got = ask_all(Endpoint(options(server)), on_row=on_row)
+    opened = [answer for answer in got.values() if isinstance(answer, RowOpen)]
+    assert len(got) == ROWS and "no endpoint is left that serves" in str(opened[-1])
+    assert "serves another/model" in capsys.readouterr().err
+
+
+# At the start ---------------------------------------------------------------------------------------------------------
+
+
+def test_servers_of_different_models_are_refused():
+    with (
+        simulated() as one,
+        simulated(model="another/model") as other,
+        pytest.raises(UserError, match="different models"),
+    ):
+        Endpoint(options(one, other))
+
+
+def test_a_server_that_does_not_answer_is_done_without(monkeypatch, capsys):
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.3)
+    with simulated() as well, socket.create_server(("127.0.0.1", 0)) as mute:
+        urls = [f"http://127.0.0.1:{mute.getsockname()[1]}", "http://no-such-host.invalid:8080"]
+        assert_all_right(ask_all(Endpoint(options(*urls, well))))
+    said = capsys.readouterr().err
+    assert all(f"no endpoint answers at {url}" in said for url in urls)
+
+
+def test_a_server_that_describes_itself_and_never_generates(monkeypatch):
+    monkeypatch.setattr(replica, "PROBE_SECONDS", 0.5)
+
+    async def hook(request, body, number):
+        await asyncio.sleep(60)
+
+    with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took over 0\.5 s"):
+        Endpoint(options(mute))
+
+
+def test_an_info_that_trickles_in_is_given_up(monkeypatch):
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.5)
+
+    def trickle():
+        connection, _ = trickling.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as trickling:
+        threading.Thread(target=trickle, daemon=True).start()
+        with pytest.raises(UserError, match=r"no endpoint answers .*/info took over 0\.5 s"):
+            Endpoint(options(f"http://127.0.0.1:{trickling.getsockname()[1]}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("http://no-such-host.invalid:8080", "no endpoint answers"),
+        ("http://127.0.0.1:70000", "http://127.0.0.1:70000 is not a URL"),
+    ],
+)
+def test_a_url_that_leads_nowhere(url, complaint):
+    with pytest.raises(UserError, match=complaint):
+        Endpoint(options(url))

@@ -1,0 +1,120 @@
+"""What is sent: requests and the simulated server's answers keep TGI's contract, and secrets stay where they belong."""
+
+import httpx2
+import pytest
+import tyro
+
+from selfalign.errors import UserError
+from selfalign.llm.endpoint import Endpoint, client_for
+from selfalign.options import GenerationOptions, command_of
+from tests.fakes.server import simulated
+from tests.llm.asking import ask_all, options, samples_of
+from tests.scripts.test_serve import validate
+
+
+def requests_of(api, **more):
+    with simulated() as server:
+        samples_of(Endpoint(options(server, api=api, **more), samples_a_row=2), 2, stop=["a", "b"])
+        return list(server.bodies)
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {}, {"top_p": 0.95}, {"top_p": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    ("api", "schema"),
+    [("tgi", "CompatGenerateRequest"), ("completions", "CompletionRequest"), ("chat", "ChatRequest")],
+)
+def test_requests_keep_tgis_contract(api, schema, sampling):
+    bodies = requests_of(api, **sampling)
+    assert bodies
+    for body in bodies:
+        validate(body, schema)
+
+
+def test_a_top_p_of_one_is_not_sent_to_tgi():
+    """Its contract allows it, its router refuses it: "`top_p` must be > 0.0 and < 1.0"."""
+    assert not any("top_p" in body["parameters"] for body in requests_of("tgi", top_p=1.0))
+
+
+TGI_REQUEST = {"inputs": "a b", "parameters": {"max_new_tokens": 5, "details": True}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "places", "status", "schema"),
+    [
+        ("/info", None, 128, 200, "Info"),
+        ("/generate", TGI_REQUEST, 128, 200, "GenerateResponse"),
+        ("/generate", TGI_REQUEST, 0, 429, "ErrorResponse"),
+        ("/generate", {"inputs": "a b", "parameters": {"max_new_tokens": 9000}}, 128, 422, "ErrorResponse"),
+        ("/v1/completions", {"prompt": ["a b"], "max_tokens": 5}, 128, 200, "CompletionFinal"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
+            128,
+            200,
+            "ChatCompletion",
+        ),
+    ],
+)
+def test_the_simulated_server_keeps_tgis_contract(path, body, places, status, schema):
+    with simulated(max_concurrent_requests=places) as server:
+        answer = httpx2.request("POST" if body else "GET", server.url + path, json=body)
+    assert answer.status_code == status
+    validate(answer.json(), schema)
+
+
+def test_endpoints_are_repeated_on_the_command_line():
+    parsed = tyro.cli(GenerationOptions, args=["--endpoint", "http://a", "--endpoint", "http://b"])
+    assert parsed.endpoint == ("http://a", "http://b")
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", ["tgi", "chat"])
+@pytest.mark.parametrize(("key", "sent"), [(None, "Bearer none"), ("secret", "Bearer secret")])
+def test_the_hugging_face_token_goes_to_nobody_else(api, key, sent, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_precious")
+    headers = set()
+
+    async def hook(request, body, number):
+        headers.add(request.headers.get("authorization"))
+
+    with simulated(hook) as server:
+        ask_all(Endpoint(options(server, api=api, api_key=key)), rows=2)
+    assert headers == {sent}
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sent"),
+    [
+        ("https://router.huggingface.co/v1", True),
+        ("https://abc.us-east-1.aws.endpoints.huggingface.cloud", True),
+        ("http://router.huggingface.co", False),
+        ("https://huggingface.co.example.org", False),
+        ("https://nothuggingface.co", False),
+    ],
+)
+def test_which_servers_are_hugging_faces_own(url, is_sent):
+    assert (client_for(url, GenerationOptions(), "hf_precious")._key == "hf_precious") == is_sent
+
+
+def test_the_key_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SELFALIGN_API_KEY", "secret")
+    assert client_for("http://127.0.0.1:1", options(), "hf_precious")._key == "secret"
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown():
+    with pytest.raises(UserError, match="--api-key holds") as refusal:
+        Endpoint(options("http://127.0.0.1:1", api_key="secret\n"))
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1:1", "http://secret@127.0.0.1:1"])
+def test_a_password_in_a_url_is_shown_nowhere(url, capsys):
+    command = command_of(options(url))
+    with simulated() as well:
+        Endpoint(options(url, well))
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1 ") as refusal:
+        Endpoint(options(url))
+    assert "http://127.0.0.1:1" in command
+    assert "secret" not in command + str(refusal.value) + capsys.readouterr().err

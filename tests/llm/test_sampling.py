@@ -1,0 +1,143 @@
+"""Samples are what was asked for: seeds, `n`, stop sequences, and servers that ignore them."""
+
+import random
+import threading
+
+import pytest
+from aiohttp import web
+
+from selfalign.errors import UserError
+from selfalign.llm.completion import Completion
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.probe import Suspicions
+from tests.fakes.server import expected, simulated
+from tests.llm.asking import ask_all, assert_all_right, changing, open_rows, options, prompt, samples_of
+
+
+@pytest.mark.parametrize(("api", "requests"), [("tgi", 5), ("completions", 1)])
+def test_samples_are_requests_with_seeds_of_their_own_or_one_request_with_n(api, requests):
+    with simulated() as server:
+        endpoint = Endpoint(options(server, api=api))
+        server.bodies.clear()
+        texts = [expected(prompt(0), 0, number, api=api) for number in range(5)]
+        assert samples_of(endpoint, 5) == texts and len(server.bodies) == requests
+        assert all(body.get("n", 1) == 5 // requests for body in server.bodies)
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_server_that_ignores_n_is_asked_once_a_sample(when):
+    later = threading.Event()
+
+    def ignore_n(asked):
+        if when == "at the start" or later.is_set():
+            asked.pop("n", None)
+
+    with simulated(changing(ignore_n)) as server:
+        endpoint = Endpoint(options(server, api="completions"))
+        later.set()
+        assert samples_of(endpoint, 5) == [expected(prompt(0), 0, number) for number in range(5)]
+
+
+def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
+    async def hook(request, body, number):
+        return web.Response(status=500) if "seed" in body else None
+
+    with simulated(hook) as server:
+        endpoint = Endpoint(options(server, api="completions"))
+        server.bodies.clear()
+        assert not open_rows(ask_all(endpoint))
+        assert not any("seed" in body for body in server.bodies)
+    assert endpoint.report([])["seeds"] == "not sent" and "no seeds are sent" in capsys.readouterr().err
+
+
+def test_a_server_that_was_busy_at_the_start_gets_seeds():
+    async def hook(request, body, number):
+        return web.Response(status=429) if number == 1 else None
+
+    with simulated(hook) as server:
+        assert_all_right(ask_all(Endpoint(options(server, api="completions"))), api="openai")
+
+
+def test_seeds_are_not_sent_where_the_user_says_so():
+    with simulated() as server:
+        ask_all(Endpoint(options(server, api="completions", send_seeds=False)), rows=3)
+        assert not any("seed" in body for body in server.bodies)
+
+
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+def test_a_server_that_ignores_stop_is_cut_on_our_side(api):
+    with simulated(changing(lambda asked: asked.pop("stop", None))) as server:
+        got = ask_all(Endpoint(options(server, api=api)), stop=[" w1", " w2"])
+    for n, answer in got.items():
+        whole = expected(prompt(n), n, api=api)
+        ends = [end for end in (whole.find(" w1"), whole.find(" w2")) if end >= 0]
+        assert answer.text == whole[: min(ends, default=None)]
+        assert (answer.finish_reason == "stop_sequence") == bool(ends)
+
+
+def test_stop_sequences_past_what_the_server_takes_are_cut_all_the_same():
+    with simulated() as server:
+        got = ask_all(Endpoint(options(server)), stop=["a", "b", "c", "d", " w1"])
+        assert all(len(body["parameters"]["stop"]) <= 4 for body in server.bodies)
+    assert not any(" w1" in answer.text for answer in got.values())
+
+
+# The probe ------------------------------------------------------------------------------------------------------------
+
+
+def be_greedy(asked):
+    asked.update(temperature=0, do_sample=False)
+
+
+def use_one_seed(asked):
+    asked.update(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("api", "change"),
+    [("tgi", be_greedy), ("completions", be_greedy), ("chat", be_greedy), ("tgi", use_one_seed)],
+)
+def test_a_server_whose_samples_are_equal_is_refused(api, change):
+    with (
+        simulated(changing(change), median_tokens=30) as server,
+        pytest.raises(UserError, match="same text twice at temperature 1"),
+    ):
+        Endpoint(options(server, api=api))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "remark"),
+    [(0.7, "the same seed does not reproduce the same text"), (0.0, "two greedy answers to one prompt differ")],
+)
+def test_a_server_that_ignores_seeds_or_greed_is_noted(temperature, remark, capsys):
+    def draw_anew(asked):
+        asked.update(do_sample=True, seed=random.getrandbits(31))
+
+    with simulated(changing(draw_anew)) as server:
+        Endpoint(options(server, temperature=temperature))
+    assert remark in capsys.readouterr().err
+
+
+# Suspicions during the run --------------------------------------------------------------------------------------------
+
+TEXT = Completion("some text that is long enough", "eos_token", 16)
+EMPTY = Completion("", "eos_token", 1)
+CUT_OFF = Completion("a b c d", "length", 16)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "prompts", "warnings"),
+    {
+        "equal samples": (0.7, [[TEXT, TEXT, TEXT]] * 10, ["all samples of a prompt are equal"]),
+        "empty answers": (0.7, [[EMPTY]] * 30, ["answers are empty"]),
+        "cut off": (0.7, [[CUT_OFF]] * 60, ["cut off by --max-new-tokens"]),
+        "usual answers": (0.7, [[EMPTY, TEXT], [CUT_OFF, TEXT], [CUT_OFF, TEXT]] * 70, []),
+        "greedy": (0.0, [[TEXT, TEXT]] * 20, []),
+    }.values(),
+)
+def test_suspicious_answers_are_warned_of_once(temperature, prompts, warnings, capsys):
+    suspicions = Suspicions(temperature)
+    for samples in prompts:
+        suspicions.look_at(samples)
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == len(warnings) and all(warning in said for warning in warnings)
