@@ -28,7 +28,7 @@ from selfalign.options import GenerationOptions, Shard, command_of
 from selfalign.runner.output import Output
 from selfalign.runner.steps import run_step
 from tests.fakes.server import Running, expected, simulated
-from tests.scripts.test_serve import validate
+from tests.fakes.tgi_contract import validate
 
 ROWS = 80
 
