@@ -187,7 +187,7 @@ def main(options: Options) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    from selfalign.training.trainer import attention_of, dtype_of, without_dropout
+    from selfalign.training.loading import attention_of, dtype_of, without_dropout
     from tests.fakes.tiny_model import make_tiny_model
     from tests.helpers import load_script
 

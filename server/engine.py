@@ -40,7 +40,7 @@ class Engine:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_batch_size: int):
         self.model, self.tokenizer, self.max_batch_size = model, tokenizer, max_batch_size
         eos: Any = model.generation_config.eos_token_id if model.generation_config else None
-        self.eos: set[Any] = {tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])}
+        self.eos = set([tokenizer.eos_token_id] + (eos if isinstance(eos, list) else [eos]))
         self.special = set(tokenizer.all_special_ids)
         self.inbox: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         self.waiting: deque[Completion] = deque()
