@@ -296,6 +296,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
+    # Imported here because TRL comes with it: options and data are checked first, and --help answers at once.
     from selfalign.training.trainers import check_optimizer, check_report_to, with_deepspeed
 
     check_optimizer(options.optimizer)

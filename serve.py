@@ -86,7 +86,7 @@ def load(options: Options) -> App:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from server.app import App, Limits
+    from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
     from server.engine import Engine
 
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
