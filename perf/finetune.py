@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# FLOP/s in dense bfloat16, without sparsity, from NVIDIA's data sheets, by a part of the device's name.
+# FLOP/s in dense bfloat16, without sparsity, from NVIDIA's data sheets; the first key in the device's name counts.
 PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
