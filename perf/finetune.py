@@ -1,18 +1,18 @@
-"""Tokens a second of packed training, beside the same model padded as others do: python -m perf.finetune [options]
+"""Tokens a second of packed training, next to the same model padded as others do: python -m perf.finetune [options]
 
-Everything but the batches is finetune.py's: trainer, loss, Adafactor, and 64 examples (on a CPU 4) for each optimizer
+Everything but the batches is finetune.py's: trainer, loss, Adafactor, and 64 examples (4 on a CPU) in each optimizer
 step. The weights are random; the examples are random tokens whose lengths are drawn from a log-normal distribution,
 like those of instruction data: few are long, most are short. The ways to make batches of them:
 
     one at a time           the reference implementation's command: batch of 1, gradients accumulate over 64
     padded to --max-length  the same with every sequence as long as the longest allowed
-    padded, N at a time     to the longest of each N
+    padded, N at a time     each N sequences as long as the longest of them
     packed, N at a time     finetune.py --packing --device-batch-size N
 
-`tokens/s` counts what is no padding, so that the same figure means the same progress. `MFU` is the share of the peak of
-the device that goes into these tokens: 6 floating-point operations for each of them and each parameter that multiplies
-(those of the head for each token with a label, as only these are scored), and 6 x layers x hidden x n for the causal
-attention of an example of n tokens (PaLM, arXiv 2204.02311, appendix B, but for the half that is masked). The peak is
+`tokens/s` does not count padding, so that the same figure means the same progress. `MFU` is the share of the device's
+peak that goes into these tokens: 6 floating-point operations for each of them and each parameter that multiplies it
+(those of the head only for tokens with a label, as only these are scored), and 6 x layers x hidden x n for the causal
+attention of an example of n tokens (PaLM, arXiv 2204.02311, appendix B, without the half that is masked). The peak is
 the vendor's for dense bfloat16 where the device is known, else, as on CPUs, what a large matrix product reaches here.
 """
 
@@ -25,12 +25,22 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tyro
 
-# Dense bfloat16, without sparsity, in FLOP/s, from NVIDIA's data sheets; the first name that fits counts.
+from selfalign.training.loading import BaseModel, attention_of, dtype_of, without_dropout
+from tests.fakes.tiny_model import make_tiny_model
+from tests.helpers import load_script
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# FLOP/s in dense bfloat16, without sparsity, from NVIDIA's data sheets; the first key in the device's name counts.
 PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -70,14 +80,14 @@ class Options:
     """What is measured."""
 
     config: str | None = None
-    """Model whose shape is taken: a Hub id or a folder with config.json; otherwise Llama-3.2-1B's on a GPU, and
-    SmolLM2-135M's on a CPU."""
+    """Model whose shape is taken: a Hub id or a folder with config.json. Default: Llama-3.2-1B on a GPU, SmolLM2-135M
+    on a CPU."""
 
     steps: int | None = None
-    """Optimizer steps that are timed, after one that is not; 5 on a GPU, 2 on a CPU."""
+    """Optimizer steps that are timed, after one that is not. Default: 5 on a GPU, 2 on a CPU."""
 
     batch_size: int | None = None
-    """Examples in an optimizer step; 64 on a GPU, 4 on a CPU."""
+    """Examples in an optimizer step. Default: 64 on a GPU, 4 on a CPU."""
 
     max_length: int = 1280
     """Longest example in tokens (paper, C.3)."""
@@ -98,8 +108,43 @@ class Options:
     """As in finetune.py; what is computed twice counts once."""
 
 
-def random_examples(count: int, options: Options, vocabulary: int) -> Any:
-    """Tokens and labels of which the first third is a prompt."""
+class Way(NamedTuple):
+    """A way to make batches."""
+
+    title: str
+    packing: bool
+    at_a_time: int
+    pad_to: int | None = None  # tokens; None: the longest sequence of the batch
+
+
+def ways_of(options: Options, device: str, batch_size: int) -> Iterator[Way]:
+    """The ways to compare; several sequences at a time only on a GPU."""
+    yield Way("one at a time", False, 1)
+    yield Way(f"padded to {options.max_length}, 1 at a time", False, 1, options.max_length)
+    for number in options.at_a_time:
+        if number > batch_size or (number > 1 and device == "cpu"):
+            continue
+        if number > 1:
+            yield Way(f"padded, {number} at a time", False, number)
+        yield Way(f"packed, {number} at a time", True, number)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomModel(BaseModel):
+    """A model with random weights, which finetune.py loads in place of a base model."""
+
+    config: PreTrainedConfig | None = None
+
+    def load(self) -> PreTrainedModel:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        dtype = getattr(torch, self.dtype)
+        return AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation=self.attention)
+
+
+def random_examples(count: int, options: Options, vocabulary: int) -> Dataset:
+    """Examples in tokens, of which the first third is the prompt."""
     import datasets
 
     draws = random.Random(0)
@@ -111,8 +156,8 @@ def random_examples(count: int, options: Options, vocabulary: int) -> Any:
     return datasets.Dataset.from_list(rows)
 
 
-def operations_per_token(model: Any, examples: Any) -> float:
-    """Floating-point operations of forward and backward pass for a token, on average over the examples."""
+def operations_per_token(model: Any, examples: Dataset) -> float:
+    """Floating-point operations of the forward and backward pass for a token, on average over the examples."""
     config = model.config
     lengths = [len(ids) for ids in examples["input_ids"]]
     scored = sum(label != -100 for labels in examples["labels"] for label in labels) / sum(lengths)
@@ -122,8 +167,8 @@ def operations_per_token(model: Any, examples: Any) -> float:
     return 6 * (body + scored * head + attention)
 
 
-def matmul_speed(device: str, dtype: Any) -> float:
-    """FLOP/s of the best of ten products of two square matrices."""
+def matmul_speed(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest of ten products of two square matrices."""
     import torch
 
     size = 8192 if device == "cuda" else 2048
@@ -137,7 +182,7 @@ def matmul_speed(device: str, dtype: Any) -> float:
 
 
 def now(device: str) -> float:
-    """Seconds, when the device has done what it was given."""
+    """Seconds on the clock, once the device has done all it was given."""
     import torch
 
     if device == "cuda":
@@ -145,12 +190,21 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def measure(script: Any, made: Any, pad_to: int | None, tokenizer: Any, examples: Any, steps: int, device: str):
-    """Tokens and seconds of `steps` optimizer steps, tokens that were padding or not, and peak GiB of GPU memory."""
+class Speed(NamedTuple):
+    """What a training reached."""
+
+    tokens_per_second: float  # without padding
+    useful: float  # share of the tokens computed that were not padding
+    memory: float  # peak of the GPU in GiB; NaN on a CPU
+
+
+def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: Dataset, steps: int) -> Speed:
+    """Train for `steps` optimizer steps after a first one, with the options `made` of finetune.py."""
     import torch
     from transformers import TrainerCallback
     from transformers.trainer_utils import SaveStrategy
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     times, computed = [], []
 
     class Clock(TrainerCallback):
@@ -161,8 +215,8 @@ def measure(script: Any, made: Any, pad_to: int | None, tokenizer: Any, examples
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(now(device))
 
-    trainer = script.make_trainer(made, tokenizer, examples)
-    trainer.data_collator.pad_to_multiple_of = pad_to
+    trainer = load_script("finetune").make_trainer(made, tokenizer, examples)
+    trainer.data_collator.pad_to_multiple_of = way.pad_to
     trainer.args.max_steps, trainer.args.save_strategy = steps + 1, SaveStrategy.NO
     trainer.args.disable_tqdm = True
     trainer.add_callback(Clock())
@@ -179,35 +233,51 @@ def measure(script: Any, made: Any, pad_to: int | None, tokenizer: Any, examples
         trainer.train()
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
     seen = [entry["num_tokens"] for entry in trainer.state.log_history if "loss" in entry]
-    return seen[-1] - seen[0], times[-1] - times[1], seen[-1] / sum(computed), memory
+    return Speed((seen[-1] - seen[0]) / (times[-1] - times[1]), seen[-1] / sum(computed), memory)
+
+
+def compare(
+    options: Options, model: RandomModel, examples: Dataset, batch_size: int, steps: int
+) -> Iterator[tuple[Way, Speed]]:
+    """Measure each way in turn: the way and its speed."""
+    import torch
+    from transformers import AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    finetune = load_script("finetune")
+    finetune.base_model = lambda _: model
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(folder) / "tokenizer"))
+        for way in ways_of(options, device, batch_size):
+            made = finetune.Options(
+                input="random tokens",
+                output=f"{folder}/out",
+                packing=way.packing,
+                device_batch_size=way.at_a_time,
+                batch_size=batch_size,
+                max_length=options.max_length,
+                epochs=1,
+                learning_rate=1e-5,
+                gradient_checkpointing=options.gradient_checkpointing,
+            )
+            yield way, measure(made, way, tokenizer, examples, steps)
 
 
 def main(options: Options) -> None:
-    """Measure each way in turn, and print a line for each."""
+    """Print the machine, the model and the examples, and a line for each way."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
-    from selfalign.training.trainer import attention_of, dtype_of, without_dropout
-    from tests.fakes.tiny_model import make_tiny_model
-    from tests.helpers import load_script
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = dtype_of("auto")
-    steps, batch = (
-        options.steps or (5 if device == "cuda" else 2),
-        options.batch_size or (64 if device == "cuda" else 4),
-    )
-    shape = LlamaConfig(**SHAPES[device], max_position_embeddings=8192, tie_word_embeddings=True)
-    config = without_dropout(AutoConfig.from_pretrained(options.config) if options.config else shape)
     attention = attention_of(options.attention, dtype)
-
-    script = load_script("finetune")
-    script.load_model = lambda _: AutoModelForCausalLM.from_config(
-        config, dtype=getattr(torch, dtype), attn_implementation=attention
-    )
+    steps = options.steps or (5 if device == "cuda" else 2)
+    batch_size = options.batch_size or (64 if device == "cuda" else 4)
+    shape = LlamaConfig(**SHAPES[device], max_position_embeddings=8192, tie_word_embeddings=True)
+    config: Any = without_dropout(AutoConfig.from_pretrained(options.config) if options.config else shape)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    examples = random_examples((steps + 1) * batch, options, config.vocab_size)
+        model: Any = AutoModelForCausalLM.from_config(config)
+    examples = random_examples((steps + 1) * batch_size, options, config.vocab_size)
     lengths = [len(ids) for ids in examples["input_ids"]]
     operations = operations_per_token(model, examples)
 
@@ -215,47 +285,24 @@ def main(options: Options) -> None:
     measured = matmul_speed(device, getattr(torch, dtype))
     peak = next((peak for known, peak in PEAKS.items() if known in name), measured)
     print(f"{name}; load average {os.getloadavg()[0]:.1f}; {dtype}, {attention}")
-    said = "that" if peak == measured else f"the data sheet's {peak / 1e12:.0f}"
-    print(f"a matrix product reaches {measured / 1e12:.2f} TFLOP/s; MFU is of {said}")
+    reference = "that" if peak == measured else f"the data sheet's {peak / 1e12:.0f}"
+    print(f"a matrix product reaches {measured / 1e12:.2f} TFLOP/s; MFU is a share of {reference}")
     print(
         f"{sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M parameters, {operations / 1e9:.2f} GFLOP a token; "
-        f"examples of {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths)} at most; {batch} a step"
+        f"examples of {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths)} at most; {batch_size} a step"
     )
-    ways: list[tuple[str, bool, int, int | None]] = [
-        ("one at a time", False, 1, None),
-        (f"padded to {options.max_length}, 1 at a time", False, 1, options.max_length),
-    ]
-    for number in options.at_a_time:
-        if number > batch or (number > 1 and device == "cpu"):
-            continue
-        if number > 1:
-            ways.append((f"padded, {number} at a time", False, number, None))
-        ways.append((f"packed, {number} at a time", True, number, None))
-
     print(f"\n{'':28} {'tokens/s':>10} {'MFU':>7} {'beside the first':>17} {'no padding':>11} {'GPU memory':>11}")
     first = None
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(folder) / "tokenizer"))
-        for title, packing, number, pad_to in ways:
-            made = script.Options(
-                input="random tokens",
-                output=f"{folder}/out",
-                packing=packing,
-                device_batch_size=number,
-                batch_size=batch,
-                max_length=options.max_length,
-                epochs=1,
-                learning_rate=1e-5,
-                gradient_checkpointing=options.gradient_checkpointing,
-            )
-            tokens, seconds, useful, memory = measure(script, made, pad_to, tokenizer, examples, steps, device)
-            speed = tokens / seconds
-            first = first or speed
-            print(
-                f"{title:28} {speed:10,.0f} {100 * speed * operations / peak:6.1f}% {speed / first:16.2f}x "
-                f"{100 * useful:10.0f}% {f'{memory:.1f} GiB' if device == 'cuda' else '-':>11}",
-                flush=True,
-            )
+    random_model = RandomModel("random", dtype, attention, config=config)
+    for way, speed in compare(options, random_model, examples, batch_size, steps):
+        tokens = speed.tokens_per_second
+        first = first or tokens
+        memory = f"{speed.memory:.1f} GiB" if device == "cuda" else "-"
+        print(
+            f"{way.title:28} {tokens:10,.0f} {100 * tokens * operations / peak:6.1f}% {tokens / first:16.2f}x "
+            f"{100 * speed.useful:10.0f}% {memory:>11}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

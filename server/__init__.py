@@ -1,4 +1,11 @@
-"""The engine of serve.py: continuous batching of a transformers model, and the HTTP interface before it.
+"""What runs where the model runs, behind serve.py: TGI's HTTP interface and an engine with continuous batching.
 
-What belongs here: what runs where the model runs. What does not: the client's side (`selfalign.llm`).
+    app.py         the HTTP interface: routes, limits, answers
+    validation.py  what a request may ask for, and how it is refused
+    completion.py  one completion in progress
+    engine.py      the batch that completions join and leave, and the prompts that are kept
+    attention.py   attention over a prompt that many rows share, and their keys and values
+    sampling.py    choosing the next token
+
+What does not belong here: the client's side (`selfalign.llm`), and loading a model (serve.py).
 """

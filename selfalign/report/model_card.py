@@ -1,4 +1,4 @@
-"""Model cards: what a fine-tuned model was made of, how its training went, and how to ask it."""
+"""Model cards: what a fine-tuned model was made from, how its training went, and how to prompt it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from selfalign.runner.card import BEGIN, END, funnel_table, license_data, marked
 from selfalign.runner.hub import is_hub_id, with_retries
 
 if TYPE_CHECKING:
+    from huggingface_hub import CardData
+    from transformers import PreTrainedTokenizerBase
+
     from selfalign.runner.source import Source
+
+Curves = dict[str, list[tuple[int, float]]]  # by name: pairs of optimizer step and value
 
 PICTURE = "loss.png"
 UNKNOWN = "unknown"
-LICENSES = {"smollm2": "apache-2.0"}  # its folder has no card
+LICENSES = {"smollm2": "apache-2.0"}  # whose folder has no card
+HUB_TRIES = 3  # few: what is asked for is only shown
 QUESTION = "Write a Python function that returns the n-th Fibonacci number."
-# What the trainers log, and what we call it.
+# By our names: what the trainers log.
 CURVES = {
     "loss": "loss",
     "held-out loss": "eval_loss",
@@ -26,14 +32,19 @@ CURVES = {
 }
 
 
-def curves_of(log_history: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Each of CURVES as pairs of optimizer step and value; a step that was logged again counts once."""
+def curves_of(log_history: list[dict[str, Any]]) -> Curves:
+    """The CURVES in what a trainer has logged; a step that was logged twice counts once."""
     curves = {name: {e["step"]: e[key] for e in log_history if key in e} for name, key in CURVES.items()}
     return {name: sorted(values.items()) for name, values in curves.items()}
 
 
-def draw(curves: dict[str, list[tuple[int, float]]]) -> bytes:
-    """The curves as a PNG: losses, and margins below them where there are some."""
+def ends_of(curves: Curves) -> list[str]:
+    """The first and the last value of each curve, in words."""
+    return [f"{name} {values[0][1]:.3f} -> {values[-1][1]:.3f}" for name, values in curves.items() if values]
+
+
+def draw(curves: Curves) -> bytes:
+    """The curves as a PNG: losses, and below them margins where there are any."""
     from matplotlib.figure import Figure
 
     panels = [panel for panel in ("loss", "margin") if curves[panel] or panel == "loss"]
@@ -50,50 +61,50 @@ def draw(curves: dict[str, list[tuple[int, float]]]) -> bytes:
     return picture.getvalue()
 
 
-def base_of(options: Any, config: Any) -> dict[str, str]:
-    """The base model: its name, its commit if it came from the Hub, its licence as its card has it."""
+def base_of(model: str, commit: str | None, token: str | None) -> dict[str, str]:
+    """The base model: its name, its commit if it came from the Hub, and the licence that its card names."""
     from huggingface_hub import HfApi, ModelCard
 
-    base = {"model": options.model, "license": LICENSES.get(options.model, UNKNOWN)}
-    if commit := getattr(config, "_commit_hash", None):
+    base = {"model": model, "license": LICENSES.get(model, UNKNOWN)}
+    if commit:
         base["revision"] = commit
-    name = resolve_model(options.model)
+    name = resolve_model(model)
     try:
         if is_hub_id(name):
             name, _, revision = name.partition("@")
-            data = with_retries(lambda: HfApi(token=options.hf_token).model_info(name, revision=revision or None), 3)
-            card = data.card_data
+            info = with_retries(lambda: HfApi(token=token).model_info(name, revision=revision or None), HUB_TRIES)
+            card = info.card_data
         else:
             card = ModelCard.load(Path(name) / "README.md").data
         base["license"] = _license(card)
-    except Exception:  # without a card, or a Hub to ask, the licence stays unknown: the training is done
+    except Exception:  # without a card, or a Hub to ask, the licence stays unknown: the training has been done
         pass
     return base
 
 
-def licenses_of(source: Source, options: Any) -> dict[str, int]:
-    """The licences of the data's rows: as its run.json counts them, else as its Hub card says."""
+def licenses_of(source: Source, token: str | None) -> dict[str, int]:
+    """How many rows of the data have which licence: from its run.json, else from its card on the Hub."""
     from huggingface_hub import HfApi
 
     if licenses := source.run.get("lineage", {}).get("license"):
         return licenses
     if "dataset" not in source.pin:
         return {}
-    api = HfApi(token=options.hf_token)
+    api = HfApi(token=token)
     try:
-        info = with_retries(lambda: api.dataset_info(source.pin["dataset"], revision=source.pin["revision"]), 3)
+        info = with_retries(lambda: api.dataset_info(source.pin["dataset"], revision=source.pin["revision"]), HUB_TRIES)
         return {_license(info.card_data): len(source)}
     except Exception:  # as above
         return {}
 
 
-def _license(card: Any) -> str:
+def _license(card: CardData | None) -> str:
     data = card.to_dict() if card else {}
     return data.get("license_name") or data.get("license") or UNKNOWN
 
 
-def model_card(run: dict[str, Any], tokenizer: Any, existing: str | None) -> str:
-    """The README.md of the model that `run` (its run.json) made, which was `existing`; what a person wrote stays."""
+def model_card(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase, existing: str | None) -> str:
+    """The README.md of the model that `run` (its run.json) made; what a person wrote into the `existing` one stays."""
     from huggingface_hub import ModelCard, ModelCardData
 
     card = ModelCard(existing, ignore_metadata_errors=True) if existing else ModelCard("---\n{}\n---\n")
@@ -111,7 +122,7 @@ def model_card(run: dict[str, Any], tokenizer: Any, existing: str | None) -> str
     return f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{text}"
 
 
-def _story(run: dict[str, Any], tokenizer: Any) -> str:
+def _story(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
     base, source, options = run["base"], run["input"], run["identity"]["options"]
     pinned = source.get("revision") or source.get("fingerprint")
     licenses = ", ".join(f"{name} ({n:,} rows)" for name, n in source["licenses"].items()) or UNKNOWN
@@ -124,7 +135,6 @@ def _story(run: dict[str, Any], tokenizer: Any) -> str:
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
     }
     table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items())
-    ends = [f"{name} {v[0][1]:.3f} -> {v[-1][1]:.3f}" for name, v in run["curves"].items() if v]
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
     )
@@ -157,7 +167,7 @@ print(ask([{{"role": "user", "content": "{QUESTION}"}}], max_new_tokens=512, do_
 
 ![Training loss by optimizer step]({PICTURE})
 
-{", ".join(ends)}
+{", ".join(ends_of(run["curves"]))}
 
 | | |
 |---|---|

@@ -1,4 +1,4 @@
-"""A random Llama of two layers with a byte-level tokenizer, made in a second: for tests that need some real model."""
+"""A random Llama of two layers with a byte-level tokenizer, for tests that need a real model; made in a second."""
 
 from pathlib import Path
 

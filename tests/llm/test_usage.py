@@ -13,6 +13,7 @@ from selfalign.options import Shard, StepOptions
 from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
+from selfalign.runner.table import Table
 from tests.fakes.server import simulated
 from tests.helpers import command, read_rows, run_json, write_rows
 from tests.llm.asking import options, prompt

@@ -1,0 +1,120 @@
+"""The base model and its tokenizer, as fine-tuning wants them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, first_line
+from selfalign.models import resolve_model
+from selfalign.runner.hub import is_hub_id
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model to start from: `smollm2`, a folder, or a Hub id with or without @revision."""
+
+    name: str
+    dtype: str  # "auto", "float32" or "bfloat16"
+    attention: str  # "auto", or as transformers calls it
+    quantize_4bit: bool = False
+    token: str | None = None
+
+    def load(self) -> PreTrainedModel:
+        """The model without dropout; UserError if it can't be loaded."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        dtype = dtype_of(self.dtype)
+        return self._from_pretrained(
+            AutoModelForCausalLM,
+            config=without_dropout(self._from_pretrained(AutoConfig)),
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention_of(self.attention, dtype),
+            **(four_bits() if self.quantize_4bit else {}),
+        )
+
+    def load_tokenizer(self, chat_template: Path) -> PreTrainedTokenizerBase:
+        """The tokenizer, with our chat template; UserError if one of the two can't be used."""
+        from transformers import AutoTokenizer
+
+        tokenizer = self._from_pretrained(AutoTokenizer)
+        if tokenizer.eos_token is None:
+            raise UserError(f"the tokenizer of {self.name} has no end token: nothing could tell the model to stop")
+        tokenizer.chat_template = chat_template.read_text()
+        question = [{"role": "user", "content": "x"}]
+        try:
+            tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template can raise anything
+            raise UserError(f"--chat-template {chat_template} is not a chat template: {error}") from None
+        return tokenizer
+
+    def _from_pretrained(self, auto_class: Any, **more: Any) -> Any:
+        """What `auto_class` (AutoConfig, AutoTokenizer, AutoModelForCausalLM) loads."""
+        path, revision = resolve_model(self.name), ""
+        if is_hub_id(path):
+            path, _, revision = path.partition("@")
+        try:
+            return auto_class.from_pretrained(path, revision=revision or "main", token=self.token, **more)
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(f"model {self.name} can't be loaded: {first_line(error)}") from None
+
+
+def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The model's configuration with every dropout at 0 (StarCoder2 has three, of 0.1 each)."""
+    for name, value in config.to_dict().items():
+        if re.search("dropout|pdrop", name) and isinstance(value, (int, float)):
+            setattr(config, name, 0.0)
+    return config
+
+
+def dtype_of(name: str) -> str:
+    """A type of weights by its name; `auto` is bfloat16 on a GPU that computes in it, else float32."""
+    import torch
+
+    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return {"auto": "bfloat16" if has_bfloat16 else "float32"}.get(name, name)
+
+
+def attention_of(name: str, dtype: str) -> str:
+    """An implementation of attention by its name; `auto` is the fastest flash attention installed for this GPU, else
+    torch's own."""
+    import torch
+    from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available() and dtype == "bfloat16":
+        if torch.cuda.get_device_capability() == (9, 0) and is_flash_attn_3_available():  # for Hopper alone
+            return "flash_attention_3"
+        if is_flash_attn_2_available():
+            return "flash_attention_2"
+    return "sdpa"
+
+
+def four_bits() -> dict[str, Any]:
+    """The arguments with which QLoRA (arXiv 2305.14314) loads its base model."""
+    import torch
+    from accelerate import PartialState
+    from transformers import BitsAndBytesConfig
+
+    bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": bits, "device_map": {"": PartialState().device}}
+
+
+def adapters(rank: int) -> LoraConfig:
+    """Adapters on all linear layers but the head, scaled by 2 whatever their rank (LoRA, arXiv 2106.09685)."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -1,0 +1,169 @@
+"""The output of a fine-tuning: a transformers model folder, resumed where it was left, described, and uploaded."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, first_line
+from selfalign.report import model_card as model_cards
+from selfalign.runner.card import versions
+from selfalign.runner.folder_output import FolderOutput
+from selfalign.runner.hub import with_retries
+from selfalign.runner.output import open_output
+from selfalign.runner.record import refuse_other_run
+from selfalign.runner.source import Source
+from selfalign.training import checkpoints
+from selfalign.training.loading import BaseModel
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+    from transformers import PreTrainedTokenizerBase
+
+    from selfalign.training.trainers import DPO, SFT
+
+ADAPTER = "adapter"  # folder of what LoRA trained, in the output
+NOT_UPLOADED = ["checkpoint-*", ".*", "data/*"]
+ARGUMENTS = "training_args.bin"
+
+
+@dataclasses.dataclass
+class ModelFolder:
+    """The folder of a model that is being made, or is `complete` already. All processes call all methods."""
+
+    output: FolderOutput
+    base: BaseModel
+    identity: dict[str, Any]
+    command: str  # that repeats the run
+    devices: PartialState
+    complete: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self.output.name)
+
+    def say(self, sentence: str) -> None:
+        if self.devices.is_main_process:
+            print(sentence)
+
+    def begin(self) -> None:
+        """See whether this run's model is there already; UserError if another run's is."""
+        from accelerate.utils import broadcast_object_list
+
+        if self.devices.is_main_process:
+            there = self.output.read("run.json")
+            refuse_other_run(self.output.name, there, self.identity, self.output.foreign_files)
+            self.complete = bool(json.loads(there or "{}").get("complete"))
+        known = [self.complete]
+        broadcast_object_list(known)  # other machines may not see this disk
+        self.complete = known[0]
+
+    def last_checkpoint(self) -> str | None:
+        """Note that this run is in progress; the folder of its newest checkpoint that is whole."""
+        if self.devices.is_main_process:
+            self.output.write("run.json", json.dumps(self._run() | {"complete": False}, indent=2))
+            for checkpoint in checkpoints.checkpoints_in(self.path):
+                if not checkpoints.is_whole(checkpoint):
+                    checkpoints.remove(checkpoint)
+        self.devices.wait_for_everyone()
+        newest = checkpoints.newest_checkpoint(self.path)
+        return str(newest) if newest else None
+
+    def _run(self) -> dict[str, Any]:
+        return {"step": "finetune", "identity": self.identity, "command": self.command, "versions": versions()}
+
+    def save(self, trainer: SFT | DPO, tokenizer: PreTrainedTokenizerBase, *, merge: bool) -> None:
+        """Write the model. With `merge`, what was trained are adapters: they lie beside the model that they are merged
+        into."""
+        trainer.save_model(str(self.path / ADAPTER if merge else self.path))
+        self.devices.wait_for_everyone()
+        if not self.devices.is_main_process:
+            return
+        if merge:
+            self._merge_adapters(trainer)
+        tokenizer.save_pretrained(self.path)
+        for pickled in self.path.glob(f"**/{ARGUMENTS}"):  # it adds nothing to run.json, and a pickle can run code
+            if not pickled.parent.name.startswith("checkpoint-"):
+                pickled.unlink()
+
+    def _merge_adapters(self, trainer: SFT | DPO) -> None:
+        from peft import PeftModel
+
+        base: Any = dataclasses.replace(self.base, quantize_4bit=False).load()
+        merged: Any = PeftModel.from_pretrained(base, str(self.path / ADAPTER)).merge_and_unload()
+        trained: Any = trainer.model
+        # The trainer has told its own model that the tokenizer's end token ends an answer; `base` may not know it.
+        merged.generation_config = trained.generation_config
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(merged.config, name, getattr(trained.config, name, None))
+        merged.save_pretrained(self.path)
+
+    def describe(
+        self,
+        trainer: SFT | DPO,
+        tokenizer: PreTrainedTokenizerBase,
+        source: Source,
+        rows_in: int,
+        counts: dict[str, int],
+    ) -> None:
+        """Write the card, the loss curve and run.json, remove the checkpoints, and say how it went."""
+        if not self.devices.is_main_process:
+            return
+        curves = model_cards.curves_of(trainer.state.log_history)
+        entry = {
+            "step": "finetune",
+            "rows_in": rows_in,
+            "rows_out": counts["examples"],
+            "counts": counts | {"steps": trainer.state.global_step},
+        }
+        licenses = model_cards.licenses_of(source, self.base.token)
+        commit = getattr(getattr(trainer.model, "config", None), "_commit_hash", None)
+        run = self._run() | {
+            "complete": True,
+            "base": model_cards.base_of(self.base.name, commit, self.base.token),
+            "input": {"name": source.name, **source.pin, "licenses": licenses},
+            "curves": curves,
+            "funnel": [*source.run.get("funnel", []), entry],
+        }
+        self.output.write(model_cards.PICTURE, model_cards.draw(curves))
+        self.output.write("README.md", model_cards.model_card(run, tokenizer, self.output.read("README.md")))
+        self.output.write("run.json", json.dumps(run, indent=2))
+        for checkpoint in checkpoints.checkpoints_in(self.path):
+            checkpoints.remove(checkpoint)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path / "data")  # where a dataset has its parts
+        parts = [f"{counts['examples']} examples", *model_cards.ends_of(curves)]
+        self.say(f"finetune: {', '.join(parts)} -> {self.output.name}")
+
+    def upload(self, repo: str, *, public: bool) -> None:
+        """Send the model folder to the Hub; what is there already is not sent again."""
+        from huggingface_hub import HfApi
+
+        if not self.devices.is_main_process:
+            return
+        api = HfApi(token=self.base.token)
+        try:
+            full_name = with_retries(lambda: api.create_repo(repo, private=not public, exist_ok=True)).repo_id
+            with_retries(
+                lambda: api.upload_folder(repo_id=full_name, folder_path=self.path, ignore_patterns=NOT_UPLOADED)
+            )
+        except Exception as error:  # the libraries raise a dozen types
+            raise UserError(f"{repo} can't be uploaded ({first_line(error)}): the same command tries again") from error
+
+
+@contextlib.contextmanager
+def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], command: str) -> Iterator[ModelFolder]:
+    """The folder `name`, held by this run alone; UserError if it is another run's, or another is writing it."""
+    from accelerate import PartialState
+
+    devices = PartialState()
+    output = open_output(name)
+    with output if devices.is_main_process else contextlib.nullcontext():
+        folder = ModelFolder(output, base, json.loads(json.dumps(identity)), command, devices)
+        folder.begin()
+        yield folder

@@ -1,0 +1,114 @@
+"""What is generated: transformers' greedy text, draws that follow the probabilities, the same in any batch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TopPLogitsWarper
+
+from selfalign.llm.local_server import served
+from server.completion import Completion
+from server.engine import Engine
+from server.sampling import choose, keep_top_p
+from tests.server.client import PROMPT, generate, text, texts_at_once
+
+
+@pytest.fixture
+def reference(tiny_model: Path) -> tuple[Any, Any]:
+    """The tiny model and its tokenizer, as transformers has them."""
+    return AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+
+
+def test_greedy_is_transformers_greedy(url: str, reference: tuple[Any, Any]):
+    model, tokenizer = reference
+    inputs = tokenizer(PROMPT, return_tensors="pt")
+    expected = model.generate(**inputs, do_sample=False, max_new_tokens=60)
+    details = generate(url, max_new_tokens=60)["details"]
+    assert [token["id"] for token in details["tokens"]] == expected[0, inputs.input_ids.shape[1] :].tolist()
+
+
+def test_logprobs_are_the_models(url: str, reference: tuple[Any, Any]):
+    model, tokenizer = reference
+    tokens = generate(url)["details"]["tokens"]
+    prompt, completion = tokenizer(PROMPT).input_ids, [token["id"] for token in tokens]
+    with torch.inference_mode():
+        expected = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    told = [token["logprob"] for token in tokens]
+    assert told == pytest.approx([float(row[id]) for row, id in zip(expected, completion, strict=True)], abs=1e-4)
+
+
+def test_a_prompt_that_begins_like_an_earlier_one_is_answered_the_same(url: str, tiny_model: Path):
+    """As if its beginning, which is not computed again, had been."""
+    long = PROMPT * 5 + "    return"
+    text(url, PROMPT * 5 + "    pass")
+    with served(str(tiny_model), "--dtype", "float32") as fresh:
+        assert text(url, long) == text(fresh, long)
+
+
+def test_the_same_seed_gives_the_same_text(url: str):
+    assert text(url, temperature=0.9, seed=5) == text(url, temperature=0.9, seed=5)
+
+
+@pytest.mark.parametrize("seeds", [range(8), [None] * 8], ids=["different seeds", "no seeds"])
+def test_samples_differ(url: str, seeds: Any):
+    assert len(set(texts_at_once(url, [{"temperature": 0.9, "seed": seed} for seed in seeds]))) == 8
+
+
+def test_a_batch_changes_nothing(url: str):
+    """More requests than rows, with several prompts, lengths and settings: each as when it is alone."""
+    jobs: list[dict[str, Any]] = [
+        {
+            "inputs": PROMPT * (1 + n % 3),
+            "temperature": None if n % 4 == 0 else 0.5 + n / 10,
+            "top_p": 0.9 if n % 4 == 1 else None,
+            "top_k": 5 if n % 4 == 2 else None,
+            "seed": n,
+            "max_new_tokens": 5 + 7 * n,
+        }
+        for n in range(16)
+    ]
+    assert texts_at_once(url, jobs) == [text(url, **job) for job in jobs]
+
+
+def test_temperature_is_honoured_row_by_row(url: str):
+    greedy, *sampled = texts_at_once(url, [{}, {"temperature": 1.5, "seed": 1}, {"temperature": 0.01, "seed": 2}])
+    assert greedy == text(url) == sampled[1] != sampled[0]
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_sampling_from_one_token_is_greedy(url: str, narrow: dict[str, Any]):
+    assert text(url, **narrow, seed=7) == text(url)
+
+
+def test_top_p_keeps_transformers_nucleus():
+    for seed in range(1, 20):
+        scores = torch.randn(1000, generator=torch.Generator().manual_seed(seed)) * (seed / 4)
+        expected = TopPLogitsWarper(0.9)(None, scores[None])[0]  # type: ignore
+        assert torch.equal(keep_top_p(scores, 0.9), expected)
+
+
+def test_draws_follow_the_probabilities():
+    completion = Completion(prompt=[0], max_new_tokens=1, seed=0)
+    drawn = [choose(completion, torch.tensor([0.5, 0.3, 0.2]).log())[0] for _ in range(4000)]
+    assert [drawn.count(token) / 4000 for token in range(3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[Any, Any], monkeypatch):
+    engine = Engine(*reference, max_batch_size=1)
+    step, failures = engine.step, iter([MemoryError("too little memory")])
+
+    def fails_once():
+        for error in failures:
+            raise error
+        step()
+
+    monkeypatch.setattr(engine, "step", fails_once)
+    first, second = (Completion(prompt=[5, 6, 7], max_new_tokens=4) for _ in range(2))
+    engine.submit(first)
+    engine.submit(second)
+    engine.start()
+    assert isinstance(first.future.exception(30), MemoryError)
+    assert second.future.result(30) == "length" and len(second.tokens) == 4
+    engine.stop()
+    engine.thread.join(30)

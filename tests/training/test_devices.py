@@ -1,0 +1,34 @@
+"""Several devices: accelerate's configurations, and two processes that train as one does."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from tests.helpers import ROOT
+from tests.training.tools import curve, run_python, weights, words_of
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
+def test_accelerate_takes_our_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config: Any = load_config_from_file(str(ROOT / "experiments" / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP", "zero3": "DEEPSPEED"}[name]
+    if name == "zero3":
+        assert json.loads((ROOT / config.deepspeed_config["deepspeed_config_file"]).read_text())["bf16"]["enabled"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(trained, tmp_path):
+    """The same batches, divided; what differs is the order of sums."""
+    import torch
+
+    options = dataclasses.replace(trained, output=str(tmp_path / "model"))
+    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1)
+    result = run_python(*launch, ROOT / "finetune.py", *words_of(options))
+    assert result.returncode == 0, result.stdout + result.stderr
+    one, two = weights(trained), weights(options)
+    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+    assert len(curve(options, "loss")) == len(curve(trained, "loss"))

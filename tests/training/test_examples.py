@@ -1,0 +1,76 @@
+"""What the loss is taken on: the response alone, after the chat template's prompt."""
+
+import pytest
+
+from selfalign.options import PROMPTS
+from tests.training.tools import ROWS, examples_in, finetune, prompt_of, tokenizer_of, trainer_of
+
+
+@pytest.mark.parametrize(("packing", "device_batch_size"), [(False, 4), (True, 1), (True, 2)])
+def test_the_loss_is_on_the_response_alone(make, packing, device_batch_size):
+    """Token for token, on batches of the trainer as it is used; and every example is in one of them."""
+    options = make(batch_size=4, device_batch_size=device_batch_size, packing=packing, max_length=200)
+    trainer = trainer_of(options)
+    tokenizer = trainer.processing_class
+    assert tokenizer.chat_template == (PROMPTS / "chat.jinja").read_text()
+    learnt = []
+    for batch in trainer.get_train_dataloader():
+        for ids, labels, start in examples_in(batch):
+            row = next(row for row in ROWS if tokenizer.decode(ids).startswith(prompt_of(row)))
+            response = tokenizer(row["response"] + tokenizer.eos_token).input_ids
+            assert labels[-len(response) :] == ids[-len(response) :] == response
+            assert set(labels[: -len(response)]) == {-100} and start == 0
+            assert tokenizer.decode(ids[: -len(response)]) == prompt_of(row)
+            learnt.append(row["id"])
+    assert sorted(learnt) == sorted(row["id"] for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    "question", ["Ask.", "  Indented\n\n", "### Response\nno", "größer ≠ 漢字", "```python\nx\n```"]
+)
+def test_the_chat_template_round_trips(make, question):
+    """What is trained on begins with the tokens that a server makes of the question, and says what the chat says."""
+    tokenizer = tokenizer_of(make())
+    chat = [{"role": "user", "content": question}, {"role": "assistant", "content": "def f():\n    pass\n"}]
+    asked = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+    encoded = finetune.to_tokens({"messages": chat}, tokenizer, 1280)
+    prompt = tokenizer(asked).input_ids
+    assert encoded["input_ids"][: len(prompt)] == prompt and encoded["labels"][: len(prompt)] == [-100] * len(prompt)
+    assert (
+        tokenizer.decode(encoded["input_ids"])
+        == f"{prompt_of({'instruction': question})}{chat[1]['content']}<|endoftext|>"
+    )
+    assert encoded["labels"][-1] == tokenizer.eos_token_id
+
+
+def test_a_tokenizer_that_begins_prompts_with_a_token_does_so_in_training(make):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tokenizer_of(make())
+    tokenizer.bos_token = "<|im_start|>"
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
+    )
+    encoded = finetune.to_tokens(ROWS[0], tokenizer, 1280)["input_ids"]
+    assert encoded.count(tokenizer.bos_token_id) == 1 and encoded[0] == tokenizer.bos_token_id
+
+
+def test_the_layout_of_the_published_dataset_is_taken(make):
+    names = ("fingerprint", "sha1", "seed", "concepts", "prompt")
+    row = {name: None if name == "fingerprint" else "text" for name in names} | ROWS[0]
+    options = make([row])
+    examples, _, counts = finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+    assert counts == {"examples": 1} and examples.column_names == ["input_ids", "labels"]
+
+
+def test_what_can_not_be_used_is_counted(make):
+    rows = [
+        *ROWS[:5],
+        ROWS[5] | {"response": "long " * 100},
+        ROWS[6] | {"instruction": "long " * 100},
+        ROWS[7] | {"response": None},
+    ]
+    options = make(rows, max_length=100)
+    examples, _, counts = finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+    assert counts == {"cut": 1, "prompt_too_long": 1, "no_response": 1, "examples": 6}
+    assert max(map(len, examples["input_ids"])) == 100

@@ -1,0 +1,60 @@
+"""What comes out of a training is better than what went in."""
+
+import dataclasses
+
+import pytest
+
+from selfalign.training.loading import without_dropout
+from tests.training.tools import PAIRS, QUICK, curve, finetune
+
+
+def test_training_lowers_the_loss_on_what_is_held_out(trained):
+    assert len(curve(trained, "loss")) == 9
+    assert curve(trained, "held-out loss")[-1] < curve(trained, "held-out loss")[0] - 0.5
+
+
+def test_adapters_lower_it_too_and_are_merged(make, tiny_model):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    options = make(**QUICK | {"learning_rate": 1e-2}, lora_rank=8)
+    finetune.main(options)
+    held_out = curve(options, "held-out loss")
+    assert held_out[-1] < held_out[0] - 0.5
+
+    base, merged = (AutoModelForCausalLM.from_pretrained(name) for name in (tiny_model, options.output))
+    ids = torch.arange(3, 20)[None]
+    before = base(ids).logits
+    adapted = PeftModel.from_pretrained(base, f"{options.output}/adapter")(ids).logits
+    assert torch.allclose(merged(ids).logits, adapted, atol=1e-4) and not torch.allclose(before, adapted, atol=1e-2)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_the_model_stops_where_it_has_learnt_to(make, tiny_model, tmp_path, lora_rank):
+    """Also where the base model's own generation ends with another token than its tokenizer's."""
+    import shutil
+
+    from transformers import AutoTokenizer, GenerationConfig
+
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    GenerationConfig(eos_token_id=2).save_pretrained(base)
+    options = dataclasses.replace(make(**QUICK | {"epochs": 1}, lora_rank=lora_rank), model=str(base))
+    finetune.main(options)
+    ends = GenerationConfig.from_pretrained(options.output).eos_token_id
+    assert AutoTokenizer.from_pretrained(options.output).eos_token_id in (ends if isinstance(ends, list) else [ends])
+
+
+def test_dpo_raises_the_margin_on_what_is_held_out(make):
+    options = make(PAIRS, **QUICK | {"epochs": 4}, method="dpo")
+    finetune.main(options)
+    margins = curve(options, "held-out margin")
+    assert abs(margins[0]) < 1e-6 and margins[-1] > 0.1
+    assert curve(options, "held-out loss")[-1] < curve(options, "held-out loss")[0]
+
+
+def test_no_dropout_is_left():
+    from transformers import Starcoder2Config
+
+    config = without_dropout(Starcoder2Config(attention_dropout=0.1, residual_dropout=0.1, embedding_dropout=0.1))
+    assert config.attention_dropout == config.residual_dropout == config.embedding_dropout == 0
