@@ -358,6 +358,13 @@ def test_what_is_there_is_known_from_kilobytes(hub, monkeypatch):
     assert statuses == [206], "one request for the footer"
 
 
+def test_a_footer_that_cannot_be_read_just_now_is_no_damaged_part(hub):
+    """The client gives up after six tries and raises an OSError, as a damaged file does."""
+    double_all(hub, n=10)
+    hit = hub.fault("GET", "/resolve/.*parquet", times=8, status=503)
+    assert [part.rows for part in open_output(REPO, token=hub.token).parts()] == [10] and hit.hits == 8
+
+
 def test_an_input_is_pinned_and_its_failing_requests_are_tried_again(hub, tmp_path):
     """In a subprocess: datasets takes the Hub's address at import."""
     hub.add("org/in", {"data/train-0.jsonl": b'{"id": "a", "number": 1}\n'})
