@@ -145,9 +145,7 @@ class FolderOutput:
         parts = [part for file in self._files() if (part := self._part(file))]
         ranges = sorted((part.table, first, last, part.name) for part in parts for first, last in part.covered)
         for (table, _, last, one), (same, first, _, other) in pairwise(ranges):
-            if (
-                table == same and first <= last
-            ):  # two processes wrote at once where there are no locks, or somebody copied a part
+            if table == same and first <= last:  # of two processes where there are no locks, or a copy
                 raise UserError(f"parts {one} and {other} of {self.name} hold the same rows: move one of them away")
         return parts
 

@@ -940,8 +940,8 @@ def test_what_shards_used_is_added_up(tmp_path, by_hand):
 
 def test_what_was_used_for_rows_that_stay_open_is_counted(tmp_path):
     """And what a run used that went on later; the first one ends with rows open and no row done."""
-    from tests.runner.test_steps import COLUMNS, double, numbers
-    from tests.runner.test_steps import options as of_step
+    from tests.runner.doubling import COLUMNS, double, numbers
+    from tests.runner.doubling import options as of_step
 
     asked = []
 

@@ -28,7 +28,7 @@ from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Done, Table
 from tests.fakes.hub import LocalHub
 from tests.helpers import ROOT, write_rows
-from tests.runner.test_steps import COLUMNS, Options, double, numbers
+from tests.runner.doubling import COLUMNS, Options, double, never, numbers
 from tests.scripts.test_execute import sample
 
 REPO = "org/doubles"
@@ -73,10 +73,6 @@ def on_another_machine(monkeypatch, tmp_path, call):
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-
-
-def never(row):
-    raise AssertionError("done twice")
 
 
 def numbers_in(hub, repo=REPO):
@@ -146,25 +142,20 @@ def test_a_fault_of_a_commit_loses_nothing_and_doubles_nothing(hub, fault):
     assert hit.hits == (1 if fault.get("cut") in ("after", "answer") else 2)
 
 
-@pytest.mark.parametrize("request_", [("POST", "/preupload/"), ("POST", "/lfs/"), ("GET", "/tree/")])
-@pytest.mark.parametrize("fault", ["500", "reset"])
-def test_a_fault_on_the_way_to_a_commit(hub, fault, request_):
-    hit = hub.fault(*request_, times=2, **FAULTS[fault])
+OTHER_REQUESTS = [
+    *((method, path, fault) for method, path in (("POST", "/preupload/"), ("POST", "/lfs/"), ("GET", "/tree/"))
+      for fault in ("500", "reset")),
+    ("POST", "/api/repos/create", "503"),
+    ("GET", "/api/datasets/org/doubles$", "503"),
+    ("PUT", "/lfs/", "reset in the body"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "fault"), OTHER_REQUESTS)
+def test_a_fault_on_the_way_to_a_commit(hub, method, path, fault):
+    hit = hub.fault(method, path, times=2, **FAULTS[fault])
     double_all(hub)
     assert hit.hits == 2 and numbers_in(hub) == list(range(50))
-
-
-@pytest.mark.parametrize("path", ["/api/repos/create", "/api/datasets/org/doubles$"])
-def test_creating_and_looking_are_tried_again(hub, path):
-    hit = hub.fault("POST|GET", path, times=3, status=503)
-    double_all(hub)
-    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
-
-
-def test_a_connection_reset_in_an_upload(hub):
-    hit = hub.fault("PUT", "/lfs/", times=3, cut="body")
-    double_all(hub)
-    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
 
 
 def test_retry_after_is_waited_for(hub, waits):
@@ -395,8 +386,8 @@ print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.p
 
 
 SHARD = """
-from tests.runner.test_steps import *
-from selfalign.runner import hub_output
+from selfalign.runner import hub_output, writer
+from tests.runner.doubling import *
 from selfalign.options import run_script
 writer.PART_ROWS, hub_output.COMMIT_SECONDS = 10, 0.3
 async def slow(row):
