@@ -36,7 +36,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml  # a dependency of huggingface_hub
 
 from tests.fakes.hub_repos import Commit, File, Repo, card_data, git_sha1, sha256, wants_lfs
-from tests.fakes.hub_server import Answer, Cut, Fault, Logged, Refusal, Server, reply
+from tests.fakes.hub_server import Answer, Cut, Fault, HubServer, Logged, Refusal, reply
 
 REPO = r"(?P<id>[^/]+/[^/]+)"
 API = rf"/api/(?P<type>model|dataset)s/{REPO}"
@@ -45,7 +45,7 @@ REVISION = r"(?P<revision>[^/]+)"  # quoted by the clients: refs%2Fheads%2Fmain
 
 
 @dataclass
-class Request:
+class HubRequest:
     """A request on its way through a route."""
 
     user: str | None  # whose token it carries; None if it carries none
@@ -62,7 +62,7 @@ class Request:
         return json.loads(self.body or b"{}")
 
 
-Route = Callable[["LocalHub", Request], Answer]
+Route = Callable[["LocalHub", HubRequest], Answer]
 ROUTES: list[tuple[str, re.Pattern[str], Route]] = []
 
 
@@ -88,7 +88,7 @@ class LocalHub:
         self._repos: dict[tuple[str, str], Repo] = {}
         self._faults: list[Fault] = []
         self._log: list[Logged] = []
-        self._server = Server(self)
+        self._server = HubServer(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "LocalHub":
@@ -183,7 +183,7 @@ class LocalHub:
         repo.advance({})
         return repo
 
-    def repo(self, request: Request, write: bool = False) -> Repo:
+    def repo(self, request: HubRequest, write: bool = False) -> Repo:
         """The repo that a request means, if its user may see it. Who may not is told what the Hub tells."""
         repo = self._repos.get((request.group("type", "model"), request.group("id")))
         if repo is None or (repo.private and request.user != self.user):
@@ -208,14 +208,14 @@ class LocalHub:
                 if found:
                     groups = {name: value and unquote(value) for name, value in found.groupdict().items()}
                     with self._lock:
-                        return function(self, Request(users[token], groups, parse_qs(parts.query), headers, body))
+                        return function(self, HubRequest(users[token], groups, parse_qs(parts.query), headers, body))
             raise Refusal(404, f"The local Hub has no {method} {parts.path}")
         except Refusal as refusal:
             return refusal.answer
 
 
 @route("POST", "/api/validate-yaml")
-def validate_yaml(hub: LocalHub, request: Request) -> Answer:
+def validate_yaml(hub: LocalHub, request: HubRequest) -> Answer:
     try:
         card_data(request.json["content"].encode())
     except yaml.YAMLError as error:
@@ -224,7 +224,7 @@ def validate_yaml(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("POST", "/api/repos/create")
-def create_repo(hub: LocalHub, request: Request) -> Answer:
+def create_repo(hub: LocalHub, request: HubRequest) -> Answer:
     asked = request.json
     repo_type, repo_id = asked.get("type") or "model", f"{asked.get('organization') or request.user}/{asked['name']}"
     if request.user != hub.user:
@@ -237,7 +237,7 @@ def create_repo(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("GET", API + f"(?:/revision/{REVISION})?")
-def repo_info(hub: LocalHub, request: Request) -> Answer:
+def repo_info(hub: LocalHub, request: HubRequest) -> Answer:
     repo = hub.repo(request)
     commit = repo.at(request.group("revision", "main"))
     info: dict[str, Any] = {"id": repo.id, "sha": commit.oid, "private": repo.private, "gated": False, "tags": []}
@@ -248,7 +248,7 @@ def repo_info(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("GET", API + f"/tree/{REVISION}(?:/(?P<path>.+))?")
-def tree(hub: LocalHub, request: Request) -> Answer:
+def tree(hub: LocalHub, request: HubRequest) -> Answer:
     commit = hub.repo(request).at(request.group("revision"))
     entries: dict[str, dict[str, Any]] = {}
     for path, file in commit.files.items():
@@ -265,7 +265,7 @@ def tree(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("POST", API + f"/preupload/{REVISION}")
-def preupload(hub: LocalHub, request: Request) -> Answer:
+def preupload(hub: LocalHub, request: HubRequest) -> Answer:
     present = hub.repo(request, write=True).at(request.group("revision")).files
     answers = []
     for file in request.json["files"]:
@@ -277,7 +277,7 @@ def preupload(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("POST", FILES + r"\.git/info/lfs/objects/batch")
-def lfs_batch(hub: LocalHub, request: Request) -> Answer:
+def lfs_batch(hub: LocalHub, request: HubRequest) -> Answer:
     repo = hub.repo(request, write=True)
     objects = []
     for each in request.json["objects"]:
@@ -288,7 +288,7 @@ def lfs_batch(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("PUT", rf"/lfs/(?P<type>[^/]+)/{REPO}/(?P<oid>[0-9a-f]{{64}})")
-def lfs_upload(hub: LocalHub, request: Request) -> Answer:
+def lfs_upload(hub: LocalHub, request: HubRequest) -> Answer:
     # On the Hub this is a signed URL of a storage service, without a token: what counts is that it was given out.
     repo, oid = hub._repos.get((request.group("type"), request.group("id"))), request.group("oid")
     if repo is None or oid not in repo.announced:
@@ -300,7 +300,7 @@ def lfs_upload(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("POST", API + f"/commit/{REVISION}")
-def create_commit(hub: LocalHub, request: Request) -> Answer:
+def create_commit(hub: LocalHub, request: HubRequest) -> Answer:
     """All or nothing: the body was read to its end, it is checked as a whole, and only then is the commit made."""
     repo = hub.repo(request, write=True)
     head = repo.at(request.group("revision"))
@@ -330,7 +330,7 @@ def create_commit(hub: LocalHub, request: Request) -> Answer:
 
 
 @route("GET", FILES + f"/resolve/{REVISION}/(?P<path>.+)")
-def resolve(hub: LocalHub, request: Request) -> Answer:
+def resolve(hub: LocalHub, request: HubRequest) -> Answer:
     commit = hub.repo(request).at(request.group("revision"))
     named = {"X-Repo-Commit": commit.oid}
     file = commit.files.get(request.group("path"))

@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"  # connections stay open, as on the Hub
     disable_nagle_algorithm = True
-    server: "Server"  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: "HubServer"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _serve(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -161,7 +161,7 @@ def _stand_in(fault: Fault) -> Answer:
     return answer
 
 
-class Server(ThreadingHTTPServer):
+class HubServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # clients keep connections open: waiting for them would be for ever
     request_queue_size = 128

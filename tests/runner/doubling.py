@@ -1,8 +1,10 @@
 """A step for the tests of the runner: it doubles numbers."""
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 
 import datasets
+import pyarrow.parquet as pq
 
 from selfalign.options import StepOptions
 from selfalign.runner.source import Source
@@ -43,3 +45,27 @@ def noting(done):
 
 def never(row):
     raise AssertionError("done twice")
+
+
+# On the Hub of the fixture `hub`
+
+REPO = "org/doubles"
+
+
+def hub_options(hub, **changes):
+    return replace(Options(input="numbers", output=REPO, hf_token=hub.token), **changes)
+
+
+def double_on_hub(hub, n=50, function=double, **changes):
+    return run_step(hub_options(hub, **changes), Table(numbers(n), function, COLUMNS))
+
+
+def numbers_in(hub, repo=REPO):
+    """The rows in the repo, in the order of the parts."""
+    files = hub.files(repo)
+    parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.startswith("data/train-")]
+    return [number for part in parts for number in part["number"].to_pylist()]
+
+
+def staged(tmp_path):
+    return list((tmp_path / "home" / "selfalign").rglob("*.parquet"))
