@@ -1,8 +1,8 @@
 """The local Hub against the real clients: what they can do with it, and that each fault does what it says.
 
 Where a test states what a client does under a fault, it is there to notice the day that a new version of the client
-does otherwise: our own code relies on it. That this server answers as the Hub does rests on the clients' understanding
-it.
+does otherwise: our own code relies on it. What faults mean for our own outputs is tested in `tests/runner`. That this
+server answers as the Hub does rests on the clients' understanding it.
 """
 
 import json
@@ -207,39 +207,6 @@ def test_a_commit_whose_connection_is_cut_raises_also_when_it_is_made(hub, api, 
     with pytest.raises(CUT):
         commit(api, {"a.txt": b"1" * 1_000_000})
     assert bool(hub.files(REPO)) == made and sent(hub, "POST", "/commit/") == [None]
-
-
-@pytest.mark.parametrize("fault", [{"cut": "before"}, {"cut": "body"}, {"cut": "after"}, {"status": 503}])
-def test_an_lfs_upload_is_tried_again(hub, api, fault):
-    hub.add(REPO, {})
-    hub.fault("PUT", "/lfs/", **fault)
-    commit(api, {"a.parquet": PARQUET})
-    assert hub.files(REPO) == {"a.parquet": PARQUET}
-    assert sent(hub, "PUT", "/lfs/") == [fault.get("status"), 200]
-
-
-@pytest.mark.parametrize("part", ["/tree/", "/preupload/", "/lfs/objects/batch"])
-def test_listing_and_preparing_are_tried_again(hub, api, part):
-    hub.add(REPO, {})
-    fault = hub.fault("GET|POST", part, status=503)
-    commit(api, {"a.parquet": PARQUET})
-    assert api.list_repo_files(REPO, repo_type="dataset") == ["a.parquet"] and fault.hits == 1
-
-
-def test_asking_for_the_info_of_a_repo_is_not_tried_again(hub, api):
-    hub.add(REPO, {})
-    hub.fault("GET", "/api/datasets/", status=503)
-    with pytest.raises(HfHubHTTPError):
-        api.repo_info(REPO, repo_type="dataset")
-    assert sent(hub, "GET", "/api/datasets/") == [503]
-
-
-def test_a_download_cut_in_the_middle_raises_and_works_when_called_again(hub, api, tmp_path):
-    hub.add(REPO, {"a.parquet": PARQUET})
-    hub.fault("GET", "/resolve/", cut="answer")
-    with pytest.raises(CUT):
-        download(api, "a.parquet", tmp_path)
-    assert download(api, "a.parquet", tmp_path) == PARQUET
 
 
 def test_a_failed_head_gives_the_cached_version_silently(hub, api, tmp_path):
