@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-# `report(**found)` prints one line of JSON: what it is given, and so far in MiB and seconds
-#   resident    peak of memory; ru_maxrss would begin with that of the process that started this one
-#   anonymous   peak of the part that is not mapped from files, looked at ten times a second
+# `report(**found)` prints one line of JSON: what it is given, and in MiB and seconds so far
+#   resident    peak of memory; ru_maxrss would start from the peak of the process that started this one
+#   anonymous   peak of the part that is not mapped from files, read ten times a second
 #   processor   time of the processor
 MEASURED = """
 import json, resource, sys, threading, time
@@ -27,7 +27,7 @@ def report(**found):
 
 
 def start(work: str, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A process that does `work` and calls `report` in it; its last line of output is the JSON. `environment` is its
-    whole environment."""
+    """Start a process that does `work`, Python code which calls `report`: its last line of output is the JSON.
+    `environment` is its whole environment."""
     command = [sys.executable, "-c", MEASURED.format(work=work), *arguments]
     return subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True)

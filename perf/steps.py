@@ -1,13 +1,13 @@
-"""What the step runner costs a row, beside datasets' own map on the same work.
+"""What the step runner costs per row, compared with datasets' own map at the same work.
 
     python -m perf.steps --rows 1000000
     python -m perf.steps --hub
 
-The work is a column more in rows of 90 bytes, one by one. `selfalign` writes parts while it runs and can be killed at
-any moment; `Dataset.map` keeps its result in its cache and is then saved, and starts again when it is killed. Each runs
-in a process of its own, whose peak memory (resident, anonymous part: without the mapped input) is its own.
+The work adds a column to rows of 90 bytes, one by one. `selfalign` writes parts while it runs and can be killed at any
+moment; `Dataset.map` writes into its cache, is saved at the end, and starts from the beginning when it is killed. Each
+runs in a process of its own, so its peak memory is its own (the anonymous part leaves out the mapped input).
 
-`--hub` does both against a Hub on this machine (tests/fakes/hub.py), with push_to_hub beside our commits.
+`--hub` does both with a Hub on this machine (tests/fakes/hub.py): our commits against push_to_hub.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from perf.memory import start
 from selfalign.options import ROOT
+from tests.fakes.hub import LocalHub
 
 ROWS = 1_000_000
 SELFALIGN = """
@@ -84,8 +85,6 @@ def main() -> None:
         print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
         print(f"{'':28} {'wall':>9} {'processor':>9} {'':>17} {'processor':>16} {'anonymous':>11} {'resident':>11}")
         if options.hub:
-            from tests.fakes.hub import LocalHub
-
             with LocalHub() as hub:
                 common = hub.environment(Path(folder) / "home") | {"PYTHONPATH": str(ROOT)}
                 report("selfalign to the Hub", rows, measure(SELFALIGN, [str(source), "org/ours"], common))

@@ -1,1 +1,1 @@
-"""What the scripts share, and nothing that tells the story: datasets, the step runner, endpoints, prompts, Markdown."""
+"""What the scripts share. What each step of the paper does is in the scripts; each package says what belongs to it."""

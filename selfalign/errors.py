@@ -1,4 +1,4 @@
-"""What can go wrong and how it is said: one sentence for the user, without secrets."""
+"""What can go wrong, and how the user is told: in one sentence, without secrets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ IN_QUERY = re.compile(rf"([?&]{SECRET_NAME})[^&#\s'\"]+", re.IGNORECASE)
 
 
 class UserError(Exception):
-    """Something that the user can mend, said in one sentence. `options.run_script` makes it the exit status 2.
+    """Something that the user can put right, said in one sentence. `options.run_script` prints it, with exit status 2.
 
-    Sandboxes, endpoints and datasets raise it before any work is done.
+    Endpoints, datasets and benchmarks raise it before any work is done.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -31,7 +31,7 @@ def without_secrets(text: str) -> str:
 
 
 def check_secret(option: str, secret: str | None) -> None:
-    """UserError if `secret` can't be sent in a header: the HTTP clients would say so, and show it."""
+    """UserError if `secret` can't be sent in a header: the HTTP clients would show it in their own message."""
     if secret and not all("!" <= character <= "~" for character in secret):
         raise UserError(f"{option} holds a blank, a line end or another character that no token has")
 

@@ -1,4 +1,4 @@
-"""Dataset cards: where a dataset comes from, for people and for the Hub's search."""
+"""Dataset cards: where a dataset comes from, for people and for the search of the Hub."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCard
 
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
-OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says if no person changed it
-REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # in a card; run.json has all
-# Licences that the Hub has a name for (https://huggingface.co/docs/hub/repositories-licenses), of those that The Stack
-# and Python's standard library come with. Any other, and any mixture, is "other" there, with its own name beside it.
+OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says unless a person changed it
+REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # on a card; run.json has all
+# The licences of The Stack and of Python's standard library that the Hub has a name for
+# (https://huggingface.co/docs/hub/repositories-licenses). Any other, and any mixture, is "other" there, with a name of
+# its own beside it.
 HUB_LICENSES = frozenset(
     """0bsd apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc-by-4.0 cc0-1.0 isc mit ms-pl ncsa postgresql
     unlicense wtfpl zlib""".split()  # noqa: SIM905
@@ -37,10 +38,10 @@ def versions() -> dict[str, str]:
 
 
 def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
-    """The README.md of the dataset that `run` (its run.json) wrote, which was `existing`.
+    """The README.md of the dataset that `run` (its run.json) describes, in place of `existing`.
 
-    What a person wrote into `existing`, above, below or in the YAML, stays: only our keys and the text between our two
-    marks are replaced.
+    What a person wrote into `existing`, above or below our text or in the YAML, stays: only our keys and the text
+    between our two marks are replaced.
     """
     from huggingface_hub import DatasetCardData
 
@@ -50,28 +51,28 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
         "size_categories": [size_category(run["rows_out"])],
         "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
     }
-    if on_hub:  # in a local folder they make load_dataset take another folder of the same name from its cache
+    if on_hub:  # in a folder they make load_dataset take another one of the same name from its cache
         filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
         data["configs"] = [
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
-            for table in (MAIN_TABLE, *filled)  # a path that no file has makes load_dataset refuse
+            for table in (MAIN_TABLE, *filled)  # load_dataset refuses a path that matches no file
         ]
     found = OUR_LICENSE.search(existing or "")
     said = found and found[1]
-    if data.get("license") == said:  # what we said ourselves, or nothing: not a person's choice
+    if data.get("license") == said:  # what we said ourselves, or nothing: nobody chose it
         data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
         data |= license_data(run["lineage"]["license"])
         said = data.get("license")
     if "dataset" in run["input"]:
         data["source_datasets"] = [run["input"]["dataset"]]
-    data.pop("dataset_info", None)  # sizes of an earlier state make load_dataset refuse later parts
+    data.pop("dataset_info", None)  # with the sizes of an earlier state, load_dataset refuses later parts
     note = f"\n\n<!-- license as counted: {said} -->" if said else ""
     text = marked(card.text, BEGIN, END, _story(run) + note)
     return f"---\n{DatasetCardData(**data).to_yaml()}\n---\n\n{text}"
 
 
 def _card_of(existing: str) -> DatasetCard:
-    """The card `existing`; YAML with which load_dataset would refuse the dataset becomes the beginning of its text."""
+    """The card `existing`; if its YAML would make load_dataset refuse the dataset, it becomes the start of the text."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
 
@@ -79,18 +80,18 @@ def _card_of(existing: str) -> DatasetCard:
         card = DatasetCard(existing if existing.lstrip().startswith("---") else f"---\n{{}}\n---\n{existing}")
         data: Any = card.data
         MetadataConfigs.from_dataset_card_data(data)
-    except Exception:  # no YAML, a list, keys that are no strings, configs that are none: types of four libraries
+    except Exception:  # no YAML, a list, keys that are no strings, bad configs: errors of four libraries
         card = DatasetCard(f"---\n{{}}\n---\n{existing}")
     return card
 
 
 def _tags_of(tags: Any) -> list[str]:
-    """The tags in a card's YAML as strings, also of one alone or of numbers."""
+    """The tags in a card's YAML as strings, even if it has a single one, or numbers."""
     return [str(tag) for tag in (tags if isinstance(tags, list) else [tags]) if tag is not None]
 
 
 def marked(text: str, begin: str, end: str, ours: str) -> str:
-    """`text` with `ours` between the marks `begin` and `end`, in the place of what was there; at the end otherwise."""
+    """`text` with `ours` between the marks `begin` and `end`: in place of what stood there, or else at the end."""
     ours = f"{begin}\n{ours}\n{end}"
     head, mark, rest = text.rpartition(begin)
     if mark and end in rest:  # a person may have removed one of the two, or several
@@ -99,7 +100,7 @@ def marked(text: str, begin: str, end: str, ours: str) -> str:
 
 
 def license_data(licenses: dict[str, int]) -> dict[str, str]:
-    """The licence as a card's YAML has it, from the licences of the rows. A person's choice is not overwritten."""
+    """The licence as a card's YAML has it, from how many rows have which licence."""
     known = sorted(set(licenses) - {"unknown"})
     if not known:
         return {}
@@ -109,7 +110,7 @@ def license_data(licenses: dict[str, int]) -> dict[str, str]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for a dataset of so many rows."""
+    """The Hub's name for the size of a dataset of so many rows."""
     bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
     return next((name for bound, name in bounds if rows < bound), "1M<n<10M" if rows < 10_000_000 else "n>10M")
 
@@ -148,7 +149,7 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 
 
 def _rules(run: dict[str, Any]) -> str:
-    """What each rule of the step dropped, in their order, as a table; nothing if the step has none."""
+    """How many rows each rule of the step dropped, in the order of the rules; "" if the step has none."""
     if not (dropped := run.get("dropped")):
         return ""
     left, lines = run["rows_in"], []
@@ -159,7 +160,7 @@ def _rules(run: dict[str, Any]) -> str:
 
 
 def _decontamination(run: dict[str, Any]) -> str:
-    """Against which benchmarks, and what was removed for which of their items, as a table; nothing if it was not."""
+    """Which benchmarks the data was compared with, and how many rows each of their items removed; "" if with none."""
     if not (record := run.get("decontamination")) or not record["benchmarks"]:
         return ""
     against = ", ".join(f"{name} ({problems:,} problems)" for name, problems in record["benchmarks"].items())
@@ -173,7 +174,7 @@ def _decontamination(run: dict[str, Any]) -> str:
 
 
 def _tables(run: dict[str, Any]) -> str:
-    """The tables (configurations) of a dataset that has several, and how many rows are in each."""
+    """The tables (configurations) of a dataset that has several, and the number of rows in each; "" if it has one."""
     if not (tables := run.get("tables")):
         return ""
     rows = {MAIN_TABLE: run, **tables}
@@ -182,7 +183,7 @@ def _tables(run: dict[str, Any]) -> str:
 
 
 def _lineage(lineage: dict[str, dict[str, int]]) -> str:
-    """The licences and repositories of the code that the rows were made from, as two tables; nothing if not known."""
+    """The licences and repositories of the code that the rows were made from, as two tables; "" if not known."""
     text = ""
     for name, counts in lineage.items():
         if set(counts) <= {"unknown"}:
@@ -197,7 +198,7 @@ def _lineage(lineage: dict[str, dict[str, int]]) -> str:
 
 
 def generation_of(used: dict[str, Any]) -> str:
-    """What generating took: servers, tokens, time, and what the servers did not do as asked."""
+    """What generating took: servers, tokens, time, and how often a server did not do as it was asked."""
     hours = used["seconds"] / 3600
     words = [
         f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",
@@ -209,7 +210,7 @@ def generation_of(used: dict[str, Any]) -> str:
 
 
 def funnel_table(funnel: list[dict[str, Any]]) -> str:
-    """The rows in and out of each step, and why rows were dropped, as a Markdown table."""
+    """The rows that went into and came out of each step, and why rows were dropped, as a Markdown table."""
     lines = ["| step | rows in | rows out | of these |", "|---|---:|---:|---|"]
     for entry in funnel:
         counts = sorted(entry["counts"].items(), key=lambda count: -count[1])

@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from selfalign.runner.source import MAIN_TABLE, part_prefix
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOCK_SECONDS = 1  # another shard holds our lock this long when it looks whether we run
+LOCK_SECONDS = 1  # longer than another shard holds our lock to see whether we run
 
 
-# What `Output.commit` is given: from a reader of files that are there and the parts to the files that describe them.
+# What `commit` is given: it makes the files that describe an output (run.json and the card, by name) from a function
+# that reads the files which are there, and from the parts.
 Describe = Callable[[Callable[[str], "str | None"], list[Part]], Mapping[str, "str | bytes"]]
 
 
@@ -45,7 +47,7 @@ class FolderOutput:
         self._lock: Any = None
 
     def __enter__(self) -> FolderOutput:
-        """UserError if another run is writing these rows, or nobody may."""
+        """UserError if another run is writing these rows, or if the folder can't be written."""
         if self.local:
             try:
                 os.makedirs(f"{self.root}/data", exist_ok=True)
@@ -65,7 +67,7 @@ class FolderOutput:
             self._lock = None
 
     def _take(self) -> None:
-        """Take our shard's lock; nobody may hold a lock of another division into shards, whose rows overlap ours."""
+        """Take our shard's lock; nobody may hold one of another division into shards, whose rows overlap ours."""
         import filelock
 
         mine = f"{self.shard.number}-of-{self.shard.of}"
@@ -85,7 +87,7 @@ class FolderOutput:
         return f".{self.shard.number}-of-{self.shard.of}.part"
 
     def foreign_files(self) -> list[str]:
-        """What lies there that no step wrote (where there is no run.json); a card that a person began is kept."""
+        """The files that no step wrote, if there is no run.json; a card that a person began is none of them."""
         if not self.fs.exists(self.root):
             return []
         names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
@@ -99,12 +101,12 @@ class FolderOutput:
             return None
 
     def write(self, file: str, content: str | bytes) -> None:
-        """Write `file` in one piece: readers see the old content or the new one, also after a crash."""
+        """Write `file` in one piece: readers see the old content or the new one, even after a crash."""
         content = content.encode() if isinstance(content, str) else content
         path = f"{self.root}/{file}"
         if not self.local:
             try:
-                self.fs.pipe_file(path, content)  # object stores show a file when it is whole
+                self.fs.pipe_file(path, content)  # object stores show a file only when it is whole
             except Exception as error:  # each store raises its own types
                 raise UserError(f"{path} can't be written: {first_line(error)}") from error
             return
@@ -125,7 +127,7 @@ class FolderOutput:
             ) from error
 
     def write_part(self, rows: pa.Table, note: dict[str, Any], table: str = MAIN_TABLE) -> None:
-        """Write `rows` as one part of `table`; `note` has what `Part` has beside the name and the number of rows."""
+        """Write `rows` as one part of `table`; `note` holds all of `Part` but name and number of rows."""
         import pyarrow.parquet as pq
 
         rows = rows.replace_schema_metadata({METADATA_KEY: json.dumps(note).encode()})
@@ -133,17 +135,17 @@ class FolderOutput:
         pq.write_table(rows, buffer, compression="zstd")
         content = buffer.getvalue()
         prefix = part_prefix(table)
-        if not rows.num_rows:  # datasets 5.2 can't read such a file: under another name, load_dataset passes it over
+        if not rows.num_rows:  # datasets 5.2 can't read such a file; under another name, load_dataset ignores it
             prefix = prefix.split("/")[0] + "/empty-"
         first = note["covered"][0][0] if note["covered"] else 0
         self.write(f"{prefix}{first:010d}-{hashlib.sha256(content).hexdigest()[:12]}.parquet", content)
 
     def parts(self) -> list[Part]:
-        """The parts that are there, by name; UserError if one can't be read, or two hold the same rows."""
+        """The parts that are there, sorted by name; UserError if one can't be read, or if two hold the same rows."""
         parts = [part for file in self._files() if (part := self._part(file))]
         ranges = sorted((part.table, first, last, part.name) for part in parts for first, last in part.covered)
         for (table, _, last, one), (same, first, _, other) in pairwise(ranges):
-            if table == same and first <= last:  # two processes at once where there are no locks, or a copy
+            if table == same and first <= last:  # of two processes where there are no locks, or a copy
                 raise UserError(f"parts {one} and {other} of {self.name} hold the same rows: move one of them away")
         return parts
 
@@ -156,35 +158,35 @@ class FolderOutput:
         return ["/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.find(self.root, maxdepth=2)]
 
     def _part(self, file: str) -> Part | None:
-        """None if it was there a moment ago: another shard has sent it to the Hub."""
+        """None if it is gone: another shard has just sent it to the Hub."""
         if file not in self._known:
             with contextlib.suppress(FileNotFoundError), self.fs.open(f"{self.root}/{file}", "rb") as stream:
                 self._known[file] = read_part(stream, file, f"{self.root}/{file}")
         return self._known.get(file)
 
     def begin(self, describe: Describe) -> None:
-        """Say whose output this is, before anything is in it."""
+        """Say which run's output this is, before anything is in it."""
         self.commit(describe, final=True)
 
     def commit(self, describe: Describe, final: bool = False, stopping: bool = False) -> None:
-        """Called after each part and, with `final`, at the end: bring run.json and the card up to date.
+        """Called after each part and, with `final`, at the end, to bring run.json and the card up to date.
 
         Shards that end at the same time do this one after the other, so the last one describes the parts of all.
-        With `stopping` there is little time left.
+        With `stopping`, there is little time left.
         """
         if final:
             with self._alone():
                 for file, text in describe(self.read, self.parts()).items():
                     self.write(file, text)
 
-    def _alone(self) -> Any:
+    def _alone(self) -> AbstractContextManager[Any]:
         import filelock
 
         return filelock.FileLock(f"{self.root}/.locks/all") if self.local else contextlib.nullcontext()
 
 
 def text_of(content: bytes) -> str:
-    """A file that a person may have written: UTF-8, else Latin-1, in which no byte is lost."""
+    """The text of a file that a person may have written: UTF-8, or else Latin-1, in which no byte is lost."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` means a Hub repo; an existing local path of that name goes before."""
+    """Whether `name` means a Hub repo; a local path of that name takes precedence."""
     return (
         not name.startswith((".", "/", "~"))
         and not os.path.exists(name)
@@ -30,14 +30,15 @@ def is_hub_id(name: str) -> bool:
 
 
 def hub_name(name: str) -> str:
+    """`name` as org/name, with @revision if it has one; it may also be given as a URL (hf://datasets/...)."""
     return name.removeprefix("hf://datasets/").rstrip("/")
 
 
 def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
-    """What `call` returns; tried again after a failure of the Hub or of the connection, not after a refusal.
+    """What `call` returns; it is tried again after a failure of the Hub or of the connection, not after a refusal.
 
     The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
-    least what Retry-After says. `call` itself must look whether an attempt succeeded whose answer was lost.
+    least as long as Retry-After says. An attempt may succeed and its answer be lost: `call` itself must check for that.
     """
     for attempt in range(tries):
         try:
@@ -54,7 +55,7 @@ def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
 
 
 def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
-    """Whether waiting may help against `error` or what caused it, and how many seconds the Hub asks to wait."""
+    """Whether `error`, or what caused it, may pass with time, and how many seconds the Hub asks to wait."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -68,7 +69,7 @@ def _passes_by_itself(error: BaseException | None) -> tuple[bool, float]:
 
 
 def _asked_to_wait(headers: Mapping[str, str]) -> float:
-    """The seconds to wait that an answer asks for: Retry-After, or the Hub's own `RateLimit: "api";r=0;t=55`."""
+    """How many seconds an answer asks to wait: by Retry-After, or by the Hub's own `RateLimit: "api";r=0;t=55`."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     after = headers.get("Retry-After", "")

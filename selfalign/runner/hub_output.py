@@ -21,12 +21,12 @@ FOOTERS_AT_A_TIME = 16
 
 
 class HubOutput(FolderOutput):
-    """A dataset being written to a Hub repo: parts are staged in a local folder and sent in few commits.
+    """A dataset that is being written to a Hub repo: parts are staged in a local folder and sent in few commits.
 
-    The staging folder belongs to the repo and the run, and shards on one machine share it: who sends takes what is
-    there, so a killed process loses nothing that was written. Each commit names its parent and holds the run.json and
-    the card of exactly the parts in it: where several machines write, one of them is refused (412), looks again, and
-    leaves out what the others have done meanwhile.
+    The staging folder belongs to the repo and the run, and the shards on a machine share it: whichever sends takes all
+    that is there, so a killed process loses nothing that was written. Each commit names its parent, and brings run.json
+    and card up to date with its parts. So where several machines write at once, one of them is refused (412), looks
+    again, and leaves out what the others have done meanwhile.
     """
 
     on_hub = True
@@ -63,11 +63,11 @@ class HubOutput(FolderOutput):
         return self._read(file, *self._there())
 
     def begin(self, describe: Describe) -> None:
-        """Nothing: the first commit says it, and refuses if another run's came before."""
+        """Nothing: the first commit says it, or is refused if another run's came before."""
 
     def _there(self) -> tuple[str, list[str]]:
-        """The head of the repo and the files in it. All that is read is read at that commit: the libraries answer a
-        failing request for a branch with an older state out of their cache."""
+        """The head of the repo and the files in it. Everything is read at that commit: if a request for a branch fails,
+        the libraries answer with an older state out of their cache."""
         head = str(with_retries(lambda: self.api.dataset_info(self.repo)).sha)
         return head, with_retries(lambda: self.api.list_repo_files(self.repo, repo_type="dataset", revision=head))
 
@@ -87,7 +87,7 @@ class HubOutput(FolderOutput):
         return sorted({part.name: part for part in staged + there}.values(), key=lambda part: part.name)
 
     def _parts_there(self, head: str, files: list[str]) -> list[Part]:
-        """The parts in the repo; of those not known yet the footers are read, some kilobytes each."""
+        """The parts in the repo; the footers of those not known yet are read, some kilobytes each."""
 
         def footer(file: str) -> Part:
             path = f"datasets/{self.repo}@{head}/{file}"
@@ -102,7 +102,7 @@ class HubOutput(FolderOutput):
         return [self._known[file] for file in names]
 
     def commit(self, describe: Describe, final: bool = False, stopping: bool = False) -> None:
-        """Send what is staged every `COMMIT_SECONDS` from a thread of its own, and all of it when `final`."""
+        """Send what is staged: every `COMMIT_SECONDS` from a thread of its own, and at once when `final`."""
         if self._sender and not self._sender.is_alive():
             self._sender, failure, self._failure = None, self._failure, None
             self._sent = time.monotonic()
@@ -134,8 +134,8 @@ class HubOutput(FolderOutput):
         return f"{n} parts could not be sent to {self.repo} ({first_line(error)}) and stay in {self.root}"
 
     def _send(self, describe: Describe) -> None:
-        """One commit of what is staged and not there. Digests in the names of parts tell what an attempt brought there
-        whose answer was lost."""
+        """Commit what is staged and not in the repo yet. The names of parts hold digests, so they tell what an attempt
+        whose answer was lost has brought there."""
         from huggingface_hub import CommitOperationAdd
 
         with self._alone():
@@ -151,14 +151,15 @@ class HubOutput(FolderOutput):
                 if part.name not in files
                 and not any(done[part.table][first : last + 1].any() for first, last in part.covered)
             ]
-            told = describe(lambda file: self._read(file, head, files), there + new)
-            described = {file: what.encode() if isinstance(what, str) else what for file, what in told.items()}
             content: dict[str, Path | bytes] = {part.name: Path(f"{self.root}/{part.name}") for part in new}
-            content |= {f: what for f, what in described.items() if what != self._content(f, head, files)}
+            for file, text in describe(lambda file: self._read(file, head, files), there + new).items():
+                described = text.encode() if isinstance(text, str) else text
+                if described != self._content(file, head, files):
+                    content[file] = described
             if content:
                 self.api.create_commit(
                     self.repo,
-                    [CommitOperationAdd(file, what) for file, what in content.items()],
+                    [CommitOperationAdd(file, source) for file, source in content.items()],
                     commit_message=f"{len(new)} parts" if new else f"{', '.join(content)}",
                     repo_type="dataset",
                     parent_commit=head,

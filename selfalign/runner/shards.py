@@ -4,12 +4,12 @@
         --executor-options partition=cpu time=20:00:00 cpus_per_task=8
 
 A shard is the same command with `--shard 3/64`. It runs as a process of its own, from a copy of the scripts that
-travels with the task: nodes need Python with requirements.txt, a way to the input and the output (Hub ids, or a file
+travels with the task: nodes need Python with requirements.txt, access to the input and the output (Hub ids, or a file
 system that they share), and a token of their own if these are on the Hub.
 
-datatrove's marks of completion are not relied on: they say that a task ended, under whatever number of shards. They are
-set beforehand to what the parts in the output say, a task never fails (one failing task ends the whole local pool), and
-afterwards the parts are looked at again: Ray and Jobs do not raise when a task is given up.
+datatrove's marks of completion say only that a task ended, under whatever number of shards, so nothing relies on them.
+They are first set to what the parts in the output say. A task never fails, since one failing task ends the whole local
+pool. Afterwards the parts are looked at again, since Ray and Jobs do not raise when they give a task up.
 """
 
 from __future__ import annotations
@@ -25,55 +25,59 @@ import subprocess
 import sys
 import types
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfalign.errors import UserError, without_secrets
-from selfalign.options import API_KEY_VARIABLE, ROOT, Shard, StepOptions, program_of
+from selfalign.options import API_KEY_VARIABLE, ROOT, StepOptions, program_of
 from selfalign.processes import die_with_parent
 from selfalign.runner.hub import hub_name, is_hub_id
 
-if TYPE_CHECKING:
-    import numpy as np
-
 SHIPPED = ("*.py", "selfalign/**/*", "code_eval/**/*", "prompts/*", "experiments/**/*.py")
-# Of requirements.txt, what no step needs that can run in shards: gigabytes.
+# Packages of requirements.txt that no step needs which can run in shards; they are gigabytes.
 NOT_ON_JOBS = ("torch==", "trl==", "peft==", "accelerate==", "gguf==")
 
 
-def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
-    """Run the shards that have rows in `todo`, and return when they have ended.
+def run_shards(options: StepOptions, run: str, open_shards: Sequence[bool]) -> None:
+    """Run the shards that are open, and return when they have ended.
 
-    `run` is a hash of the run's identity. What is left to do is for the caller to see.
+    `run` is a hash of the run's identity. What is left to do afterwards is for the caller to see.
 
     Raises:
         UserError: the executor is not installed, or refuses its options.
         SystemExit: status 0 after handing the shards to Slurm, which runs them later.
     """
+    executor = _executor(options, run)
+    _mark_completed(executor.logging_dir, open_shards)
+    if options.executor == "slurm":
+        _launch_by_slurm(executor, options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the pool ends, and its shards with it
+    if options.executor == "local":  # after SIGKILL, datatrove's pool and its manager would live on
+        os.register_at_fork(after_in_child=die_with_parent)
+    executor.run()
+    ended = executor.logging_dir.list_files("completions")
+    lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
+    if lost:
+        shown = ", ".join(map(str, lost[:10]))
+        said = f"{options.executor}: shards {shown} of {options.shards} were given up before they ended"
+        print(said, file=sys.stderr)
+
+
+def _executor(options: StepOptions, run: str) -> Any:
+    """datatrove's executor that `--executor` names, with our defaults and the user's options."""
     try:
-        from datatrove.executor import (
-            JobsPipelineExecutor,
-            LocalPipelineExecutor,
-            RayPipelineExecutor,
-            SlurmPipelineExecutor,
-        )
+        from datatrove import executor as executors
     except ImportError as error:
         raise UserError(f"--executor needs datatrove: pip install -r requirements.txt ({error})") from None
 
-    name = Path(sys.argv[0]).stem
+    name, kind = Path(sys.argv[0]).stem, str(options.executor)
     defaults: dict[str, dict[str, Any]] = {
         "local": {},
         "slurm": {"job_name": name, "env_command": f"export PATH={os.path.dirname(sys.executable)}:$PATH"},
         "ray": {"mem_per_cpu_gb": 1},
         "jobs": {"job_name": name, "token": options.hf_token, "dependencies": _requirements()},
     }
-    kinds = {
-        "local": LocalPipelineExecutor,
-        "slurm": SlurmPipelineExecutor,
-        "ray": RayPipelineExecutor,
-        "jobs": JobsPipelineExecutor,
-    }
-    kind = str(options.executor)
     settings: dict[str, Any] = (
         defaults[kind] | {"logging_dir": _logging_folder(options, run)} | _parse(options.executor_options)
     )
@@ -82,9 +86,9 @@ def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
     if key := getattr(options, "api_key", None) or os.environ.get(API_KEY_VARIABLE):
         os.environ[API_KEY_VARIABLE] = key
         if kind == "jobs":
-            settings["secrets"] = {API_KEY_VARIABLE: key} | settings.get("secrets", {})
+            settings["secrets"] = {API_KEY_VARIABLE: key, **settings.get("secrets", {})}
     try:
-        executor = kinds[kind](
+        return getattr(executors, f"{kind.capitalize()}PipelineExecutor")(
             pipeline=[_by_value(_shard_task(_project(), _arguments(options)))],
             tasks=options.shards,
             workers=options.workers or options.shards,
@@ -92,20 +96,6 @@ def run_shards(options: StepOptions, run: str, todo: np.ndarray) -> None:
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"--executor {kind} refuses its options: {error}") from None
-    _mark_completed(executor.logging_dir, options.shards, todo)
-    if kind == "slurm":
-        _launch_by_slurm(executor, options)
-    signal.signal(  # so that the pool is ended, and its shards
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )
-    if kind == "local":  # after SIGKILL, datatrove's pool and its manager would stay
-        os.register_at_fork(after_in_child=die_with_parent)
-    executor.run()
-    ended = executor.logging_dir.list_files("completions")
-    lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
-    if lost:
-        shown = ", ".join(map(str, lost[:10]))
-        print(f"{kind}: shards {shown} of {options.shards} were given up before they ended", file=sys.stderr)
 
 
 def _shard_task(project: bytes, arguments: list[str]) -> Any:
@@ -147,14 +137,13 @@ def _shard_task(project: bytes, arguments: list[str]) -> Any:
 
 
 def _by_value(function: Any) -> Any:
-    """`function` as dill and cloudpickle ship it with its code: as one of `__main__`, for this project is installed on
-    no worker."""
+    """`function` as one of `__main__`: dill and cloudpickle then send its code along, which workers do not have."""
     home = {"__name__": "__main__", "__builtins__": builtins}
     return types.FunctionType(function.__code__, home, function.__name__, closure=function.__closure__)
 
 
 def _project() -> bytes:
-    """The scripts and what they import, as a zip archive: a shard that starts hours later runs the same code."""
+    """The scripts and what they import, as a zip archive: a shard that starts hours later must run the same code."""
     archive = io.BytesIO()
     script = Path(sys.argv[0]).resolve()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
@@ -166,10 +155,8 @@ def _project() -> bytes:
 
 
 def _arguments(options: StepOptions) -> list[str]:
-    """This process's script and arguments, without token, key and the executor's own options, which may hold others.
-
-    UserError if a URL holds a password: the arguments are written into files.
-    """
+    """The script and the arguments of this process, without the token, the key, and the executor's options, which may
+    hold secrets. They are written into files: UserError if a URL among them holds a password."""
     arguments, left_out = program_of(Path(sys.argv[0])), 0.0
     for word in sys.argv[1:]:
         name, equals, _ = word.replace("_", "-").partition("=")
@@ -191,31 +178,29 @@ def _arguments(options: StepOptions) -> list[str]:
 
 
 def _logging_folder(options: StepOptions, run: str) -> str:
-    """Where datatrove keeps logs and marks. Identity and number of shards are in its name, as the marks do not say of
-    which division into shards they are."""
+    """Where datatrove keeps logs and marks. The name holds the run and the number of shards, which the marks do not."""
     name = f"{run}-of-{options.shards}"
     if not is_hub_id(options.output):
         # An absolute path: Ray's workers are in a folder of their own.
         here = options.output if "://" in options.output else os.path.abspath(os.path.expanduser(options.output))
         return f"{here.rstrip('/')}/.shards/{name}"
-    if options.executor == "jobs":  # the jobs have no other place in common
+    if options.executor == "jobs":  # jobs share no other place
         return f"hf://buckets/{hub_name(options.output)}-shards/{name}"
     from huggingface_hub import constants
 
     return f"{constants.HF_HOME}/selfalign/{hub_name(options.output).replace('/', '--')}/.shards/{name}"
 
 
-def _mark_completed(logs: Any, shards: int, todo: np.ndarray) -> None:
-    """Make datatrove's marks say what the output says: a shard is complete when none of its rows is in `todo`."""
+def _mark_completed(logs: Any, open_shards: Sequence[bool]) -> None:
+    """Make datatrove's marks say what the output says."""
     for folder in ("completions", "stats"):
         logs.makedirs(folder, exist_ok=True)
     there = set(logs.list_files("completions"))
-    for number in range(shards):
+    for number, is_open in enumerate(open_shards):
         mark = f"completions/{number:05d}"
-        open_rows = todo[Shard(number, shards).span(len(todo))].any()
-        if open_rows and mark in there:
+        if is_open and mark in there:
             logs.rm(mark)
-        elif not open_rows and mark not in there:
+        elif not is_open and mark not in there:
             logs.write_text(f"stats/{number:05d}.json", "[]")  # Ray and Jobs want to add up the statistics of all
             logs.open(mark, "w").close()
 
@@ -234,7 +219,7 @@ def _launch_by_slurm(executor: Any, options: StepOptions) -> None:
     executor.logging_dir.write_text(job_file, str(executor.job_id))
     print(
         f"Slurm job {executor.job_id} has {options.shards} shards, its logs are in {executor.slurm_logs_folder}. "
-        "When it has ended, run the same command again: it tells what is open, and completes the card."
+        "When it has ended, run the same command again: it says what is still to do, and completes the card."
     )
     raise SystemExit(0)
 
@@ -245,7 +230,7 @@ def _requirements() -> list[str]:
 
 
 def _parse(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """name=value pairs; a value that is JSON is what it says, any other a string (time=20:00:00)."""
+    """Pairs name=value; a value that is JSON is parsed, any other is a string (time=20:00:00)."""
     parsed = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

@@ -1,7 +1,7 @@
-"""Where datasets come from: Hub repos, local folders and fsspec URLs, read in one way by every script.
+"""Where datasets come from: Hub repos, local folders and fsspec URLs, which every script reads in one way.
 
-An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a commit on the Hub, to a fingerprint of
-its files elsewhere. How outputs are written is in `selfalign.runner.output`.
+An input is a memory-mapped `datasets.Dataset`, pinned when the run starts: to a commit on the Hub, or elsewhere to a
+fingerprint of its files. How outputs are written is in `selfalign.runner.output`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,20 @@ READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its `name` as given, what it is pinned to, its rows, the run.json of the step that made it, and the
-    columns that may not be null where a row has no `error`."""
+    """An input."""
 
     name: str
+    """As the user gave it, without passwords."""
+
     pin: dict[str, str]
+    """What it is pinned to: `dataset` and `revision`, or `fingerprint`."""
+
     rows: datasets.Dataset
     run: dict[str, Any]
+    """The run.json of the step that made it, {} if no step did."""
+
     needs: tuple[str, ...] = ()
+    """Columns that may not be null, unless the row has an `error`."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,7 +51,7 @@ class Source:
     def read(
         self, positions: Sequence[int] | np.ndarray | None = None, columns: Sequence[str] | None = None, title: str = ""
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows at `positions` (all if None) with their positions, held some at a time.
+        """The rows at `positions` (all if None) with their positions; only a batch of them is held at a time.
 
         Args:
             positions: ascending.
@@ -68,7 +74,7 @@ class Source:
                 batch = table[some[0] : some[-1] + 1] if together else table[some]
                 try:
                     values = batch.to_pylist()
-                except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that Python has not
+                except (ValueError, OverflowError) as error:  # text that is not UTF-8, a date beyond Python's
                     raise UserError(
                         f"{self.name} can't be read in rows {some[0]} to {some[-1]}: {first_line(error)}"
                     ) from error
@@ -77,7 +83,7 @@ class Source:
 
 
 def part_prefix(table: str) -> str:
-    """What the paths begin with, below a step's output, of the parts of `table` that have rows."""
+    """How the paths of those parts of `table` begin, within a step's output, that have rows."""
     return "data/train-" if table == MAIN_TABLE else f"{table}/rows-"
 
 
@@ -102,7 +108,7 @@ def open_source(
         rows, pin, run = (_open_hub if is_hub_id(name) else _open_files)(name, config, split, token)
     except UserError:
         raise
-    except Exception as error:  # datasets raises a dozen types for what is, to a user, "it can't be read"
+    except Exception as error:  # datasets has a dozen types of error for what a user calls "it can't be read"
         cause = _root_cause(error)
         # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
         if type(cause).__name__ in ("SchemaInferenceError", "StopIteration") or "BatchSize must be" in str(cause):
@@ -116,7 +122,7 @@ def open_source(
 
 
 def read_input(options: StepOptions, *columns: str) -> Source:
-    """The input of a step, which must have `columns`; rows with a null in one of them are counted and left out."""
+    """The input of a step, which must have `columns`; its rows with a null in one of them are counted and left out."""
     source = open_source(
         options.input, columns=columns, config=options.config, split=options.split, token=options.hf_token
     )
@@ -168,7 +174,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     if fs.isfile(root):
         files, run = [root], {}
     else:
-        found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts in the making do
+        found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts being written do
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
@@ -192,7 +198,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
 
 
 def fingerprint(fs: Any, root: str, files: list[str]) -> str:
-    """A hash that changes with the names below `root`, the sizes, or the beginning or end of any of `files`."""
+    """A hash of the names (below `root`) and sizes of `files`, and of the first and last 64 KiB of each."""
     digest = hashlib.sha256()
     for file in files:
         size = fs.size(file)
@@ -207,7 +213,7 @@ def _builder_of(file: str) -> str | None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The innermost error: the outermost of datasets says only that something went wrong."""
+    """The innermost error: the outermost one of datasets says only that something went wrong."""
     while deeper := error.__cause__ or error.__context__:
         error = deeper
     return error

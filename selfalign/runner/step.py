@@ -73,15 +73,8 @@ def run_step(
         raise UserError("--shards and --workers belong to --executor: name one of local, slurm, ray, jobs")
     all_tables = {MAIN_TABLE: replace(table, limit=options.max_samples), **(tables or {})}
     run = Run(title or Path(sys.argv[0]).stem, options, all_tables, prompts, endpoint, removed or Removed())
-    output = open_output(
-        options.output,
-        shard=Shard.parse(options.shard),
-        run=run.id,
-        public=options.public,
-        token=options.hf_token,
-    )
-    window = endpoint.window if endpoint else window
-    by_others = bool(options.executor and not options.shard)
+    shard, by_others = Shard.parse(options.shard), bool(options.executor and not options.shard)
+    output = open_output(options.output, shard=shard, run=run.id, public=options.public, token=options.hf_token)
     if by_others:
         _run_by_executor(run, output)
     with output:
@@ -89,13 +82,13 @@ def run_step(
         todo = _rows_to_do(run, output)
         if todo and not by_others and recorded.get("complete", True):
             output.begin(partial(run.describe, output))
-        flows = [] if by_others else _do(run, output, todo, window)
+        flows = [] if by_others else _do(run, output, todo, endpoint.window if endpoint else window)
         stopped = next((flow.signal for flow in flows if flow.signal), None)
         if todo or not recorded.get("complete"):
             output.commit(partial(run.describe, output), final=True, stopping=stopped is not None)
         record = json.loads(output.read("run.json") or "{}")
         open_rows = sum(int(rows.sum()) for rows in _rows_to_do(run, output).values())
-    _report(record, options, sum((flow.failures for flow in flows), Counter()), open_rows)
+    _report(record, options.output, sum((flow.failures for flow in flows), Counter()), open_rows)
     if open_rows:
         raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
     if not record["complete"]:  # a script of two steps: the second one needs all of the first
@@ -118,8 +111,6 @@ def _rows_to_do(run: Run, output: FolderOutput) -> dict[str, np.ndarray]:
 
 def _run_by_executor(run: Run, output: FolderOutput) -> None:
     """Hand the shards that have rows to do to `--executor`, and wait until they have ended."""
-    import numpy as np
-
     with output:
         run.recorded_in(output)
         todo = _rows_to_do(run, output)
@@ -129,7 +120,7 @@ def _run_by_executor(run: Run, output: FolderOutput) -> None:
 
     if todo:
         shards = run.options.shards
-        run_shards(run.options, run.id, np.array([is_open(Shard(number, shards)) for number in range(shards)]))
+        run_shards(run.options, run.id, [is_open(Shard(number, shards)) for number in range(shards)])
 
 
 def _do(run: Run, output: FolderOutput, todo: dict[str, np.ndarray], window: int) -> list[Flow]:
@@ -173,11 +164,12 @@ def _progress_bar(title: str, total: int, todo: int) -> tqdm[Any]:
     )
 
 
-def _report(record: dict[str, Any], options: StepOptions, failures: Counter[str], open_rows: int) -> None:
+def _report(record: dict[str, Any], output: str, failures: Counter[str], open_rows: int) -> None:
+    """Say how many rows came out, and why others are still to do."""
     counts = ", ".join(f"{n} {name}" for name, n in sorted(record["counts"].items(), key=lambda c: -c[1]))
     further = "".join(f", {table['rows_out']} {name}" for name, table in record.get("tables", {}).items())
     out = f"{record['rows_out']} rows out{further} ({counts})"
-    print(f"{record['step']}: {record['rows_in']} rows in, {out} -> {without_secrets(options.output)}")
+    print(f"{record['step']}: {record['rows_in']} rows in, {out} -> {without_secrets(output)}")
     for reason, n in failures.most_common(3):
         warn(f"{n} rows open: {reason}")
     if open_rows:

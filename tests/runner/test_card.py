@@ -14,7 +14,7 @@ from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 from tests.helpers import read_rows, run_json
-from tests.runner.test_steps import COLUMNS, double, numbers, options
+from tests.runner.doubling import double_all, options
 
 
 def seeds(*lineages):
@@ -35,7 +35,7 @@ def card_of(folder):
 def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monkeypatch):
     """Each row counts with its own: the second step drops one, and makes two of another."""
     monkeypatch.setattr(writer, "PART_ROWS", 2)
-    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED))
     some = lambda row: Done([] if row["number"] == 0 else [row] * (1 + (row["number"] == 5)))  # noqa: E731
     wanted = replace(options(tmp_path), output=str(tmp_path / "next"))
     run_step(wanted, Table(open_source(str(tmp_path / "out")), some, {}))
@@ -50,50 +50,48 @@ def test_licences_in_long_strings_count_too(tmp_path):
     """The type that Polars writes."""
     source = seeds(*MIXED)
     rows = source.rows.cast_column("license", datasets.Value("large_string"))
-    run_step(options(tmp_path), Table(replace(source, rows=rows), double, COLUMNS))
+    double_all(tmp_path, replace(source, rows=rows))
     assert run_json(tmp_path / "out")["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
 
 
-def test_the_licence_of_a_mixture_has_its_own_name(tmp_path):
-    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
-    data = card_of(tmp_path / "out").data
-    assert (data.license, data.license_name) == ("other", "Apache-2.0, MIT")
+LICENSES = {
+    "a mixture has its own name": (MIXED, ("other", "Apache-2.0, MIT")),
+    "the Hub's own word": (MIXED[:3], ("mit", None)),
+    "none is made up": ([(None, None)] * 3, (None, None)),
+}
 
 
-def test_one_licence_that_the_hub_knows_is_called_as_it_calls_it(tmp_path):
-    run_step(options(tmp_path), Table(seeds(*MIXED[:3]), double, COLUMNS))
-    assert card_of(tmp_path / "out").data.license == "mit"
-
-
-def test_no_licence_is_made_up(tmp_path):
-    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
-    assert card_of(tmp_path / "out").data.license is None
-    assert "of the seeds" not in card_of(tmp_path / "out").text
+@pytest.mark.parametrize(("lineages", "said"), LICENSES.values(), ids=LICENSES)
+def test_the_licence_of_the_card(tmp_path, lineages, said):
+    double_all(tmp_path, seeds(*lineages))
+    card = card_of(tmp_path / "out")
+    assert (card.data.license, card.data.get("license_name")) == said
+    assert ("of the seeds" in card.text) == (said[0] is not None)
 
 
 @pytest.mark.parametrize("chosen", ["cc-by-4.0", "other", None])
 def test_a_licence_that_a_person_chose_stays(tmp_path, chosen):
-    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED), max_samples=2)
     card = card_of(tmp_path / "out")
     card.data.license, card.data.license_name = chosen, chosen and "Mine"
     card.save(tmp_path / "out" / "README.md")
     for rows in (5, None):
-        run_step(options(tmp_path, max_samples=rows), Table(seeds(*MIXED), double, COLUMNS))
+        double_all(tmp_path, seeds(*MIXED), max_samples=rows)
         data = card_of(tmp_path / "out").data
         assert (data.license, data.get("license_name")) == (chosen, chosen and "Mine")
 
 
 def test_the_licence_follows_the_rows_that_come_later(tmp_path):
-    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED), max_samples=2)
     assert card_of(tmp_path / "out").data.license == "mit"
-    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED))
     assert card_of(tmp_path / "out").data.license == "other"
 
 
 @pytest.mark.parametrize("max_samples", [5, None])
 def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monkeypatch, max_samples):
     """The licence of the card follows all the same: it is not taken for a person's choice."""
-    run_step(options(tmp_path, max_samples=2), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED), max_samples=2)
     write, written = FolderOutput.write, []
 
     def killed(output, file, content):
@@ -105,18 +103,23 @@ def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monk
 
     monkeypatch.setattr(FolderOutput, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_step(options(tmp_path, max_samples=max_samples), Table(seeds(*MIXED), double, COLUMNS))
+        double_all(tmp_path, seeds(*MIXED), max_samples=max_samples)
     monkeypatch.undo()
-    run_step(options(tmp_path), Table(seeds(*MIXED), double, COLUMNS))
+    double_all(tmp_path, seeds(*MIXED))
     assert run_json(tmp_path / "out")["complete"] and "| 6 | 6 |" in card_of(tmp_path / "out").text
     assert run_json(tmp_path / "out")["rows_in"] == 6 and card_of(tmp_path / "out").data.license == "other"
 
 
-def test_a_card_that_a_person_began_is_kept(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "README.md").write_text("# Mine")
-    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
-    assert "# Mine" in card_of(tmp_path / "out").text and "| 3 | 3 |" in card_of(tmp_path / "out").text
+def test_what_a_person_wrote_is_kept_and_what_we_wrote_replaced(tmp_path):
+    card = tmp_path / "out" / "README.md"
+    card.parent.mkdir()
+    card.write_text("# Mine")
+    double_all(tmp_path, 5, max_samples=2)
+    card.write_text("---\npretty_name: Mine\n---\n" + card.read_text().split("---\n", 2)[2] + "\nMy remarks.\n")
+    double_all(tmp_path, 5)
+    said = card.read_text()
+    assert all(text in said for text in ("# Mine", "pretty_name: Mine", "My remarks.", "| 5 | 5 |"))
+    assert "| 2 | 2 |" not in said
 
 
 DAMAGED = {
@@ -138,8 +141,8 @@ DAMAGED = {
 def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_bytes(card)
-    run_step(options(tmp_path, max_samples=2), Table(numbers(3), double, COLUMNS))
-    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
+    double_all(tmp_path, 3, max_samples=2)
+    double_all(tmp_path, 3)
     written = (tmp_path / "out" / "README.md").read_text()
     words = card.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
     assert not [line for line in words if "tags: [" not in line and line not in written], written
@@ -150,27 +153,27 @@ def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
 def test_tags_stay_tags(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("---\ntags: foo\n---\n")
-    run_step(options(tmp_path), Table(numbers(3), double, COLUMNS))
+    double_all(tmp_path, 3)
     assert card_of(tmp_path / "out").data.tags == ["foo", "selfcodealign", "synthetic"]
 
 
 def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
-    run_step(options(tmp_path, max_samples=1), Table(numbers(3), double, COLUMNS))
+    double_all(tmp_path, 3, max_samples=1)
     card = tmp_path / "out" / "README.md"
     card.write_text(card.read_text().replace(cards.END, "My remarks."))
     for rows in (2, 3):
-        run_step(options(tmp_path, max_samples=rows), Table(numbers(3), double, COLUMNS))
+        double_all(tmp_path, 3, max_samples=rows)
     assert "My remarks." in card.read_text() and "| 3 | 3 |" in card.read_text()
 
 
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
-    run_step(options(tmp_path), Table(seeds(*(("MIT", f"a/{i}") for i in range(50))), double, COLUMNS))
+    double_all(tmp_path, seeds(*(("MIT", f"a/{i}") for i in range(50))))
     assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path / "out").text
     assert len(run_json(tmp_path / "out")["lineage"]["repository"]) == 50
 
 
 def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
-    run_step(options(tmp_path, seed=7), Table(numbers(3), double, COLUMNS))
+    double_all(tmp_path, 3, seed=7)
     text = card_of(tmp_path / "out").text
     for said in ("--seed 7", "`numbers` at `numbers`", "| factor | `2` |", "python 3.", "datasets "):
         assert said in text
@@ -180,9 +183,9 @@ def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
 def test_run_json_is_the_same_whoever_writes_it(tmp_path, monkeypatch):
     """No clock and no counter of the process is in it, so a commit that is tried again changes nothing."""
     monkeypatch.setattr(writer, "PART_ROWS", 2)
-    run_step(options(tmp_path), Table(numbers(6), double, COLUMNS))
+    double_all(tmp_path, 6)
     before = (tmp_path / "out" / "run.json").read_text()
     half = json.loads(before) | {"complete": False}
     (tmp_path / "out" / "run.json").write_text(json.dumps(half))  # killed before it was written
-    run_step(options(tmp_path), Table(numbers(6), double, COLUMNS))
+    double_all(tmp_path, 6)
     assert (tmp_path / "out" / "run.json").read_text() == before and len(read_rows(tmp_path / "out")) == 6

@@ -15,7 +15,7 @@ from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Table
 from tests.helpers import read_rows, run, run_json, write_rows
-from tests.runner.test_steps import COLUMNS, Options, double, numbers, options
+from tests.runner.doubling import COLUMNS, Options, double, double_all, noting, numbers, options
 from tests.scripts.test_execute import sample
 
 
@@ -35,12 +35,12 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(UserError, match=r"train-0000000020.* can't be written: .*; what was written before stays"):
-            run_step(options(tmp_path), Table(numbers(50), fills_up, COLUMNS))
+            double_all(tmp_path, 50, fills_up)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(read_rows(tmp_path / "out")) == 20
     begun = []
-    run_step(options(tmp_path), Table(numbers(50), lambda row: begun.append(row) or double(row), COLUMNS))
+    double_all(tmp_path, 50, noting(begun))
     assert len(begun) == 30 and len(read_rows(tmp_path / "out")) == 50
     assert not list((tmp_path / "out" / "data").glob(".*")), "no half-written file is left"
 
@@ -60,29 +60,29 @@ def test_shards_without_an_executor(tmp_path):
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="can't be written"):
-        run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+        double_all(tmp_path, 5)
     assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-8] + bytes(8)])
 def test_a_damaged_part_is_named_and_the_others_stay(tmp_path, damage):
-    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+    double_all(tmp_path, 30)
     first, second, _ = sorted((tmp_path / "out" / "data").glob("train-*"))
     second.write_bytes(damage(second.read_bytes()))
     with pytest.raises(UserError, match=f"{second.name} is damaged.*move it away, and its rows will be done again"):
-        run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+        double_all(tmp_path, 30)
     assert pq.read_table(first).num_rows == 10
     second.unlink()
-    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+    double_all(tmp_path, 30)
     assert len(read_rows(tmp_path / "out")) == 30
 
 
 def test_a_part_that_is_there_twice_is_said(tmp_path):
-    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+    double_all(tmp_path, 30)
     part = sorted((tmp_path / "out" / "data").glob("train-*"))[0]
     part.with_name(part.name[:-20] + "0" * 12 + ".parquet").write_bytes(part.read_bytes())
     with pytest.raises(UserError, match="hold the same rows: move one of them away"):
-        run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+        double_all(tmp_path, 30)
 
 
 OTHERS = ["", "no JSON", "[1, 2]", "3", '{"scripts": {}}', '{"identity": 3}', '{"identity": [1]}', "[" * 100_000]
@@ -93,7 +93,7 @@ def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(content)
     with pytest.raises(UserError, match=r"out already holds a run\.json that no step wrote, or that is damaged"):
-        run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+        double_all(tmp_path, 5)
     assert (tmp_path / "out" / "run.json").read_text() == content and not list((tmp_path / "out").rglob("*.parquet"))
 
 
@@ -114,7 +114,7 @@ def test_a_split_that_is_not_there_is_no_silence(tmp_path):
     file = write_rows(tmp_path / "in.jsonl", [{"id": "a"}])
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(file), split="test")
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+    double_all(tmp_path, 5)
     with pytest.raises(UserError, match='Unknown split "test"'):
         open_source(str(tmp_path / "out"), split="test")
 
@@ -138,7 +138,7 @@ def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
 
 def test_a_row_of_a_megabyte_passes(tmp_path):
     rows = datasets.Dataset.from_list([{"id": str(i), "number": i, "text": "x" * (i * 500_000)} for i in range(3)])
-    run_step(options(tmp_path), Table(Source("numbers", {"fingerprint": "n"}, rows, {}), double, COLUMNS))
+    double_all(tmp_path, Source("numbers", {"fingerprint": "n"}, rows, {}))
     assert [len(row["text"]) for row in read_rows(tmp_path / "out")] == [0, 500_000, 1_000_000]
 
 
@@ -146,10 +146,10 @@ def test_a_row_of_a_megabyte_passes(tmp_path):
 def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
     with pytest.raises(SystemExit) as stop:
         function = lambda row: row | {"double": bad if row["number"] == 13 else 0}  # noqa: E731
-        run_step(options(tmp_path), Table(numbers(30), function, COLUMNS))
+        double_all(tmp_path, 30, function)
     assert stop.value.code == EXIT_OPEN and "can't be stored" in capsys.readouterr().err
     assert [row["number"] for row in read_rows(tmp_path / "out")] == [i for i in range(30) if i != 13]
-    run_step(options(tmp_path), Table(numbers(30), double, COLUMNS))
+    double_all(tmp_path, 30)
     assert len(read_rows(tmp_path / "out")) == 30
 
 
@@ -163,7 +163,7 @@ def test_a_command_says_it_in_one_line(tmp_path):
 
 def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
     (tmp_path / "runs[v2]").mkdir()
-    assert run_step(options(tmp_path / "runs[v2]"), Table(numbers(30), double, COLUMNS))["rows_done"] == 30
+    assert double_all(tmp_path / "runs[v2]", 30)["rows_done"] == 30
 
 
 def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkeypatch):
@@ -193,7 +193,7 @@ def test_an_fsspec_url_is_written_resumed_and_read(tmp_path, scheme):
     wanted = Options(input="numbers", output=url)
     run_step(replace(wanted, max_samples=20), Table(numbers(50), double, COLUMNS))
     begun = []
-    run = run_step(wanted, Table(numbers(50), lambda row: begun.append(row["number"]) or double(row), COLUMNS))
+    run = run_step(wanted, Table(numbers(50), noting(begun), COLUMNS))
     assert begun == list(range(20, 50)) and run["rows_out"] == 50 and run["complete"]
     source = open_source(url)
     assert sorted(source.rows["number"]) == list(range(50)) and source.run["rows_out"] == 50

@@ -7,13 +7,8 @@ import io
 import json
 import subprocess
 import sys
-import threading
-import time
-from dataclasses import replace
-from types import SimpleNamespace
 
 import httpx2
-import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
@@ -24,74 +19,25 @@ from selfalign.errors import RowOpen, UserError
 from selfalign.runner import hub_output, writer
 from selfalign.runner.output import open_output
 from selfalign.runner.source import open_source
-from selfalign.runner.step import EXIT_OPEN, run_step
+from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
-from tests.fakes.hub import LocalHub
 from tests.helpers import ROOT, write_rows
-from tests.runner.test_steps import COLUMNS, Options, double, numbers
+from tests.runner.doubling import (
+    COLUMNS,
+    REPO,
+    double,
+    double_on_hub,
+    hub_options,
+    never,
+    numbers,
+    numbers_in,
+    staged,
+)
 from tests.scripts.test_execute import sample
-
-REPO = "org/doubles"
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    with LocalHub() as hub:
-        for name, value in {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_DISABLE_TELEMETRY": True,
-        }.items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setattr(writer, "PART_ROWS", 10)
-        yield hub
-
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch):
-    """The seconds that were not slept, by us or by the client."""
-    waits = []
-    for module in (selfalign.runner.hub, huggingface_hub.utils._http):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waits.append, time=time.time))
-    return waits
-
-
-def options(hub, **changes):
-    return replace(Options(input="numbers", output=REPO, hf_token=hub.token), **changes)
-
-
-def double_all(hub, n=50, function=double, **changes):
-    return run_step(options(hub, **changes), Table(numbers(n), function, COLUMNS))
-
-
-def on_another_machine(monkeypatch, tmp_path, call):
-    """Do `call` as a process elsewhere would: with nothing staged, while ours runs."""
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "another_machine"))
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
-
-
-def never(row):
-    raise AssertionError("done twice")
-
-
-def numbers_in(hub, repo=REPO):
-    """The rows in the repo, in the order of the parts."""
-    files = hub.files(repo)
-    parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.startswith("data/train-")]
-    return [number for part in parts for number in part["number"].to_pylist()]
-
-
-def staged(tmp_path):
-    return list((tmp_path / "home" / "selfalign").rglob("*.parquet"))
 
 
 def test_rows_run_json_and_card_come_in_one_commit(hub, tmp_path):
-    double_all(hub)
+    double_on_hub(hub)
     assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
     assert json.loads(hub.files(REPO)["run.json"])["complete"] and b"configs" in hub.files(REPO)["README.md"]
     assert len(hub.commits(REPO)) == 2, "the one that every repo starts with, and ours"
@@ -99,14 +45,14 @@ def test_rows_run_json_and_card_come_in_one_commit(hub, tmp_path):
 
 @pytest.mark.parametrize("public", [False, True])
 def test_a_repo_is_private_unless_asked_otherwise(hub, public):
-    double_all(hub, public=public)
+    double_on_hub(hub, public=public)
     assert hub._repos["dataset", REPO].private is not public
 
 
 def test_a_finished_run_sends_nothing(hub):
-    double_all(hub)
+    double_on_hub(hub)
     commits = len(hub.commits(REPO))
-    double_all(hub, function=never)
+    double_on_hub(hub, function=never)
     assert len(hub.commits(REPO)) == commits
 
 
@@ -120,7 +66,7 @@ def test_parts_gather_into_a_commit_now_and_then(hub, monkeypatch):
             assert json.loads(hub.files(REPO)["run.json"])["rows_done"] == len(numbers_in(hub)) > 0
         return double(row)
 
-    double_all(hub, function=slowly)
+    double_on_hub(hub, function=slowly)
     assert numbers_in(hub) == list(range(50)) and len(hub.commits(REPO)) >= 3
 
 
@@ -140,36 +86,35 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_of_a_commit_loses_nothing_and_doubles_nothing(hub, fault):
     hit = hub.fault("POST", "/commit/", times=2, **fault)
-    double_all(hub)
+    double_on_hub(hub)
     assert numbers_in(hub) == list(range(50))
     assert len(hub.commits(REPO)) == 2, "what landed before its answer was lost is not committed again"
     assert hit.hits == (1 if fault.get("cut") in ("after", "answer") else 2)
 
 
-@pytest.mark.parametrize("request_", [("POST", "/preupload/"), ("POST", "/lfs/"), ("GET", "/tree/")])
-@pytest.mark.parametrize("fault", ["500", "reset"])
-def test_a_fault_on_the_way_to_a_commit(hub, fault, request_):
-    hit = hub.fault(*request_, times=2, **FAULTS[fault])
-    double_all(hub)
+OTHER_REQUESTS = [
+    ("POST", "/preupload/", "500"),
+    ("POST", "/preupload/", "reset"),
+    ("POST", "/lfs/", "500"),
+    ("POST", "/lfs/", "reset"),
+    ("GET", "/tree/", "500"),
+    ("GET", "/tree/", "reset"),
+    ("POST", "/api/repos/create", "503"),
+    ("GET", "/api/datasets/org/doubles$", "503"),
+    ("PUT", "/lfs/", "reset in the body"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fault"), OTHER_REQUESTS)
+def test_a_fault_on_the_way_to_a_commit(hub, method, path, fault):
+    hit = hub.fault(method, path, times=2, **FAULTS[fault])
+    double_on_hub(hub)
     assert hit.hits == 2 and numbers_in(hub) == list(range(50))
-
-
-@pytest.mark.parametrize("path", ["/api/repos/create", "/api/datasets/org/doubles$"])
-def test_creating_and_looking_are_tried_again(hub, path):
-    hit = hub.fault("POST|GET", path, times=3, status=503)
-    double_all(hub)
-    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
-
-
-def test_a_connection_reset_in_an_upload(hub):
-    hit = hub.fault("PUT", "/lfs/", times=3, cut="body")
-    double_all(hub)
-    assert hit.hits == 3 and numbers_in(hub) == list(range(50))
 
 
 def test_retry_after_is_waited_for(hub, waits):
     hub.fault("POST", "/commit/", status=429, retry_after=40)
-    double_all(hub)
+    double_on_hub(hub)
     assert max(waits) == 40
 
 
@@ -190,12 +135,12 @@ def test_the_hubs_own_header_is_waited_for(waits):
 def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(UserError, match="org/doubles can't be created or written"):
-        double_all(hub, function=never)
+        double_on_hub(hub, function=never)
 
 
 @pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
 def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
-    for use in (lambda: double_all(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
+    for use in (lambda: double_on_hub(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
         with pytest.raises(UserError, match="--hf-token holds") as refusal:
             use()
         assert "secr" not in str(refusal.value)
@@ -204,10 +149,10 @@ def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
 def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
     down = hub.fault("POST", "/commit/", times=None, status=500)
     with pytest.raises(UserError, match=r"5 parts could not be sent to org/doubles.* and stay in .*same command"):
-        double_all(hub)
+        double_on_hub(hub)
     assert down.hits == selfalign.runner.hub.HUB_TRIES and len(staged(tmp_path)) == 5
     down.off()
-    double_all(hub, function=never)
+    double_on_hub(hub, function=never)
     assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
 
 
@@ -220,76 +165,19 @@ def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
             pass
         return double(row)
 
-    double_all(hub, function=until_it_is_up)
+    double_on_hub(hub, function=until_it_is_up)
     assert numbers_in(hub) == list(range(50))
 
 
 def test_no_right_to_write_is_said_at_the_start(hub):
     with pytest.raises(UserError, match="org/doubles can't be created or written"):
-        run_step(options(hub, hf_token=hub.stranger_token), Table(numbers(5), never, COLUMNS))
+        double_on_hub(hub, function=never, hf_token=hub.stranger_token)
 
 
 def test_another_run_in_the_repo_is_refused(hub):
-    double_all(hub)
+    double_on_hub(hub)
     with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_all(hub, function=never, factor=3)
-
-
-def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypatch):
-    """Both found an empty repo; the commit of the first one comes between."""
-
-    def first_run(row):
-        if row["number"] == 49:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
-        return double(row)
-
-    with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_all(hub, function=first_run, factor=3)
-    assert numbers_in(hub) == list(range(50)) and len(staged(tmp_path)) == 5
-
-
-def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
-
-    def first_run(row):
-        if row["number"] == 5:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub))
-        if row["number"] > 10:
-            time.sleep(0.01)  # the refusal comes in mid-run
-        return double(row)
-
-    with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_all(hub, n=2000, function=first_run, factor=3)
-    firsts = [part.name.split("-")[1] for part in staged(tmp_path)]
-    assert firsts and len(firsts) == len(set(firsts))
-
-
-def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, monkeypatch):
-    def first_run(row):
-        if row["number"] == 49:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_all(hub, max_samples=33))
-        return double(row)
-
-    with pytest.raises(SystemExit) as stop:  # of the parts with rows 0 to 39 none is sent: 33 to 39 stay open
-        double_all(hub, function=first_run)
-    assert stop.value.code == EXIT_OPEN and len(numbers_in(hub)) == 43
-    double_all(hub)
-    assert sorted(numbers_in(hub)) == list(range(50))
-
-
-def test_a_commit_that_comes_between_is_kept(hub):
-    other = [lambda: hub.add(REPO, {"notes.md": b"Mine."})]
-    hub.fault("POST", "/commit/", call=lambda: other.pop()())
-    double_all(hub)
-    assert numbers_in(hub) == list(range(50)) and hub.files(REPO)["notes.md"] == b"Mine."
-
-
-def test_a_card_that_a_person_changed_meanwhile_stays(hub):
-    double_all(hub, max_samples=20)
-    card = hub.files(REPO)["README.md"] + b"\nMy remarks.\n"
-    hub.fault("POST", "/commit/", call=lambda: hub.add(REPO, {"README.md": card}))
-    double_all(hub)
-    assert b"My remarks." in hub.files(REPO)["README.md"] and b"| 50 | 50 |" in hub.files(REPO)["README.md"]
+        double_on_hub(hub, function=never, factor=3)
 
 
 def further_tables(hub, halves=double, thirds=double):
@@ -298,7 +186,7 @@ def further_tables(hub, halves=double, thirds=double):
         "halves": Table(numbers(25), halves, COLUMNS, carry=False),
         "thirds": Table(numbers(16), lambda row: Done([]), COLUMNS),
     }
-    return run_step(options(hub), Table(numbers(50), double, COLUMNS), tables=tables)
+    return run_step(hub_options(hub), Table(numbers(50), double, COLUMNS), tables=tables)
 
 
 def half(row):
@@ -349,13 +237,18 @@ def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
 
 def test_what_is_there_is_known_from_kilobytes(hub, monkeypatch):
     monkeypatch.setattr(writer, "PART_ROWS", 10_000)
-    hub_options = options(hub)
-    big = numbers(20)
-    run_step(hub_options, Table(big, lambda row: double(row) | {"id": f"{row['number']:0300000d}"}, COLUMNS))
+    double_on_hub(hub, 20, lambda row: double(row) | {"id": f"{row['number']:0300000d}"})
     output, before = open_output(REPO, token=hub.token), len(hub.requests)
     assert [part.rows for part in output.parts()] == [20]
     statuses = [each.status for each in hub.requests[before:] if "/resolve/" in each.path]
     assert statuses == [206], "one request for the footer"
+
+
+def test_a_footer_that_cannot_be_read_just_now_is_no_damaged_part(hub):
+    """The client gives up after six tries and raises an OSError, as a damaged file does."""
+    double_on_hub(hub, n=10)
+    hit = hub.fault("GET", "/resolve/.*parquet", times=8, status=503)
+    assert [part.rows for part in open_output(REPO, token=hub.token).parts()] == [10] and hit.hits == 8
 
 
 def test_an_input_is_pinned_and_its_failing_requests_are_tried_again(hub, tmp_path):
@@ -385,52 +278,6 @@ print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.p
     out, errors = process.communicate("\n", timeout=60)
     assert out.strip() == "[1, 2, 1] True", errors
     assert [fault.hits > 0 for fault in faults[1:]] == [True] * 3 or faults[0].hits
-
-
-SHARD = """
-from tests.runner.test_steps import *
-from selfalign.runner import hub_output
-from selfalign.options import run_script
-writer.PART_ROWS, hub_output.COMMIT_SECONDS = 10, 0.3
-async def slow(row):
-    import asyncio
-    await asyncio.sleep(0.02)
-    return double(row)
-run_script(lambda o: run_step(o, Table(numbers(300), slow, COLUMNS), window=4), Options, "")
-"""
-
-
-def shard_process(hub, home, *arguments):
-    code = SHARD
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "numbers", REPO, *arguments],
-        env=hub.environment(home),
-        stdout=-1,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize("machines", [1, 2])
-def test_two_processes_write_two_shards_at_the_same_time(hub, tmp_path, machines):
-    homes = [tmp_path / f"machine{number % machines}" for number in range(2)]
-    processes = [shard_process(hub, home, "--shard", f"{number}/2") for number, home in enumerate(homes)]
-    said = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert numbers_in(hub) == list(range(300)) and json.loads(hub.files(REPO)["run.json"])["complete"]
-    assert sum("0-of" in text or "is done" in text for text in said) <= 1, "the last one says that all is done"
-
-
-def test_killed_in_the_midst_of_commits_it_ends_with_every_row(hub, tmp_path):
-    for landed in (False, True):
-        process = shard_process(hub, tmp_path)
-        hub.fault("POST", "/commit/", call=process.kill, status=None if landed else 500)
-        process.communicate(timeout=60)
-        assert process.returncode == -9
-    process = shard_process(hub, tmp_path)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, said
-    assert sorted(numbers_in(hub)) == list(range(300))
 
 
 def test_the_token_is_told_to_nobody(hub, tmp_path):

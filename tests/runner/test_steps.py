@@ -6,43 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import datasets
 import pytest
 
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import content_id, draws_of
-from selfalign.options import StepOptions
 from selfalign.runner import flow, writer
-from selfalign.runner.source import Source, open_source
+from selfalign.runner.source import open_source
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Done, Table
 from tests.helpers import read_rows, run_json
-
-COLUMNS = {"double": int}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
-    factor: int = 2
-
-
-def options(folder, **changes):
-    return Options(input="numbers", output=str(folder / "out"), **changes)
-
-
-def numbers(n):
-    rows = datasets.Dataset.from_list([{"id": f"{i:06d}", "number": i} for i in range(n)])
-    return Source("numbers", {"fingerprint": "numbers"}, rows, {})
-
-
-def double(row):
-    return row | {"double": 2 * row["number"]}
+from tests.runner.doubling import COLUMNS, double, double_all, never, noting, numbers, options
 
 
 def test_every_row_is_done_once(tmp_path):
-    run = run_step(options(tmp_path), Table(numbers(25), double, COLUMNS))
+    run = double_all(tmp_path, 25)
     assert [row["double"] for row in read_rows(tmp_path / "out")] == list(range(0, 50, 2))
     assert (run["rows_in"], run["rows_out"], run["complete"]) == (25, 25, True)
 
@@ -60,7 +39,7 @@ def test_async_rows_flow_through_the_window(tmp_path):
         now -= 1
         return double(row)
 
-    run_step(options(tmp_path), Table(numbers(50), slow, COLUMNS), window=7)
+    double_all(tmp_path, 50, slow, window=7)
     assert most == 7 and len(read_rows(tmp_path / "out")) == 50
 
 
@@ -68,14 +47,14 @@ def test_a_row_may_give_several_rows_or_none(tmp_path):
     def times(row):
         return Done([double(row)] * (row["number"] % 3), {"seen": 1})
 
-    run = run_step(options(tmp_path), Table(numbers(9), times, COLUMNS))
+    run = double_all(tmp_path, 9, times)
     assert run["rows_out"] == 9 and run["counts"] == {"seen": 9}
 
 
 def test_a_second_run_does_nothing(tmp_path):
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+    double_all(tmp_path, 5)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
-    run_step(options(tmp_path), Table(numbers(5), lambda row: pytest.fail("done twice"), COLUMNS))
+    double_all(tmp_path, 5, never)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
 
 
@@ -86,18 +65,16 @@ def test_open_rows_are_done_by_the_next_run(tmp_path):
         return double(row)
 
     with pytest.raises(SystemExit) as stop:
-        run_step(options(tmp_path), Table(numbers(10), fails_on_odd, COLUMNS))
+        double_all(tmp_path, 10, fails_on_odd)
     assert stop.value.code == EXIT_OPEN and not run_json(tmp_path / "out")["complete"]
     done = []
-    run_step(options(tmp_path), Table(numbers(10), lambda row: done.append(row["number"]) or double(row), COLUMNS))
+    double_all(tmp_path, 10, noting(done))
     assert done == [1, 3, 5, 7, 9] and len(read_rows(tmp_path / "out")) == 10
 
 
 def test_a_fault_with_one_row_loses_no_other(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        run_step(
-            options(tmp_path), Table(numbers(10), lambda row: double(row) if row["number"] - 4 else 1 / 0, COLUMNS)
-        )
+        double_all(tmp_path, 10, lambda row: double(row) if row["number"] - 4 else 1 / 0)
     assert len(read_rows(tmp_path / "out")) == 9
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -109,85 +86,63 @@ def test_an_endpoint_that_is_gone_ends_the_run(tmp_path):
 
     asked = []
     with pytest.raises(SystemExit):
-        run_step(options(tmp_path), Table(numbers(1000), never, COLUMNS))
+        double_all(tmp_path, 1000, never)
     assert len(asked) == flow.MAX_OPEN_IN_A_ROW
 
 
 @pytest.mark.parametrize(("change", "said"), [({"factor": 3}, "factor was 2, is 3"), ({"seed": 1}, "seed was 0, is 1")])
 def test_a_run_with_other_options_is_refused(tmp_path, change, said):
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+    double_all(tmp_path, 5)
     with pytest.raises(UserError) as error:
         run_step(replace(options(tmp_path), **change), Table(numbers(5), double, COLUMNS))
     assert said in str(error.value)
 
 
 def test_another_input_is_refused(tmp_path):
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+    double_all(tmp_path, 5)
     with pytest.raises(UserError, match="input fingerprint was numbers, is others"):
-        run_step(options(tmp_path), Table(replace(numbers(5), pin={"fingerprint": "others"}), double, COLUMNS))
+        double_all(tmp_path, replace(numbers(5), pin={"fingerprint": "others"}))
 
 
 def test_two_runs_at_a_time_are_refused(tmp_path):
     def second_run(row):
         with pytest.raises(UserError, match="another run is writing"):
-            run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
+            double_all(tmp_path, 5)
         return double(row)
 
-    run_step(options(tmp_path), Table(numbers(5), second_run, COLUMNS))
+    double_all(tmp_path, 5, second_run)
     assert run_json(tmp_path / "out")["complete"]
-
-
-def test_a_damaged_part_is_said(tmp_path):
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
-    (part,) = (tmp_path / "out" / "data").glob("train-*")
-    part.write_bytes(part.read_bytes()[:-20])
-    with pytest.raises(UserError, match=f"{part.name} is damaged"):
-        run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
 
 
 def test_a_part_that_is_moved_away_is_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "PART_ROWS", 10)
-    run_step(options(tmp_path), Table(numbers(50), double, COLUMNS))
+    double_all(tmp_path, 50)
     sorted((tmp_path / "out" / "data").glob("train-*"))[2].unlink()
     done = []
-    run_step(options(tmp_path), Table(numbers(50), lambda row: done.append(row["number"]) or double(row), COLUMNS))
+    double_all(tmp_path, 50, noting(done))
     assert done == list(range(20, 30)) and len(read_rows(tmp_path / "out")) == 50
 
 
 def test_rows_that_are_all_dropped_leave_no_unreadable_part(tmp_path, monkeypatch):
     """datasets can't read a Parquet file without rows, neither alone nor among others."""
     monkeypatch.setattr(writer, "PART_ROWS", 10)
-    run_step(
-        options(tmp_path), Table(numbers(50), lambda row: Done([double(row)] if row["number"] > 30 else []), COLUMNS)
-    )
+    double_all(tmp_path, 50, lambda row: Done([double(row)] if row["number"] > 30 else []))
     assert len(read_rows(tmp_path / "out")) == 19
-    run_step(options(tmp_path), Table(numbers(50), lambda row: pytest.fail("done twice"), COLUMNS))
+    double_all(tmp_path, 50, never)
 
 
 def test_wrong_columns_are_a_fault_and_not_data(tmp_path):
     with pytest.raises(SystemExit):
-        run_step(options(tmp_path), Table(numbers(3), lambda row: row | {"other": 1}, COLUMNS))
+        double_all(tmp_path, 3, lambda row: row | {"other": 1})
 
 
 def test_the_funnel_grows_step_by_step(tmp_path):
-    run_step(
-        options(tmp_path),
-        Table(numbers(5), lambda row: Done([], {"bad": 1}) if row["number"] else double(row), COLUMNS),
-    )
+    double_all(tmp_path, 5, lambda row: Done([], {"bad": 1}) if row["number"] else double(row))
     source = open_source(str(tmp_path / "out"))
     run = run_step(
         replace(options(tmp_path), output=str(tmp_path / "next")), Table(source, lambda row: row, {}), title="next"
     )
     assert [(entry["rows_in"], entry["rows_out"]) for entry in run["funnel"]] == [(5, 1), (1, 1)]
-
-
-def test_a_card_keeps_what_a_person_added(tmp_path):
-    run_step(options(tmp_path, max_samples=2), Table(numbers(5), double, COLUMNS))
-    card = tmp_path / "out" / "README.md"
-    card.write_text("---\nlicense: mit\n" + card.read_text().removeprefix("---\n") + "\nMy remarks.\n")
-    run_step(options(tmp_path), Table(numbers(5), double, COLUMNS))
-    assert "license: mit" in card.read_text() and "My remarks." in card.read_text()
-    assert "| 5 | 5 |" in card.read_text() and "| 2 | 2 |" not in card.read_text()
 
 
 def test_two_outputs_of_the_same_name_are_not_mixed_up(tmp_path):
@@ -208,7 +163,8 @@ def test_ids_depend_on_each_part():
 
 STEP = """
 import sys, time
-from tests.runner.test_steps import *
+from selfalign.runner import writer
+from tests.runner.doubling import *
 async def slow(row):
     import asyncio
     await asyncio.sleep({seconds})
