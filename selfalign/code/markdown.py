@@ -1,6 +1,7 @@
 """Markdown as models write it: code blocks and headed sections, by the CommonMark rules of markdown-it-py.
 
-A model's text is untrusted: fences may be nested, tilded, indented or never closed. Nothing here raises on any text.
+A model's text is untrusted: fences may be nested, indented, made of tildes or never closed. No text makes anything here
+raise an exception.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ PYTHON_LABELS = {"python", "python3", "py"}
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """A fenced block: its `label` (first word after the fence, lower case), `code`, and whether a fence `closed` it."""
+    """A fenced block: `label` is the first word after the fence in lower case; `closed`, whether a fence ends it."""
 
     label: str
     code: str
@@ -24,12 +25,12 @@ class CodeBlock:
 def _parser():
     from markdown_it import MarkdownIt
 
-    # Block structure is all that is asked for; parsing the inline text would be most of the time.
+    # Only the structure of blocks is needed, and parsing the text inside of them would take most of the time.
     return MarkdownIt("commonmark").disable("inline")
 
 
 def code_blocks(text: str) -> list[CodeBlock]:
-    """All fenced code blocks of `text`, in order; one that is never closed reaches to the end and says so."""
+    """All fenced code blocks of `text`, in order; one that is never closed reaches to the end."""
     lines = _lines(text)
     blocks = []
     for token in _parser().parse(text):
@@ -45,7 +46,7 @@ def code_blocks(text: str) -> list[CodeBlock]:
 def python_code(text: str) -> str | None:
     """The closed Python blocks of `text` as one program, or None if there is none.
 
-    Blocks without a label count as Python where no block is labelled so: small models often leave it out.
+    Blocks without a label count as Python if no block has that label: small models often leave it out.
     """
     blocks = [block for block in code_blocks(text) if block.closed]
     python = [b for b in blocks if b.label in PYTHON_LABELS] or [b for b in blocks if not b.label]
@@ -55,7 +56,8 @@ def python_code(text: str) -> str | None:
 def split_at_heading(text: str, heading: str) -> tuple[str, str | None]:
     """`text` before and after its first heading line `heading` (such as "### Tests") outside of code blocks.
 
-    The second part is None if there is no such heading. Headings are compared without marks, colon and case.
+    The second part is None if there is no such heading. Headings are compared without their marks and colon, in lower
+    case.
     """
     wanted = _plain(heading)
     lines = _lines(text)

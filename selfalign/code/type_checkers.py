@@ -1,13 +1,13 @@
-"""Type checkers on functions: does each pass, as a file of its own?
+"""Type checkers: does a function, as a file of its own, pass?
 
     async with TypeChecker("basedpyright") as checker:
         rule = await checker.check(code)      # None, or the rule of its first error
 
-To start a checker takes longer than to check a function, so one process takes a batch of those that are asked for at
-the same time. Each batch lies in a temporary folder with a configuration of its own: no configuration file of this
-machine has a say. Files have numbers for names, which no import statement can mean. Still, what basedpyright infers of
-unannotated packages can depend on what it has seen before: backwards and in smaller batches, 1 function in 400 had
-another verdict (perf/type_checkers.py --again).
+Starting a checker takes longer than checking a function, so one process checks a batch of functions that are asked for
+at the same time. Each batch lies in a temporary folder with its own configuration, so that no configuration file of the
+machine has any effect. Files are named by numbers, which no import statement can refer to. Still, what basedpyright
+infers about unannotated packages can depend on what it has seen before: in reverse order and in smaller batches, 1
+function in 400 got another verdict.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from typing import Any
 
 from selfalign.errors import UserError
 
-BATCH = 1000  # functions a process: some ten seconds of basedpyright, which takes one to start
-MAX_PROCESSES = 8  # unless asked for more: each takes 1 GB, up to 3 where functions use large packages
-WORTHWHILE = 100  # functions that are worth a process of their own, where one is idle
-DELAY_SECONDS = 0.5  # a function waits so long for others to share its process
-BASE_SECONDS, SECONDS_PER_FUNCTION = 60.0, 1.0  # a process that takes longer hangs: a hundred times what is usual
-FAILED = "checker_failed"  # in the place of a rule: the checker dies of this function, or hangs
+BATCH = 1000  # functions a process: some ten seconds of basedpyright, which takes one second to start
+MAX_PROCESSES = 8  # by default: each takes 1 GB, and up to 3 GB if functions use large packages
+WORTHWHILE = 100  # functions that justify starting an idle process
+DELAY_SECONDS = 0.5  # how long a function waits for others to share its process
+BASE_SECONDS, SECONDS_PER_FUNCTION = 60.0, 1.0  # a process that takes longer hangs: usual is a hundredth of that
+FAILED = "checker_failed"  # instead of a rule: the checker crashes or hangs when it checks this function
 GOOD, BAD = "def f(x: int) -> int:\n    return x\n", "def f(x: int) -> str:\n    return x\n"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A type checker: how to install it, its configuration for a batch, and its arguments.
+    """How to install a type checker, its configuration files by name, and its arguments.
 
-    `{python}` stands for the interpreter whose packages it resolves.
+    `{python}` stands for the interpreter whose packages it finds.
     """
 
     install: str
@@ -56,7 +56,7 @@ class Tool:
 
 
 class Pyrefly(Tool):
-    """Its own form of JSON."""
+    """Pyrefly prints another form of JSON."""
 
     def errors(self, output: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """File and rule of each error."""
@@ -87,16 +87,16 @@ TOOLS = {
 
 
 class TypeChecker:
-    """A type checker that is asked for one function at a time; enter it as an async context manager.
+    """A type checker for one function at a time; to be entered as an async context manager.
 
     Args:
         name: basedpyright, pyright or pyrefly.
-        python: the interpreter whose packages it resolves; the running one otherwise.
-        processes: how many run at a time; one a processor otherwise, up to MAX_PROCESSES.
-        batch: functions a process.
+        python: the interpreter whose packages it finds; the running one if None.
+        processes: how many run at a time; if None, one for each processor, up to MAX_PROCESSES.
+        batch: how many functions a process checks.
 
     Raises:
-        UserError: it is not installed or does not work, or `python` is no interpreter.
+        UserError: it is not installed or does not work, or `python` is not an interpreter.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class TypeChecker:
         program, interpreter = shutil.which(name, path=beside), shutil.which(python or sys.executable)
         if not program:
             raise UserError(f"{name} is not installed: {self.tool.install}, or choose another --type-checker")
-        # Some checkers take what is none without a word, and find no package then.
+        # Some checkers silently accept what is not an interpreter, and then find no packages.
         if not interpreter or subprocess.run([interpreter, "-c", "import sys"], capture_output=True).returncode:
             raise UserError(f"{python} is no Python interpreter")
         self._python = os.path.abspath(interpreter)
         self._command = [program, *(word.format(python=self._python) for word in self.tool.arguments)]
-        self.window = batch * (self.processes + 1)  # asked for at a time: a batch gathers while others run
+        self.window = batch * (self.processes + 1)  # functions at a time: a batch gathers while others run
         rules, said = asyncio.run(self._run([GOOD, BAD]))
         if rules is None or rules[0] or not rules[1]:
-            raise UserError(f"{name} does not work here: {said or 'it takes an error for none, or none for one'}")
+            raise UserError(f"{name} does not work here: {said or 'it misses an error, or finds one in good code'}")
 
     async def __aenter__(self) -> TypeChecker:
         self._waiting: list[tuple[str, asyncio.Future[str | None]]] = []
@@ -132,7 +132,7 @@ class TypeChecker:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def check(self, code: str) -> str | None:
-        """The rule of the first error in `code`; None if there is none, `FAILED` if the checker can't do it."""
+        """The rule of the first error in `code`; None if there is none, `FAILED` if the checker cannot check it."""
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((code, answer))
         if len(self._waiting) >= self.batch:
@@ -142,12 +142,12 @@ class TypeChecker:
         return await answer
 
     def _start(self) -> None:
-        """Start processes on what is waiting, as many as may run."""
+        """Start as many processes as may run for the functions that wait."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
         while self._waiting and len(self._running) < self.processes:
-            share = -(-len(self._waiting) // (self.processes - len(self._running)))  # of what runs now
+            share = -(-len(self._waiting) // (self.processes - len(self._running)))  # rounded up
             size = min(self.batch, max(WORTHWHILE, share))
             some, self._waiting = self._waiting[:size], self._waiting[size:]
             task = asyncio.ensure_future(self._answer(some))
@@ -174,7 +174,7 @@ class TypeChecker:
                 answer.set_result(rule)
 
     async def _rules(self, codes: list[str]) -> list[str | None]:
-        """The rule of the first error of each. When the checker dies or hangs, halves are tried, down to the one."""
+        """The rule of each one's first error. If the checker crashes or hangs, the halves are checked separately."""
         rules, _ = await self._run(codes)
         if rules is not None:
             return rules
@@ -184,7 +184,7 @@ class TypeChecker:
         return await self._rules(codes[:middle]) + await self._rules(codes[middle:])
 
     async def _run(self, codes: list[str]) -> tuple[list[str | None] | None, str]:
-        """One process: the rule of the first error of each, None if it gave no result; and what it said then."""
+        """One process: the rule of each one's first error, or None and its complaint if it gives no result."""
         with tempfile.TemporaryDirectory(prefix="selfalign-types-") as folder:
             for name, text in self.tool.configuration.items():
                 Path(folder, name).write_text(text.replace("{python}", self._python))
@@ -198,7 +198,7 @@ class TypeChecker:
                     env={k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "PYREFLY_"))},
                     stdout=stdout,
                     stderr=stderr,
-                    start_new_session=True,  # Ctrl-C is for us; and its children end with it
+                    start_new_session=True,  # Ctrl-C does not reach it, and its children can be killed with it
                 )
             try:
                 await asyncio.wait_for(process.wait(), BASE_SECONDS + SECONDS_PER_FUNCTION * len(codes))

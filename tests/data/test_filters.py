@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 from selfalign.code.markdown import code_blocks, python_code, split_at_heading
 from selfalign.data.duplicates import SAME, SIMILAR
 from selfalign.data.filters import FILTERS, MAX_CHARACTERS, ParsedSample, failed_filter, names_of_definitions
+from tests.data.tools import block
 
 CODE = "def add(a, b):\n    return a + b"
 TESTS = "assert add(1, 2) == 3"
-
-
-def block(code):
-    return f"```python\n{code}\n```"
 
 
 def row(code=CODE, tests=TESTS, instruction="Write a function that adds.", words="The sum."):
