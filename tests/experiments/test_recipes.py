@@ -10,6 +10,8 @@ from functools import cache
 import pytest
 import tyro
 
+from selfalign.benchmarks import benchmark_names
+from selfalign.report.paper import load_table, system_of, table_names
 from tests.helpers import ROOT, load_script
 
 # Stand for python, accelerate, vllm and the rest: they note their arguments, and say what the recipes wait for.
@@ -117,8 +119,6 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_command_is_one_that_its_script_takes(noted, recipe, capsys):
-    from selfalign.benchmarks import benchmark_names
-
     for arguments in RECIPES[recipe]:
         called = noted(recipe, *arguments)
         assert called
@@ -134,16 +134,15 @@ def test_every_command_is_one_that_its_script_takes(noted, recipe, capsys):
 
 
 def test_what_the_recipes_write_is_where_the_tables_look(noted):
-    tables = load_script("paper_tables")
     written = set()
     for recipe in RECIPES:
         for arguments in RECIPES[recipe]:
             for name, words in noted(recipe, *arguments):
                 if name == "benchmark":
                     written.add(words[1].removeprefix("./runs/out/"))
-    for table in (tables.load_table(name) for name in tables.table_names()):
+    for table in (load_table(name) for name in table_names()):
         for cell in (cell for row in table.cells for cell in row.values()):
-            if cell.published is None or tables.recipe_of(cell.system)["command"] is None:
+            if cell.published is None or system_of(cell.system).command is None:
                 continue
             if cell.system == "published/starcoder2-15b-instruct" and "mbpp" in cell.benchmarks[0]:
                 continue  # the released samples are of other problems
