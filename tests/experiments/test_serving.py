@@ -55,7 +55,7 @@ def test_an_unknown_model_is_refused(tools):
     result = subprocess.run(
         ["bash", str(ROOT / "experiments" / "serving" / "tgi.sh"), "gpt-5"], capture_output=True, text=True
     )
-    assert result.returncode == 2 and "no model is called gpt-5" in result.stderr
+    assert result.returncode == 2 and "there is no model gpt-5" in result.stderr
 
 
 def test_a_slurm_job_starts_replicas_and_hands_them_to_a_step(tools, tmp_path):
