@@ -24,7 +24,7 @@ import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import tyro
 
@@ -62,32 +62,28 @@ class Options:
 # What is compared -----------------------------------------------------------------------------------------------------
 
 
-class Comparison(NamedTuple):
-    """A system of the paper against another on one column: the published difference in percent, and what
-    `paired_bootstrap` gives for ours."""
-
-    ours: str
-    theirs: str
-    column: str
-    published: float | None
-    test: dict[str, float]
-
-
-def comparisons(table: PaperTable, found: list[dict[str, Measurement]], seed: int) -> list[Comparison]:
-    """The pairs that the paper compares, on each column of pass@1 for which we have the problems of both."""
+def comparison_lines(table: PaperTable, found: list[dict[str, Measurement]], seed: int) -> list[list[str]]:
+    """Lines below COMPARISON_HEADER: a paired bootstrap for each pair that the paper compares, on each column of pass@1
+    for which we have problems that both were tested on."""
     of_system: dict[str, list[tuple[Cell, Measurement]]] = {}
     for row, ours in zip(table.cells, found, strict=True):
         for column, cell in row.items():
             if cell.benchmarks and cell.score == "pass@1" and column in ours:
                 of_system.setdefault(cell.system, []).append((cell, ours[column]))
-    pairs = []
+    lines = []
     for one, other in table.compare:
         for (cell, ours), (other_cell, theirs) in product(of_system.get(one, []), of_system.get(other, [])):
             rates = [measured.result.get("by_problem") or {} for measured in (ours, theirs)]
-            if cell.benchmarks == other_cell.benchmarks and rates[0].keys() & rates[1].keys():
-                published = difference(cell.published, other_cell.published)
-                pairs.append(Comparison(one, other, cell.column, published, paired_bootstrap(*rates, seed=seed)))
-    return pairs
+            if cell.benchmarks != other_cell.benchmarks or not rates[0].keys() & rates[1].keys():
+                continue
+            test = paired_bootstrap(*rates, seed=seed)
+            published = difference(cell.published, other_cell.published)
+            published_text = "?" if published is None else f"{published:+.1f}"
+            our_test = "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * test[name] for name in ("difference", "low", "high")))
+            lines.append(
+                [one, other, cell.column, published_text, our_test, f"{test['p']:.2g}", f"{test['problems']:.0f}"]
+            )
+    return lines
 
 
 def difference(one: float | None, other: float | None) -> float | None:
@@ -135,30 +131,16 @@ def table_lines(table: PaperTable, found: list[dict[str, Measurement]]) -> list[
     return lines
 
 
-def comparison_lines(pairs: list[Comparison]) -> list[list[str]]:
-    """The comparisons as rows of text."""
-    return [
-        [
-            *(pair.ours, pair.theirs, pair.column),
-            "?" if pair.published is None else f"{pair.published:+.1f}",
-            "{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * pair.test[name] for name in ("difference", "low", "high"))),
-            f"{pair.test['p']:.2g}",
-            f"{pair.test['problems']:.0f}",
-        ]
-        for pair in pairs
-    ]
-
-
 def markdown_table(header: list[str], lines: list[list[str]]) -> str:
     """A header and lines as a Markdown table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
 
 
-def markdown(table: PaperTable, found: list[dict[str, Measurement]], pairs: list[Comparison]) -> str:
+def markdown(table: PaperTable, found: list[dict[str, Measurement]], seed: int) -> str:
     """The table, the comparisons, and the commands of missing runs, in Markdown."""
     parts = [f"## {table.heading}", markdown_table(table.header, table_lines(table, found))]
-    if pairs:
-        parts.append(markdown_table(COMPARISON_HEADER, comparison_lines(pairs)))
+    if compared := comparison_lines(table, found, seed):
+        parts.append(markdown_table(COMPARISON_HEADER, compared))
     if missing := missing_runs(table, found):
         parts.append("Not run yet:\n\n```bash\n" + "\n".join(missing) + "\n```")
     return "\n\n".join(parts) + "\n"
@@ -192,7 +174,7 @@ def main(options: Options) -> None:
         if options.format == "csv":
             writer.writerows(csv_lines(table, found))
         else:
-            print(markdown(table, found, comparisons(table, found, options.seed)))
+            print(markdown(table, found, options.seed))
         if options.figures:
             draw_table(table, found, options.figures / f"{table.name}.png")
 
