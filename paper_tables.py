@@ -7,14 +7,13 @@ Paper: Tables 1 to 12, and the scores of StarCoder2-15B-Instruct. The published 
     python paper_tables.py ./runs/out --tables 1 8 --format csv
     python paper_tables.py ./runs/out octopack-cq-7b=./elsewhere/results.json --figures ./figures
 
-RESULTS is a folder as the recipes in experiments/ leave it: RESULTS/SYSTEM/BENCHMARK holds what benchmark.py wrote, and
-RESULTS/SYSTEM/instructions and RESULTS/SYSTEM/model what select.py and finetune.py wrote. The systems are listed in
-experiments/paper/systems.yaml.
+RESULTS is a folder that the recipes in experiments/ have filled. RESULTS/SYSTEM/BENCHMARK holds the output of
+benchmark.py, RESULTS/SYSTEM/instructions that of select.py, and RESULTS/SYSTEM/model that of finetune.py. The systems
+are named in experiments/paper/systems.yaml.
 
-Below each row that we have results for stands a row of ours: each score with its 95 % interval and its difference from
-the published one. Below the table stand the systems that the paper compares, tested by a paired bootstrap over the
-problems for which both have samples, and the commands of the runs that are still missing. `--format csv` prints one
-line for each number.
+Below each row, our results are shown if there are any: each score with its 95 % interval and its difference from the
+published score. Below each table, the systems that the paper compares are tested by a paired bootstrap over the
+problems, if both have results, and the commands for missing runs follow. `--format csv` prints one line per number.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ CSV_COLUMNS = ("table", "row", "column", "system", "published", "ours", "low", "
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to print and to draw."""
+    """What to print and draw."""
 
     results: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = ("./runs/out",)
-    """Folders with results, and single results as SYSTEM=results.json or SYSTEM=FOLDER. If a result is found twice, the
-    first counts."""
+    """Folders with results, or the results of one system as SYSTEM=results.json or SYSTEM=FOLDER. If a result is found
+    twice, the first one counts."""
 
     tables: tuple[str, ...] = ()
-    """Tables to print: 1 to 12, starcoder2_instruct, small, quickstart. By default all of them."""
+    """Tables to print: 1 to 12, starcoder2_instruct, small, quickstart. By default, all of them."""
 
     format: Literal["markdown", "csv"] = "markdown"
-    """Format in which the tables are printed."""
+    """Output format."""
 
     figures: Path | None = None
-    """Folder to draw a PNG of each table into."""
+    """Folder in which to save a PNG chart of each table."""
 
     seed: int = 0
     """Seed of the bootstrap."""

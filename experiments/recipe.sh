@@ -85,7 +85,7 @@ serve() {
         server+=(--endpoint "http://127.0.0.1:$port")
     done
     [ ${#servers[@]} -gt 0 ] ||
-        fail "$name needs $gpus GPUs and $machine_gpus are here: see experiments/serving/, and give --endpoint URL"
+        fail "$name needs $gpus GPUs, and this machine has $machine_gpus: see experiments/serving/ and --endpoint URL"
     # Waits for the first replica only: the others are used as soon as they answer.
     until curl --silent --fail --max-time 5 http://127.0.0.1:8100/health >/dev/null; do
         kill -0 "${servers[0]}" 2>/dev/null || { tail -n 5 "$out/logs/vllm-8100.log" >&2; exit 1; }

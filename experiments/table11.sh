@@ -41,7 +41,9 @@ positional=(${rows[@]+"${rows[@]}"})
 only evol-instruct oss-instruct direct-distillation
 if [ ${#teacher[@]} -eq 0 ]; then
     [ ${#rows[@]} -gt 0 ] || rows=(evol-instruct oss-instruct)
-    case " ${rows[*]} " in *" direct-distillation "*) fail "direct-distillation needs a teacher: --teacher URL MODEL" ;; esac
+    case " ${rows[*]} " in
+        *" direct-distillation "*) fail "direct-distillation needs a teacher: --teacher URL MODEL" ;;
+    esac
 fi
 [ ${#rows[@]} -gt 0 ] || rows=(evol-instruct oss-instruct direct-distillation)
 

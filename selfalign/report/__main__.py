@@ -1,4 +1,4 @@
-"""Write the report of a dataset that select.py has written again, into the same dataset.
+"""Write the report of an existing dataset of instructions into that dataset, as select.py did at its end.
 
     python -m selfalign.report ./instructions [./executions]
 
@@ -26,10 +26,10 @@ class Options:
     """Dataset that select.py wrote: a Hub id, a local folder, or an fsspec URL. The report is written into it."""
 
     executions: Annotated[str | None, tyro.conf.Positional] = None
-    """Dataset that the instructions were selected from. By default the one that their run.json names."""
+    """Dataset that the instructions were selected from. By default, the one named in their run.json."""
 
     hf_token: str | None = None
-    """Hugging Face token. By default the one of `hf auth login` or of HF_TOKEN."""
+    """Hugging Face token. By default, the one from `hf auth login` or HF_TOKEN."""
 
 
 def main(options: Options) -> None:
@@ -44,9 +44,9 @@ def main(options: Options) -> None:
     except UserError as error:
         if options.executions:
             raise
-        warn(f"the figures of all samples are left out: {error}")
+        warn(f"the report has no figures of the executions: {error}")
     write_report(options.instructions, executions, token=options.hf_token)
-    print(f"{options.instructions} now has report.html and figures/")
+    print(f"{options.instructions}: wrote report.html and figures/")
 
 
 if __name__ == "__main__":

@@ -84,25 +84,18 @@ def sample_charts(samples: pa.Table) -> Iterable[Chart]:
 
 def funnel_chart(funnel: list[dict[str, Any]]) -> Chart:
     """Rows into and out of each step."""
-    steps = [entry["step"] for entry in funnel]
-    numbers = [f"{entry['rows_in']:,} → {entry['rows_out']:,}" for entry in funnel]
-    figure = bars(
-        "The funnel: rows in → rows out",
-        steps,
-        [entry["rows_out"] for entry in funnel],
-        numbers,
-        behind=[entry["rows_in"] for entry in funnel],
-    )
+    steps, rows_in, rows_out = ([entry[name] for entry in funnel] for name in ("step", "rows_in", "rows_out"))
+    numbers = [f"{before:,} → {after:,}" for before, after in zip(rows_in, rows_out, strict=True)]
+    figure = bars("The funnel: rows in → rows out", steps, rows_out, numbers, behind=rows_in)
     return Chart("funnel", "Rows into and out of each step of the pipeline.", figure)
 
 
 def outcomes_chart(executions: pa.Table) -> Chart:
     """How the samples' programs ended."""
-    names, counts = value_counts(executions["outcome"])
-    colors = [INK if name == "passed" else PALE for name in names]
-    figure = bars(
-        f"How {sum(counts):,} samples ended", [name.replace("_", " ") for name in names], counts, colors=colors
-    )
+    outcomes, counts = value_counts(executions["outcome"])
+    colors = [INK if outcome == "passed" else PALE for outcome in outcomes]
+    names = [outcome.replace("_", " ") for outcome in outcomes]
+    figure = bars(f"How {sum(counts):,} samples ended", names, counts, colors=colors)
     return Chart("outcomes", "How many samples passed their own tests, and how the others ended.", figure)
 
 
@@ -113,13 +106,10 @@ def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
     groups.sort(key=lambda group: group[column] if column == "concepts" else -group["passed_count"])
     passed, total = ([group[f"passed_{what}"] for group in groups] for what in ("sum", "count"))
     rates = [100 * p / n for p, n in zip(passed, total, strict=True)]
-    figure = bars(
-        f"Pass rate by {label}",
-        [str(group[column]) for group in groups],
-        rates,
-        [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)],
-        whiskers=[wilson_interval(p, n) for p, n in zip(passed, total, strict=True)],
-    )
+    names = [str(group[column]) for group in groups]
+    numbers = [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)]
+    intervals = [wilson_interval(p, n) for p, n in zip(passed, total, strict=True)]
+    figure = bars(f"Pass rate by {label}", names, rates, numbers, whiskers=intervals)
     overall = _compute().mean(table["passed"]).as_py() or 0
     caption = f"Share of samples that passed their own tests, by {label}, with 95 % intervals; {overall:.1%} of all."
     return Chart(f"passed_by_{column}", caption, figure)
@@ -130,30 +120,22 @@ def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
     names = [rule.replace("_", " ") for rule, _ in dropped]
     counts = [rows for _, rows in dropped]
     duplicates = ["duplicate" in name or name.startswith(("same ", "near ")) for name in names]
-    figure = bars(
-        f"Left out by rule (duplicates: {sum(n for n, d in zip(counts, duplicates, strict=True) if d):,})",
-        names,
-        counts,
-        colors=[ACCENT if duplicate else INK for duplicate in duplicates],
-    )
+    title = f"Left out by rule (duplicates: {sum(n for n, d in zip(counts, duplicates, strict=True) if d):,})"
+    figure = bars(title, names, counts, colors=[ACCENT if duplicate else INK for duplicate in duplicates])
     return Chart("left_out", "How many samples each rule of the selection left out; duplicates in orange.", figure)
 
 
 def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
     """How long the texts of `column` are, in words."""
     words = _compute().count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
-    return Chart(
-        f"words_of_{label}",
-        f"How many words the {label} of the accepted examples have.",
-        histogram(f"Words in {label}", words, "words", "examples"),
-    )
+    figure = histogram(f"Words in {label}", words, "words", "examples")
+    return Chart(f"words_of_{label}", f"How many words the {label} of the accepted examples have.", figure)
 
 
 def concepts_chart(rows: pa.Table) -> Chart:
     """The most frequent concepts, regardless of case."""
-    names, counts = value_counts(
-        _compute().utf8_lower(_compute().utf8_trim_whitespace(_compute().list_flatten(rows["concepts"])))
-    )
+    concepts = _compute().utf8_trim_whitespace(_compute().list_flatten(rows["concepts"]))
+    names, counts = value_counts(_compute().utf8_lower(concepts))
     title = f"Most frequent of {len(names):,} distinct concepts"
     caption = f"The most frequent concepts of {len(rows):,} examples, which have {len(names):,} distinct ones."
     return Chart("concepts", caption, bars(title, names[:MOST_FREQUENT], counts[:MOST_FREQUENT]))

@@ -38,7 +38,7 @@ def write_report(output: str, executions: Source | None = None, *, token: str | 
     instructions = open_source(output, token=token)
     run = instructions.run
     if not run:
-        raise UserError(f"{output} has no run.json, which the report is made from")
+        raise UserError(f"{output} has no run.json: a report can only be made of the output of a step")
     has_rejected = run.get("tables", {}).get("rejected", {}).get("rows_out")
     rejected = open_source(output, config="rejected", token=token) if has_rejected else None
     examples = choose_examples(instructions, rejected, executions)

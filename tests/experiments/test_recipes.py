@@ -220,7 +220,7 @@ def test_replicas_share_the_gpus_and_are_stopped(project):
         ("seeds", ("--publshed",), "unknown argument --publshed (known: --published)"),
         ("starcoder2_15b_instruct", ("--publshed",), "unknown argument --publshed"),
         ("selfcodealign_cq_7b", ("--endpont", "http://a:1"), "unknown argument --endpont"),
-        ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs and 0 are here"),
+        ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs, and this machine has 0"),
     ],
 )
 def test_wrong_arguments_end_a_recipe_with_one_sentence(project, recipe, arguments, sentence):
