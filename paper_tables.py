@@ -29,7 +29,7 @@ import tyro
 
 from selfalign.options import run_script
 from selfalign.report.paper import NOT_STATED, Cell, PaperTable, format_number, load_table, system_of, table_names
-from selfalign.report.results import Measurement, Results, measure_table
+from selfalign.report.results import OurValue, Results, our_values
 from selfalign.report.statistics import paired_bootstrap
 from selfalign.report.table_figure import draw_table
 
@@ -61,10 +61,10 @@ class Options:
 # What is compared -----------------------------------------------------------------------------------------------------
 
 
-def comparison_lines(table: PaperTable, found: list[dict[str, Measurement]], seed: int) -> list[list[str]]:
+def comparison_lines(table: PaperTable, found: list[dict[str, OurValue]], seed: int) -> list[list[str]]:
     """Lines below COMPARISON_HEADER: a paired bootstrap for each pair that the paper compares, on each column of pass@1
     for which we have problems that both were tested on."""
-    of_system: dict[str, list[tuple[Cell, Measurement]]] = {}
+    of_system: dict[str, list[tuple[Cell, OurValue]]] = {}
     for row, ours in zip(table.cells, found, strict=True):
         for column, cell in row.items():
             if cell.benchmarks and cell.score == "pass@1" and column in ours:
@@ -72,7 +72,7 @@ def comparison_lines(table: PaperTable, found: list[dict[str, Measurement]], see
     lines = []
     for one, other in table.compare:
         for (cell, ours), (other_cell, theirs) in product(of_system.get(one, []), of_system.get(other, [])):
-            rates = [measured.result.get("by_problem") or {} for measured in (ours, theirs)]
+            rates = [value.result.get("by_problem") or {} for value in (ours, theirs)]
             if cell.benchmarks != other_cell.benchmarks or not rates[0].keys() & rates[1].keys():
                 continue
             test = paired_bootstrap(*rates, seed=seed)
@@ -90,7 +90,7 @@ def difference(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def missing_runs(table: PaperTable, found: list[dict[str, Measurement]]) -> list[str]:
+def missing_runs(table: PaperTable, found: list[dict[str, OurValue]]) -> list[str]:
     """The commands of the runs that the table lacks, in the order of its rows."""
     missing = [
         cell
@@ -105,7 +105,7 @@ def missing_runs(table: PaperTable, found: list[dict[str, Measurement]]) -> list
 # How it is printed ----------------------------------------------------------------------------------------------------
 
 
-def our_text(cell: Cell, ours: Measurement | None) -> str:
+def our_text(cell: Cell, ours: OurValue | None) -> str:
     """Our value as the text of a cell: the value, its interval, and its difference from the published one."""
     if ours is None:
         return ""
@@ -118,7 +118,7 @@ def our_text(cell: Cell, ours: Measurement | None) -> str:
     return text
 
 
-def table_lines(table: PaperTable, found: list[dict[str, Measurement]]) -> list[list[str]]:
+def table_lines(table: PaperTable, found: list[dict[str, OurValue]]) -> list[list[str]]:
     """The rows of the table as text, each followed by a row of ours if we have any value for it."""
     lines = []
     unknown = "?" if any(cell.published is not None for row in table.cells for cell in row.values()) else ""
@@ -135,7 +135,7 @@ def markdown_table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
 
 
-def markdown(table: PaperTable, found: list[dict[str, Measurement]], seed: int) -> str:
+def markdown(table: PaperTable, found: list[dict[str, OurValue]], seed: int) -> str:
     """The table, the comparisons, and the commands of missing runs, in Markdown."""
     parts = [f"## {table.heading}", markdown_table(table.header, table_lines(table, found))]
     if compared := comparison_lines(table, found, seed):
@@ -145,7 +145,7 @@ def markdown(table: PaperTable, found: list[dict[str, Measurement]], seed: int) 
     return "\n\n".join(parts) + "\n"
 
 
-def csv_lines(table: PaperTable, found: list[dict[str, Measurement]]) -> list[list[str | float | None]]:
+def csv_lines(table: PaperTable, found: list[dict[str, OurValue]]) -> list[list[str | float | None]]:
     """A line of CSV_COLUMNS for each number of the table; `command` is empty where we have a value."""
     lines = []
     for row, ours in zip(table.cells, found, strict=True):
@@ -169,7 +169,7 @@ def main(options: Options) -> None:
     if options.format == "csv":
         writer.writerow(CSV_COLUMNS)
     for table in tables:
-        found = measure_table(table, results)
+        found = our_values(table, results)
         if options.format == "csv":
             writer.writerows(csv_lines(table, found))
         else:

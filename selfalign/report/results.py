@@ -15,7 +15,7 @@ from selfalign.runner.source import open_source
 GENERATION_STEPS = ("concepts", "tasks", "responses", "executions")
 
 
-class Measurement(NamedTuple):
+class OurValue(NamedTuple):
     """Our value for a cell, in the unit of the table, with its 95 % interval and its results.json if it has them."""
 
     value: float
@@ -68,21 +68,21 @@ class Results:
         file = next((file for owner in owners if (file := self.find(owner, f"{step}/run.json"))), None)
         return json.loads(file.read_text()) | {"folder": file.parent} if file else None
 
-    def measure(self, cell: Cell) -> Measurement | None:
+    def value_of(self, cell: Cell) -> OurValue | None:
         """Our value for a cell, None if there is none; of several benchmarks the best."""
         if cell.fact:
             value = FACTS[cell.fact](self, cell.system)
-            return None if value is None else Measurement(value)
-        found = [measured for name in cell.benchmarks if (measured := self._score(cell, name))]
-        return max(found, key=lambda measured: measured.value, default=None)
+            return None if value is None else OurValue(value)
+        found = [ours for name in cell.benchmarks if (ours := self._score(cell, name))]
+        return max(found, key=lambda ours: ours.value, default=None)
 
-    def _score(self, cell: Cell, benchmark: str) -> Measurement | None:
+    def _score(self, cell: Cell, benchmark: str) -> OurValue | None:
         result = self.result(cell.system, benchmark)
         score = result.get("scores", {}).get(cell.score)
         if score is None:
             return None
         interval = result.get("intervals", {}).get(cell.score)
-        return Measurement(100 * score, (100 * interval[0], 100 * interval[1]) if interval else None, result)
+        return OurValue(100 * score, (100 * interval[0], 100 * interval[1]) if interval else None, result)
 
 
 def _read_result(file: Path, required: bool = False) -> dict[str, Any]:
@@ -98,19 +98,19 @@ def _read_result(file: Path, required: bool = False) -> dict[str, Any]:
         return {}
 
 
-def measure_table(table: PaperTable, results: Results) -> list[dict[str, Measurement]]:
+def our_values(table: PaperTable, results: Results) -> list[dict[str, OurValue]]:
     """Our values for each row of a table, by column; columns that we have nothing for are absent."""
     found = []
     for row in table.cells:
-        ours = {column: value for column, cell in row.items() if not cell.mean_of and (value := results.measure(cell))}
+        ours = {column: value for column, cell in row.items() if not cell.mean_of and (value := results.value_of(cell))}
         for column, cell in row.items():
             if cell.mean_of and all(part in ours for part in cell.mean_of):
-                ours[column] = Measurement(sum(ours[part].value for part in cell.mean_of) / len(cell.mean_of))
+                ours[column] = OurValue(sum(ours[part].value for part in cell.mean_of) / len(cell.mean_of))
         found.append(ours)
     for column, rates in win_rates_of(table, results).items():
         for row, ours in zip(table.cells, found, strict=True):
             if (rate := rates.get(row[column].system)) is not None:
-                ours[column] = Measurement(100 * rate)
+                ours[column] = OurValue(100 * rate)
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfalign.report.paper import PaperTable
-from selfalign.report.results import Measurement
+from selfalign.report.results import OurValue
 
 
-def draw_table(table: PaperTable, found: list[dict[str, Measurement]], file: Path) -> None:
+def draw_table(table: PaperTable, found: list[dict[str, OurValue]], file: Path) -> None:
     """Draw a panel for each column of numbers into `file`: a ring for the published number, a dot for ours."""
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What the scripts that serve start, with a `docker`, a `vllm` and a Slurm that only note how they were called."""
+"""The commands that the serving scripts start, with stand-ins for Docker, vLLM and Slurm that only print them."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ MODELS = ["starcoder2-3b", "codeqwen1.5-7b", "llama-3-8b", "starcoder2-15b", "de
 
 @pytest.fixture
 def tools(tmp_path):
-    """A folder of commands that stand for those of a cluster, first on the PATH."""
+    """A function that adds a stand-in for a command to a folder which comes first on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
 

@@ -12,7 +12,7 @@ import tyro
 
 from selfalign.errors import UserError
 from selfalign.report.paper import load_table, table_names
-from selfalign.report.results import Results, measure_table
+from selfalign.report.results import Results, our_values
 from tests.helpers import ROOT, load_script
 
 script = load_script("paper_tables")
@@ -21,11 +21,11 @@ OURS, OCTOPACK = "selfcodealign-cq-7b", "octopack-cq-7b"
 
 def ours_in(folder, table):
     """Our values in a table, by row and column."""
-    return measure_table(load_table(str(table)), Results([str(folder)]))
+    return our_values(load_table(str(table)), Results([str(folder)]))
 
 
 def add_result(folder, system, benchmark, passed, **more):
-    """What benchmark.py writes, from verdicts by task."""
+    """Write a results.json as benchmark.py does, from whether each task passed."""
     (folder / system / benchmark).mkdir(parents=True)
     result = {"benchmark": benchmark, "model": "m", "intervals": {"pass@1": [0.5, 0.7]}}
     result |= {
@@ -44,7 +44,7 @@ def results(tmp_path):
 
 @pytest.fixture
 def printed(capsys):
-    """The function from arguments to what is printed."""
+    """A function that runs the script with arguments and returns what it prints."""
 
     def printed(*arguments):
         capsys.readouterr()
