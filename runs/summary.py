@@ -1,4 +1,4 @@
-"""What a run gave: the funnel, two of the examples that the model wrote, and pass@1 before and after.
+"""A summary of a quickstart: the funnel, two of the examples that the model wrote, and pass@1 before and after.
 
 python -m runs.summary ./runs/out/quickstart
 """
@@ -10,15 +10,15 @@ from pathlib import Path
 from selfalign.runner.card import funnel_table
 from selfalign.runner.source import open_source
 
-SHOWN = 2
+EXAMPLES = 2
 
 
 def main(folder: Path) -> None:
-    """Read the run.json and results.json of the steps in `folder`, and print them for people."""
+    """Print what the run.json and results.json files of the steps in `folder` say."""
     run = json.loads((folder / "after" / "model" / "run.json").read_text())
     print(f"\n{funnel_table(run['funnel'])}\n")
     instructions = open_source(str(folder / "after" / "instructions")).rows
-    for row in instructions.select(range(min(SHOWN, len(instructions)))).to_list():
+    for row in instructions.select(range(min(EXAMPLES, len(instructions)))).to_list():
         print(f"--- {row['category']}, {row['difficulty']}, from {row['path']}: {', '.join(row['concepts'])}")
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
     for when in ("before", "after"):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The tests, on a bare machine: bash runs/test.sh [arguments of pytest]
+# Runs the tests, and first installs what they need: bash runs/test.sh [arguments of pytest]
 #
-#     bash runs/test.sh                     # all that CI runs: tests, linter, type checker
-#     bash runs/test.sh -m slow             # the longer proofs
-#     bash runs/test.sh -k select           # some of them
+#     bash runs/test.sh                     # everything that CI runs: formatter, linter, type checker, tests
+#     bash runs/test.sh -m slow             # only the tests that take minutes
+#     bash runs/test.sh -k select           # only some of the tests
 
 set -euo pipefail
 cd "$(dirname "$0")/.."

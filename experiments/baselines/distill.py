@@ -1,7 +1,7 @@
 """Direct distillation: the same instructions, with the responses of a stronger model.
 
-Paper: section 4, Table 11. GPT-4o answers the instructions of SelfCodeAlign's own dataset, greedily; nothing is
-executed and nothing is filtered. Any chat endpoint can be the teacher.
+Paper: section 4, Table 11. GPT-4o answers the instructions of SelfCodeAlign's own dataset greedily; nothing is executed
+and nothing is filtered. Any chat endpoint can be the teacher.
 
     python -m experiments.baselines.distill ./instructions ./distilled \\
         --endpoint https://router.huggingface.co/v1 --model ID
@@ -11,12 +11,12 @@ Columns in:  id, instruction
 Columns out:
 
     id                     hash of the instruction's id and the response
-    task_id                id of the row of the input
+    task_id                id of the input row
     instruction, response
-    license                what --license says: the terms of the teacher
+    license                the value of --license: the teacher's terms
     prompt_hash, finish_reason, generated_tokens
 
-Responses that were cut off are counted and left out.
+Responses that are empty or were cut off are counted and left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
@@ -44,18 +47,14 @@ class Options(TeacherOptions, StepOptions):
     """Sampling temperature (paper, Table 11: 0)."""
 
     max_new_tokens: Count = 1024
-    """Longest response, in tokens; fine-tuning cuts at 1280 together with the instruction."""
+    """Longest response, in tokens. Fine-tuning cuts it at 1280, together with the instruction."""
 
     template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt: the instruction as it stands."""
+    """Jinja template of the prompt, which is the instruction unchanged."""
 
 
 def main(options: Options) -> None:
-    """Let the teacher answer every instruction."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import Examples, load_prompt
-
+    """Have the teacher answer every instruction."""
     prompt = load_prompt(options.template, Examples([]))
     instructions = read_input(options, "id", *prompt.columns | {"instruction"})
     endpoint = Endpoint(options)

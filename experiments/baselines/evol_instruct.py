@@ -1,8 +1,8 @@
-"""Evol-Instruct with any teacher: instructions are made harder round by round, and the teacher answers each.
+"""Evol-Instruct with any teacher, who makes instructions harder round by round and answers each of them.
 
 Paper: section 4, Table 11, where a published dataset of this kind is used (published.py). The method is that of
-WizardCoder (arXiv:2306.08568): the 20k instructions of Code Alpaca, three rounds, in each round one of five ways to
-make an instruction harder.
+WizardCoder (arXiv:2306.08568): it starts from the 20k instructions of Code Alpaca, and in each of three rounds makes
+every instruction harder in one of five ways.
 
     python -m experiments.baselines.evol_instruct sahil2801/CodeAlpaca-20k ./instructions --endpoint URL --model ID
 
@@ -12,21 +12,25 @@ Columns out:
 
     id                     hash of the instruction and the response
     instruction, response
-    round, way             how often it was evolved (0: as it was), and which way the last time
-    license                what --license says: the terms of the teacher
+    round, way             how often it was made harder (0: not at all), and in which way the last time
+    license                the value of --license: the teacher's terms
     prompt_hash, finish_reason, generated_tokens    of the response
 
-An instruction that comes out empty, cut off, unchanged or as an excuse of the teacher ends its chain; responses that
-were cut off or are an excuse are left out. Both are counted.
+An instruction that comes back empty, cut off, unchanged or as a refusal of the teacher ends its chain of rounds.
+Responses that are empty, were cut off or are refusals are left out. All of these are counted.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Completion, Endpoint
+from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
@@ -43,7 +47,7 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
 REFUSAL_WORDS = 80  # "sorry" in fewer words than these (Evol-Instruct, arXiv:2304.12244, 3.2)
-# The five ways of WizardCoder, section 3.1; prompts/evolve.jinja says each in a sentence.
+# The five ways of WizardCoder, section 3.1; prompts/evolve.jinja has a sentence for each.
 WAYS = ("constraint", "rarer_requirement", "more_steps", "misleading_code", "complexity")
 COLUMNS = {
     **{name: str for name in ("id", "instruction", "response", "way", "license", "prompt_hash", "finish_reason")},
@@ -53,7 +57,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options(TeacherOptions, StepOptions):
-    """Options of this step; the defaults are WizardCoder's where it says them."""
+    """Options of this step; the defaults are WizardCoder's where they are published."""
 
     temperature: PositiveOrZero = 1.0
     """Sampling temperature (Evol-Instruct, arXiv:2304.12244: 1)."""
@@ -72,22 +76,17 @@ class Options(TeacherOptions, StepOptions):
 
 
 def first_instruction(row: dict[str, Any]) -> str:
-    """The instruction of a row, with its input below it (the form of Alpaca)."""
+    """The instruction of a row, with its input below it (Alpaca's format)."""
     return "\n\n".join(text.strip() for text in (row["instruction"], row.get("input")) if text and text.strip())
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a teacher excuses itself instead of answering (the rule of Evol-Instruct, section 3.2)."""
+    """Whether the teacher refuses instead of answering (the rule of Evol-Instruct, section 3.2)."""
     return "sorry" in text.lower() and len(text.split()) < REFUSAL_WORDS
 
 
 def main(options: Options) -> None:
-    """Let the teacher answer each instruction, make it harder, answer that, and so on."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.completion import Completion
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import Examples, load_prompt
-
+    """Have the teacher answer each instruction, make it harder, answer the result, and so on."""
     prompt = load_prompt(options.template, Examples([]))
     seeds = read_input(options, "instruction")
     endpoint = Endpoint(options)
@@ -98,32 +97,33 @@ def main(options: Options) -> None:
     async def chain_of(row: dict[str, Any]) -> Done:
         instruction, way = first_instruction(row), None
         draws = draws_of(options.seed, content_id(instruction))
-        rows, counts = [], {}
+        rows, counts = [], Counter[str]()
         for number in range(options.rounds + 1):
             if number:
                 way = draws.choice(WAYS)
                 harder = await ask(prompt.render(instruction=instruction, way=way), draws)
                 if is_refusal(harder.text):
-                    counts["refused"] = counts.get("refused", 0) + 1
+                    counts["refused"] += 1
                     break
                 if harder.is_cut_off or harder.text.strip() in ("", instruction):
-                    counts[harder.failure("no_harder_instruction")] = 1
+                    counts[harder.failure("no_harder_instruction")] += 1
                     break
                 instruction = harder.text.strip()
             answer = await ask(instruction, draws)
             response = answer.text.strip()
             if is_refusal(response):
-                counts["refused"] = counts.get("refused", 0) + 1
+                counts["refused"] += 1
                 continue
             if not response or answer.is_cut_off:
-                reason = answer.failure("response_unfinished" if response else "no_response")
-                counts[reason] = counts.get(reason, 0) + 1
+                counts[answer.failure("response_unfinished" if response else "no_response")] += 1
                 continue
             texts = {"instruction": instruction, "response": response, "license": options.license}
             how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
             ids = {"id": content_id(instruction, response), "prompt_hash": content_id(instruction)}
             rows.append(ids | texts | how | {"round": number, "way": way})
-        return Done(rows, counts | ({"ok": len(rows)} if rows else {}))
+        if rows:
+            counts["ok"] = len(rows)
+        return Done(rows, dict(counts))
 
     hardest = prompt.render(instruction=first_instruction(seeds.rows[0]), way=WAYS[0])
     endpoint.check_room(hardest, options.max_new_tokens)

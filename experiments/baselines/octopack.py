@@ -1,22 +1,22 @@
-"""OctoPack's data as `instructions`: commits whose messages read like instructions, and conversations of volunteers.
+"""OctoPack's data in our columns: commits whose messages read like instructions, and conversations of volunteers.
 
-Paper: Table 1, "CodeQwen1.5-7B-OctoPack"; the data are those of OctoCoder (arXiv:2308.07124, section 3): 5,000 commits
-of CommitPackFT in six languages and the 8,587 conversations of OASST that its authors kept. Which 5,000 is not
-published: they are drawn at random from all six languages together.
+Paper: Table 1, "CodeQwen1.5-7B-OctoPack". The data is that of OctoCoder (arXiv:2308.07124, section 3): 5,000 commits of
+CommitPackFT in six languages, and the 8,587 conversations of OASST that its authors kept. Which 5,000 commits they took
+is not published; here they are drawn at random from all six languages together.
 
     python -m experiments.baselines.octopack \\
         bigcode/commitpackft@fc56fe33c030c6daa414c2b112c932b8eed085e6 ./instructions
 
-INPUT holds `data/LANGUAGE/data.jsonl`, as CommitPackFT does on the Hub, or a copy of it. Of a conversation the first
-two messages are taken, as its authors do.
+INPUT is CommitPackFT on the Hub, or another dataset with files `data/LANGUAGE/data.jsonl`. From a conversation the
+first two messages are taken, as OctoPack's authors do.
 
 Columns out:
 
     id                     hash of the two texts
     instruction, response  the commit's subject above the old file, and the new file; or question and answer
     source                 commitpackft or oasst
-    language               of the file, or of the conversation
-    repository, license    of the commit; OASST is Apache-2.0
+    language               that of the file or of the conversation
+    repository, license    those of the commit; OASST is Apache-2.0
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from selfalign.errors import UserError
+from selfalign.ids import content_id
 from selfalign.options import CountOrZero, StepOptions, run_script
 from selfalign.runner.hub import hub_name, is_hub_id
 from selfalign.runner.source import Source, open_source
@@ -35,29 +37,28 @@ COLUMNS = {name: str for name in ("id", "instruction", "response", "source", "la
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StepOptions):
-    """Options of this step; the defaults are those of OctoCoder."""
+    """Options of this step; the defaults are OctoCoder's."""
 
     conversations: str = "bigcode/oasst-octopack@1f5db3451c66a64e37158fcdf8c1951db8e90b33"
-    """Dataset of conversations: a list `conversations` of messages with `role` and `text`."""
+    """Dataset of conversations, each a list `conversations` of messages with `role` and `text`."""
 
     languages: tuple[str, ...] = ("python", "javascript", "java", "go", "c++", "rust")
     """Folders of INPUT/data to draw commits from."""
 
     commits: CountOrZero = 5000
-    """How many commits to draw, from all languages together."""
+    """How many commits to draw from all languages together."""
 
 
 def commits_of(options: Options, language: str) -> Source:
-    """The commits in one language. The Hub repo has a loading script, which `datasets` runs no more: its files are
-    read by their names."""
-
+    """The commits in one language, read from their file: the Hub repo has a loading script, which `datasets` no longer
+    runs."""
     place = f"hf://datasets/{hub_name(options.input)}" if is_hub_id(options.input) else options.input.rstrip("/")
     needed = ("subject", "old_contents", "new_contents", "lang", "license", "repos")
     return open_source(f"{place}/data/{language}/data.jsonl", columns=needed, token=options.hf_token)
 
 
 def from_commit(commit: dict[str, Any]) -> dict[str, Any]:
-    """A commit as an instruction: what to change, and in what (as OctoPack prepares it)."""
+    """A commit as an instruction, as OctoPack writes it: the subject, which says what to change, and the old file."""
     return {
         "instruction": f"{commit['subject']}\n{commit['old_contents']}",
         "response": commit["new_contents"],
@@ -79,8 +80,6 @@ def from_conversation(conversation: dict[str, Any]) -> dict[str, Any] | None:
 
 def with_id(row: dict[str, Any]) -> dict[str, Any]:
     """The row with its `id`."""
-    from selfalign.ids import content_id
-
     return {"id": content_id(row["instruction"], row["response"]), **row}
 
 
@@ -88,13 +87,10 @@ def main(options: Options) -> None:
     """Draw commits from all languages, and add the conversations."""
     import datasets
 
-    from selfalign.errors import UserError
-    from selfalign.ids import content_id
-
     sources = {language: commits_of(options, language) for language in options.languages}
     oasst = open_source(options.conversations, columns=("conversations",), token=options.hf_token)
 
-    # Which to take is decided by hashes, so that neither the order of the files nor that of the languages matters.
+    # Hashes decide which commits are drawn, so that neither the order of the files nor that of the languages matters.
     lots = []
     for language, commits in sources.items():
         texts = zip(*(commits.rows[name] for name in ("subject", "old_contents", "new_contents")), strict=True)

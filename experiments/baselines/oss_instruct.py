@@ -1,9 +1,9 @@
-"""OSS-Instruct with any teacher: a coding problem that a random snippet inspires, and its solution.
+"""OSS-Instruct with any teacher, who writes a coding problem inspired by a random snippet, and its solution.
 
 Paper: section 4, Table 11, where the official dataset is used (published.py). The method is that of Magicoder
-(arXiv:2312.02120): the teacher sees a snippet of 1 to 15 lines and writes problem and solution in one answer, greedily.
+(arXiv:2312.02120): the teacher sees a snippet of 1 to 15 lines and greedily writes problem and solution in one answer.
 
-    python experiments/baselines/snippets.py bigcode/the-stack-dedup ./snippets --max-samples 80000
+    python -m experiments.baselines.snippets bigcode/the-stack-dedup ./snippets --max-samples 80000
     python -m experiments.baselines.oss_instruct ./snippets ./instructions --endpoint URL --model ID
 
 Columns in:  id, content
@@ -13,10 +13,10 @@ Columns out:
     id                     hash of the snippet's id and the answer
     seed_id                id of the snippet
     instruction, response  problem and solution, as the teacher wrote them
-    license                what --license says: the terms of the teacher
+    license                the value of --license: the teacher's terms
     prompt_hash, finish_reason, generated_tokens
 
-Answers without both headings or without a code block, and those that were cut off, are counted and left out.
+Answers that lack a heading or a code block, or were cut off, are counted and left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.code.markdown import code_blocks, split_at_heading
+from selfalign.ids import content_id, draws_of
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
@@ -45,16 +49,14 @@ class Options(TeacherOptions, StepOptions):
     """Sampling temperature (Magicoder: greedy decoding)."""
 
     max_new_tokens: Count = 2048
-    """Longest problem with its solution, in tokens."""
+    """Longest answer, a problem with its solution, in tokens."""
 
     template: Path = field(default=PROMPTS / "oss_instruct.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 
 def split_answer(answer: str) -> tuple[str | None, str | None, str | None]:
-    """An answer as problem, solution, and what is wrong with it (null if nothing is)."""
-    from selfalign.code.markdown import code_blocks, split_at_heading
-
+    """The problem and the solution in an answer, and what is wrong with it, None if nothing is."""
     _, rest = split_at_heading(answer, PROBLEM_HEADING)
     problem, solution = split_at_heading(rest or "", SOLUTION_HEADING)
     if not problem.strip():
@@ -67,11 +69,7 @@ def split_answer(answer: str) -> tuple[str | None, str | None, str | None]:
 
 
 def main(options: Options) -> None:
-    """Let the teacher write a problem and its solution for each snippet."""
-    from selfalign.ids import content_id, draws_of
-    from selfalign.llm.endpoint import Endpoint
-    from selfalign.llm.prompts import Examples, load_prompt
-
+    """Have the teacher write a problem and its solution for each snippet."""
     prompt = load_prompt(options.template, Examples([]))
     snippets = read_input(options, "id", *prompt.columns)
     endpoint = Endpoint(options)

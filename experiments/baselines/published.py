@@ -1,21 +1,22 @@
-"""A published instruction dataset as `instructions`: Evol-Instruct and OSS-Instruct of Table 11, or any other.
+"""A published dataset in our columns: Evol-Instruct and OSS-Instruct of Table 11, or any other.
 
-Paper: section 4, Table 11. A random subset of 74k rows of each, so that every method trains on as many examples.
+Paper: section 4, Table 11. Of each dataset a random subset of 74k rows is taken, so that every method trains on equally
+many examples.
 
     python -m experiments.baselines.published nickrosh/Evol-Instruct-Code-80k-v1 ./instructions \\
         --response-column output --size 74000 --license cc-by-nc-sa-4.0
     python -m experiments.baselines.published ise-uiuc/Magicoder-OSS-Instruct-75K ./instructions \\
         --instruction-column problem --response-column solution --size 74000 --license mit
 
-Columns in:  those that the options name
+Columns in:  the ones that the options name
 
 Columns out:
 
     id                     hash of the two texts
     instruction, response
-    license                what --license says, else that of the row
+    license                the value of --license, or else the row's own
 
-Rows with an empty text are counted and left out before the subset is drawn.
+Before the subset is drawn, rows with an empty instruction or response are counted and left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from selfalign.errors import UserError
+from selfalign.ids import content_id
 from selfalign.options import Count, StepOptions, run_script
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
@@ -36,30 +39,26 @@ class Options(StepOptions):
     """Options of this step."""
 
     instruction_column: str = "instruction"
-    """Column with the instruction."""
+    """Column of the instructions."""
 
     response_column: str = "response"
-    """Column with the response."""
+    """Column of the responses."""
 
     size: Count | None = None
-    """How many rows to draw at random; all of them otherwise."""
+    """How many rows to draw at random. By default all of them."""
 
     license: str | None = None
-    """Licence of the data, for the column `license` and the card; otherwise it stays what each row says, if it does."""
+    """Licence of the data, for the column `license` and the card. By default that of each row, if it has one."""
 
 
 def draw(ids: list[str], size: int | None, seed: int) -> list[int]:
-    """Positions of `size` rows, or of all: those whose hashes are lowest, so that the order does not matter."""
-    from selfalign.ids import content_id
-
+    """The positions of the `size` ids with the lowest hashes, or of all ids. Their order makes no difference."""
     lots = sorted(range(len(ids)), key=lambda i: (content_id(seed, ids[i]), i))
     return sorted(lots[:size])
 
 
 def to_instruction(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """The row in our columns."""
-    from selfalign.ids import content_id
-
     instruction, response = row[options.instruction_column], row[options.response_column]
     texts = {"instruction": instruction, "response": response, "license": options.license or row.get("license")}
     return {"id": content_id(instruction, response), **texts}
@@ -67,9 +66,6 @@ def to_instruction(row: dict[str, Any], options: Options) -> dict[str, Any]:
 
 def main(options: Options) -> None:
     """Draw rows at random, and rename their columns."""
-    from selfalign.errors import UserError
-    from selfalign.ids import content_id
-
     texts = options.instruction_column, options.response_column
     published = read_input(options, *texts)
     pairs = list(zip(*(published.rows[name] for name in texts), strict=True))

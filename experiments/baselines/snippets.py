@@ -1,18 +1,18 @@
-"""Files -> seeds that are random snippets, for the comparison with filtered functions.
+"""Files -> seeds that are random snippets instead of filtered functions.
 
-Paper: Table 10, "random snippets from different Stack V1 documents" (64.0 HumanEval+, against 65.2 with functions). One
-snippet of 1 to 15 consecutive lines of each file, as in OSS-Instruct (arXiv:2312.02120); the paper does not say how
-long its snippets are.
+Paper: Table 10, "random snippets from different Stack V1 documents" (64.0 HumanEval+, against 65.2 with functions).
+From each file one snippet of 1 to 15 consecutive lines is drawn, as in OSS-Instruct (arXiv:2312.02120); the paper does
+not say how long its snippets are.
 
     python -m experiments.baselines.snippets bigcode/the-stack-dedup ./snippets --max-samples 37000
 
-Columns in:  the file's text
+Columns in:  the text of the file, and where it comes from
 
 Columns out:
 
     id          hash of the content
-    content     the snippet, its common indentation removed
-    repository, path, license    where it comes from, as far as that is known
+    content     the snippet, without its common indentation
+    repository, path, license    where it comes from, as far as is known
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from selfalign.ids import content_id, draws_of
 from selfalign.options import Count, StepOptions, run_script
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
@@ -35,7 +36,7 @@ class Options(StepOptions):
     """Options of this step."""
 
     text_column: str = "content"
-    """Column that holds the files."""
+    """Column with the text of the files."""
 
     repository_column: str = "max_stars_repo_name"
     """Column with the repository's name, if there is one (the default is The Stack's)."""
@@ -51,7 +52,7 @@ class Options(StepOptions):
 
 
 def draw_snippet(text: str, draws: random.Random, max_lines: int) -> str:
-    """Some consecutive lines of a text, "" if it has none that hold anything."""
+    """Some consecutive lines of a text, "" if all of its lines are blank."""
     lines = text.replace("\r\n", "\n").split("\n")
     filled = [i for i, line in enumerate(lines) if line.strip()]
     if not filled:
@@ -61,9 +62,7 @@ def draw_snippet(text: str, draws: random.Random, max_lines: int) -> str:
 
 
 def snippet_of(file: dict[str, Any], options: Options) -> Done:
-    """One snippet of a file, drawn by the hash of its text."""
-    from selfalign.ids import content_id, draws_of
-
+    """One snippet of a file; the draws depend on the hash of its text."""
     text = file[options.text_column]
     snippet = draw_snippet(text, draws_of(options.seed, content_id(text)), options.max_lines)
     if not snippet:
@@ -79,7 +78,6 @@ def snippet_of(file: dict[str, Any], options: Options) -> Done:
 
 def main(options: Options) -> None:
     """Draw a snippet from each file."""
-
     files = read_input(options, options.text_column)
     run_step(options, Table(files, lambda file: snippet_of(file, options), COLUMNS, carry=False))
 

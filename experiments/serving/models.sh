@@ -1,21 +1,22 @@
-# The models of the paper, and the GPUs that each needs. Sourced by tgi.sh and vllm.sh, which call `choose NAME`.
+# The models of the paper, and how many GPUs each needs. Sourced by the recipes, tgi.sh and vllm.sh, which call
+# `choose NAME`.
 #
-# Weights in bfloat16 take 2 bytes a parameter. What 90 % of the GPUs' memory leaves beside them holds the tokens of the
-# requests in flight: layers x KV heads x 128 x 2 (keys and values) x 2 bytes each. A prompt with 8 worked examples and
-# its answer is about 3,000 tokens (paper, section 6), so 128 requests want 384,000 of them. With GPUs of 80 GB:
+# Weights in bfloat16 take 2 bytes per parameter. The rest of 90 % of the GPUs' memory holds the tokens of the requests
+# in flight: layers x KV heads x 128 x 2 (keys and values) x 2 bytes for each token. A prompt with 8 worked examples and
+# its answer has about 3,000 tokens (paper, section 6), so 128 requests need 384,000 tokens. With GPUs of 80 GB:
 #
-#   name                  GPUs   weights   bytes a token                        room for
+#   name                  GPUs   weights   bytes per token                      room for
 #   starcoder2-3b            1      6 GB   30 x 2 x 128 x 2 x 2 =  31 kB   2,100,000 tokens
 #   codeqwen1.5-7b           1     15 GB   32 x 4 x 128 x 2 x 2 =  66 kB     870,000
 #   llama-3-8b               1     16 GB   32 x 8 x 128 x 2 x 2 = 131 kB     430,000
 #   starcoder2-15b           1     32 GB   40 x 4 x 128 x 2 x 2 =  82 kB     490,000
 #   deepseek-coder-33b       2     67 GB   62 x 8 x 128 x 2 x 2 = 254 kB     300,000   (on one: 20,000)
 #
-# With GPUs of 24 GB: 1, 1, 1, 2 and 4 of them; with --gpus N the scripts take another number than the table's. A model
-# that fits on one GPU is faster as one replica a GPU than spread over several: start more replicas, and give each
-# address to the step with --endpoint.
+# With GPUs of 24 GB it takes 1, 1, 1, 2 and 4 of them; --gpus N overrides the table. A model that fits on one GPU is
+# faster as one replica per GPU than spread over several: start more replicas, and pass the address of each to the step
+# with --endpoint.
 
-context=8192 # tokens of prompt and answer: all five can; the steps need about 3,000
+context=8192 # tokens of prompt and answer, which all five models support; the steps need about 3,000
 
 choose() {
     gpus=1
@@ -25,9 +26,9 @@ choose() {
         llama-3-8b) model=meta-llama/Meta-Llama-3-8B ;; # gated: accept its licence on the Hub, and set HF_TOKEN
         starcoder2-15b) model=bigcode/starcoder2-15b ;;
         deepseek-coder-33b) model=deepseek-ai/deepseek-coder-33b-base gpus=2 ;;
-        */*) model=$1 ;; # any other, by its Hub id or folder: say --gpus if it needs several
+        */*) model=$1 ;; # any other Hub id or folder; --gpus if it needs several
         *)
-            echo "no model is called $1: see experiments/serving/models.sh, or give a Hub id" >&2
+            echo "there is no model $1: see experiments/serving/models.sh, or give a Hub id" >&2
             exit 2
             ;;
     esac

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Text generation inference in docker, for one of the paper's models:
+# Serves one of the paper's models with text-generation-inference (TGI), in Docker:
 #
 #     bash experiments/serving/tgi.sh starcoder2-15b                 # on port 8080
 #     bash experiments/serving/tgi.sh deepseek-coder-33b 8081 --gpus 4
@@ -7,15 +7,15 @@
 #
 #     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
 #
-# What follows the port goes to text-generation-launcher. TGI is in maintenance mode since December 2025 and its authors
-# recommend vLLM (experiments/serving/vllm.sh) for new work; it is what the paper's models were sampled with.
+# Further options are passed to text-generation-launcher. TGI has been in maintenance mode since December 2025, and its
+# authors recommend vLLM (experiments/serving/vllm.sh) for new work. The paper's models were sampled with TGI.
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/models.sh"
 arguments "$@"
 
-# Weights stay in the cache of the Hub that the host has. TGI refuses more than --max-concurrent-requests with 429; the
-# client reads the number from /info and keeps just below it. Shards talk through shared memory: 1 GB.
+# The weights are kept in the host's Hub cache. TGI answers 429 to more than --max-concurrent-requests; our client reads
+# this number from /info and stays just below it. Shards communicate through shared memory, which needs 1 GB.
 cache=${HF_HOME:-$HOME/.cache/huggingface}
 exec docker run --rm --shm-size 1g -p "$port:80" -v "$cache:/data" -e HF_TOKEN \
     --gpus "${CUDA_VISIBLE_DEVICES:+\"device=}${CUDA_VISIBLE_DEVICES:-$gpus}${CUDA_VISIBLE_DEVICES:+\"}" \

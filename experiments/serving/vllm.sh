@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# vLLM (pip install vllm), for one of the paper's models:
+# Serves one of the paper's models with vLLM (pip install vllm):
 #
 #     bash experiments/serving/vllm.sh starcoder2-15b                # on port 8080
 #     bash experiments/serving/vllm.sh deepseek-coder-33b 8081 --gpus 4
@@ -7,14 +7,15 @@
 #
 #     python sample_responses.py ./tasks ./responses --api completions --endpoint http://127.0.0.1:8080
 #
-# What follows the port goes to vLLM. Samples of one prompt are one request here and share the work on the prompt.
+# Further options are passed to vLLM. The samples of one prompt are a single request to it, and share the work on the
+# prompt.
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/models.sh"
 arguments "$@"
 
-# --generation-config vllm: otherwise vLLM takes top_p, top_k and the like from the model's generation_config.json where
-# a request does not say them, and the samples are not what was asked for. --max-num-seqs is what the client takes for
-# the limit of an OpenAI server, which does not tell it (--concurrency says another).
+# Without --generation-config vllm, vLLM would take top_p, top_k and the like from the model's generation_config.json
+# wherever a request doesn't set them. --max-num-seqs is the limit that our client assumes for an OpenAI server, which
+# doesn't announce one (--concurrency overrides it).
 exec vllm serve "$model" --port "$port" --tensor-parallel-size "$gpus" --dtype bfloat16 --max-model-len "$context" \
     --max-num-seqs 256 --generation-config vllm ${more[@]+"${more[@]}"}

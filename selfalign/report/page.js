@@ -1,4 +1,4 @@
-// Shows the examples that fit the search, the reason and the category. What is chosen stands in the page's address.
+// Shows the examples that match the search, the reason and the category, and keeps these in the page's address.
 "use strict";
 
 const controls = ["search", "reason", "category"].map((id) => document.getElementById(id));
@@ -13,13 +13,13 @@ function show() {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const { element, text } of examples) {
-    const { reason: its, category: kind } = element.dataset;
-    const fits =
-      (!reason || (reason === "rejected" ? its !== "accepted" : its === reason)) &&
-      (!category || kind === category) &&
+    const { reason: itsReason, category: itsCategory } = element.dataset;
+    const matches =
+      (!reason || (reason === "rejected" ? itsReason !== "accepted" : itsReason === reason)) &&
+      (!category || itsCategory === category) &&
       words.every((word) => text.includes(word));
-    element.hidden = !fits;
-    shown += fits;
+    element.hidden = !matches;
+    shown += matches;
   }
   count.textContent = `${shown} of ${examples.length} examples`;
 }
@@ -34,7 +34,7 @@ function recall() {
   const chosen = new URLSearchParams(location.hash.slice(1));
   for (const control of controls) {
     control.value = chosen.get(control.id) ?? "";
-    if (control.selectedIndex < 0) control.value = ""; // no such reason or category here
+    if (control.selectedIndex < 0) control.value = ""; // this page has no such reason or category
   }
   show();
 }

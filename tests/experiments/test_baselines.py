@@ -1,9 +1,11 @@
-"""The baselines: published datasets in their own layouts, and teachers that a server without a model stands for."""
+"""The baselines: published datasets in their own layouts, and teachers played by a server without a model."""
 
 import pytest
 from aiohttp import web
 
 from selfalign.errors import UserError
+from selfalign.llm.prompts import Examples, load_prompt
+from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, read_rows, run_json, write_rows
 
@@ -11,7 +13,10 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "experiments" / "baselines").glob
 
 
 def done(name, source, folder, **options):
-    """The rows that a script writes, and the counts of its run."""
+    """The rows that a script writes into a folder, and the counts of its run. `source` is a place or rows."""
+    folder.mkdir(exist_ok=True)
+    if isinstance(source, list):
+        source = write_rows(folder / "in.jsonl", source)
     script = load_script(f"experiments/baselines/{name}")
     script.main(script.Options(input=str(source), output=str(folder / "out"), **options))
     return read_rows(folder / "out"), run_json(folder / "out")["counts"]
@@ -30,38 +35,34 @@ OSS = {"instruction_column": "problem", "response_column": "solution", "license"
 
 
 def test_a_random_subset_of_a_published_dataset(tmp_path):
-    rows, counts = done("published", write_rows(tmp_path / "in.jsonl", PUBLISHED), tmp_path, size=10, **OSS)
+    rows, counts = done("published", PUBLISHED, tmp_path, size=10, **OSS)
     assert len(rows) == 10 and counts["not_drawn"] == 30
     assert {tuple(row) for row in rows} == {("id", "instruction", "response", "license")}
     assert all(row["response"] == row["instruction"].replace("Problem", "Solution") for row in rows)
 
 
 def test_the_subset_does_not_depend_on_the_order(tmp_path):
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    one, _ = done("published", write_rows(tmp_path / "a.jsonl", PUBLISHED), tmp_path / "a", size=10, **OSS)
-    other, _ = done("published", write_rows(tmp_path / "b.jsonl", PUBLISHED[::-1]), tmp_path / "b", size=10, **OSS)
+    one, _ = done("published", PUBLISHED, tmp_path / "a", size=10, **OSS)
+    other, _ = done("published", PUBLISHED[::-1], tmp_path / "b", size=10, **OSS)
     assert one == other
 
 
 def test_empty_texts_are_counted(tmp_path):
     rows = [*PUBLISHED[:3], {**PUBLISHED[3], "solution": " "}, {**PUBLISHED[4], "problem": None}]
-    rows, counts = done("published", write_rows(tmp_path / "in.jsonl", rows), tmp_path, **OSS)
+    rows, counts = done("published", rows, tmp_path, **OSS)
     assert len(rows) == 3 and counts["empty"] == 2
 
 
-def test_rows_keep_their_licence_unless_another_is_given(tmp_path):
-    source = write_rows(
-        tmp_path / "in.jsonl", [{"instruction": "I", "response": "R", "license": "terms of the teacher"}]
-    )
-    for license, expected in ((None, "terms of the teacher"), ("mit", "mit")):
-        (tmp_path / expected).mkdir()
-        rows, _ = done("published", source, tmp_path / expected, license=license)
-        assert [row["license"] for row in rows] == [expected]
+@pytest.mark.parametrize(("license", "expected"), [(None, "terms of the teacher"), ("mit", "mit")])
+def test_rows_keep_their_licence_unless_another_is_given(tmp_path, license, expected):
+    rows = [{"instruction": "I", "response": "R", "license": "terms of the teacher"}]
+    rows, _ = done("published", rows, tmp_path, license=license)
+    assert [row["license"] for row in rows] == [expected]
 
 
 def test_a_subset_larger_than_the_dataset_is_refused(tmp_path):
     with pytest.raises(UserError, match="40 usable rows, fewer than --size 50"):
-        done("published", write_rows(tmp_path / "in.jsonl", PUBLISHED), tmp_path, size=50, **OSS)
+        done("published", PUBLISHED, tmp_path, size=50, **OSS)
 
 
 @pytest.fixture
@@ -96,7 +97,6 @@ def test_octopack_is_commits_and_conversations(tmp_path, octopack):
 
 
 def test_which_commits_are_drawn_does_not_depend_on_the_order_of_languages(tmp_path, octopack):
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     one, _ = done("octopack", tmp_path / "commits", tmp_path / "a", **octopack)
     octopack["languages"] = ("go", "python")
     assert done("octopack", tmp_path / "commits", tmp_path / "b", **octopack)[0] == one
@@ -110,7 +110,7 @@ def test_a_snippet_is_some_lines_of_its_file(tmp_path):
         {"content": "\n".join(f"    line {n} of {i}" for n in range(60)), "max_stars_repo_licenses": ["MIT"]}
         for i in range(30)
     ]
-    rows, _ = done("snippets", write_rows(tmp_path / "in.jsonl", files), tmp_path)
+    rows, _ = done("snippets", files, tmp_path)
     lengths = []
     for row in rows:
         lines = row["content"].split("\n")
@@ -121,9 +121,7 @@ def test_a_snippet_is_some_lines_of_its_file(tmp_path):
 
 
 def test_empty_files_give_no_snippet(tmp_path):
-    rows, counts = done(
-        "snippets", write_rows(tmp_path / "in.jsonl", [{"content": " \n"}, {"content": "x = 1"}]), tmp_path
-    )
+    rows, counts = done("snippets", [{"content": " \n"}, {"content": "x = 1"}], tmp_path)
     assert [row["content"] for row in rows] == ["x = 1"] and counts["empty_files"] == 1
 
 
@@ -131,8 +129,8 @@ def test_empty_files_give_no_snippet(tmp_path):
 
 
 def teacher(answers):
-    """A chat server whose answer to a prompt is what `answers` gives: a text, a text and how it ended, or None for what
-    the simulation says."""
+    """A chat server that answers a prompt with what `answers` returns for it: a text, or a text and its finish reason,
+    or None for the simulation's own answer."""
 
     async def hook(request, body, number):
         answer = answers(body["messages"][0]["content"]) if "messages" in body else None
@@ -151,17 +149,13 @@ def test_direct_distillation_answers_each_instruction_greedily(tmp_path):
         {"id": f"t{i}", "instruction": f"Task {i}", "response": "of the student", "messages": []} for i in range(6)
     ]
 
+    unusable = {"Task 3": ("too lo", "length"), "Task 4": " ", "Task 5": ("mode", "content_filter")}
+
     def answers(prompt):
-        return (
-            {"Task 3": ("too lo", "length"), "Task 4": " ", "Task 5": ("mode", "content_filter")}.get(
-                prompt, f"Answer to {prompt}"
-            )
-            if "Task" in prompt
-            else None
-        )
+        return unusable.get(prompt, f"Answer to {prompt}") if "Task" in prompt else None
 
     with teacher(answers) as server:
-        rows, counts = done("distill", write_rows(tmp_path / "in.jsonl", tasks), tmp_path, endpoint=(server.url,))
+        rows, counts = done("distill", tasks, tmp_path, endpoint=(server.url,))
         asked = [body for body in server.bodies if "Task" in body["messages"][0]["content"]]
     assert {row["task_id"]: row["response"] for row in rows} == {f"t{i}": f"Answer to Task {i}" for i in range(3)}
     assert counts == {"ok": 3, "unfinished": 2, "empty": 1} and "messages" not in rows[0]
@@ -176,7 +170,7 @@ def test_evol_instruct_makes_each_instruction_harder_round_by_round(tmp_path):
 
     seeds = [{"instruction": "Sort it.", "input": "3 1 2"}, {"instruction": "Sort them.", "input": ""}]
     with teacher(answers) as server:
-        rows, counts = done("evol_instruct", write_rows(tmp_path / "in.jsonl", seeds), tmp_path, endpoint=(server.url,))
+        rows, counts = done("evol_instruct", seeds, tmp_path, endpoint=(server.url,))
     assert counts == {"ok": 8}
     chain = sorted((row["round"], row["instruction"]) for row in rows if "them" in row["instruction"])
     assert chain == [(n, "Sort them." + n * " harder") for n in range(4)]
@@ -187,27 +181,22 @@ def test_evol_instruct_makes_each_instruction_harder_round_by_round(tmp_path):
 
 def test_an_instruction_that_does_not_change_ends_its_chain(tmp_path):
     with teacher(lambda prompt: "Sort it." if "Sort it." in prompt else None) as server:
-        seeds = write_rows(tmp_path / "in.jsonl", [{"instruction": "Sort it."}])
-        rows, counts = done("evol_instruct", seeds, tmp_path, endpoint=(server.url,))
+        rows, counts = done("evol_instruct", [{"instruction": "Sort it."}], tmp_path, endpoint=(server.url,))
     assert len(rows) == 1 and counts == {"ok": 1, "no_harder_instruction": 1}
 
 
-def test_excuses_of_the_teacher_are_no_instructions_and_no_responses(tmp_path):
+def test_refusals_of_the_teacher_are_neither_instructions_nor_responses(tmp_path):
     def answers(prompt):
         if "Task:\n" in prompt:
             return "Sort it fast." if prompt.strip().endswith("Sort it.") else "I'm sorry, but I can't do that."
         return ("Sorry, no." if prompt == "Sort it." else "Done.") if prompt.startswith("Sort") else None
 
     with teacher(answers) as server:
-        seeds = write_rows(tmp_path / "in.jsonl", [{"instruction": "Sort it."}])
-        rows, counts = done("evol_instruct", seeds, tmp_path, endpoint=(server.url,))
+        rows, counts = done("evol_instruct", [{"instruction": "Sort it."}], tmp_path, endpoint=(server.url,))
     assert [row["instruction"] for row in rows] == ["Sort it fast."] and counts == {"ok": 1, "refused": 2}
 
 
 def test_every_way_has_a_sentence_of_its_own():
-    from selfalign.llm.prompts import Examples, load_prompt
-    from selfalign.options import PROMPTS
-
     render = load_prompt(PROMPTS / "evolve.jinja", Examples([])).render
     texts = {render(instruction="x", way=way) for way in load_script("experiments/baselines/evol_instruct").WAYS}
     assert len(texts) == 5 and min(map(len, texts)) > len(render(instruction="x", way="none")) + 40
@@ -225,9 +214,7 @@ def test_oss_instruct_makes_problem_and_solution_of_a_snippet(tmp_path):
         return "I can't." if "x = 1" in prompt else None
 
     with teacher(answers) as server:
-        rows, counts = done(
-            "oss_instruct", write_rows(tmp_path / "in.jsonl", snippets), tmp_path, endpoint=(server.url,)
-        )
+        rows, counts = done("oss_instruct", snippets, tmp_path, endpoint=(server.url,))
     assert [(row["seed_id"], row["instruction"], row["response"]) for row in rows] == [("s0", "Write `f`.", SOLUTION)]
     assert counts == {"ok": 1, "no_problem": 1}
 
@@ -250,7 +237,7 @@ def test_answers_are_split(answer, error):
 def test_what_baselines_write_is_what_finetune_reads(tmp_path, tiny_model):
     from transformers import AutoTokenizer
 
-    done("published", write_rows(tmp_path / "in.jsonl", PUBLISHED), tmp_path, size=4, **OSS)
+    done("published", PUBLISHED, tmp_path, size=4, **OSS)
     finetune = load_script("finetune")
     options = finetune.Options(input=str(tmp_path / "out"), output=str(tmp_path / "model"))
     _, examples = finetune.read_examples(options)
@@ -258,5 +245,5 @@ def test_what_baselines_write_is_what_finetune_reads(tmp_path, tiny_model):
     tokenizer.chat_template = (ROOT / "prompts" / "chat.jinja").read_text()
     tokens = [finetune.to_tokens(row, tokenizer, 4096) for row in examples]
     assert [row["outcome"] for row in tokens] == ["whole"] * 4
-    told = tokenizer.decode([token for token in tokens[0]["labels"] if token != finetune.NO_LOSS])
-    assert told.startswith("Solution")
+    learned = tokenizer.decode([token for token in tokens[0]["labels"] if token != finetune.NO_LOSS])
+    assert learned.startswith("Solution")

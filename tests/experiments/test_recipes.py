@@ -1,4 +1,4 @@
-"""The commands of the recipes, noted by stand-ins for python, accelerate and vllm, are such as scripts take."""
+"""The recipes, run with stand-ins for python, accelerate and vllm that only note how they were called."""
 
 import json
 import os
@@ -10,13 +10,15 @@ from functools import cache
 import pytest
 import tyro
 
+from selfalign.benchmarks import benchmark_names
+from selfalign.report.paper import load_table, system_of, table_names
 from tests.helpers import ROOT, load_script
 
-# Stand for python, accelerate, vllm and the rest: they note their arguments, and say what the recipes wait for.
+# Stands in for python, accelerate, vllm and the rest: notes its arguments, and prints what the recipes wait for.
 NOTE = r"""#!/usr/bin/env bash
 name=${0##*/}
 line=$(printf '%s\x1f' "$name" "$@")
-printf '%s\n' "$line" >>"$NOTED"  # at once: others note theirs at the same time
+printf '%s\n' "$line" >>"$NOTED"  # in one write, since several commands may run at the same time
 case "$name ${1:-}" in
     nvidia-smi*) printf 'GPU %s\n' 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 ;;
     "python select.py") mkdir -p "$3" && echo '  "complete": true' >"$3/run.json" ;;
@@ -36,16 +38,14 @@ RECIPES = {
     "table10": [()],
     "starcoder2_15b_instruct": [(), ("--published",), ("--samples", "samples")],
     "octopack": [()],
-    "evol_instruct": [(), TEACHER],
-    "oss_instruct": [(), TEACHER],
-    "direct_distillation": [TEACHER, (*TEACHER, "--api-key", "key")],
+    "table11": [(), ("direct-distillation", *TEACHER), (*TEACHER, "--api-key", "key")],
     "smollm2": [(), ("20", "passes"), ("5000", "passes", "random", "--mbpp", "mbpp.json")],
 }
 SHARED = {"recipe"}
 
 
 def copy_of_the_project(folder):
-    """A copy of the recipes and of what they source, with noting commands first on the PATH."""
+    """A copy of the recipes and of what they source, with commands that note their calls in bin/."""
     for name in ("runs", "experiments"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("out"))
     (folder / "runs" / "setup.sh").write_text("")
@@ -63,7 +63,7 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def noted(tmp_path_factory):
-    """The function from a recipe and its arguments to what it calls of ours: script and arguments of each."""
+    """A function that runs a recipe with arguments, once, and gives the script and arguments of each call of ours."""
     project = copy_of_the_project(tmp_path_factory.mktemp("recipes"))
 
     @cache
@@ -74,20 +74,27 @@ def noted(tmp_path_factory):
     return calls
 
 
+def run_recipe(project, recipe, *arguments):
+    """Run a recipe of the copied project. What its commands note is in project / "noted"."""
+    (project / "noted").write_text("")
+    environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": str(project / "noted")}
+    words = ["bash", str(project / folder_of(recipe) / f"{recipe}.sh"), *arguments]
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def folder_of(recipe):
+    return "runs" if recipe == "quickstart" else "experiments"
+
+
 def commands(project, recipe, *arguments):
     """The commands that a recipe runs, as lists of words."""
-    noted = project / "noted"
-    noted.write_text("")
-    environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": str(noted)}
-    folder = "runs" if recipe == "quickstart" else "experiments"
-    words = ["bash", str(project / folder / f"{recipe}.sh"), *arguments]
-    result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+    result = run_recipe(project, recipe, *arguments)
     assert result.returncode == 0, result.stderr
-    return [line.split("\x1f")[:-1] for line in noted.read_text().splitlines()]
+    return [line.split("\x1f")[:-1] for line in (project / "noted").read_text().splitlines()]
 
 
 def scripts_called(called):
-    """Script and arguments of each call of ours, by whichever launcher."""
+    """The script and the arguments of each call of one of our scripts, whether python or accelerate runs it."""
     for words in called:
         script = next(
             (i for i, word in enumerate(words) if word.endswith(".py") or word.startswith("experiments.")), None
@@ -96,18 +103,18 @@ def scripts_called(called):
             yield words[script].removesuffix(".py").replace(".", "/"), words[script + 1 :]
 
 
-def parsed(name, words):
-    """The options that a script makes of its arguments; SystemExit if it does not take them. The same call for another
-    folder, model or benchmark is parsed once."""
+def options_from(name, words):
+    """The options that a script makes of its arguments; SystemExit if it refuses them. Calls that differ only in a
+    folder, model or benchmark are parsed once, to save time."""
     words = list(words)
     for option in ("--benchmark", "--model", "--tokenizer"):
         if option in words:
             words[words.index(option) + 1] = "some"
-    return _parsed(name, tuple("./somewhere" if word.startswith("./runs/out") else word for word in words))
+    return _options_from(name, tuple("./somewhere" if word.startswith("./runs/out") else word for word in words))
 
 
 @cache
-def _parsed(name, arguments):
+def _options_from(name, arguments):
     return tyro.cli(load_script(name).Options, args=arguments)
 
 
@@ -117,14 +124,12 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_command_is_one_that_its_script_takes(noted, recipe, capsys):
-    from selfalign.benchmarks import benchmark_names
-
     for arguments in RECIPES[recipe]:
         called = noted(recipe, *arguments)
         assert called
         for name, words in called:
             try:
-                options = parsed(name, words)
+                options = options_from(name, words)
             except SystemExit:
                 pytest.fail(f"{name}.py {' '.join(words)}: {capsys.readouterr()}")
             for file in (getattr(options, field, None) for field in ("template", "examples")):
@@ -134,32 +139,31 @@ def test_every_command_is_one_that_its_script_takes(noted, recipe, capsys):
 
 
 def test_what_the_recipes_write_is_where_the_tables_look(noted):
-    tables = load_script("paper_tables")
     written = set()
     for recipe in RECIPES:
         for arguments in RECIPES[recipe]:
             for name, words in noted(recipe, *arguments):
                 if name == "benchmark":
                     written.add(words[1].removeprefix("./runs/out/"))
-    for table in (tables.load_table(name) for name in tables.table_names()):
+    for table in (load_table(name) for name in table_names()):
         for cell in (cell for row in table.cells for cell in row.values()):
-            if cell.published is None or tables.recipe_of(cell.system)["command"] is None:
+            if cell.published is None or system_of(cell.system).command is None:
                 continue
             if cell.system == "published/starcoder2-15b-instruct" and "mbpp" in cell.benchmarks[0]:
-                continue  # the released samples are of other problems
+                continue  # the released samples are for other problems
             assert {f"{cell.system}/{name}" for name in cell.benchmarks} <= written, cell
 
 
-def test_a_models_own_data_are_learned_at_half_the_rate_of_others(noted):
+def test_a_model_learns_from_its_own_data_at_half_the_rate(noted):
     rates = {}
     for name, words in noted("table8"):
         if name == "finetune":
             base, generator = words[1].split("/")[-2].split("-on-")
-            rates.setdefault(base == generator, []).append(parsed(name, words).learning_rate)
-    assert rates == {True: [1e-5] * 5, False: [2e-5] * 14}, "5 models and 14 other pairs are in the paper"
+            rates.setdefault(base == generator, []).append(options_from(name, words).learning_rate)
+    assert rates == {True: [1e-5] * 5, False: [2e-5] * 14}, "the paper has 5 models and 14 other pairs"
 
 
-def test_a_generators_data_are_made_once_for_all_pairs(noted):
+def test_the_data_of_a_generator_is_made_once_for_all_pairs(noted):
     made = [words[1] for name, words in noted("table8") if name == "sample_responses"]
     assert len(made) == len(set(made)) == 5
 
@@ -178,12 +182,12 @@ def test_the_33b_model_is_trained_with_zero_3_and_the_15b_one_on_one_gpu(project
 
 def test_the_component_analysis_has_37k_seeds_and_the_main_model_all(noted):
     def seeds_of(recipe):
-        return {parsed(name, words).max_samples for name, words in noted(recipe) if name == "generate_concepts"}
+        return {options_from(name, words).max_samples for name, words in noted(recipe) if name == "generate_concepts"}
 
     assert seeds_of("table9") == {37_000} and seeds_of("selfcodealign_cq_7b") == {None}
 
 
-def test_what_is_complete_is_not_done_again(project):
+def test_complete_steps_are_not_repeated(project):
     data = project / "runs" / "out" / "data" / "codeqwen1.5-7b-full" / "instructions"
     data.mkdir(parents=True)
     (data / "run.json").write_text(json.dumps({"complete": True}, indent=2))
@@ -194,7 +198,7 @@ def test_what_is_complete_is_not_done_again(project):
 def test_replicas_share_the_gpus_and_are_stopped(project):
     called = commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b")
     (sampled,) = [words for name, words in scripts_called(called) if name == "sample_responses"]
-    assert sampled.count("--endpoint") == 8, "two of 16 GPUs each"
+    assert sampled.count("--endpoint") == 8, "16 GPUs hold 8 replicas on 2 each"
     assert any(words[:3] == ["vllm", "serve", "deepseek-ai/deepseek-coder-33b-base"] for words in called)
     left = subprocess.run(["pgrep", "-f", str(project / "bin")], capture_output=True, text=True).stdout
     assert not left.strip()
@@ -203,51 +207,48 @@ def test_replicas_share_the_gpus_and_are_stopped(project):
 @pytest.mark.parametrize(
     ("recipe", "arguments", "sentence"),
     [
-        ("base_models", ("gpt-5",), "no model is called gpt-5"),
-        ("compared_models", ("gpt-5",), "no model gpt-5"),
-        ("table8", ("starcoder2-3B",), "no argument is called starcoder2-3B"),
-        ("smollm2", ("passes",), "SEEDS, the first argument, is a number and not passes"),
-        ("smollm2", ("100", "pases"), "no argument is called pases"),
-        ("table9", ("pases",), "no argument is called pases: there are passes random random-subset failures"),
-        ("table10", ("snippets", "row"), "no argument is called row"),
-        ("seeds", ("--publshed",), "no argument is called --publshed: there are --published"),
-        ("selfcodealign_cq_7b", ("--endpont", "http://a:1"), "no argument is called --endpont"),
-        ("evol_instruct", ("--teacher", "http://a:1"), "no argument is called --teacher"),
-        ("direct_distillation", (), "who is the teacher?"),
-        ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs, and 0 are here"),
+        ("base_models", ("gpt-5",), "there is no model gpt-5"),
+        ("compared_models", ("gpt-5",), "there is no model gpt-5"),
+        ("table8", ("starcoder2-3B",), "unknown argument starcoder2-3B"),
+        ("smollm2", ("passes",), "SEEDS, the first argument, must be a number and not passes"),
+        ("smollm2", ("100", "pases"), "unknown argument pases"),
+        ("table9", ("pases",), "unknown argument pases (known: passes random random-subset failures)"),
+        ("table10", ("snippets", "row"), "unknown argument row"),
+        ("table11", ("evol-instruct", "--teacher", "http://a:1"), "--teacher takes a URL and a MODEL"),
+        ("table11", ("direct-distillation",), "needs a teacher"),
+        ("table11", ("evol_instruct", *TEACHER), "unknown argument evol_instruct"),
+        ("seeds", ("--publshed",), "unknown argument --publshed (known: --published)"),
+        ("starcoder2_15b_instruct", ("--publshed",), "unknown argument --publshed"),
+        ("selfcodealign_cq_7b", ("--endpont", "http://a:1"), "unknown argument --endpont"),
+        ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs, and this machine has 0"),
     ],
 )
-def test_what_is_wrong_is_said(project, recipe, arguments, sentence):
-    environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": "/dev/null"}
-    folder = "runs" if recipe == "quickstart" else "experiments"
-    words = ["bash", str(project / folder / f"{recipe}.sh"), *arguments]
-    result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+def test_wrong_arguments_end_a_recipe_with_one_sentence(project, recipe, arguments, sentence):
+    result = run_recipe(project, recipe, *arguments)
     assert result.returncode == 2 and sentence in result.stderr
 
 
-def test_only_the_gpus_that_are_ours_are_used(project, monkeypatch):
+def test_only_the_gpus_of_cuda_visible_devices_are_used(project, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     (project / "bin" / "vllm").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES"'))
     called = commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b")
     used = {words[1] for words in called if words[0] == "vllm"}
-    assert used and used <= {"4,5", "6,7", "4"}  # a replica may be stopped before it notes its own
+    assert used and used <= {"4,5", "6,7", "4"}  # a replica may be stopped before it notes its call
     (launch,) = [words for words in called if words[0] == "accelerate"]
     assert launch[launch.index("--num_processes") + 1] == "4"
 
 
-def test_the_server_of_another_is_not_taken_for_ours(project):
+def test_another_recipes_server_is_not_mistaken_for_ours(project):
     recipe = project / "experiments" / "recipe.sh"
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         recipe.write_text(recipe.read_text().replace("8100", str(port)))
-        environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": "/dev/null"}
-        words = ["bash", str(project / "experiments" / "base_models.sh"), "starcoder2-3b"]
-        result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
-    assert result.returncode == 2 and f"another server has port {port}" in result.stderr
+        result = run_recipe(project, "base_models", "starcoder2-3b")
+    assert result.returncode == 2 and f"another server is using port {port}" in result.stderr
 
 
 @pytest.mark.parametrize("recipe", ["runs/quickstart.sh", "experiments/table9.sh"])
-def test_help_is_there_from_any_folder_and_installs_nothing(project, recipe):
+def test_help_can_be_had_from_any_folder_and_installs_nothing(project, recipe):
     (project / "runs" / "setup.sh").write_text("exit 1")
     folder, name = recipe.split("/")
     words = ["bash", name, "--help"]
@@ -262,7 +263,7 @@ def test_the_quickstarts_folder_is_never_a_hub_id(project):
     assert (project / "there").is_dir()
 
 
-def test_a_model_that_does_not_fit_is_left_out_and_said(project):
+def test_models_that_do_not_fit_are_left_out(project):
     called = commands(project, "compared_models", "--gpus", "4")
     outputs = [words[1] for name, words in scripts_called(called) if name == "benchmark"]
     assert outputs and not any("arctic" in output or "8x22b" in output for output in outputs)

@@ -1,4 +1,4 @@
-"""What the scripts that serve start, with a `docker`, a `vllm` and a Slurm that only note how they were called."""
+"""The commands that the serving scripts start, with stand-ins for Docker, vLLM and Slurm that only print them."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ MODELS = ["starcoder2-3b", "codeqwen1.5-7b", "llama-3-8b", "starcoder2-15b", "de
 
 @pytest.fixture
 def tools(tmp_path):
-    """A folder of commands that stand for those of a cluster, first on the PATH."""
+    """A function that adds a stand-in for a command to a folder which comes first on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -55,7 +55,7 @@ def test_an_unknown_model_is_refused(tools):
     result = subprocess.run(
         ["bash", str(ROOT / "experiments" / "serving" / "tgi.sh"), "gpt-5"], capture_output=True, text=True
     )
-    assert result.returncode == 2 and "no model is called gpt-5" in result.stderr
+    assert result.returncode == 2 and "there is no model gpt-5" in result.stderr
 
 
 def test_a_slurm_job_starts_replicas_and_hands_them_to_a_step(tools, tmp_path):

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from selfalign.errors import UserError
-from selfalign.report import page as report
-from selfalign.report.page import EXAMPLES, card_section, examples_of, shortened, wilson_interval, write_report
+from selfalign.report.__main__ import Options, main
+from selfalign.report.charts import Chart, wilson_interval
+from selfalign.report.examples import EXAMPLES, choose_examples
+from selfalign.report.page import TEXT_LIMIT, card_section, shortened, write_report
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source
 from tests.fakes.hub import LocalHub
@@ -156,12 +158,12 @@ def test_rates_of_few_samples_have_wide_intervals():
 
 
 def test_a_card_of_an_odd_number_of_figures_is_a_table():
-    chart = report.Chart("a", "A caption.", None)
+    chart = Chart("a", "A caption.", None)
     assert card_section([chart] * 3).endswith("|\n| ![A caption.](figures/a.png) |  |")
 
 
 def test_long_texts_are_cut_and_say_so():
-    assert shortened("x" * (report.TEXT_LIMIT + 1234)).endswith("x\n[… 1,234 characters more]")
+    assert shortened("x" * (TEXT_LIMIT + 1234)).endswith("x\n[… 1,234 more characters]")
 
 
 # ---- which examples ----
@@ -169,20 +171,20 @@ def test_long_texts_are_cut_and_say_so():
 
 def test_examples_come_evenly_from_the_reasons():
     rows = [{"id": str(i), "outcome": "error" if i < 3 else "failed", "passed": False} for i in range(2 * EXAMPLES)]
-    found = examples_of(source(rows), None, source(rows))
+    found = choose_examples(source(rows), None, source(rows))
     reasons = [row["reason"] for row in found]
     assert [reasons.count(reason) for reason in ("accepted", "error", "failed")] == [EXAMPLES, 3, EXAMPLES - 3]
 
 
 def test_which_examples_depends_on_their_ids_alone():
     rows = [{"id": str(i), "outcome": "failed", "passed": False} for i in range(3 * EXAMPLES)]
-    ids = [{row["id"] for row in examples_of(source(r), None, source(r))} for r in (rows, rows[::-1])]
+    ids = [{row["id"] for row in choose_examples(source(r), None, source(r))} for r in (rows, rows[::-1])]
     assert ids[0] == ids[1] and len(ids[0]) < len(rows)
 
 
 def test_what_a_rule_dropped_has_its_reason():
     rejected = source([{"id": "r", "reason": "near_duplicate", "instruction": "again"}])
-    found = examples_of(source([{"id": "a"}]), rejected, None)
+    found = choose_examples(source([{"id": "a"}]), rejected, None)
     assert [(row["id"], row["reason"], row["tests"]) for row in found] == [
         ("a", "accepted", None),
         ("r", "near_duplicate", None),
@@ -195,7 +197,7 @@ def test_what_a_rule_dropped_has_its_reason():
 def test_a_dataset_without_run_json_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "instruction": "b", "response": "c"}\n')
     with pytest.raises(UserError, match=r"has no run\.json"):
-        report.main(report.Options(instructions=str(tmp_path)))
+        main(Options(instructions=str(tmp_path)))
 
 
 def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
