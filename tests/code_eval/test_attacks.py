@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.code_eval.tools import IN_TMP, processes_with, sandbox_of, shown_in
+from tests.code_eval.tools import IN_TMP, ROOT, processes_with, sandbox_of, shown_in
 
 MARK = "31415.92653"  # seconds to sleep, which make a process of ours findable on the host
 ARCHITECTURE = {"x86_64": 0, "aarch64": 1}[platform.machine()]
@@ -392,7 +392,7 @@ def targets():
     abstract.bind(f"\0host-{os.getpid()}")
     abstract.listen()
     os.environ["HF_TOKEN"] = secret = f"hf_secret_of_{os.getpid()}"
-    project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    project = str(ROOT)
     devices = ["null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "shm"]
     ioctl, leave = (16, 29)[ARCHITECTURE], (60, 93)[ARCHITECTURE]
     yield (

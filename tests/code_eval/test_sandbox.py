@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from code_eval import isolation, seccomp
+from code_eval import isolation, pool, seccomp, worker_process
 from code_eval import sandbox as module
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from tests.code_eval.tools import IN_TMP, NOBODY, ROOT, Elsewhere, children, descendants, python_for_nobody
@@ -68,7 +68,7 @@ def test_programs_are_read_no_further_ahead_than_needed(sandbox):
     for _ in range(10):
         next(results)
     results.close()
-    assert next(read) < 10 + 2 * module.QUEUE * sandbox.workers + 2
+    assert next(read) < 10 + 2 * pool.QUEUE * sandbox.workers + 2
 
 
 def test_an_abandoned_run_leaves_a_sandbox_that_works():
@@ -149,7 +149,9 @@ def test_closing_leaves_no_process():
     with Sandbox(workers=2, preload=[]) as sandbox:
         sandbox.submit(NEVER)
         time.sleep(0.2)
-        inside = [pid for worker in sandbox._alive for pid in [worker.process.pid, *descendants(worker.process.pid)]]
+        inside = [
+            pid for worker in sandbox._pool.alive for pid in [worker.process.pid, *descendants(worker.process.pid)]
+        ]
         assert len(inside) >= 7
     assert gone(inside)
 
@@ -576,19 +578,19 @@ def test_a_fork_of_the_host_can_end_without_harm(sandbox):
 
 def test_a_worker_that_is_killed_is_replaced_and_its_program_run_again():
     with Sandbox(workers=1, preload=[]) as sandbox:
-        (worker,) = sandbox._alive
+        (worker,) = sandbox._pool.alive
         future = sandbox.submit("import time\ntime.sleep(0.5)\n" + GOOD)
         time.sleep(0.2)
         os.kill(descendants(worker.process.pid)[1], signal.SIGKILL)
         assert future.result().passed
-        assert sandbox._alive[0] is not worker
+        assert sandbox._pool.alive[0] is not worker
 
 
 def test_what_waited_on_a_killed_worker_is_not_lost():
     with Sandbox(workers=2, preload=[]) as sandbox:
         futures = [sandbox.submit("import time\ntime.sleep(0.1)\n" + GOOD) for _ in range(20)]
         time.sleep(0.3)
-        os.kill(sandbox._alive[0].process.pid, signal.SIGKILL)
+        os.kill(sandbox._pool.alive[0].process.pid, signal.SIGKILL)
         assert [future.result().passed for future in futures] == [True] * 20
 
 
@@ -597,9 +599,9 @@ def test_a_program_on_whose_worker_dies_twice_is_a_sandbox_error():
         future = sandbox.submit(NEVER)
         killed = set()
         deadline = time.monotonic() + 10
-        while len(killed) <= module.RETRIES and time.monotonic() < deadline:
+        while len(killed) <= pool.RETRIES and time.monotonic() < deadline:
             time.sleep(0.02)
-            for worker in list(sandbox._alive):
+            for worker in list(sandbox._pool.alive):
                 inside = descendants(worker.process.pid)
                 if worker.tasks and len(inside) == 3 and worker not in killed:
                     os.kill(inside[1], signal.SIGKILL)
@@ -609,9 +611,9 @@ def test_a_program_on_whose_worker_dies_twice_is_a_sandbox_error():
 
 
 def test_a_worker_that_hangs_is_replaced(monkeypatch):
-    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setattr(worker_process, "GRACE", 0.3)
     with Sandbox(workers=1, timeout=0.1, preload=[]) as sandbox:
-        os.kill(descendants(sandbox._alive[0].process.pid)[1], signal.SIGSTOP)
+        os.kill(descendants(sandbox._pool.alive[0].process.pid)[1], signal.SIGSTOP)
         assert one(sandbox, GOOD).passed
 
 
@@ -718,7 +720,7 @@ def test_unknown_modes(mode):
 
 
 def test_an_interpreter_that_is_none():
-    with pytest.raises(SandboxUnavailable, match="no Python"):
+    with pytest.raises(SandboxUnavailable, match="not a Python"):
         Sandbox(python="/bin/false")
 
 

@@ -37,7 +37,7 @@ class Here:
         return self.sandbox.submit(Program(code, tests, timeout)).result()
 
     def workers(self) -> list[int]:
-        return [worker.process.pid for worker in self.sandbox._alive]
+        return [worker.process.pid for worker in self.sandbox._pool.alive]
 
     def close(self) -> None:
         self.sandbox.close()
