@@ -45,7 +45,6 @@ Columns out:
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -61,6 +60,7 @@ from selfalign.options import (
     GenerationOptions,
     Positive,
     PositiveOrZero,
+    SandboxOptions,
     ShareAboveZero,
     StepOptions,
     run_script,
@@ -79,7 +79,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
+class Options(SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
@@ -123,9 +123,6 @@ class Options(StepOptions):
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Requests in flight, at most what the endpoint allows; otherwise that number."""
-
-    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
-    """Programs that run at a time."""
 
 
 # The model ------------------------------------------------------------------------------------------------------------

@@ -47,9 +47,18 @@ if __name__ == "select":
     spec.loader.exec_module(sys.modules["select"])
     StepOptions: type = object
     DecontaminationOptions: type = type("DecontaminationOptions", (), {})
+    SandboxOptions: type = type("SandboxOptions", (), {})
     OPERATIONAL = {}
 else:
-    from selfalign.options import OPERATIONAL, Count, DecontaminationOptions, Positive, Share, StepOptions
+    from selfalign.options import (
+        OPERATIONAL,
+        Count,
+        DecontaminationOptions,
+        Positive,
+        SandboxOptions,
+        Share,
+        StepOptions,
+    )
 
 import os
 import re
@@ -84,7 +93,7 @@ SHOWS_ALREADY = re.compile(r"\bassert|\btests?\b|\bfor example\b", re.IGNORECASE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DecontaminationOptions, StepOptions):
+class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     strategy: Literal["passes", "failures", "random", "random-subset"] = "passes"
@@ -109,9 +118,6 @@ class Options(DecontaminationOptions, StepOptions):
 
     memory: Count = 1024
     """For --choose agreement: MiB that a program may use."""
-
-    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
-    """For --choose agreement: programs that run at a time."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)
     """Write report.html and its figures beside the data: what was chosen, what was not, and why."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from code_eval.sandbox import Result
 from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
 
 
@@ -227,8 +228,6 @@ def test_vacuous_tests_are_counted(strength_folder, strengths):
 
 
 def test_faults_of_the_sandbox_do_not_count():
-    from code_eval.sandbox import Result
-
     results = [
         Result(i, outcome == "passed", outcome) for i, outcome in enumerate(["passed", "failed", "sandbox_error"])
     ]
@@ -236,8 +235,6 @@ def test_faults_of_the_sandbox_do_not_count():
 
 
 def test_a_mutant_gets_a_few_times_the_time_of_the_response():
-    from code_eval.sandbox import Result
-
     execute = load_script("execute")
     options = execute.Options(input="", output="", timeout=10, mutants=1)
 
@@ -252,5 +249,5 @@ def test_a_mutant_gets_a_few_times_the_time_of_the_response():
 
 def test_all_python_blocks_of_a_response_run():
     response = "```python\nimport math\n```\nand\n```python\nx = math.pi\n```\n```\noutput\n```"
-    code, _ = load_script("execute").program_of(response, "")
+    code, _ = load_script("execute").code_and_tests({"response": response, "tests": ""})
     assert code == "import math\n\nx = math.pi\n"
