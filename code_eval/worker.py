@@ -172,7 +172,7 @@ class Worker:
         return Answer(job.id, outcome, detail[:DETAIL_LIMIT], cpu, time.monotonic() - started, peak)
 
     def watch(self, pids: list[int], job: Job, started: float, output: int) -> tuple[str, int]:
-        """Waits until the first process ends, or goes too far; (why it must end, the highest memory seen)."""
+        """Waits until the first process ends or a limit is broken; (why it must end, the peak of memory in bytes)."""
         ended = os.pidfd_open(pids[0])
         watched = [ended, output]
         for descriptor in watched:
@@ -223,7 +223,7 @@ class Worker:
             os.kill(pid, signal.SIGKILL)
 
     def judge(self, said: bytes, reason: str, statuses: list[int], cpu: float, job: Job) -> tuple[str, str]:
-        """(outcome, detail) from what the worker saw, what the program's process wrote, and how it ended."""
+        """(outcome, detail), from what the worker saw, what the program's process wrote, and how it ended."""
         ready, _, verdict = said.decode("utf-8", "replace").partition("\n")
         outcome, _, detail = verdict.partition("\n")
         if reason:
@@ -242,6 +242,7 @@ class Worker:
         return "error", f"It ended before its tests had: exit status {os.waitstatus_to_exitcode(statuses[0])}."
 
     def explain(self, reason: str, job: Job) -> str:
+        """The limit that was broken, as a detail."""
         return REASONS.get(reason, "").format(**vars(self.settings) | vars(job))
 
     # ---- in the program's own process ----
@@ -274,7 +275,7 @@ class Worker:
 
 
 def printer(descriptor: int, buffering: int, errors: str) -> io.TextIOWrapper:
-    """A stream for the pipe that a program will find at `descriptor`; Python's own was made for a file, and seeks."""
+    """A stream for the pipe that a program will find at `descriptor`; Python's own, made for a file, would seek."""
     file, (reader, writer) = os.dup(descriptor), os.pipe()
     os.dup2(writer, descriptor)
     stream = open(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a program that is data stays on one line
-"""Strict mode: code cannot forge a verdict, and plain data goes to and fro unharmed."""
+"""Strict mode: code cannot forge a verdict, and plain data passes in both directions unharmed."""
 
 import pytest
 
@@ -76,6 +76,7 @@ def strict():
 def test_forgery(name, strict):
     result = strict(FORGERIES[name])
     assert not result.passed and result.outcome != "sandbox_error", result
+    assert "code_eval_worker" not in result.detail, "the module that it looks for is not there"
     assert strict(SQUARE).passed
 
 
@@ -94,7 +95,7 @@ def test_code_cannot_end_the_iteration_of_the_tests(name, tests, strict):
 
 
 def test_the_search_in_memory_finds_what_is_there(strict):
-    """Else the forgery that looks for the tests in memory would prove nothing."""
+    """Otherwise the forgery that looks for the tests in memory would prove nothing."""
     planted = "known = b'assert f(3) '.decode() + str('== 9')\n"
     assert strict(planted + FORGERIES["looks_for_the_tests_in_memory"]).passed
 
