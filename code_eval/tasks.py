@@ -43,26 +43,21 @@ class Result:
     peak_memory: int = 0
 
 
+@dataclass(eq=False)
 class Task:
-    """A program on its way, with the future that its result is set on."""
+    """A program on its way, with its limits in seconds and the future that its result is set on."""
 
-    def __init__(
-        self,
-        program: Program,
-        index: int,
-        timeout: float,
-        wall: float,
-        main: bool,
-        strict: bool,
-        wake: Callable[[], None],
-    ):
-        self.program, self.index = program, index
-        self.timeout, self.wall = timeout, wall  # seconds
-        self.main, self.strict = main, strict
-        self.future = TaskFuture(wake)
-        self.retries = 0
-        self.avoid: object = None  # the worker on which it failed
-        self._tests, self._size = -1, 0  # strict mode: a descriptor, and the bytes of the tests in it
+    program: Program
+    index: int
+    timeout: float
+    wall: float
+    main: bool
+    strict: bool
+    future: "TaskFuture"
+    retries: int = 0
+    avoid: object = None  # the worker on which it failed
+    _tests: int = -1  # strict mode: the descriptor of a file in memory, and the bytes of the tests in it
+    _size: int = 0
 
     def job(self, number: int) -> Job:
         """What a worker is told, which will know the program by `number`."""

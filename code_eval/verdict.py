@@ -15,15 +15,7 @@ from .messages import DETAIL_LIMIT
 VERDICT = 3  # the descriptor of the pipe
 
 # How a program can end as far as its own process knows; the rest is seen from outside.
-FAILURES = (
-    "failed",
-    "error",
-    "syntax_error",
-    "no_tests",
-    "out_of_memory",
-    "output_limit",
-    "too_many_processes",
-)
+FAILURES = ("failed", "error", "syntax_error", "no_tests", "out_of_memory", "output_limit", "too_many_processes")
 OUTCOMES = ("passed", *FAILURES)
 
 

@@ -116,6 +116,13 @@ def denied_calls() -> dict[str, Attack]:
     }
 
 
+READ_ONLY = {  # folders, as Python expressions
+    "root": "'/'", "usr": "'/usr'", "etc": "'/etc'", "dev": "'/dev'", "run": "'/run'", "proc": "'/proc'",
+    "worker": "'/run/worker'", "interpreter": "sys.base_prefix", "packages": "os.path.dirname(os.__file__)",
+}  # fmt: skip
+SOCKETS = {  # (family, kind)
+    "netlink": (16, 3), "packet": (17, 3), "alg": (38, 5), "vsock": (40, 1), "xdp": (44, 3), "bluetooth": (31, 3),
+}  # fmt: skip
 ATTACKS = {
     # ---- processes ----
     "fork_bomb": endless("while True:\n try: os.fork()\n except OSError: pass", "cpu_limit", "timeout"),
@@ -232,17 +239,7 @@ ATTACKS = {
     # ---- files ----
     **{
         f"write_to_{name}": Attack(f"assert refused(open, os.path.join({folder}, 'written'), 'w')")
-        for name, folder in {
-            "root": "'/'",
-            "usr": "'/usr'",
-            "etc": "'/etc'",
-            "dev": "'/dev'",
-            "run": "'/run'",
-            "proc": "'/proc'",
-            "interpreter": "sys.base_prefix",
-            "packages": "os.path.dirname(os.__file__)",
-            "worker": "'/run/worker'",
-        }.items()
+        for name, folder in READ_ONLY.items()
     },
     "read_shadow": Attack("assert refused(open, '/etc/shadow')"),
     "read_home_of_root": Attack("assert refused(os.listdir, '/root') or os.listdir('/root') in ([], ['.pyenv'])"),
@@ -289,14 +286,7 @@ ATTACKS = {
     "interfaces": Attack("assert {name for _, name in socket.if_nameindex()} <= {'lo'}", ("passed", "error")),
     **{
         f"socket_family_{name}": Attack(f"assert refused(socket.socket, {family}, {kind})")
-        for name, family, kind in [
-            ("netlink", 16, 3),
-            ("packet", 17, 3),
-            ("alg", 38, 5),
-            ("vsock", 40, 1),
-            ("xdp", 44, 3),
-            ("bluetooth", 31, 3),
-        ]
+        for name, (family, kind) in SOCKETS.items()
     },
     "raw_socket": Attack("assert refused(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1)"),
     # ---- the kernel ----

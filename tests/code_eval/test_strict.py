@@ -179,42 +179,18 @@ def test_the_detail_comes_back(strict):
     assert strict(WRONG, "assert f(2) == 4, 'two squared'").detail == "AssertionError: two squared"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        True,
-        0,
-        -1,
-        10**5000,
-        0.1,
-        -0.0,
-        float("inf"),
-        2 + 3j,
-        "",
-        "é\ud800\0",
-        b"\0\xff",
-        bytearray(b"x"),
-        [],
-        (),
-        {},
-        set(),
-        [1, (2, [3])],
-        {1: "a", (1, 2): {"b": [3]}},
-        {"tuple": 1},
-        frozenset({1, (2,)}),
-        [1, 1.0, True],
-    ],
-    ids=lambda value: type(value).__name__,
-)
+PLAIN = [
+    None, True, 0, -1, 10**5000, 0.1, -0.0, float("inf"), 2 + 3j, "", "é\ud800\0", b"\0\xff", bytearray(b"x"), [], (), {},
+    set(), [1, (2, [3])], {1: "a", (1, 2): {"b": [3]}}, {"tuple": 1}, frozenset({1, (2,)}), [1, 1.0, True],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_plain_data_survives(value):
     copy = plain_data.decode(plain_data.encode(value))
-    assert copy == value and type(copy) is type(value) and hash_of_signs(copy) == hash_of_signs(value)
-
-
-def hash_of_signs(value) -> str:
-    """What == does not see: types inside, the sign of zero."""
-    return "" if type(value) is int else repr(value)
+    assert copy == value and type(copy) is type(value)
+    if type(value) is not int:  # whose representation may be too long
+        assert repr(copy) == repr(value), "types inside, or the sign of zero"
 
 
 class Integer(int):
