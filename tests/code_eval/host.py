@@ -11,7 +11,9 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, whose children ignore it
+    # The tests may run under nohup or in the background, where these are ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = sys.argv[1]
     from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 

@@ -39,21 +39,19 @@ def test_the_example_of_the_card(metric):
 
 def test_results_are_shaped_like_evaluates(metric):
     _, results = metric.compute(
-        references=["assert f()"] * 3, predictions=[["def f(): return 1"] * 2] * 3, num_workers=2
+        references=["assert f(), 'no'"] * 3, predictions=[[f"def f(): return {i}" for i in (0, 1)]] * 3
     )
     assert sorted(results) == [0, 1, 2]
     for task, entries in results.items():
         assert isinstance(entries, list) and [type(entry) for entry in entries] == [tuple, tuple]
-        for number, entry in entries:
-            assert (entry["task_id"], entry["completion_id"]) == (task, number)
-            assert (entry["passed"], entry["result"]) == (True, "passed")
-
-
-def test_our_additions_to_results(metric):
-    _, results = metric.compute(references=["assert f() == 2, 'no'"], predictions=[["def f(): return 1"]])
-    ((_, entry),) = results[0]
-    assert (entry["outcome"], entry["detail"]) == ("failed", "AssertionError: no")
-    assert 0 < entry["cpu_seconds"] < 3 and 0 < entry["wall_seconds"] < 9 and entry["peak_memory"] > 1 << 20
+        assert [(number, entry["task_id"], entry["completion_id"]) for number, entry in entries] == [
+            (0, task, 0),
+            (1, task, 1),
+        ]
+        (_, failed), (_, passed) = entries
+        assert (passed["passed"], passed["result"]) == (True, "passed")
+        assert (failed["outcome"], failed["detail"], failed["result"]) == ("failed", "AssertionError: no", "failed: no")
+        assert 0 < failed["cpu_seconds"] < 3 and 0 < failed["wall_seconds"] < 9 and failed["peak_memory"] > 1 << 20
 
 
 def test_a_k_beyond_the_samples_is_left_out(metric):

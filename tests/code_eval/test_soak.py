@@ -48,7 +48,7 @@ def state(sandbox: Sandbox) -> dict[str, int]:
         "descriptors of workers": worker_descriptors,
         "memory of workers": memory,
         "memory of host": int(Path("/proc/self/statm").read_text().split()[1]) * 4,
-        "workers": len(sandbox._alive),
+        "workers": len(sandbox._pool.alive),
         "files in /tmp": len([name for name in os.listdir("/tmp") if name.startswith(MARK)]),
     }
 
@@ -66,7 +66,7 @@ def cpu_seconds() -> float:
 def soak(count: int, warm: int) -> tuple[dict, dict, list[tuple[float, float]]]:
     """(state before, state after, (programs/s, CPU milliseconds a program) in each tenth)."""
     with Sandbox(workers=2, timeout=5.0) as sandbox:
-        workers = list(sandbox._alive)
+        workers = list(sandbox._pool.alive)
         list(sandbox.run(programs(warm)))
         time.sleep(0.2)
         before, rates = state(sandbox), []
@@ -81,7 +81,7 @@ def soak(count: int, warm: int) -> tuple[dict, dict, list[tuple[float, float]]]:
                 started, used = now, cpu
         time.sleep(0.2)
         after = state(sandbox)
-        assert sandbox._alive == workers, "a worker was replaced"
+        assert sandbox._pool.alive == workers, "a worker was replaced"
     assert not processes_with(MARK)
     return before, after, rates
 

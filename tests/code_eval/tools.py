@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOBODY = 65534  # a user id without any rights
+GOOD = "assert int('1') == 1"
+NEVER = f"{GOOD}\nimport time\ntime.sleep(1000)"
 
 
 def shown_in(folder: str) -> list[str]:
@@ -34,10 +37,10 @@ class Here:
         self.sandbox = Sandbox(**options)
 
     def run(self, code: str, tests: str | None = None, timeout: float | None = None) -> Result:
-        return self.sandbox.submit(Program(code, tests, timeout)).result()
+        return one(self.sandbox, code, tests, timeout)
 
     def workers(self) -> list[int]:
-        return [worker.process.pid for worker in self.sandbox._alive]
+        return [worker.process.pid for worker in self.sandbox._pool.alive]
 
     def close(self) -> None:
         self.sandbox.close()
@@ -51,7 +54,7 @@ class Elsewhere:
     ):
         self.folder = tempfile.mkdtemp()  # not pytest's: other users may not enter that
         os.chmod(self.folder, 0o755)
-        shutil.copytree(ROOT / "code_eval", f"{self.folder}/code_eval", ignore=shutil.ignore_patterns("__pycache__"))
+        copy_code_eval(Path(self.folder))
         shutil.copy(ROOT / "tests" / "code_eval" / "host.py", self.folder)
         path = f"{os.path.dirname(find_bubblewrap())}:{os.environ.get('PATH', '')}"
         self.process = subprocess.Popen(
@@ -79,10 +82,21 @@ class Elsewhere:
         return children(self.process.pid)
 
     def close(self) -> None:
-        self.requests.close()
-        self.process.wait(10)
-        self.answers.close()
-        shutil.rmtree(self.folder)
+        try:
+            self.requests.close()
+        finally:
+            self.process.wait(10)
+            self.answers.close()
+            shutil.rmtree(self.folder)
+
+
+def one(sandbox: Sandbox, *program, **options) -> Result:
+    """How one program ends; `program` and `options` are what Program takes."""
+    return sandbox.submit(Program(*program, **options)).result()
+
+
+def copy_code_eval(folder: Path) -> None:
+    shutil.copytree(ROOT / "code_eval", folder / "code_eval", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def sandbox_of(user: str, **options) -> Here | Elsewhere:
@@ -128,3 +142,13 @@ def processes_with(text: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    """Whether all of these processes end within the time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            return True
+        time.sleep(0.01)
+    return False

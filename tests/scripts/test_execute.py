@@ -2,6 +2,7 @@
 
 import pytest
 
+from code_eval.sandbox import Result
 from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
 
 
@@ -52,9 +53,8 @@ def test_the_program_is_code_and_tests(executions):
     assert program == "def f(x):\n    return x + 1\n\n\nassert f(2) == 3\n"
 
 
-# ---- how strong tests are ----
+# ---- how strong tests are: code, tests that check what it does, and tests that do not ----
 
-# Code, tests that check what it does, and tests that do not.
 CLOSEST = """
 def closest(values, target=0):
     if not values:
@@ -78,40 +78,6 @@ try:
     assert False
 except ValueError:
     pass
-"""
-PRIMES = """
-def primes(limit):
-    sieve = [True] * (limit + 1)
-    found = []
-    for n in range(2, limit + 1):
-        if sieve[n]:
-            found.append(n)
-            for multiple in range(n * n, limit + 1, n):
-                sieve[multiple] = False
-    return found
-"""
-PRIMES_TESTS = """
-assert primes(30) == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
-assert primes(2) == [2] and primes(3) == [2, 3] and primes(9) == [2, 3, 5, 7]
-assert primes(1) == primes(0) == []
-"""
-WORDS = """
-import re
-
-def longest_word(text, minimum=2):
-    words = re.findall(r"[a-z]+", text.lower())
-    longest = ""
-    for word in words:
-        if len(word) >= minimum and len(word) > len(longest):
-            longest = word
-    return longest.capitalize() if longest else "None"
-"""
-WORDS_TESTS = """
-assert longest_word("a bb CCC dd") == "Ccc"
-assert longest_word("one two") == "One"
-assert longest_word("x") == longest_word("") == "None"
-assert longest_word("xy") == "Xy"
-assert longest_word("abc", 4) == "None" and longest_word("abc", minimum=3) == "Abc"
 """
 ACCOUNT = """
 class Account:
@@ -148,30 +114,20 @@ for amount in (0, -1):
         pass
 assert account.balance == 1
 """
-THOROUGH = {
-    "closest": (CLOSEST, CLOSEST_TESTS),
-    "primes": (PRIMES, PRIMES_TESTS),
-    "words": (WORDS, WORDS_TESTS),
-    "account": (ACCOUNT, ACCOUNT_TESTS),
-}
+THOROUGH = {"closest": (CLOSEST, CLOSEST_TESTS), "account": (ACCOUNT, ACCOUNT_TESTS)}
 WEAK = {
     "types only, closest": (CLOSEST, "assert isinstance(closest([5, 3, 9], 4), int)"),
-    "types only, primes": (PRIMES, "result = primes(10)\nassert isinstance(result, list)"),
-    "types only, words": (WORDS, "assert isinstance(longest_word('a bb ccc'), str)"),
     "types only, account": (ACCOUNT, "assert type(Account(1).withdraw(1)) is bool"),
     "no values, closest": (CLOSEST, "result = closest([5, 3, 9], 4)\nassert result is not None"),
-    "no values, primes": (PRIMES, "result = primes(10)\nassert result or not result"),
-    "no values, words": (WORDS, "for text in ('', 'a bb'):\n    assert len(longest_word(text)) >= 0"),
     "no values, account": (ACCOUNT, "account = Account()\naccount.deposit(1)\nassert account"),
 }
 VACUOUS = {
-    "calls nothing, closest": (CLOSEST, "assert callable(closest)"),
-    "calls nothing, primes": (PRIMES, "x = [2, 3, 5]\nassert x == [2, 3, 5]"),
-    "calls nothing, words": (WORDS, "assert longest_word.__doc__ is None"),
-    "calls nothing, account": (ACCOUNT, "assert isinstance(Account(), Account)"),
-    "tests a copy of its own": (PRIMES, f"{PRIMES}\nassert primes(3) == [2, 3]"),
+    "calls nothing": (CLOSEST, "assert callable(closest) and closest.__doc__ is None"),
+    "calls nothing but a constructor": (ACCOUNT, "assert isinstance(Account(), Account)"),
+    "tests other things": (CLOSEST, "x = [2, 3, 5]\nassert x == [2, 3, 5]"),
+    "tests a copy of its own": (CLOSEST, f"{CLOSEST}\nassert closest([1, 3], 2.5) == 3"),
     "swallows what goes wrong": (CLOSEST, "try:\n    assert closest([1]) == 1\nexcept Exception:\n    pass"),
-    "true whatever comes": (WORDS, "assert longest_word('a') == 'None' or True is not None"),
+    "holds in any case": (CLOSEST, "assert closest([1]) == 2 or True is not None"),
 }
 
 
@@ -227,8 +183,6 @@ def test_vacuous_tests_are_counted(strength_folder, strengths):
 
 
 def test_faults_of_the_sandbox_do_not_count():
-    from code_eval.sandbox import Result
-
     results = [
         Result(i, outcome == "passed", outcome) for i, outcome in enumerate(["passed", "failed", "sandbox_error"])
     ]
@@ -236,8 +190,6 @@ def test_faults_of_the_sandbox_do_not_count():
 
 
 def test_a_mutant_gets_a_few_times_the_time_of_the_response():
-    from code_eval.sandbox import Result
-
     execute = load_script("execute")
     options = execute.Options(input="", output="", timeout=10, mutants=1)
 
@@ -252,5 +204,5 @@ def test_a_mutant_gets_a_few_times_the_time_of_the_response():
 
 def test_all_python_blocks_of_a_response_run():
     response = "```python\nimport math\n```\nand\n```python\nx = math.pi\n```\n```\noutput\n```"
-    code, _ = load_script("execute").program_of(response, "")
+    code, _ = load_script("execute").code_and_tests({"response": response, "tests": ""})
     assert code == "import math\n\nx = math.pi\n"

@@ -1,0 +1,178 @@
+"""How a worker confines its programs: what it gives up once, and what each program's process gives up in addition.
+
+Inside bubblewrap's namespaces, a worker gives up every privilege but a CAP_SYS_ADMIN that counts only in a user
+namespace of its own. With it, each program's process gets a pid namespace, mounts and a /proc of its own, and then
+gives up this capability, too. Interfaces of the kernel for which Python 3.10 has no function are called through ctypes.
+"""
+
+import base64
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import struct
+import sys
+from collections.abc import Sequence
+
+from .accounting import PAGE, read
+from .messages import Settings
+
+# linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+SECCOMP_MODE_FILTER = 2
+CAPABILITY_VERSION_3 = 0x20080522
+CAP_SYS_ADMIN = 21
+SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+O_PATH = 0o10000000
+
+PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this high; each worker adds its number
+INSIDE_UID = 1000  # what programs see
+STACK = 8 << 20  # bytes of stack of the main thread
+
+
+class Libc:
+    """The C library's functions that Python 3.10 lacks; each raises OSError when it fails."""
+
+    def __init__(self):
+        self._library = ctypes.CDLL(None, use_errno=True)
+        self._library.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+    def __getattr__(self, name):
+        function = getattr(self._library, name)
+
+        def call(*arguments):
+            if function(*arguments) < 0:
+                number = ctypes.get_errno()
+                raise OSError(number, f"{name}: {os.strerror(number)}")
+
+        setattr(self, name, call)
+        return call
+
+
+libc = Libc()
+
+
+class Confinement:
+    """The isolation of one worker's programs. Every method raises OSError when the kernel refuses something."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        # Built once: what each program's process passes to the kernel.
+        self._tmpfs = f"size={settings.disk},nr_inodes={settings.files},mode=1777".encode()
+        self._capset = (SYS_CAPSET[platform.machine()], *capabilities(0))
+        self._instructions = ctypes.create_string_buffer(base64.b64decode(settings.filter))
+        count = (len(self._instructions) - 1) // 8
+        self._filter = ctypes.create_string_buffer(struct.pack("HP", count, ctypes.addressof(self._instructions)))
+
+    def leave_privileges(self, descriptors: Sequence[int]) -> None:
+        """Leaves root, takes namespaces of its own, keeps one capability; returns in a child of this process.
+
+        `descriptors` are closed in the parent, which ends with its child. Raises PermissionError where the user id that
+        a worker of root takes cannot read the interpreter.
+        """
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else the files in /proc/self are root's
+        if os.getuid() == 0:
+            leave_root(PRIVATE_UID + self._settings.number)
+        for folder in sys.path:
+            if os.path.exists(folder) and not os.access(folder, os.R_OK):
+                raise PermissionError(f"{folder} cannot be read by other users: chmod -R go+rX {folder}")
+        uid, gid = os.getuid(), os.getgid()
+        libc.unshare(CLONE_NEWUSER)
+        write("/proc/self/setgroups", "deny")
+        write("/proc/self/uid_map", f"{INSIDE_UID} {uid} 1")
+        write("/proc/self/gid_map", f"{INSIDE_UID} {gid} 1")
+        libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+        # A pid namespace starts with the next fork. This user namespace owns it, and so may nest others in it.
+        if child := os.fork():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            os.waitpid(child, 0)
+            os._exit(0)
+        libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
+        mount_proc()
+        self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # the worker's own: no program sees it
+        self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        for capability in range(64):
+            with contextlib.suppress(OSError):  # beyond the last one that this kernel knows
+                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+        libc.syscall(SYS_CAPSET[platform.machine()], *capabilities(1 << CAP_SYS_ADMIN))
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+    def before_fork(self) -> None:
+        """The next fork will be the first process of a new pid namespace."""
+        libc.setns(self._pid_namespace, CLONE_NEWPID)
+        libc.unshare(CLONE_NEWPID)
+
+    def enter(self) -> None:
+        """The rest of the isolation, in the program's process: its mounts, no capabilities, the filter."""
+        libc.unshare(CLONE_NEWNS)
+        # The program's own /tmp would hide what lies in the worker's, an interpreter perhaps.
+        visible = [(os.open(path, O_PATH), path) for path in self._settings.under_tmp]
+        libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, self._tmpfs)
+        for descriptor, path in visible:
+            if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+                os.makedirs(path)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.close(os.open(path, os.O_CREAT, 0o644))
+            libc.mount(b"/proc/self/fd/%d" % descriptor, path.encode(), None, MS_BIND | MS_REC, None)
+        mount_proc()
+        os.chdir("/tmp")
+        libc.syscall(*self._capset)
+        libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self._filter), 0, 0)
+
+
+def limit_resources(settings: Settings) -> int:
+    """Sets the limits that every program inherits; returns the bytes of addresses that the worker itself takes up."""
+    addresses = int(read("/proc/self/statm").split()[0]) * PAGE
+    limits = {
+        resource.RLIMIT_AS: settings.memory + addresses,  # the interpreter and its imports are not the program's
+        resource.RLIMIT_NPROC: settings.processes + 1,  # this worker is one
+        resource.RLIMIT_FSIZE: settings.disk,
+        resource.RLIMIT_NOFILE: settings.open_files,
+        resource.RLIMIT_CORE: 1,  # 0 would not stop a core_pattern that is a pipe
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 1024,
+        resource.RLIMIT_STACK: STACK,
+    }
+    if not settings.isolated:
+        del limits[resource.RLIMIT_NPROC]  # it would count all processes of the user
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    return addresses
+
+
+def leave_root(uid: int) -> None:
+    """Becomes `uid`: the kernel does not limit the processes of uid 0, and opens files in /proc/sys for it."""
+    first, _, count = map(int, read("/proc/self/uid_map").splitlines()[0].split())
+    if uid >= first + count:  # in a rootless container, for example: take the last id that its user namespace has
+        uid = first + count - 1
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def mount_proc() -> None:
+    libc.mount(b"proc", b"/proc", b"proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
+
+
+def capabilities(mask: int) -> tuple[bytes, bytes]:
+    """The two arguments of capset(2) that make `mask` the effective and the permitted set."""
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    return struct.pack("<Ii", CAPABILITY_VERSION_3, 0), struct.pack("<6I", low, low, 0, high, high, 0)
+
+
+def write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,235 @@
+"""The thread that keeps the workers: it starts them, gives them programs, and replaces those that die."""
+
+import contextlib
+import math
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from .isolation import SandboxUnavailable, diagnose
+from .messages import DETAIL_LIMIT
+from .tasks import Result, Task
+from .worker_process import WorkerProcess
+
+SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
+IDLE = 60.0  # seconds after which the thread looks around without being woken
+STOP_LIMIT = 2.0  # seconds that a worker may take to end by itself
+QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
+RETRIES = 1  # how often a program is run again, elsewhere, after the sandbox failed it
+START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
+
+
+class Pool:
+    """Workers and the programs that wait for them. `put`, `wake` and `close` may be called from any thread.
+
+    Args:
+        make_worker: starts the worker of a given number, counted from 0. Raises OSError when that is not possible.
+        count: workers at a time.
+        depth: programs that a worker may hold, 1 or QUEUE.
+
+    Raises:
+        SandboxUnavailable: a worker does not start; the message names the cause and the remedy.
+    """
+
+    def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int, depth: int):
+        self.alive: list[WorkerProcess] = []
+        self._make_worker, self._count, self._depth = make_worker, count, depth
+        self._made = self._failures = 0  # workers so far; those of late that did not start
+        self._lock = threading.Lock()
+        self._waiting: deque[Task] = deque()
+        self._pid = os.getpid()
+        self._closing = False
+        self._broken: BaseException | None = None  # why the pool ended by itself
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._manage, name="sandbox", daemon=True)
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def put(self, task: Task) -> None:
+        """Adds a program to those that wait. Raises RuntimeError after the end."""
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("The sandbox is closed.") from self._broken
+            self._waiting.append(task)
+        self.wake()
+
+    def wake(self) -> None:
+        """Has the thread look around at once."""
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: there is nothing to wake
+            self._wake_out.send(b"w")
+
+    def close(self) -> None:
+        """Ends all workers and all that runs in them, and cancels what waits."""
+        if os.getpid() != self._pid:
+            return  # a fork of the process that owns the workers
+        with self._lock:
+            self._closing = True
+        self.wake()
+        self._thread.join()
+
+    # ---- the thread ----
+
+    def _manage(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_in, selectors.EVENT_READ, None)
+        try:
+            for _ in range(self._count):
+                self._start_worker()
+            while not self._closing:
+                self._turn()
+                if not self._started.done() and all(worker.ready for worker in self.alive):
+                    self._started.set_result(None)
+        except BaseException as error:
+            self._broken = error
+        finally:
+            self._stop()
+            if not self._started.done():
+                self._started.set_exception(self._broken or SandboxUnavailable("The sandbox was closed."))
+
+    def _start_worker(self) -> None:
+        try:
+            worker = self._make_worker(self._made)
+        except OSError as error:
+            raise SandboxUnavailable(diagnose(str(error))) from error
+        self._made += 1
+        self.alive.append(worker)
+        self._selector.register(worker.socket, selectors.EVENT_READ, worker)
+
+    def _turn(self) -> None:
+        """One round: hears what the workers say, then gives work to those that have room."""
+        now = time.monotonic()
+        wait = min([SHARE if self._can_share() else IDLE, *(worker.deadline - now for worker in self.alive)])
+        for key, _ in self._selector.select(max(0.0, wait)):
+            if key.data is not None:
+                self._serve(key.data)
+                continue
+            with contextlib.suppress(BlockingIOError):
+                while self._wake_in.recv(4096):
+                    pass
+            for worker in self.alive:
+                worker.tell_cancelled()
+        now = time.monotonic()
+        for worker in list(self.alive):
+            if now > worker.deadline:
+                worker.failure = "It did not answer in time."
+                self._lose(worker)
+        self._hand_out()
+        self._share(now)
+        for worker in self.alive:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.to_send else 0)
+            if self._selector.get_key(worker.socket).events != events:
+                self._selector.modify(worker.socket, events, worker)
+
+    def _serve(self, worker: WorkerProcess) -> None:
+        if worker not in self.alive:
+            return  # lost in this same round
+        try:
+            for message in worker.exchange():
+                if "ready" in message:
+                    worker.ready, worker.deadline, self._failures = True, math.inf, 0
+                elif "failed" in message:
+                    raise OSError(message["failed"])
+                else:
+                    self._finish(worker, message)
+        except (OSError, ValueError, LookupError, TypeError) as error:  # it died, or it talks nonsense
+            worker.failure = worker.last_words() or str(error)
+            self._lose(worker)
+
+    def _finish(self, worker: WorkerProcess, message: dict) -> None:
+        task = worker.take(message.pop("id"))
+        if task is None:
+            return  # withdrawn, and run elsewhere
+        result = Result(task.index, message["outcome"] == "passed", **message)
+        if result.outcome == "sandbox_error":
+            self._retry(task, worker, result.detail)
+        else:
+            task.finish(result)
+
+    def _retry(self, task: Task, worker: WorkerProcess, reason: str) -> None:
+        """Has a program run once more, elsewhere: the sandbox failed, not the program."""
+        if task.retries >= RETRIES:
+            task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
+            return
+        task.retries += 1
+        task.avoid = worker
+        with self._lock:
+            self._waiting.appendleft(task)
+
+    def _lose(self, worker: WorkerProcess) -> None:
+        """Replaces a worker that died; what it ran, and what waited there, goes to others."""
+        self._selector.unregister(worker.socket)
+        self.alive.remove(worker)
+        worker.kill()
+        tasks = list(worker.tasks.values())  # the first one ran, the others waited
+        with self._lock:
+            self._waiting.extendleft(reversed(tasks[1:]))
+        if tasks:
+            self._retry(tasks[0], worker, worker.failure)
+        if not worker.ready:
+            self._failures += 1
+            if not self._started.done() or self._failures >= START_FAILURES:
+                raise SandboxUnavailable(diagnose(worker.failure))
+        self._start_worker()
+
+    def _hand_out(self) -> None:
+        """Gives programs to the workers, first to those without work."""
+        for depth in range(self._depth):
+            for worker in self.alive:
+                if not worker.ready or len(worker.tasks) != depth:
+                    continue
+                with self._lock:
+                    while self._waiting and self._waiting[0].future.cancelled():
+                        self._waiting.popleft()
+                    if not self._waiting:
+                        return
+                    if self._waiting[0].avoid is worker and len(self.alive) > 1:
+                        continue
+                    task = self._waiting.popleft()
+                worker.give(task)
+
+    def _can_share(self) -> bool:
+        counts = [len(worker.tasks) for worker in self.alive if worker.ready]
+        return 0 in counts and QUEUE in counts
+
+    def _share(self, now: float) -> None:
+        """Gives what waits behind a long program to a worker that has none."""
+        for worker in self.alive:
+            if not self._can_share():
+                return
+            if len(worker.tasks) == QUEUE and now - worker.busy_since > SHARE:
+                task = worker.withdraw()
+                idle = next(other for other in self.alive if other.ready and not other.tasks)
+                idle.give(task)
+
+    def _stop(self) -> None:
+        """Ends everything, and tells those who still wait."""
+        with self._lock:
+            self._closing = True
+            tasks = list(self._waiting)
+            self._waiting.clear()
+        for worker in self.alive:
+            tasks += worker.tasks.values()
+            worker.socket.close()
+        for task in tasks:
+            if self._broken:
+                task.fail(self._broken)
+            else:
+                task.cancel()
+        deadline = time.monotonic() + STOP_LIMIT
+        for worker in self.alive:
+            worker.end(deadline)
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()

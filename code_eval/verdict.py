@@ -1,0 +1,81 @@
+"""The verdict of a program's own process: what can go wrong, and how the outcome gets to the worker.
+
+The process writes to a pipe: "ready" before anything that nobody trusts has run, then the outcome, then its detail, one
+a line. Code that shares the process can find the pipe and write to it (see SECURITY.md); in strict mode, the code has a
+process of its own, and the pipe is out of its reach.
+"""
+
+import errno
+import gc
+import os
+from collections.abc import Callable
+
+from .messages import DETAIL_LIMIT
+
+VERDICT = 3  # the descriptor of the pipe
+
+# How a program can end as far as its own process knows; the rest is seen from outside.
+FAILURES = ("failed", "error", "syntax_error", "no_tests", "out_of_memory", "output_limit", "too_many_processes")
+OUTCOMES = ("passed", *FAILURES)
+
+
+class Claim(Exception):
+    """Claim(outcome, detail): an outcome that is not "passed"."""
+
+
+def conclude(
+    body: Callable[[], str],
+    verdict: int,
+    tell: Callable[[bytes], object] | None = None,
+    # Taken when this module is loaded, before any program can replace them.
+    write=os.write,
+    leave=os._exit,
+    getpid=os.getpid,
+) -> None:
+    """Runs `body`, writes the outcome that it returns or raises to `verdict`, and ends the process.
+
+    `tell` takes the detail if it is not to be written there.
+    """
+    write(verdict, b"ready\n")
+    judge = getpid()
+    outcome, detail = "error", ""
+    try:
+        gc.enable()
+        outcome = body()
+    except BaseException as error:
+        outcome, detail = classify(error)
+    finally:
+        if getpid() != judge:
+            leave(0)  # a fork that the program made, and that ran on
+        message = detail[:DETAIL_LIMIT].encode("utf-8", "replace")
+        if tell:
+            tell(message)
+            message = b""
+        write(verdict, outcome.encode("utf-8", "replace") + b"\n" + message)
+        leave(0)
+
+
+def classify(error: BaseException) -> tuple[str, str]:
+    """(outcome, detail) of what a program raised; the detail is the last line of its traceback."""
+    kind, detail = type(error), describe(error)
+    if kind is Claim:
+        return error.args
+    if issubclass(kind, AssertionError):
+        return "failed", detail
+    if issubclass(kind, MemoryError):
+        return "out_of_memory", detail
+    if issubclass(kind, BlockingIOError) or detail.startswith("RuntimeError: can't start new thread"):
+        return "too_many_processes", detail
+    if issubclass(kind, OSError) and getattr(error, "errno", 0) in (errno.EFBIG, errno.ENOSPC):
+        return "output_limit", detail
+    return "error", detail
+
+
+def describe(error: BaseException) -> str:
+    """The last line of an error's traceback."""
+    name = type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:
+        return name
+    return f"{name}: {lines[-1]}" if lines else name

