@@ -1,7 +1,7 @@
 """Runs that an earlier version of this project began, at commit f0bf58f: continued, with no row done again.
 
-`tests/fixtures/begun` has the input and the output of each step, as that version left them after `--shard 0/2` of the
-rows. The training was killed after its first checkpoint, of step 2.
+`tests/fixtures` has the input and the output of each step, as that version left them after `--shard 0/2` of the rows.
+The training was killed after its first checkpoint, of step 2.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.server import simulated
 from tests.helpers import ROOT, run, run_json
 
-BEGUN = ROOT / "tests" / "fixtures" / "begun"
+BEGUN = ROOT / "tests" / "fixtures" / "runs_begun_at_f0bf58f.tar.gz"
 GENERATING = ("--examples", "../examples.yaml", "--shots", "2", "--max-new-tokens", "12")
 ARGUMENTS = {
     "generate_concepts": ("input.jsonl", "output", "--template", "../concepts.jinja", *GENERATING),
@@ -29,8 +29,9 @@ ARGUMENTS = {
 
 @pytest.fixture
 def begun(tmp_path):
-    """A copy of all begun runs; steps refer to templates in the folder above their own."""
-    return shutil.copytree(BEGUN, tmp_path / "begun")
+    """The begun runs, unpacked; steps refer to templates in the folder above their own."""
+    shutil.unpack_archive(BEGUN, tmp_path)
+    return tmp_path / "begun"
 
 
 def parts_of(folder):
