@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
 OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says unless a person changed it
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # on a card; run.json has all
-# The licences of The Stack and of Python's standard library that the Hub has a name for
+# Those licences of The Stack and of Python's standard library for which the Hub has a name
 # (https://huggingface.co/docs/hub/repositories-licenses). Any other, and any mixture, is "other" there, with a name of
 # its own beside it.
 HUB_LICENSES = frozenset(
@@ -55,7 +55,7 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
         filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
         data["configs"] = [
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
-            for table in (MAIN_TABLE, *filled)  # load_dataset refuses a path that matches no file
+            for table in (MAIN_TABLE, *filled)  # load_dataset fails on a path without files
         ]
     found = OUR_LICENSE.search(existing or "")
     said = found and found[1]
@@ -198,7 +198,7 @@ def _lineage(lineage: dict[str, dict[str, int]]) -> str:
 
 
 def generation_of(used: dict[str, Any]) -> str:
-    """What generating took: servers, tokens, time, and how often a server did not do as it was asked."""
+    """What generation took: servers, tokens, time, and the servers' faults."""
     hours = used["seconds"] / 3600
     words = [
         f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",

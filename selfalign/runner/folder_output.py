@@ -123,7 +123,7 @@ class FolderOutput:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise UserError(
-                f"{path} can't be written: {error.strerror or error}; what was written before stays"
+                f"{path} can't be written: {error.strerror or error}. Everything written before is kept"
             ) from error
 
     def write_part(self, rows: pa.Table, note: dict[str, Any], table: str = MAIN_TABLE) -> None:

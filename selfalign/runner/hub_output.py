@@ -36,7 +36,7 @@ class HubOutput(FolderOutput):
 
         self.repo, _, revision = hub_name(name).partition("@")
         if revision:
-            raise UserError(f"an output has no revision: write to {self.repo}, not to {name}")
+            raise UserError(f"an output cannot have a revision: write to {self.repo} instead of {name}")
         super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}/{run}", shard)
         self.name, self.public = self.repo, public
         self.api = HfApi(token=token)
@@ -53,7 +53,7 @@ class HubOutput(FolderOutput):
             )
         except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
             self.__exit__()
-            raise UserError(f"Hub repo {self.repo} can't be created or written: {first_line(error)}") from error
+            raise UserError(f"Hub repo {self.repo} can't be created or written to: {first_line(error)}") from error
         return self
 
     def foreign_files(self) -> list[str]:
@@ -118,7 +118,7 @@ class HubOutput(FolderOutput):
             except UserError:
                 raise
             except Exception as error:
-                raise UserError(f"{self._complaint(error)}; the same command sends them") from error
+                raise UserError(f"{self._complaint(error)}; run the same command again to send them") from error
         elif not self._sender and time.monotonic() - self._sent > COMMIT_SECONDS:
             self._sender = threading.Thread(target=self._send_aside, args=(describe,), daemon=True)
             self._sender.start()

@@ -1,6 +1,6 @@
 """A part of an output: a Parquet file that says which rows of the input it covers.
 
-There is no other state: the parts that are there tell what is left to do, and run.json and the card are made from them.
+There is no other state: the parts determine what is left to do, and run.json and the card are made from them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LINEAGE = ("license", "repository")  # columns whose values are counted for the 
 
 @dataclass(frozen=True)
 class Part:
-    """A part that is there."""
+    """A part that has been written."""
 
     name: str
     """Its path in the output."""
@@ -44,7 +44,7 @@ class Part:
     """How long its rows took."""
 
     used: dict[str, Any] = field(default_factory=dict)
-    """What was asked of endpoints meanwhile (`Endpoint.used`)."""
+    """What it used of the endpoints (`Endpoint.used`)."""
 
     @property
     def table(self) -> str:
