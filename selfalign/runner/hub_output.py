@@ -63,7 +63,7 @@ class HubOutput(FolderOutput):
         return self._read(file, *self._there())
 
     def begin(self, describe: Describe) -> None:
-        """Nothing: the first commit says it, or is refused if another run's came before."""
+        """Does nothing: the first commit marks the output, and fails if another run's commit came first."""
 
     def _there(self) -> tuple[str, list[str]]:
         """The head of the repo and the files in it. Everything is read at that commit: if a request for a branch fails,

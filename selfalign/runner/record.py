@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A step with all that it runs with."""
+    """A step with all that it runs with.
+
+    Attributes:
+        step: what it is called in the funnel.
+        tables: the main table and any further ones, by name.
+        prompts: hash of the templates and examples.
+    """
 
     step: str
-    """What it is called in the funnel."""
-
     options: StepOptions
     tables: dict[str, Table]
-    """The main table and any further ones, by name."""
-
     prompts: str | None = None
-    """Hash of the templates and examples."""
-
     endpoint: Endpoint | None = None
     removed: Removed = field(default_factory=Removed)
 
@@ -62,10 +62,7 @@ class Run:
         refuse_other_run(output.name, read("run.json"), self.identity)
         record = self.record(parts)
         card = dataset_card(record, read("README.md"), on_hub=output.on_hub)
-        return {
-            "README.md": card,
-            "run.json": json.dumps(record, indent=2),
-        }  # last: it says that all is complete
+        return {"README.md": card, "run.json": json.dumps(record, indent=2)}  # last: it says that all is complete
 
     def record(self, parts: list[Part]) -> dict[str, Any]:
         """The run.json for `parts`.

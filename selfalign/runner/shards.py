@@ -59,9 +59,8 @@ def run_shards(options: StepOptions, run: str, open_shards: Sequence[bool]) -> N
     ended = executor.logging_dir.list_files("completions")
     lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
     if lost:
-        shown = ", ".join(map(str, lost[:10]))
-        said = f"{options.executor}: shards {shown} of {options.shards} were abandoned before they finished"
-        print(said, file=sys.stderr)
+        shown = f"{options.executor}: shards {', '.join(map(str, lost[:10]))} of {options.shards}"
+        print(f"{shown} were abandoned before they finished", file=sys.stderr)
 
 
 def _executor(options: StepOptions, run: str) -> Any:

@@ -30,20 +30,20 @@ READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
 
 @dataclass(frozen=True)
 class Source:
-    """An input."""
+    """An input.
+
+    Attributes:
+        name: as the user gave it, without passwords.
+        pin: what it is pinned to: `dataset` and `revision`, or `fingerprint`.
+        run: the run.json of the step that made it, {} if no step did.
+        needs: columns that may not be null, unless the row has an `error`.
+    """
 
     name: str
-    """As the user gave it, without passwords."""
-
     pin: dict[str, str]
-    """What it is pinned to: `dataset` and `revision`, or `fingerprint`."""
-
     rows: datasets.Dataset
     run: dict[str, Any]
-    """The run.json of the step that made it, {} if no step did."""
-
     needs: tuple[str, ...] = ()
-    """Columns that may not be null, unless the row has an `error`."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,11 +102,8 @@ def open_source(
     import datasets
 
     check_secret("--hf-token", token)
-    quiet = (
-        datasets.utils.logging.ERROR if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO else None
-    )
-    if quiet:
-        datasets.utils.logging.set_verbosity(quiet)
+    if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO:
+        datasets.utils.logging.set_verbosity_error()
     try:
         rows, pin, run = (_open_hub if is_hub_id(name) else _open_files)(name, config, split, token)
     except UserError:
