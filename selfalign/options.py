@@ -11,9 +11,10 @@ import dataclasses
 import math
 import os
 import re
-import select
+import selectors
 import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -302,6 +303,9 @@ def run_script(main: Callable[[T], object], options_class: type[T], description:
 
 def output_is_closed() -> bool:
     """Whether the reader of standard output has gone, as in `--help | head`."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return bool(poll.poll(0))
+    output = sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(output).st_mode):
+        return False
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)  # there is never anything to read at this end but an error
+        return bool(selector.select(0))

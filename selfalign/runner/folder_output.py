@@ -86,7 +86,7 @@ class FolderOutput:
         return f".{self.shard.number}-of-{self.shard.of}.part"
 
     def foreign_files(self) -> list[str]:
-        """The files that no step wrote, if there is no run.json; a card that a person began is none of them."""
+        """The files that no step wrote, if there is no run.json; a card that a person began is not one of them."""
         if not self.fs.exists(self.root):
             return []
         names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]

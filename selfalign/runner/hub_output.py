@@ -23,10 +23,10 @@ FOOTERS_AT_A_TIME = 16
 class HubOutput(FolderOutput):
     """A dataset that is being written to a Hub repo: parts are staged in a local folder and sent in few commits.
 
-    The staging folder belongs to the repo and the run, and the shards on a machine share it: whichever sends takes all
-    that is there, so a killed process loses nothing that was written. Each commit names its parent, and brings run.json
-    and card up to date with its parts. So where several machines write at once, one of them is refused (412), looks
-    again, and leaves out what the others have done meanwhile.
+    The staging folder belongs to the repo and the run, and the shards on a machine share it: whichever process sends
+    takes everything that is staged, so a killed process loses nothing that was written. Each commit names its parent,
+    and brings run.json and card up to date with its parts. If several machines write at once, the Hub rejects one of
+    them (412); it then looks again and leaves out what the others have done in the meantime.
     """
 
     on_hub = True

@@ -7,9 +7,9 @@ A shard is the same command with `--shard 3/64`, in a process of its own, from a
 the task. Nodes need Python with the packages in requirements.txt, access to the input and the output (Hub ids, or a
 file system that they share), and a token of their own if these are on the Hub.
 
-datatrove's completion markers are not relied on: they only say that a task ended, for some number of shards.
-They are first set to what the parts in the output say. A task never fails, since one failing task ends the whole local
-pool. Afterwards the parts are looked at again, since Ray and Jobs do not raise when they give a task up.
+datatrove's completion markers are not relied on: they only say that a task ended, for some number of shards. They are
+first set to what the parts in the output say. A task never fails, since one failing task ends the whole local pool.
+Afterwards the parts are looked at again, since Ray and Jobs do not raise an error when they abandon a task.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _arguments(options: StepOptions) -> list[str]:
 
 
 def _logging_folder(options: StepOptions, run: str) -> str:
-    """Where datatrove keeps logs and marks. The name holds the run and the number of shards, which the marks do not."""
+    """Where datatrove keeps logs and markers. Its name has the run and the number of shards, which the markers lack."""
     name = f"{run}-of-{options.shards}"
     if not is_hub_id(options.output):
         # An absolute path: Ray's workers are in a folder of their own.
@@ -191,7 +191,7 @@ def _logging_folder(options: StepOptions, run: str) -> str:
 
 
 def _mark_completed(logs: Any, open_shards: Sequence[bool]) -> None:
-    """Make datatrove's marks say what the output says."""
+    """Make datatrove's completion markers say what the output says."""
     for folder in ("completions", "stats"):
         logs.makedirs(folder, exist_ok=True)
     there = set(logs.list_files("completions"))
@@ -207,7 +207,9 @@ def _mark_completed(logs: Any, open_shards: Sequence[bool]) -> None:
 def _launch_by_slurm(executor: Any, options: StepOptions) -> None:
     """Hand an array job to Slurm, unless the one of an earlier call is still there, and end."""
     if not shutil.which("sbatch"):
-        raise UserError("--executor slurm needs sbatch: this is no login node of a Slurm cluster")
+        raise UserError(
+            "--executor slurm needs sbatch, which is not on this machine: run this on a login node of a Slurm cluster"
+        )
     job_file = "slurm_job_id"
     if executor.logging_dir.isfile(job_file):
         job = executor.logging_dir.read_text(job_file)

@@ -148,7 +148,7 @@ class HubServer(ThreadingHTTPServer):
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; an error of the local Hub itself is printed."""
+        """A client that went away is not reported; an error of the local Hub itself is printed."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
