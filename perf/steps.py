@@ -13,11 +13,12 @@ runs in a process of its own, so its peak memory is its own (the anonymous part 
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from perf.memory import start
 from selfalign.options import ROOT
 from tests.fakes.hub import LocalHub
 
@@ -42,31 +43,46 @@ else:
 """
 
 
+# Prints, as the last line, JSON of the peaks of memory in MiB (ru_maxrss would start from the peak of the process that
+# started this one; `anonymous` is read ten times a second) and of the CPU seconds so far.
+MEASURED = """
+import json, resource, sys, threading, time
+def kilobytes(name):
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name)))
+peak = 0
+def watch():
+    global peak
+    while True:
+        peak = max(peak, kilobytes("RssAnon"))
+        time.sleep(0.1)
+threading.Thread(target=watch, daemon=True).start()
+{work}
+used = resource.getrusage(resource.RUSAGE_SELF)
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({{"resident": kilobytes("VmHWM") / 1024, "anonymous": peak / 1024, "cpu": cpu}}))
+"""
+
+
 def write_input(path: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = [
-        f"def f{i}(x):\n    return x + {i}  # a function that adds a number to its argument" for i in range(rows)
-    ]
-    table = pa.table({"id": [f"{i:016x}" for i in range(rows)], "content": content})
+    text = "def f{0}(x):\n    return x + {0}  # a function that adds a number to its argument"
+    table = pa.table({"id": [f"{i:016x}" for i in range(rows)], "content": [text.format(i) for i in range(rows)]})
     pq.write_table(table, path, row_group_size=10_000)
 
 
-def measure(work: str, arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Seconds on the clock and of the processor, and peak MiB, of a process that does `work`."""
+def measure(name: str, rows: int, environment: dict[str, str], work: str, *arguments: str) -> None:
+    """Print the time and the peak memory of a process that does `work`, Python code, to `rows` rows."""
     started = time.perf_counter()
-    process = start(work + "\nreport()", arguments, environment)
-    said, complaint = process.communicate()
-    if process.returncode:
-        raise SystemExit(complaint or f"exit status {process.returncode}")
-    return {"seconds": time.perf_counter() - started, **json.loads(said.splitlines()[-1])}
-
-
-def report(name: str, rows: int, found: dict[str, float]) -> None:
+    command = [sys.executable, "-c", MEASURED.format(work=work), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr or f"exit status {done.returncode}")
+    seconds, found = time.perf_counter() - started, json.loads(done.stdout.splitlines()[-1])
     print(
-        f"{name:28} {found['seconds']:7.1f} s {found['processor']:7.1f} s {rows / found['seconds']:10,.0f} rows/s "
-        f"{1e6 * found['processor'] / rows:7.1f} us a row {found['anonymous']:7.0f} MiB {found['resident']:7.0f} MiB",
+        f"{name:28} {seconds:7.1f} s {found['cpu']:7.1f} s {rows / seconds:10,.0f} rows/s "
+        f"{1e6 * found['cpu'] / rows:7.1f} us per row {found['anonymous']:7.0f} MiB {found['resident']:7.0f} MiB",
         flush=True,
     )
 
@@ -77,23 +93,20 @@ def main() -> None:
     parser.add_argument("--hub", action="store_true", help="write to a Hub and not to a folder")
     options = parser.parse_args()
     rows = options.rows
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "in.parquet"
-        write_input(source, rows)
-        common = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{folder}/home"}
-        common |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
-        print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
-        print(f"{'':28} {'wall':>9} {'processor':>9} {'':>17} {'processor':>16} {'anonymous':>11} {'resident':>11}")
+    with tempfile.TemporaryDirectory() as folder, LocalHub() as hub:
+        source = f"{folder}/in.parquet"
+        write_input(Path(source), rows)
+        environment = hub.environment(Path(folder) / "home") | {"PYTHONPATH": str(ROOT)}
         if options.hub:
-            with LocalHub() as hub:
-                common = hub.environment(Path(folder) / "home") | {"PYTHONPATH": str(ROOT)}
-                report("selfalign to the Hub", rows, measure(SELFALIGN, [str(source), "org/ours"], common))
-                report("  again, when it is done", rows, measure(SELFALIGN, [str(source), "org/ours"], common))
-                report("map + push_to_hub", rows, measure(MAP, [str(source), "org/map", "hub"], common))
-            return
-        report("selfalign", rows, measure(SELFALIGN, [str(source), f"{folder}/ours"], common))
-        report("  again, when it is done", rows, measure(SELFALIGN, [str(source), f"{folder}/ours"], common))
-        report("map + to_parquet", rows, measure(MAP, [str(source), f"{folder}/map", "folder"], common))
+            kind, ours, theirs, peer = "hub", "org/ours", "org/map", "map + push_to_hub"
+        else:
+            kind, ours, theirs, peer = "folder", f"{folder}/ours", f"{folder}/map", "map + to_parquet"
+            environment["HF_HUB_OFFLINE"] = "1"
+        print(f"{rows:,} rows; {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
+        print(f"{'':28} {'wall':>9} {'CPU':>9} {'':>17} {'CPU':>18} {'anonymous':>11} {'resident':>11}")
+        measure(f"selfalign, {kind}", rows, environment, SELFALIGN, source, ours)
+        measure("  again, when it is done", rows, environment, SELFALIGN, source, ours)
+        measure(peer, rows, environment, MAP, source, theirs, kind)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What can go wrong, and how the user is told: in one sentence, without secrets."""
+"""What can go wrong, and how it is reported: in one sentence, without secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def without_secrets(text: str) -> str:
 def check_secret(option: str, secret: str | None) -> None:
     """UserError if `secret` can't be sent in a header: the HTTP clients would show it in their own message."""
     if secret and not all("!" <= character <= "~" for character in secret):
-        raise UserError(f"{option} holds a blank, a line end or another character that no token has")
+        raise UserError(f"{option} contains a space, a line break or another character that cannot be part of a token")
 
 
 def warn(sentence: str) -> None:

@@ -1,8 +1,8 @@
-"""Options that several scripts have, and the command line that tyro makes of them.
+"""Options that several scripts share, and the command line that tyro makes from them.
 
-Each script has one dataclass of options, derived from those here; the docstring of a field is its help. A field that is
-marked `OPERATIONAL` says how or where a step runs and not what comes out: two runs that differ only in such fields are
-the same run, and the second one continues the first.
+Each script has one dataclass of options, derived from those here; the docstring of a field is its help text. A field
+marked `OPERATIONAL` says how or where a step runs, not what comes out. Two runs that differ only in such fields count
+as the same run, and the second resumes the first.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import dataclasses
 import math
 import os
 import re
-import select
+import selectors
 import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,10 +44,10 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Shard:
-        """The shard that `text` ("0/4") names, all rows if it is None; UserError if it names none."""
+        """The shard that "0/4" names; None means all rows. UserError if it is neither."""
         number, _, of = (text or "0/1").partition("/")
         if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-            raise UserError(f"--shard {text} is no shard: of four shards the first is 0/4 and the last is 3/4")
+            raise UserError(f"--shard {text} is not a shard: the first of four shards is 0/4, and the last is 3/4")
         return cls(int(number), int(of))
 
     def span(self, rows: int) -> slice:
@@ -56,7 +57,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option may take: from `least` (itself excluded if `above`) to `most`."""
+    """The values that a numeric option may have: from `least` (exclusive if `above`) to `most`."""
 
     least: float
     most: float = math.inf
@@ -83,13 +84,14 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and torch take
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """The options of every step that turns one dataset into another."""
+    """Options of every step that reads one dataset and writes another."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")] = field(metadata=OPERATIONAL)
     """Dataset to read: a Hub id (org/name or org/name@revision), a local folder or file, or an fsspec URL."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
-    """Dataset to write: a Hub id, a local folder, or an fsspec URL. The same command continues a run that stopped."""
+    """Dataset to write: a Hub id, a local folder, or an fsspec URL. Run the same command again to
+    continue a run that was stopped."""
 
     config: str | None = None
     """Configuration of the input dataset."""
@@ -98,124 +100,128 @@ class StepOptions:
     """Split of the input dataset."""
 
     max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Read only so many rows of the input, the first ones; a later run with a larger number continues after them."""
+    """Read only this many rows from the beginning of the input. A later run with a larger number continues after
+    them."""
 
     seed: Seed = 0
-    """Every random draw for a row depends on this number and the row's id alone."""
+    """Every random draw for a row depends only on this number and the row's id."""
 
     executor: Literal["local", "slurm", "ray", "jobs"] | None = field(default=None, metadata=OPERATIONAL)
-    """Divide the step into shards, which run as processes on this machine, under Slurm, on a Ray cluster or as Hugging
-    Face Jobs. Without it, the step runs in this process."""
+    """Hand shards of the step to other processes: on this machine, through Slurm, on a Ray cluster, or as Hugging Face
+    Jobs. By default, everything runs in this process."""
 
     shards: Count = field(default=1, metadata=OPERATIONAL)
-    """How many shards --executor divides the rows into. The rows that come out are the same for any number."""
+    """Number of shards into which --executor divides the rows. The resulting rows do not depend on it."""
 
     workers: Count | None = field(default=None, metadata=OPERATIONAL)
-    """How many shards --executor runs at a time; by default all of them."""
+    """Number of shards that --executor runs at a time. By default, all of them."""
 
     executor_options: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Arguments for datatrove's executor, such as partition=gpu time=20:00:00 cpus_per_task=8."""
 
     shard: str | None = field(default=None, metadata=OPERATIONAL)
-    """Do only this share of the rows, such as 0/4 for the first quarter: for machines that are started by hand."""
+    """Process only this share of the rows, such as 0/4 for the first quarter, when you start the step on several
+    machines by hand."""
 
     public: bool = field(default=False, metadata=OPERATIONAL)
-    """Make the Hub repo public if it has to be created; it is private otherwise."""
+    """Make the Hub repo public if it has to be created. By default, it is private."""
 
     hf_token: str | None = field(default=None, metadata=OPERATIONAL)
-    """Hugging Face token; by default that of HF_TOKEN or of `hf auth login`."""
+    """Hugging Face token. By default, the one from `hf auth login` or HF_TOKEN."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """The options of every step that asks a model."""
+    """Options of every step that asks a model."""
 
     endpoint: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=(), metadata=OPERATIONAL)
-    """URL of a server; repeat it for several that serve the same model (by default http://127.0.0.1:8080)."""
+    """URL of a server; repeat the option for several servers of the same model. By default, http://127.0.0.1:8080."""
 
     api: Literal["tgi", "completions", "chat"] = "tgi"
-    """The interface of the servers: text-generation-inference's own (serve.py has it, too), or OpenAI's completions or
-    chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co); chat is for instruction-tuned models."""
+    """Interface of the servers: text-generation-inference's own (also that of serve.py), or OpenAI's completions or
+    chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co). Use chat for instruction-tuned models."""
 
     model: str | None = field(default=None, metadata=OPERATIONAL)
-    """The model that the endpoint must serve, by the name it gives it; the run is refused if it serves another."""
+    """Name of the model that the endpoint must serve, as the endpoint reports it. The run is refused if it serves
+    another."""
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Samples in flight at each server; by default, and at most, as many as its /info allows (OpenAI: 256)."""
+    """Maximum number of samples in flight at each server. By default, what its /info allows (256 for OpenAI's
+    interfaces)."""
 
     api_key: str | None = field(default=None, metadata=OPERATIONAL)
-    """Key of the servers; by default that of the environment variable SELFALIGN_API_KEY. With neither, servers of
-    Hugging Face get the Hugging Face token."""
+    """API key of the servers. By default, the environment variable SELFALIGN_API_KEY; without either, Hugging Face's
+    own servers get the Hugging Face token."""
 
     send_seeds: bool = field(default=True, metadata=OPERATIONAL)
-    """Send a sampling seed with each request; --no-send-seeds for servers that crash on it (vLLM on a CPU)."""
+    """Send a sampling seed with each request. Use --no-send-seeds for servers that crash on seeds (vLLM on a CPU)."""
 
     patience: PositiveOrZero = field(default=600.0, metadata=OPERATIONAL)
-    """Seconds to wait while no server answers, before rows are left open for the next run."""
+    """Seconds to wait while no server answers, before the remaining rows are left to the next run."""
 
     temperature: PositiveOrZero = 0.7
     """Sampling temperature (paper, C.1: 0.7 for all stages); 0 is greedy decoding."""
 
     top_p: ShareAboveZero | None = None
-    """Nucleus sampling: keep the likeliest tokens up to this probability."""
+    """Nucleus sampling: keep the most likely tokens up to this total probability."""
 
-    # A run is known by the hash of its template and examples, wherever these files lie.
+    # A run is identified by the hash of its template and examples, wherever these files are.
     examples: Path = field(default=PROMPTS / "examples.yaml", metadata=OPERATIONAL)
     """Worked examples: YAML, or the text format of the reference implementation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecontaminationOptions:
-    """The options of every step that keeps benchmarks out of the data."""
+    """Options of every step that keeps benchmarks out of the data."""
 
     decontaminate: tuple[str, ...] = ("humaneval",)
     """Benchmarks whose problems and solutions are removed, such as humaneval mbpp humanevalplus mbppplus evoeval ds1000
-    livecodebench classeval canitedit. HumanEval comes with a package, the others are read from the Hub; with no name,
-    nothing is removed."""
+    livecodebench classeval canitedit. HumanEval comes with a package; the others are read from the Hub. If no
+    name is given, nothing is removed."""
 
     benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
-    """Files to read benchmarks from instead, such as mbpp=mbpp.jsonl."""
+    """Files to read benchmarks from instead of the Hub, such as mbpp=mbpp.jsonl."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxOptions:
-    """What every step has that runs programs in a sandbox.
+    """Options of every step that runs programs in a sandbox.
 
     Their limits are not here: the order of the options that decide what comes out is part of a run's hash, and each
     script declares the limits at a place of its own.
     """
 
     sandboxes: Count = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)
-    """Programs that run at a time."""
+    """Number of programs that run at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOptions(GenerationOptions):
-    """The options of a step that asks another model than the one to be trained."""
+    """Options of a step that asks a model other than the one to be trained."""
 
     api: Literal["tgi", "completions", "chat"] = "chat"
-    """The interface of the teacher's servers."""
+    """Interface of the teacher's servers."""
 
     license: str | None = None
-    """Licence of the text that the teacher writes, for the column `license` and the card."""
+    """Licence of the teacher's output, for the column `license` and the card."""
 
 
 def check_ranges(options: object) -> None:
-    """UserError if the number in a field is outside the `Range` that its type gives."""
+    """UserError if the value of a field lies outside the `Range` of its type."""
     for name, kind in get_type_hints(type(options), include_extras=True).items():
         ranges = [r for part in (kind, *get_args(kind)) for r in getattr(part, "__metadata__", ()) if type(r) is Range]
         value = getattr(options, name)
         if ranges and value is not None and value not in ranges[0]:
-            raise UserError(f"--{name.replace('_', '-')} {value} makes no sense: it has to be {ranges[0]}")
+            raise UserError(f"--{name.replace('_', '-')} {value} is out of range: it must be {ranges[0]}")
 
 
 def identity_of(options: DataclassInstance) -> dict[str, Any]:
-    """The options that decide what comes out, by name: all but the `OPERATIONAL` ones."""
+    """The options that determine the output, by name: all but those marked `OPERATIONAL`."""
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
 
 
 def program_of(script: Path) -> list[str]:
-    """What follows `python` in the command that runs `script`: a name in the root, -m and a module below it."""
+    """What follows `python` in the command that runs `script`: a file name in the root, -m and a module below it."""
     script = script.resolve()
     if script.parent == ROOT or not script.is_relative_to(ROOT):
         return [script.name]
@@ -224,7 +230,7 @@ def program_of(script: Path) -> list[str]:
 
 def command_of(options: DataclassInstance) -> str:
     """The command that repeats this run: the script, its positional arguments, and the options that differ from their
-    defaults. It holds no secret, as cards show it."""
+    defaults. It contains no secret, because cards show it."""
     script = Path(sys.argv[0])
     words = ["python", *program_of(script)]
     words += [str(getattr(options, name)) for name in ("input", "output") if getattr(options, name, None)]
@@ -296,7 +302,10 @@ def run_script(main: Callable[[T], object], options_class: type[T], description:
 
 
 def output_is_closed() -> bool:
-    """Whether whoever reads our standard output has stopped reading, as in `--help | head`."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return bool(poll.poll(0))
+    """Whether the reader of standard output has gone, as in `--help | head`."""
+    output = sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(output).st_mode):
+        return False
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)  # there is never anything to read at this end but an error
+        return bool(selector.select(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from selfalign.runner.source import MAIN_TABLE, part_prefix
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
 OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says unless a person changed it
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # on a card; run.json has all
-# The licences of The Stack and of Python's standard library that the Hub has a name for
+# Those licences of The Stack and of Python's standard library for which the Hub has a name
 # (https://huggingface.co/docs/hub/repositories-licenses). Any other, and any mixture, is "other" there, with a name of
 # its own beside it.
 HUB_LICENSES = frozenset(
@@ -55,7 +56,7 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
         filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
         data["configs"] = [
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
-            for table in (MAIN_TABLE, *filled)  # load_dataset refuses a path that matches no file
+            for table in (MAIN_TABLE, *filled)  # load_dataset fails on a path without files
         ]
     found = OUR_LICENSE.search(existing or "")
     said = found and found[1]
@@ -121,15 +122,14 @@ def _story(run: dict[str, Any]) -> str:
     pinned = source.get("revision") or source.get("fingerprint") or ""
     facts = {"input": f"`{source['name']}` at `{pinned}`"}
     if identity.get("model"):
-        facts["model"] = f"`{identity['model']}`" + (
-            f" at `{identity['revision']}`" if identity.get("revision") else ""
-        )
+        facts["model"] = f"`{identity['model']}`"
+        facts["model"] += f" at `{identity['revision']}`" if identity.get("revision") else ""
     if identity.get("prompts"):
         facts["prompts"] = f"`{identity['prompts']}`"
     facts |= {name: f"`{value}`" for name, value in identity["options"].items()}
     if run.get("generation"):
         facts["generation"] = generation_of(run["generation"])
-    facts |= {"versions": ", ".join(f"{name} {v}" for name, v in run["versions"].items())}
+    facts["versions"] = ", ".join(f"{name} {v}" for name, v in run["versions"].items())
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""# {run["step"]}
 
@@ -148,15 +148,27 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 {funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run["lineage"])}"""
 
 
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    """A Markdown table with names in the first column and numbers in the others."""
+    lines = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
+    for name, *numbers in rows:
+        lines.append(f"| {name} | {' | '.join(f'{number:,}' for number in numbers)} |")
+    return "\n".join(lines)
+
+
+def _more(hidden: int) -> str:
+    return f"\n\nand {hidden:,} more, in `run.json`" if hidden else ""
+
+
 def _rules(run: dict[str, Any]) -> str:
     """How many rows each rule of the step dropped, in the order of the rules; "" if the step has none."""
     if not (dropped := run.get("dropped")):
         return ""
-    left, lines = run["rows_in"], []
-    for rule, rows in dropped:
-        left -= rows
-        lines.append(f"| {rule.replace('_', ' ')} | {rows:,} | {left:,} |")
-    return "\n\n## What each rule left out\n\n| rule | rows | rows left |\n|---|---:|---:|\n" + "\n".join(lines)
+    left, rows = run["rows_in"], []
+    for rule, n in dropped:
+        left -= n
+        rows.append((rule.replace("_", " "), n, left))
+    return "\n\n## What each rule left out\n\n" + _table(("rule", "rows", "rows left"), rows)
 
 
 def _decontamination(run: dict[str, Any]) -> str:
@@ -164,41 +176,33 @@ def _decontamination(run: dict[str, Any]) -> str:
     if not (record := run.get("decontamination")) or not record["benchmarks"]:
         return ""
     against = ", ".join(f"{name} ({problems:,} problems)" for name, problems in record["benchmarks"].items())
-    shown = list(record["removed"].items())[:ITEMS_SHOWN]
-    lines = [f"| {item} | {rows:,} |" for item, rows in shown]
-    table = "\n\n| item | rows removed |\n|---|---:|\n" + "\n".join(lines) if shown else " Nothing was removed."
-    more = len(record["removed"]) - len(shown)
-    return f"\n\n## Decontamination\n\nAgainst {against}.{table}" + (
-        f"\n\nand {more:,} more, in `run.json`" if more else ""
-    )
+    removed = list(record["removed"].items())
+    table = f"\n\n{_table(('item', 'rows removed'), removed[:ITEMS_SHOWN])}" if removed else " Nothing was removed."
+    return f"\n\n## Decontamination\n\nAgainst {against}.{table}{_more(len(removed[ITEMS_SHOWN:]))}"
 
 
 def _tables(run: dict[str, Any]) -> str:
     """The tables (configurations) of a dataset that has several, and the number of rows in each; "" if it has one."""
     if not (tables := run.get("tables")):
         return ""
-    rows = {MAIN_TABLE: run, **tables}
-    lines = [f"| {table} | {entry['rows_out']:,} |" for table, entry in rows.items()]
-    return "\n\n## Configurations\n\n| configuration | rows |\n|---|---:|\n" + "\n".join(lines)
+    rows = [(table, entry["rows_out"]) for table, entry in {MAIN_TABLE: run, **tables}.items()]
+    return "\n\n## Configurations\n\n" + _table(("configuration", "rows"), rows)
 
 
 def _lineage(lineage: dict[str, dict[str, int]]) -> str:
     """The licences and repositories of the code that the rows were made from, as two tables; "" if not known."""
     text = ""
-    for name, counts in lineage.items():
+    for name, plural, most in (("license", "Licences", None), ("repository", "Repositories", REPOSITORIES_SHOWN)):
+        counts = lineage[name]
         if set(counts) <= {"unknown"}:
             continue
-        plural = {"license": "licences", "repository": "repositories"}[name]
-        shown = list(counts.items())[: REPOSITORIES_SHOWN if name == "repository" else None]
-        rows = "\n".join(f"| {value} | {n:,} |" for value, n in shown)
-        more = len(counts) - len(shown)
-        text += f"\n\n## {plural.capitalize()} of the seeds\n\n| {name} | rows |\n|---|---:|\n{rows}"
-        text += f"\n\nand {more:,} more, in `run.json`" if more else ""
+        shown = list(counts.items())[:most]
+        text += f"\n\n## {plural} of the seeds\n\n{_table((name, 'rows'), shown)}{_more(len(counts) - len(shown))}"
     return text
 
 
 def generation_of(used: dict[str, Any]) -> str:
-    """What generating took: servers, tokens, time, and how often a server did not do as it was asked."""
+    """What generation took: servers, tokens, time, and the servers' faults."""
     hours = used["seconds"] / 3600
     words = [
         f"{used['replicas']} x {used['api']}, seeds {used['seeds']}",

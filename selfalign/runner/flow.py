@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5  # after SIGTERM: preempted machines go away soon
 RESPONSIVE_SECONDS = 0.2  # a synchronous row function lets signals in this often
-MAX_OPEN_IN_A_ROW = 200  # so many rows failing one after another is not bad luck: stop
+MAX_OPEN_IN_A_ROW = 200  # this many failures in a row are not bad luck: stop
 
 
 class Flow:
-    """Rows in flight: `window` of them at any time, with no barrier between one and the next.
+    """Rows in flight: `window` of them at any time, without a barrier between batches.
 
     Attributes:
         failures: how many rows stayed open, by the reason why.

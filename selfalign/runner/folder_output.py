@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 1  # longer than another shard holds our lock to see whether we run
 
-
 # What `commit` is given: it makes the files that describe an output (run.json and the card, by name) from a function
 # that reads the files which are there, and from the parts.
 Describe = Callable[[Callable[[str], "str | None"], list[Part]], Mapping[str, "str | bytes"]]
 
 
 class FolderOutput:
-    """A dataset being written to a local folder or an fsspec URL, or the share of it that is `shard`'s.
+    """A dataset that is being written to a local folder or an fsspec URL, or one shard of it.
 
-    Enter it to take the shard for this process alone. Locks exist on local file systems only: elsewhere, two processes
-    that are given the same shard do its rows twice, and the next run says so.
+    Entering it locks the shard for this process. Only local file systems have locks: elsewhere, two processes with the
+    same shard do its rows twice, and the next run reports that.
     """
 
     on_hub = False
@@ -47,7 +46,7 @@ class FolderOutput:
         self._lock: Any = None
 
     def __enter__(self) -> FolderOutput:
-        """UserError if another run is writing these rows, or if the folder can't be written."""
+        """UserError if another run is writing these rows, or the output is not writable."""
         if self.local:
             try:
                 os.makedirs(f"{self.root}/data", exist_ok=True)
@@ -87,7 +86,7 @@ class FolderOutput:
         return f".{self.shard.number}-of-{self.shard.of}.part"
 
     def foreign_files(self) -> list[str]:
-        """The files that no step wrote, if there is no run.json; a card that a person began is none of them."""
+        """The files that no step wrote, if there is no run.json; a card that a person began is not one of them."""
         if not self.fs.exists(self.root):
             return []
         names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
@@ -101,7 +100,7 @@ class FolderOutput:
             return None
 
     def write(self, file: str, content: str | bytes) -> None:
-        """Write `file` in one piece: readers see the old content or the new one, even after a crash."""
+        """Write `file` atomically: readers see either the old or the new content, even after a crash."""
         content = content.encode() if isinstance(content, str) else content
         path = f"{self.root}/{file}"
         if not self.local:
@@ -123,7 +122,7 @@ class FolderOutput:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise UserError(
-                f"{path} can't be written: {error.strerror or error}; what was written before stays"
+                f"{path} can't be written: {error.strerror or error}. Everything written before is kept"
             ) from error
 
     def write_part(self, rows: pa.Table, note: dict[str, Any], table: str = MAIN_TABLE) -> None:
@@ -158,21 +157,21 @@ class FolderOutput:
         return ["/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.find(self.root, maxdepth=2)]
 
     def _part(self, file: str) -> Part | None:
-        """None if it is gone: another shard has just sent it to the Hub."""
+        """None if it has just disappeared because another shard sent it to the Hub."""
         if file not in self._known:
             with contextlib.suppress(FileNotFoundError), self.fs.open(f"{self.root}/{file}", "rb") as stream:
                 self._known[file] = read_part(stream, file, f"{self.root}/{file}")
         return self._known.get(file)
 
     def begin(self, describe: Describe) -> None:
-        """Say which run's output this is, before anything is in it."""
+        """Mark the output as this run's before anything is written."""
         self.commit(describe, final=True)
 
     def commit(self, describe: Describe, final: bool = False, stopping: bool = False) -> None:
         """Called after each part and, with `final`, at the end, to bring run.json and the card up to date.
 
         Shards that end at the same time do this one after the other, so the last one describes the parts of all.
-        With `stopping`, there is little time left.
+        `stopping` means that little time is left.
         """
         if final:
             with self._alone():

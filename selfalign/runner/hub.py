@@ -38,7 +38,8 @@ def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
     """What `call` returns; it is tried again after a failure of the Hub or of the connection, not after a refusal.
 
     The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
-    least as long as Retry-After says. An attempt may succeed and its answer be lost: `call` itself must check for that.
+    least as long as Retry-After says. `call` itself must check whether an earlier attempt succeeded although its answer
+    was lost.
     """
     for attempt in range(tries):
         try:

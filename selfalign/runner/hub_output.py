@@ -23,10 +23,10 @@ FOOTERS_AT_A_TIME = 16
 class HubOutput(FolderOutput):
     """A dataset that is being written to a Hub repo: parts are staged in a local folder and sent in few commits.
 
-    The staging folder belongs to the repo and the run, and the shards on a machine share it: whichever sends takes all
-    that is there, so a killed process loses nothing that was written. Each commit names its parent, and brings run.json
-    and card up to date with its parts. So where several machines write at once, one of them is refused (412), looks
-    again, and leaves out what the others have done meanwhile.
+    The staging folder belongs to the repo and the run, and the shards on a machine share it: whichever process sends
+    takes everything that is staged, so a killed process loses nothing that was written. Each commit names its parent,
+    and brings run.json and card up to date with its parts. If several machines write at once, the Hub rejects one of
+    them (412); it then looks again and leaves out what the others have done in the meantime.
     """
 
     on_hub = True
@@ -36,7 +36,7 @@ class HubOutput(FolderOutput):
 
         self.repo, _, revision = hub_name(name).partition("@")
         if revision:
-            raise UserError(f"an output has no revision: write to {self.repo}, not to {name}")
+            raise UserError(f"an output cannot have a revision: write to {self.repo} instead of {name}")
         super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}/{run}", shard)
         self.name, self.public = self.repo, public
         self.api = HfApi(token=token)
@@ -53,7 +53,7 @@ class HubOutput(FolderOutput):
             )
         except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
             self.__exit__()
-            raise UserError(f"Hub repo {self.repo} can't be created or written: {first_line(error)}") from error
+            raise UserError(f"Hub repo {self.repo} can't be created or written to: {first_line(error)}") from error
         return self
 
     def foreign_files(self) -> list[str]:
@@ -63,7 +63,7 @@ class HubOutput(FolderOutput):
         return self._read(file, *self._there())
 
     def begin(self, describe: Describe) -> None:
-        """Nothing: the first commit says it, or is refused if another run's came before."""
+        """Does nothing: the first commit marks the output, and fails if another run's commit came first."""
 
     def _there(self) -> tuple[str, list[str]]:
         """The head of the repo and the files in it. Everything is read at that commit: if a request for a branch fails,
@@ -118,7 +118,7 @@ class HubOutput(FolderOutput):
             except UserError:
                 raise
             except Exception as error:
-                raise UserError(f"{self._complaint(error)}; the same command sends them") from error
+                raise UserError(f"{self._complaint(error)}; run the same command again to send them") from error
         elif not self._sender and time.monotonic() - self._sent > COMMIT_SECONDS:
             self._sender = threading.Thread(target=self._send_aside, args=(describe,), daemon=True)
             self._sender.start()

@@ -3,13 +3,13 @@
 An output is a folder or a repo of
 
     data/train-<first row>-<digest>.parquet   parts
-    data/empty-<first row>-<digest>.parquet   the same for input rows that gave no row
+    data/empty-<first row>-<digest>.parquet   the same, for input rows that yielded no rows
     <table>/rows-<first row>-<digest>.parquet, <table>/empty-...   parts of a further table (a configuration on the Hub)
-    run.json                                  the run for machines: identity, counts, the funnel so far
+    run.json                                  the run, for programs to read: identity, counts, the funnel so far
     README.md                                 the card, for people
 
 The names avoid `-of-`, since `load_dataset` silently drops parts where both forms stand together; and only parts of the
-main table are called `train`, since `load_dataset(folder)` would otherwise take the parts of all tables for one.
+main table are called `train`, since `load_dataset(folder)` would otherwise combine the parts of all tables.
 """
 
 from __future__ import annotations

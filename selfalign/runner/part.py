@@ -1,6 +1,6 @@
 """A part of an output: a Parquet file that says which rows of the input it covers.
 
-There is no other state: the parts that are there tell what is left to do, and run.json and the card are made from them.
+There is no other state: the parts determine what is left to do, and run.json and the card are made from them.
 """
 
 from __future__ import annotations
@@ -23,32 +23,28 @@ LINEAGE = ("license", "repository")  # columns whose values are counted for the 
 
 @dataclass(frozen=True)
 class Part:
-    """A part that is there."""
+    """A part that has been written.
+
+    Attributes:
+        name: its path in the output.
+        covered: the ranges of input rows that it was made from: the first and the last row of each.
+        rows: how many rows it holds.
+        counts: what was counted of its rows.
+        lineage: how many of its rows come from each licence and each repository.
+        seconds: how long its rows took.
+        used: what it used of the endpoints (`Endpoint.used`).
+    """
 
     name: str
-    """Its path in the output."""
-
     covered: list[tuple[int, int]]
-    """The ranges of input rows that it was made from: the first and the last row of each."""
-
     rows: int = 0
-    """How many rows it holds."""
-
     counts: dict[str, int] = field(default_factory=dict)
-    """What was counted of its rows."""
-
     lineage: dict[str, dict[str, int]] = field(default_factory=dict)
-    """How many of its rows come from each licence and each repository."""
-
     seconds: float = 0.0
-    """How long its rows took."""
-
     used: dict[str, Any] = field(default_factory=dict)
-    """What was asked of endpoints meanwhile (`Endpoint.used`)."""
 
     @property
     def table(self) -> str:
-        """The table that it is a part of."""
         folder = self.name.split("/")[0]
         return MAIN_TABLE if folder == "data" else folder
 

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A step with all that it runs with."""
+    """A step with all that it runs with.
+
+    Attributes:
+        step: what it is called in the funnel.
+        tables: the main table and any further ones, by name.
+        prompts: hash of the templates and examples.
+    """
 
     step: str
-    """What it is called in the funnel."""
-
     options: StepOptions
     tables: dict[str, Table]
-    """The main table and any further ones, by name."""
-
     prompts: str | None = None
-    """Hash of the templates and examples."""
-
     endpoint: Endpoint | None = None
     removed: Removed = field(default_factory=Removed)
 
@@ -62,16 +62,13 @@ class Run:
         refuse_other_run(output.name, read("run.json"), self.identity)
         record = self.record(parts)
         card = dataset_card(record, read("README.md"), on_hub=output.on_hub)
-        return {
-            "README.md": card,
-            "run.json": json.dumps(record, indent=2),
-        }  # last: it says that all is complete
+        return {"README.md": card, "run.json": json.dumps(record, indent=2)}  # last: it says that all is complete
 
     def record(self, parts: list[Part]) -> dict[str, Any]:
-        """What there is to say about `parts`.
+        """The run.json for `parts`.
 
-        Nothing else goes into it (no clock, no counter of this process), so that it is the same whichever shard says
-        it, and a commit that is tried again changes nothing.
+        It depends on nothing else (no clock, no counter of this process), so it is the same whichever shard writes it,
+        and retrying a commit changes nothing.
         """
         source, dropped = self.tables[MAIN_TABLE].source, self.removed.by_rule
         progress = {name: _progress_of(table, name, parts) for name, table in self.tables.items()}
@@ -118,14 +115,14 @@ def refuse_other_run(
     if run_json is None:
         if foreign := foreign_files():
             raise UserError(
-                f"{name} already holds {', '.join(foreign[:3])}, which this step did not write: choose another output"
+                f"{name} contains {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
         return
     try:
         recorded = dict(json.loads(run_json)["identity"])
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UserError(
-            f"{name} already holds a run.json that no step wrote, or that is damaged: choose another output"
+            f"the run.json in {name} is damaged or was not written by a step: choose another output"
         ) from None
     if recorded == identity:
         return

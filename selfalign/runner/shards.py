@@ -3,13 +3,13 @@
     python execute.py org/responses org/executions --executor slurm --shards 64 --workers 16 \\
         --executor-options partition=cpu time=20:00:00 cpus_per_task=8
 
-A shard is the same command with `--shard 3/64`. It runs as a process of its own, from a copy of the scripts that
-travels with the task: nodes need Python with requirements.txt, access to the input and the output (Hub ids, or a file
-system that they share), and a token of their own if these are on the Hub.
+A shard is the same command with `--shard 3/64`, in a process of its own, from a copy of the scripts that is sent with
+the task. Nodes need Python with the packages in requirements.txt, access to the input and the output (Hub ids, or a
+file system that they share), and a token of their own if these are on the Hub.
 
-datatrove's marks of completion say only that a task ended, under whatever number of shards, so nothing relies on them.
-They are first set to what the parts in the output say. A task never fails, since one failing task ends the whole local
-pool. Afterwards the parts are looked at again, since Ray and Jobs do not raise when they give a task up.
+datatrove's completion markers are not relied on: they only say that a task ended, for some number of shards. They are
+first set to what the parts in the output say. A task never fails, since one failing task ends the whole local pool.
+Afterwards the parts are looked at again, since Ray and Jobs do not raise an error when they abandon a task.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from selfalign.processes import die_with_parent
 from selfalign.runner.hub import hub_name, is_hub_id
 
 SHIPPED = ("*.py", "selfalign/**/*", "code_eval/**/*", "prompts/*", "experiments/**/*.py")
-# Packages of requirements.txt that no step needs which can run in shards; they are gigabytes.
+# Packages in requirements.txt that no sharded step needs; they take gigabytes.
 NOT_ON_JOBS = ("torch==", "trl==", "peft==", "accelerate==", "gguf==")
 
 
@@ -59,9 +59,8 @@ def run_shards(options: StepOptions, run: str, open_shards: Sequence[bool]) -> N
     ended = executor.logging_dir.list_files("completions")
     lost = [number for number in range(options.shards) if f"completions/{number:05d}" not in ended]
     if lost:
-        shown = ", ".join(map(str, lost[:10]))
-        said = f"{options.executor}: shards {shown} of {options.shards} were given up before they ended"
-        print(said, file=sys.stderr)
+        shown = f"{options.executor}: shards {', '.join(map(str, lost[:10]))} of {options.shards}"
+        print(f"{shown} were abandoned before they finished", file=sys.stderr)
 
 
 def _executor(options: StepOptions, run: str) -> Any:
@@ -95,7 +94,7 @@ def _executor(options: StepOptions, run: str) -> Any:
             **settings,
         )
     except (TypeError, ValueError) as error:
-        raise UserError(f"--executor {kind} refuses its options: {error}") from None
+        raise UserError(f"the executor {kind} rejects --executor-options: {error}") from None
 
 
 def _shard_task(project: bytes, arguments: list[str]) -> Any:
@@ -168,8 +167,8 @@ def _arguments(options: StepOptions) -> list[str]:
             left_out -= 1
         elif without_secrets(word) != word:
             raise UserError(
-                f"--executor writes its command into files, and {word} holds a password or a key: give it by "
-                "--api-key, or in the configuration of fsspec"
+                f"--executor writes its command to files, and {word} contains a password or a key: pass it with "
+                "--api-key, or put it into fsspec's configuration"
             )
         else:
             left_out = 0
@@ -178,7 +177,7 @@ def _arguments(options: StepOptions) -> list[str]:
 
 
 def _logging_folder(options: StepOptions, run: str) -> str:
-    """Where datatrove keeps logs and marks. The name holds the run and the number of shards, which the marks do not."""
+    """Where datatrove keeps logs and markers. Its name has the run and the number of shards, which the markers lack."""
     name = f"{run}-of-{options.shards}"
     if not is_hub_id(options.output):
         # An absolute path: Ray's workers are in a folder of their own.
@@ -192,7 +191,7 @@ def _logging_folder(options: StepOptions, run: str) -> str:
 
 
 def _mark_completed(logs: Any, open_shards: Sequence[bool]) -> None:
-    """Make datatrove's marks say what the output says."""
+    """Make datatrove's completion markers say what the output says."""
     for folder in ("completions", "stats"):
         logs.makedirs(folder, exist_ok=True)
     there = set(logs.list_files("completions"))
@@ -208,18 +207,20 @@ def _mark_completed(logs: Any, open_shards: Sequence[bool]) -> None:
 def _launch_by_slurm(executor: Any, options: StepOptions) -> None:
     """Hand an array job to Slurm, unless the one of an earlier call is still there, and end."""
     if not shutil.which("sbatch"):
-        raise UserError("--executor slurm needs sbatch: this is no login node of a Slurm cluster")
+        raise UserError(
+            "--executor slurm needs sbatch, which is not on this machine: run this on a login node of a Slurm cluster"
+        )
     job_file = "slurm_job_id"
     if executor.logging_dir.isfile(job_file):
         job = executor.logging_dir.read_text(job_file)
         queued = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
         if queued.returncode == 0 and queued.stdout.strip():
-            raise UserError(f"Slurm job {job} is still doing this: wait for it, or cancel it with scancel {job}")
+            raise UserError(f"Slurm job {job} is still working on this: wait for it, or cancel it with `scancel {job}`")
     executor.run()
     executor.logging_dir.write_text(job_file, str(executor.job_id))
     print(
-        f"Slurm job {executor.job_id} has {options.shards} shards, its logs are in {executor.slurm_logs_folder}. "
-        "When it has ended, run the same command again: it says what is still to do, and completes the card."
+        f"Slurm job {executor.job_id} has {options.shards} shards; its logs are in {executor.slurm_logs_folder}. "
+        "When it has ended, run the same command again: it reports what is still open and completes the card."
     )
     raise SystemExit(0)
 
@@ -235,7 +236,7 @@ def _parse(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise UserError(f"--executor-options {pair} is not of the form name=value")
+            raise UserError(f"--executor-options {pair} does not have the form name=value")
         try:
             parsed[name] = json.loads(value)
         except ValueError:

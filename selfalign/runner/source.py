@@ -30,20 +30,20 @@ READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
 
 @dataclass(frozen=True)
 class Source:
-    """An input."""
+    """An input.
+
+    Attributes:
+        name: as the user gave it, without passwords.
+        pin: what it is pinned to: `dataset` and `revision`, or `fingerprint`.
+        run: the run.json of the step that made it, {} if no step did.
+        needs: columns that may not be null, unless the row has an `error`.
+    """
 
     name: str
-    """As the user gave it, without passwords."""
-
     pin: dict[str, str]
-    """What it is pinned to: `dataset` and `revision`, or `fingerprint`."""
-
     rows: datasets.Dataset
     run: dict[str, Any]
-    """The run.json of the step that made it, {} if no step did."""
-
     needs: tuple[str, ...] = ()
-    """Columns that may not be null, unless the row has an `error`."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,7 +51,7 @@ class Source:
     def read(
         self, positions: Sequence[int] | np.ndarray | None = None, columns: Sequence[str] | None = None, title: str = ""
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows at `positions` (all if None) with their positions; only a batch of them is held at a time.
+        """The rows at `positions` (all if None), with their positions. Only some of them are in memory at a time.
 
         Args:
             positions: ascending.
@@ -74,7 +74,10 @@ class Source:
                 batch = table[some[0] : some[-1] + 1] if together else table[some]
                 try:
                     values = batch.to_pylist()
-                except (ValueError, OverflowError) as error:  # text that is not UTF-8, a date beyond Python's
+                except (
+                    ValueError,
+                    OverflowError,
+                ) as error:  # not UTF-8, or a date that Python cannot represent
                     raise UserError(
                         f"{self.name} can't be read in rows {some[0]} to {some[-1]}: {first_line(error)}"
                     ) from error
@@ -99,11 +102,8 @@ def open_source(
     import datasets
 
     check_secret("--hf-token", token)
-    quiet = (
-        datasets.utils.logging.ERROR if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO else None
-    )
-    if quiet:
-        datasets.utils.logging.set_verbosity(quiet)
+    if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO:
+        datasets.utils.logging.set_verbosity_error()
     try:
         rows, pin, run = (_open_hub if is_hub_id(name) else _open_files)(name, config, split, token)
     except UserError:
@@ -127,7 +127,7 @@ def read_input(options: StepOptions, *columns: str) -> Source:
         options.input, columns=columns, config=options.config, split=options.split, token=options.hf_token
     )
     if source.run and not source.run.get("complete"):
-        warn(f"{options.input} is not complete: the step that writes it has rows open")
+        warn(f"{options.input} is not complete: some rows of the step that writes it are still open")
     return replace(source, needs=columns)
 
 
@@ -136,7 +136,7 @@ def first_usable(source: Source) -> dict[str, Any]:
     for row in source.rows:
         if isinstance(row, dict) and not row.get("error"):
             return row
-    raise UserError(f"no row of {source.name} can be used: every one has an error")
+    raise UserError(f"no row of {source.name} can be used: all of them have an error")
 
 
 def _open_hub(name: str, config: str | None, split: str, token: str | None):
@@ -149,12 +149,14 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     try:
         sha = with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha
     except GatedRepoError:
-        raise UserError(f"dataset {repo} is gated: ask for access on its page, then use a token that has it") from None
+        raise UserError(
+            f"dataset {repo} is gated: request access on its page, and use a token that has been granted it"
+        ) from None
     except RevisionNotFoundError:
         raise UserError(f"dataset {repo} has no revision {revision}") from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"no dataset {repo}: no such local path, and no such Hub repo that this token can see"
+            f"there is no dataset {repo}: neither a local path nor a Hub repo that this token can see"
         ) from None
     rows = with_retries(lambda: datasets.load_dataset(repo, config, split=split, revision=sha, token=token))
     run = {}
@@ -170,7 +172,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
 
     fs, root = url_to_fs(os.path.expanduser(name))
     if not fs.exists(root):
-        raise UserError(f"no dataset {name}: no such local path, and not the form of a Hub id")
+        raise UserError(f"there is no dataset {name}: it is not a local path and does not have the form of a Hub id")
     if fs.isfile(root):
         files, run = [root], {}
     else:
@@ -183,10 +185,10 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
         if run and not files:
             where = f" in {table}" if config else ""
-            raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not got so far")
+            raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not written any yet")
     builder = _builder_of(files[0]) if files else None
     if not builder:
-        raise UserError(f"{name} holds no file that ends in {', '.join('.' + e for e in BUILDERS)}")
+        raise UserError(f"{name} contains no file that ends in {', '.join('.' + e for e in BUILDERS)}")
     if (config or split != "train") and not run and fs.isdir(root):
         rows = datasets.load_dataset(name, config, split=split)
     else:

@@ -2,8 +2,8 @@
 
     run_step(options, Table(source, row_function, columns))
 
-calls `row_function` for each row of `source` and writes what it returns. Kill the process anywhere: the same command
-does what is missing, and the rows in the end are those of an undisturbed run.
+calls `row_function` for each row of `source` and writes what it returns. If the process is killed at any point, the
+same command does what is missing, and in the end the rows are those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def run_step(
     removed: Removed | None = None,
     title: str | None = None,
 ) -> dict[str, Any]:
-    """Make `table` out of its source, row by row, and write it; return run.json.
+    """Make `table` from its source, row by row, and write it; return run.json.
 
     Args:
-        options: says where to write, and which run it is: all that is not `OPERATIONAL` must be as it was before.
+        options: say where to write, and identify the run: all that is not `OPERATIONAL` must be the same as before.
         table: the main table of the output; `--max-samples` limits its rows.
         prompts: hash of the templates and examples, part of the run's identity.
         endpoint: its `identity` becomes part of the run's. It is held while the rows of the main table run, and its
@@ -62,7 +62,7 @@ def run_step(
         window: rows in flight.
         tables: further tables of the output by name, which are made after the main one.
         removed: what the script itself left out of the source.
-        title: what the step is called in the funnel; the script's name otherwise.
+        title: name of the step in the funnel; by default, the script's name.
 
     Raises:
         UserError: another run's data is there, or nothing can be written.
@@ -70,7 +70,7 @@ def run_step(
             rows of `--shard` are done and those of others are not, or if Slurm has them.
     """
     if not options.executor and not options.shard and (options.shards, options.workers) != (1, None):
-        raise UserError("--shards and --workers belong to --executor: name one of local, slurm, ray, jobs")
+        raise UserError("--shards and --workers need --executor: choose local, slurm, ray or jobs")
     all_tables = {MAIN_TABLE: replace(table, limit=options.max_samples), **(tables or {})}
     run = Run(title or Path(sys.argv[0]).stem, options, all_tables, prompts, endpoint, removed or Removed())
     shard, by_others = Shard.parse(options.shard), bool(options.executor and not options.shard)
@@ -92,7 +92,7 @@ def run_step(
     if open_rows:
         raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
     if not record["complete"]:  # a script of two steps: the second one needs all of the first
-        print(f"{run.step}: shard {options.shard} is done; others have rows to do", file=sys.stderr)
+        print(f"{run.step}: shard {options.shard} is done; other shards still have rows to do", file=sys.stderr)
         raise SystemExit(0)
     return record
 
@@ -171,6 +171,6 @@ def _report(record: dict[str, Any], output: str, failures: Counter[str], open_ro
     out = f"{record['rows_out']} rows out{further} ({counts})"
     print(f"{record['step']}: {record['rows_in']} rows in, {out} -> {without_secrets(output)}")
     for reason, n in failures.most_common(3):
-        warn(f"{n} rows open: {reason}")
+        warn(f"{n} rows are still open: {reason}")
     if open_rows:
         warn(f"{open_rows} of {record['rows_in']} rows are still to do: run the same command again")

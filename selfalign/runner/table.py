@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Done:
-    """What became of an input row: the rows it gives, and what to count (the reason why it was dropped, say)."""
+    """The result of an input row: the rows it yields, and what to count (such as why it was dropped)."""
 
     rows: list[Row]
     counts: dict[str, int] = field(default_factory=dict)
@@ -62,13 +62,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Removed:
-    """What a script itself left out of the rows before it handed them to `run_step`, for the funnel and the card."""
+    """What a script itself left out of the rows before it handed them to `run_step`, for the funnel and the card.
+
+    Attributes:
+        by_rule: how many rows each rule left out, in the order in which the rules were applied.
+        decontamination: what was left out because it matches a benchmark (`contamination.record_of`).
+    """
 
     by_rule: dict[str, int] = field(default_factory=dict)
-    """How many rows each rule left out, in the order in which the rules were applied."""
-
     decontamination: dict[str, Any] | None = None
-    """What was left out because it is part of a benchmark (`contamination.record_of`)."""
 
 
 def _arrow_type(kind: Any) -> pa.DataType:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfalign.llm.endpoint import Endpoint
     from selfalign.runner.folder_output import Describe, FolderOutput
 
-PART_ROWS = 10_000  # output rows a part: some ten MB of text
+PART_ROWS = 10_000  # output rows per part: some ten MB of text
 PART_BYTES = 64 << 20
 PART_SECONDS = 60  # the most that a kill can lose, besides the rows in flight
 PACKED_ROWS = 500  # rows that become columns at a time
@@ -93,12 +93,13 @@ class PartWriter:
         rows = [row for _, done in pairs for row in done.rows]
         for row in rows:
             if row.keys() != self._columns:
-                raise ValueError(f"columns of row and step differ: {', '.join(sorted(row.keys() ^ self._columns))}")
+                differing = ", ".join(sorted(row.keys() ^ self._columns))
+                raise ValueError(f"the columns of a row differ from those of the step: {differing}")
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
 
     def flush(self) -> Counter[str]:
-        """Write what is gathered as one part; returns faults as `add` does. A part without rows holds what was asked of
-        the endpoint for rows that stayed open."""
+        """Write what is gathered as one part; returns faults as `add` does. A part without rows records what was used
+        of the endpoint for rows that stayed open."""
         import pyarrow as pa
 
         faults = self._pack()

@@ -13,35 +13,69 @@ X-Error-Code. Each commit is atomic, and any thread may call anything. Any other
 
 Does not cover: Xet (the environment turns it off), branches, tags, deleting, gated repos, listings in pages, redirects
 to a CDN, rate limits other than by a fault. Commits that race without parentCommit are queued, where the Hub answers
-some of them with 412: use a fault for that. Everything is in memory, files as well.
-
-`environment` has all that scripts need to run against it unchanged. datasets looks for a viewer under
-`datasets-server.<host of HF_ENDPOINT>`, which no variable turns off and no resolver knows for 127.0.0.1. So the local
-Hub is also the proxy of the subprocess for every host but this one: it answers 404 to the viewer's name and refuses all
-others with 403, so that a test that reaches for the network fails at once. datasets takes its endpoint from the
-environment at import, so it belongs in a subprocess.
+some of them with 412: use a fault for that. Everything is in memory.
 """
 
 import base64
 import json
 import os
 import re
+import secrets
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml  # a dependency of huggingface_hub
-
-from tests.fakes.hub_repos import Commit, File, Repo, card_data, git_sha1, sha256, wants_lfs
-from tests.fakes.hub_server import Answer, Cut, Fault, HubServer, Logged, Refusal, reply
+from tests.fakes.hub_server import Answer, Fault, HubServer, Logged, Refusal, reply
 
 REPO = r"(?P<id>[^/]+/[^/]+)"
 API = rf"/api/(?P<type>model|dataset)s/{REPO}"
 FILES = rf"/(?:(?P<type>dataset)s/)?{REPO}"
-REVISION = r"(?P<revision>[^/]+)"  # quoted by the clients: refs%2Fheads%2Fmain
+REVISION = r"(?P<revision>[^/]+)"
+LFS_SUFFIXES = (".arrow", ".bin", ".gz", ".npy", ".parquet", ".pt", ".safetensors", ".tar", ".zip", ".zst")
+
+
+def wants_lfs(path: str, sample: bytes) -> bool:
+    return path.endswith(LFS_SUFFIXES) or b"\0" in sample
+
+
+@dataclass(frozen=True)
+class File:
+    content: bytes
+    lfs: bool
+
+    @property
+    def etag(self) -> str:
+        return sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Commit:
+    oid: str
+    files: dict[str, File]  # the whole tree, by path
+
+
+@dataclass
+class Repo:
+    type: str
+    id: str
+    private: bool
+    commits: list[Commit] = field(default_factory=list)  # oldest first
+    lfs: dict[str, bytes] = field(default_factory=dict)  # uploads by sha256
+
+    def at(self, revision: str) -> Commit:
+        """The last commit for `main`, else the one with this sha."""
+        for commit in reversed(self.commits):
+            if revision in ("main", commit.oid):
+                return commit
+        raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+    def advance(self, files: dict[str, File]) -> Commit:
+        self.commits.append(Commit(secrets.token_hex(20), dict(sorted(files.items()))))
+        return self.commits[-1]
 
 
 @dataclass
@@ -51,7 +85,7 @@ class HubRequest:
     user: str | None  # whose token it carries; None if it carries none
     groups: dict[str, str | None]  # of the route's pattern, unquoted
     query: dict[str, list[str]]
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
 
     def group(self, name: str, default: str = "") -> str:
@@ -81,13 +115,13 @@ class LocalHub:
     """
 
     user, token = "tester", "hf_local"
-    stranger, stranger_token = "stranger", "hf_stranger"
+    stranger_token = "hf_stranger"
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # held while a request is performed, never while bytes travel
         self._repos: dict[tuple[str, str], Repo] = {}
         self._faults: list[Fault] = []
-        self._log: list[Logged] = []
+        self.requests: list[Logged] = []
         self._server = HubServer(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -97,13 +131,16 @@ class LocalHub:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
-        self._server.close_connections()
         self._server.server_close()
 
     def environment(self, home: Path) -> dict[str, str]:
         """A complete environment for subprocesses: this process's, less its own Hub settings and proxies, plus ours.
 
-        `home` becomes HF_HOME: caches go there, so a fresh folder is a machine that has downloaded nothing.
+        `home` becomes HF_HOME: caches go there, so a fresh folder is a machine that has downloaded nothing. datasets
+        takes its endpoint from the environment at import, so it belongs in a subprocess. It looks for a viewer under
+        `datasets-server.<host>`, which no variable turns off. So the local Hub is also the proxy for every other host:
+        it answers 404 to the viewer's name and 403 to all others, so that a test that reaches for the network fails at
+        once.
         """
         foreign = re.compile(r"(HF|HUGGING_?FACE(_HUB|_CO)?)_.*|TRANSFORMERS_OFFLINE|.*_PROXY", re.IGNORECASE)
         kept = {name: value for name, value in os.environ.items() if not foreign.fullmatch(name)}
@@ -122,37 +159,18 @@ class LocalHub:
             "NO_PROXY": "127.0.0.1,localhost,::1",
         }
 
-    def fault(
-        self,
-        method: str,
-        path: str,
-        *,
-        times: int | None = 1,
-        skip: int = 0,
-        status: int | None = None,
-        retry_after: int | None = None,
-        cut: Cut | None = None,
-        call: Callable[[], object] | None = None,
-    ) -> Fault:
-        """Switch on a fault for requests whose method matches fully and whose path and query contain a match of `path`.
-
-        `skip` requests pass first, then `times` are hit (None: until `.off()`). For each: run `call` (say, commit as
-        somebody else: it may use the hub or kill the client), then do one of: answer `status` with `retry_after`
-        seconds, without performing the request; `cut` the connection; neither, and perform it. `.hits` counts. The
-        first that matches is used.
-        """
-        fault = Fault(method, path, times, skip, status, retry_after, cut, call)
+    def fault(self, method: str, path: str, **how: Any) -> Fault:
+        """Switch on a `Fault`; of several, a request gets the first that matches it."""
+        fault = Fault(method, path, **how)
         with self._lock:
             self._faults.append(fault)
         return fault
 
-    def add(self, repo_id: str, files: dict[str, bytes], repo_type: str = "dataset", private: bool = False) -> str:
-        """Commit `files` to main, of a new repo if need be, without any client. Returns the commit's oid."""
+    def add(self, repo_id: str, files: dict[str, bytes], private: bool = False) -> str:
+        """Commit `files` to main, of a new dataset if need be, without any client. Returns the commit's oid."""
         with self._lock:
-            repo = self._repos.get((repo_type, repo_id)) or self.create(repo_type, repo_id, private)
-            added = {
-                path: File(content, wants_lfs(path, len(content), content[:512])) for path, content in files.items()
-            }
+            repo = self._repos.get(("dataset", repo_id)) or self.create("dataset", repo_id, private)
+            added = {path: File(content, wants_lfs(path, content[:512])) for path, content in files.items()}
             return repo.advance(repo.at("main").files | added).oid
 
     def commits(self, repo_id: str, repo_type: str = "dataset") -> list[Commit]:
@@ -163,20 +181,14 @@ class LocalHub:
     def files(self, repo_id: str, repo_type: str = "dataset") -> dict[str, bytes]:
         return {path: file.content for path, file in self.commits(repo_id, repo_type)[-1].files.items()}
 
-    @property
-    def requests(self) -> list[Logged]:
-        with self._lock:
-            return list(self._log)
-
     # What follows is called by the server and the routes.
 
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self._lock:
             return next((each for each in self._faults if each.takes(method, path)), None)
 
-    def log(self, entry: Logged) -> None:
-        with self._lock:
-            self._log.append(entry)
+    def log(self, path: str, status: int | None) -> None:
+        self.requests.append(Logged(path, status))
 
     def create(self, repo_type: str, repo_id: str, private: bool) -> Repo:
         repo = self._repos[repo_type, repo_id] = Repo(repo_type, repo_id, private)
@@ -184,28 +196,24 @@ class LocalHub:
         return repo
 
     def repo(self, request: HubRequest, write: bool = False) -> Repo:
-        """The repo that a request means, if its user may see it. Who may not is told what the Hub tells."""
+        """The repo that a request means; a Refusal, as the Hub words it, if its user may not see or write it."""
         repo = self._repos.get((request.group("type", "model"), request.group("id")))
         if repo is None or (repo.private and request.user != self.user):
-            if request.user is None:  # the Hub does not tell strangers which repos exist
-                raise Refusal(401, "Invalid username or password.", "RepoNotFound")
-            raise Refusal(404, "Repository not found", "RepoNotFound")
-        if write and request.user is None:
-            raise Refusal(401, "Invalid username or password.")
+            raise Refusal(404 if request.user else 401, "Repository not found", "RepoNotFound")
         if write and request.user != self.user:
             raise Refusal(403, f"Forbidden: you must have write access to {repo.id}")
         return repo
 
-    def perform(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    def perform(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         parts = urlsplit(path)
-        token = headers.get("authorization", "").removeprefix("Bearer ")
-        users = {"": None, self.token: self.user, self.stranger_token: self.stranger}
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        users = {"": None, self.token: self.user, self.stranger_token: "stranger"}
         try:
             if token not in users:
                 raise Refusal(401, "Invalid credentials in Authorization header")
             for wanted, pattern, function in ROUTES:
-                found = pattern.fullmatch(parts.path) if wanted in (method, "GET" if method == "HEAD" else "") else None
-                if found:
+                found = pattern.fullmatch(parts.path)
+                if found and wanted == ("GET" if method == "HEAD" else method):
                     groups = {name: value and unquote(value) for name, value in found.groupdict().items()}
                     with self._lock:
                         return function(self, HubRequest(users[token], groups, parse_qs(parts.query), headers, body))
@@ -216,9 +224,11 @@ class LocalHub:
 
 @route("POST", "/api/validate-yaml")
 def validate_yaml(hub: LocalHub, request: HubRequest) -> Answer:
+    from huggingface_hub import RepoCard
+
     try:
-        card_data(request.json["content"].encode())
-    except yaml.YAMLError as error:
+        RepoCard(request.json["content"])
+    except Exception as error:  # of two libraries
         return reply({"errors": [{"message": str(error)}], "warnings": []}, 400)
     return reply({"errors": [], "warnings": []})
 
@@ -240,11 +250,8 @@ def create_repo(hub: LocalHub, request: HubRequest) -> Answer:
 def repo_info(hub: LocalHub, request: HubRequest) -> Answer:
     repo = hub.repo(request)
     commit = repo.at(request.group("revision", "main"))
-    info: dict[str, Any] = {"id": repo.id, "sha": commit.oid, "private": repo.private, "gated": False, "tags": []}
-    info |= {"disabled": False, "downloads": 0, "likes": 0, "siblings": [{"rfilename": path} for path in commit.files]}
-    if "README.md" in commit.files:
-        info["cardData"] = card_data(commit.files["README.md"].content)
-    return reply(info)
+    files = [{"rfilename": path} for path in commit.files]
+    return reply({"id": repo.id, "sha": commit.oid, "private": repo.private, "tags": [], "siblings": files})
 
 
 @route("GET", API + f"/tree/{REVISION}(?:/(?P<path>.+))?")
@@ -252,10 +259,11 @@ def tree(hub: LocalHub, request: HubRequest) -> Answer:
     commit = hub.repo(request).at(request.group("revision"))
     entries: dict[str, dict[str, Any]] = {}
     for path, file in commit.files.items():
-        for parent in reversed(Path(path).parents[:-1]):
-            oid = git_sha1(f"{commit.oid}/{parent}".encode())
-            entries.setdefault(str(parent), {"type": "directory", "path": str(parent), "size": 0, "oid": oid})
-        entries[path] = file.info(path)
+        for parent in map(str, Path(path).parents[:-1]):
+            entries[parent] = {"type": "directory", "path": parent, "size": 0, "oid": commit.oid}
+        size = len(file.content)
+        lfs = {"lfs": {"oid": file.etag, "size": size, "pointerSize": 130}} if file.lfs else {}
+        entries[path] = {"type": "file", "path": path, "size": size, "oid": file.etag[:40], **lfs}
     folder = request.group("path").rstrip("/") + "/" if request.group("path") else ""
     inside = {path.removeprefix(folder): entry for path, entry in entries.items() if path.startswith(folder)}
     if folder and not inside:
@@ -266,13 +274,11 @@ def tree(hub: LocalHub, request: HubRequest) -> Answer:
 
 @route("POST", API + f"/preupload/{REVISION}")
 def preupload(hub: LocalHub, request: HubRequest) -> Answer:
-    present = hub.repo(request, write=True).at(request.group("revision")).files
+    hub.repo(request, write=True)
     answers = []
     for file in request.json["files"]:
-        mode = "lfs" if wants_lfs(file["path"], file["size"], base64.b64decode(file["sample"])) else "regular"
-        old = present.get(file["path"])
-        oid = {"oid": old.etag} if old else {}  # lets the client leave out what has not changed
-        answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
+        mode = "lfs" if wants_lfs(file["path"], base64.b64decode(file["sample"])) else "regular"
+        answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False})
     return reply({"files": answers})
 
 
@@ -282,20 +288,16 @@ def lfs_batch(hub: LocalHub, request: HubRequest) -> Answer:
     objects = []
     for each in request.json["objects"]:
         upload = {"upload": {"href": f"{hub.url}/lfs/{repo.type}/{repo.id}/{each['oid']}"}}
-        repo.announced.add(each["oid"])
         objects.append(each if each["oid"] in repo.lfs else {**each, "actions": upload})
     return reply({"transfer": "basic", "objects": objects})
 
 
 @route("PUT", rf"/lfs/(?P<type>[^/]+)/{REPO}/(?P<oid>[0-9a-f]{{64}})")
 def lfs_upload(hub: LocalHub, request: HubRequest) -> Answer:
-    # On the Hub this is a signed URL of a storage service, without a token: what counts is that it was given out.
-    repo, oid = hub._repos.get((request.group("type"), request.group("id"))), request.group("oid")
-    if repo is None or oid not in repo.announced:
-        raise Refusal(403, "This upload was not announced")
-    if sha256(request.body) != oid:
+    """On the Hub this is a signed URL of a storage service, without a token."""
+    if sha256(request.body).hexdigest() != request.group("oid"):
         raise Refusal(400, "The content does not have the sha256 that was announced")
-    repo.lfs[oid] = request.body
+    hub._repos[request.group("type"), request.group("id")].lfs[request.group("oid")] = request.body
     return Answer()
 
 
@@ -304,26 +306,18 @@ def create_commit(hub: LocalHub, request: HubRequest) -> Answer:
     """All or nothing: the body was read to its end, it is checked as a whole, and only then is the commit made."""
     repo = hub.repo(request, write=True)
     head = repo.at(request.group("revision"))
-    files, header = dict(head.files), {}
+    files = dict(head.files)
     for line in request.body.splitlines():
         operation = json.loads(line)
         kind, value = operation["key"], operation["value"]
-        if kind == "header":
-            header = value
-        elif kind == "file":
+        if kind == "header" and value.get("parentCommit") not in (None, head.oid):
+            raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+        if kind == "file":
             files[value["path"]] = File(base64.b64decode(value["content"]), lfs=False)
         elif kind == "lfsFile" and value["oid"] in repo.lfs:
             files[value["path"]] = File(repo.lfs[value["oid"]], lfs=True)
-        elif kind == "lfsFile":
-            raise Refusal(400, f"The LFS file of {value['path']} was not uploaded")
-        else:
-            raise Refusal(400, f"The local Hub knows no operation {kind}")
-    if not head.oid.startswith(header.get("parentCommit") or ""):
-        raise Refusal(412, "A commit has happened since. Please refresh and try again.")
-    try:
-        card_data(files["README.md"].content if "README.md" in files else b"")
-    except yaml.YAMLError as error:
-        raise Refusal(400, f"Invalid metadata in README.md: {error}".splitlines()[0]) from error
+        elif kind != "header":
+            raise Refusal(400, f"The local Hub knows no operation {kind}, or {value} was not uploaded")
     commit = repo.advance(files)
     url = f"{hub.url}/{'datasets/' if repo.type == 'dataset' else ''}{repo.id}/commit/{commit.oid}"
     return reply({"success": True, "commitOid": commit.oid, "commitUrl": url, "hookOutput": ""})
@@ -332,20 +326,15 @@ def create_commit(hub: LocalHub, request: HubRequest) -> Answer:
 @route("GET", FILES + f"/resolve/{REVISION}/(?P<path>.+)")
 def resolve(hub: LocalHub, request: HubRequest) -> Answer:
     commit = hub.repo(request).at(request.group("revision"))
-    named = {"X-Repo-Commit": commit.oid}
     file = commit.files.get(request.group("path"))
     if file is None:
-        raise Refusal(404, "Entry not found", "EntryNotFound", **named)
+        raise Refusal(404, "Entry not found", "EntryNotFound")
     content, size = file.content, len(file.content)
-    named |= {"ETag": f'"{file.etag}"', "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
     if file.lfs:
-        named |= {"X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(size)}
-    asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
-    if not asked or asked[0] == "bytes=-":
-        return Answer(200, content, named)
-    first, last = asked[1], asked[2]
-    start = int(first) if first else max(0, size - int(last))
-    end = min(size, int(last) + 1) if first and last else size
-    if start >= end:
-        raise Refusal(416, "Range not satisfiable", **named, **{"Content-Range": f"bytes */{size}"})
-    return Answer(206, content[start:end], named | {"Content-Range": f"bytes {start}-{end - 1}/{size}"})
+        headers |= {"X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(size)}
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    if not asked:
+        return Answer(200, content, headers)
+    start, end = int(asked[1]), min(size, int(asked[2] or size) + 1)
+    return Answer(206, content[start:end], headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"})

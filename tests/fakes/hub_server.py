@@ -1,5 +1,6 @@
 """How requests reach the local Hub of the tests, and the faults that befall them on the way."""
 
+import contextlib
 import json
 import re
 import socket
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import sleep
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 # Where a fault cuts the connection: nothing read, half of the request's body read, request performed but not answered,
@@ -19,16 +20,21 @@ Cut = Literal["before", "body", "after", "answer"]
 
 @dataclass
 class Fault:
-    """What befalls the requests that match; see `LocalHub.fault`."""
+    """What befalls the requests whose method matches fully and whose path and query contain a match of `path`.
+
+    `skip` requests pass first, then `times` are hit (None: until `.off()`). For each, `call` is run (say, to commit as
+    somebody else, or to kill the client). Then it is answered with `status` and `retry_after` seconds and not
+    performed, or the connection is `cut`, or else it is performed.
+    """
 
     method: str
     path: str
-    times: int | None
-    skip: int
-    status: int | None
-    retry_after: int | None
-    cut: Cut | None
-    call: Callable[[], object] | None
+    times: int | None = 1
+    skip: int = 0
+    status: int | None = None
+    retry_after: int | None = None
+    cut: Cut | None = None
+    call: Callable[[], object] = lambda: None
     hits: int = 0
     active: bool = True
 
@@ -48,9 +54,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Logged:
-    """A request as the log keeps it, written just before it is answered; its token is not kept."""
+    """A request in the log, written just before it is answered; its token is not kept."""
 
-    method: str
     path: str  # with the query; a whole URL for requests to other hosts
     status: int | None  # None: the connection was cut, the client saw no status
 
@@ -63,31 +68,16 @@ class Answer:
 
 
 class Refusal(Exception):
-    """An answer that says no: the Hub's way to say what is wrong."""
+    """An answer that says what is wrong, in the Hub's headers."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
-        named = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | headers
-        self.answer = reply({"error": message}, status, **named)
+        self.answer = reply({"error": message}, status)
+        self.answer.headers |= {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
 
 
-def reply(value: object, status: int = 200, **headers: str) -> Answer:
-    body = json.dumps(value, default=str)  # cards hold dates, which JSON does not know
-    return Answer(status, body.encode(), {"Content-Type": "application/json", **headers})
-
-
-class Hub(Protocol):
-    """What the server needs of a Hub."""
-
-    def fault_of(self, method: str, path: str) -> Fault | None: ...
-
-    def perform(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer: ...
-
-    def log(self, entry: Logged) -> None: ...
-
-
-class _Cut(Exception):
-    """The connection is to be cut now."""
+def reply(value: object, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,67 +88,49 @@ class _Handler(BaseHTTPRequestHandler):
     server: "HubServer"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _serve(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.server.hub.fault_of(self.command, self.path)
-        cut = fault.cut if fault else None
-        try:
-            body = self._body(int(headers.get("content-length", "0")), cut)
-            if fault and fault.call:
-                fault.call()
-            answer = _stand_in(fault) if fault and fault.status else self._answer(headers, body)
-            if cut == "after":
-                raise _Cut
-        except _Cut:
-            self._log(None)
+        fault = self.server.hub.fault_of(self.command, self.path) or Fault("", "")
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read({"before": 0, "body": length // 2}.get(str(fault.cut), length))
+        if fault.cut in ("before", "body") or len(body) < length:  # the latter: the client died while it sent
             return self._reset()
-        self._log(None if cut else answer.status)
+        fault.call()
+        answer = self._answer(fault, body)
+        if fault.cut == "after":
+            return self._reset()
+        if fault.cut != "answer":
+            self.server.hub.log(self.path, answer.status)
         self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body[: len(answer.body) // 2] if cut else answer.body)
-        if cut:
-            self.wfile.flush()
+            self.wfile.write(answer.body[: len(answer.body) // 2] if fault.cut else answer.body)
+        if fault.cut:
             sleep(0.05)  # a reset discards what the client has not read yet
             self._reset()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _serve
 
-    def _body(self, length: int, cut: Cut | None) -> bytes:
-        if cut == "before":
-            raise _Cut
-        body = self.rfile.read(length // 2 if cut == "body" else length)
-        if cut == "body" or len(body) < length:  # the latter: the client died while it sent, nothing happens
-            raise _Cut
-        return body
-
-    def _answer(self, headers: dict[str, str], body: bytes) -> Answer:
+    def _answer(self, fault: Fault, body: bytes) -> Answer:
+        if fault.status:
+            answer = Refusal(fault.status, "A fault of the tests").answer
+            answer.headers |= {"Retry-After": str(fault.retry_after)} if fault.retry_after else {}
+            return answer
         if self.path.startswith("/"):
-            return self.server.hub.perform(self.command, self.path, headers, body)
+            return self.server.hub.perform(self.command, self.path, self.headers, body)
         if (urlsplit(self.path).hostname or "").startswith("datasets-server."):
             return reply({"error": "The local Hub has no viewer"}, 404)
         return reply({"error": f"No network in these tests: {self.path}"}, 403)
 
-    def _log(self, status: int | None) -> None:
-        self.server.hub.log(Logged(self.command, self.path, status))
-
     def _reset(self) -> None:
-        # Closing with a linger time of 0 sends RST in place of FIN.
+        self.server.hub.log(self.path, None)
+        # Closing with a linger time of 0 sends RST instead of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
         self.close_connection = True
-        self.server.reset.add(self.connection)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: `LocalHub.requests` is the log."""
-
-
-def _stand_in(fault: Fault) -> Answer:
-    answer = Refusal(fault.status or 500, "A fault of the tests").answer
-    if fault.retry_after is not None:
-        answer.headers["Retry-After"] = str(fault.retry_after)
-    return answer
 
 
 class HubServer(ThreadingHTTPServer):
@@ -166,31 +138,22 @@ class HubServer(ThreadingHTTPServer):
     block_on_close = False  # clients keep connections open: waiting for them would be for ever
     request_queue_size = 128
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Any) -> None:
         self.hub = hub
-        self.open: set[socket.socket] = set()
-        self.reset: set[socket.socket] = set()
+        self.connections: list[socket.socket] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        self.open.add(request)
+        self.connections.append(request)
         super().finish_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:
-        self.open.discard(request)
-        if request in self.reset:  # no orderly shutdown before the close: that would send FIN
-            self.reset.discard(request)
-            return self.close_request(request)
-        super().shutdown_request(request)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; an error of the local Hub itself is printed."""
+        """A client that went away is not reported; an error of the local Hub itself is printed."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
-    def close_connections(self) -> None:
-        for each in list(self.open):
-            try:
+    def server_close(self) -> None:
+        super().server_close()
+        for each in self.connections:
+            with contextlib.suppress(OSError):  # closed already
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # closed meanwhile

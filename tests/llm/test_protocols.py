@@ -104,7 +104,7 @@ def test_the_key_may_come_from_the_environment(monkeypatch):
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown():
-    with pytest.raises(UserError, match="--api-key holds") as refusal:
+    with pytest.raises(UserError, match="--api-key contains") as refusal:
         Endpoint(options("http://127.0.0.1:1", api_key="secret\n"))
     assert "secret" not in str(refusal.value)
 

@@ -20,7 +20,7 @@ class Options(StepOptions):
 
 
 def options(folder, **changes):
-    return Options(input="numbers", output=str(folder / "out"), **changes)
+    return replace(Options(input="numbers", output=str(folder / "out")), **changes)
 
 
 def numbers(n):
@@ -52,19 +52,16 @@ def never(row):
 REPO = "org/doubles"
 
 
-def hub_options(hub, **changes):
-    return replace(Options(input="numbers", output=REPO, hf_token=hub.token), **changes)
+def double_on_hub(hub, n=50, function=double, tables=None, **changes):
+    wanted = replace(Options(input="numbers", output=REPO, hf_token=hub.token), **changes)
+    return run_step(wanted, Table(numbers(n), function, COLUMNS), tables=tables)
 
 
-def double_on_hub(hub, n=50, function=double, **changes):
-    return run_step(hub_options(hub, **changes), Table(numbers(n), function, COLUMNS))
-
-
-def numbers_in(hub, repo=REPO):
-    """The rows in the repo, in the order of the parts."""
-    files = hub.files(repo)
-    parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.startswith("data/train-")]
-    return [number for part in parts for number in part["number"].to_pylist()]
+def numbers_in(hub, prefix="data/train-", column="number"):
+    """A column of the repo's parts, in the order of these."""
+    files = hub.files(REPO)
+    parts = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.startswith(prefix)]
+    return [number for part in parts for number in part[column].to_pylist()]
 
 
 def staged(tmp_path):

@@ -16,20 +16,29 @@ from selfalign.runner.table import Done, Table
 from tests.helpers import read_rows, run_json
 from tests.runner.doubling import double_all, options
 
-
-def seeds(*lineages):
-    rows = [
-        {"id": f"{i}", "number": i, "license": license, "repository": repository}
-        for i, (license, repository) in enumerate(lineages)
-    ]
-    return Source("seeds", {"fingerprint": "seeds"}, datasets.Dataset.from_list(rows), {})
-
-
 MIXED = [("MIT", "a/b")] * 3 + [("Apache-2.0", "c/d")] * 2 + [(None, "e/f")]
 
 
+def seeds(*lineages):
+    columns = {"license": [one for one, _ in lineages], "repository": [one for _, one in lineages]}
+    numbers = list(range(len(lineages)))
+    rows = datasets.Dataset.from_dict({"id": list(map(str, numbers)), "number": numbers, **columns})
+    return Source("seeds", {"fingerprint": "seeds"}, rows, {})
+
+
 def card_of(folder):
-    return DatasetCard.load(folder / "README.md")
+    return DatasetCard.load(folder / "out" / "README.md")
+
+
+def record_of(folder):
+    return run_json(folder / "out")
+
+
+@pytest.fixture
+def card(tmp_path):
+    """The path of the card of `tmp_path`/out."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "README.md"
 
 
 def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monkeypatch):
@@ -37,11 +46,12 @@ def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monke
     monkeypatch.setattr(writer, "PART_ROWS", 2)
     double_all(tmp_path, seeds(*MIXED))
     some = lambda row: Done([] if row["number"] == 0 else [row] * (1 + (row["number"] == 5)))  # noqa: E731
-    wanted = replace(options(tmp_path), output=str(tmp_path / "next"))
+    wanted = options(tmp_path, output=str(tmp_path / "next" / "out"))
     run_step(wanted, Table(open_source(str(tmp_path / "out")), some, {}))
-    lineage = run_json(tmp_path / "next")["lineage"]
-    assert lineage["license"] == {"MIT": 2, "Apache-2.0": 2, "unknown": 2}
-    assert lineage["repository"] == {"a/b": 2, "c/d": 2, "e/f": 2}
+    assert record_of(tmp_path / "next")["lineage"] == {
+        "license": {"MIT": 2, "Apache-2.0": 2, "unknown": 2},
+        "repository": {"a/b": 2, "c/d": 2, "e/f": 2},
+    }
     text = card_of(tmp_path / "next").text
     assert "## Licences of the seeds" in text and "| MIT | 2 |" in text and "| e/f | 2 |" in text
 
@@ -51,7 +61,7 @@ def test_licences_in_long_strings_count_too(tmp_path):
     source = seeds(*MIXED)
     rows = source.rows.cast_column("license", datasets.Value("large_string"))
     double_all(tmp_path, replace(source, rows=rows))
-    assert run_json(tmp_path / "out")["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
+    assert record_of(tmp_path)["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
 
 
 LICENSES = {
@@ -64,7 +74,7 @@ LICENSES = {
 @pytest.mark.parametrize(("lineages", "said"), LICENSES.values(), ids=LICENSES)
 def test_the_licence_of_the_card(tmp_path, lineages, said):
     double_all(tmp_path, seeds(*lineages))
-    card = card_of(tmp_path / "out")
+    card = card_of(tmp_path)
     assert (card.data.license, card.data.get("license_name")) == said
     assert ("of the seeds" in card.text) == (said[0] is not None)
 
@@ -72,26 +82,20 @@ def test_the_licence_of_the_card(tmp_path, lineages, said):
 @pytest.mark.parametrize("chosen", ["cc-by-4.0", "other", None])
 def test_a_licence_that_a_person_chose_stays(tmp_path, chosen):
     double_all(tmp_path, seeds(*MIXED), max_samples=2)
-    card = card_of(tmp_path / "out")
-    card.data.license, card.data.license_name = chosen, chosen and "Mine"
-    card.save(tmp_path / "out" / "README.md")
+    mine = card_of(tmp_path)
+    mine.data.license, mine.data.license_name = chosen, chosen and "Mine"
+    mine.save(tmp_path / "out" / "README.md")
     for rows in (5, None):
         double_all(tmp_path, seeds(*MIXED), max_samples=rows)
-        data = card_of(tmp_path / "out").data
+        data = card_of(tmp_path).data
         assert (data.license, data.get("license_name")) == (chosen, chosen and "Mine")
-
-
-def test_the_licence_follows_the_rows_that_come_later(tmp_path):
-    double_all(tmp_path, seeds(*MIXED), max_samples=2)
-    assert card_of(tmp_path / "out").data.license == "mit"
-    double_all(tmp_path, seeds(*MIXED))
-    assert card_of(tmp_path / "out").data.license == "other"
 
 
 @pytest.mark.parametrize("max_samples", [5, None])
 def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monkeypatch, max_samples):
     """The licence of the card follows all the same: it is not taken for a person's choice."""
     double_all(tmp_path, seeds(*MIXED), max_samples=2)
+    assert card_of(tmp_path).data.license == "mit"
     write, written = FolderOutput.write, []
 
     def killed(output, file, content):
@@ -106,13 +110,12 @@ def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monk
         double_all(tmp_path, seeds(*MIXED), max_samples=max_samples)
     monkeypatch.undo()
     double_all(tmp_path, seeds(*MIXED))
-    assert run_json(tmp_path / "out")["complete"] and "| 6 | 6 |" in card_of(tmp_path / "out").text
-    assert run_json(tmp_path / "out")["rows_in"] == 6 and card_of(tmp_path / "out").data.license == "other"
+    record, card = record_of(tmp_path), card_of(tmp_path)
+    assert record["complete"] and record["rows_in"] == 6
+    assert "| 6 | 6 |" in card.text and card.data.license == "other"
 
 
-def test_what_a_person_wrote_is_kept_and_what_we_wrote_replaced(tmp_path):
-    card = tmp_path / "out" / "README.md"
-    card.parent.mkdir()
+def test_what_a_person_wrote_is_kept_and_what_we_wrote_replaced(tmp_path, card):
     card.write_text("# Mine")
     double_all(tmp_path, 5, max_samples=2)
     card.write_text("---\npretty_name: Mine\n---\n" + card.read_text().split("---\n", 2)[2] + "\nMy remarks.\n")
@@ -137,24 +140,17 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("card", DAMAGED.values(), ids=DAMAGED)
-def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "README.md").write_bytes(card)
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card, damaged):
+    card.write_bytes(damaged)
     double_all(tmp_path, 3, max_samples=2)
     double_all(tmp_path, 3)
-    written = (tmp_path / "out" / "README.md").read_text()
-    words = card.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
+    written = card.read_text()
+    words = damaged.decode("latin-1").replace("---", "").replace("tags: Mine", "- Mine").split("\n")
     assert not [line for line in words if "tags: [" not in line and line not in written], written
     assert len(read_rows(tmp_path / "out")) == 3 and "| 3 | 3 |" in written
-    assert {"selfcodealign", "synthetic"} <= set(card_of(tmp_path / "out").data.tags)
-
-
-def test_tags_stay_tags(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "README.md").write_text("---\ntags: foo\n---\n")
-    double_all(tmp_path, 3)
-    assert card_of(tmp_path / "out").data.tags == ["foo", "selfcodealign", "synthetic"]
+    tags = card_of(tmp_path).data.tags
+    assert {"selfcodealign", "synthetic"} <= set(tags) and ("Mine" in tags) == (b"tags" in damaged)
 
 
 def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
@@ -168,24 +164,24 @@ def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
 
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
     double_all(tmp_path, seeds(*(("MIT", f"a/{i}") for i in range(50))))
-    assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path / "out").text
-    assert len(run_json(tmp_path / "out")["lineage"]["repository"]) == 50
+    assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path).text
+    assert len(record_of(tmp_path)["lineage"]["repository"]) == 50
 
 
 def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
     double_all(tmp_path, 3, seed=7)
-    text = card_of(tmp_path / "out").text
+    text = card_of(tmp_path).text
     for said in ("--seed 7", "`numbers` at `numbers`", "| factor | `2` |", "python 3.", "datasets "):
         assert said in text
-    assert card_of(tmp_path / "out").data.size_categories == ["n<1K"]
+    assert card_of(tmp_path).data.size_categories == ["n<1K"]
 
 
 def test_run_json_is_the_same_whoever_writes_it(tmp_path, monkeypatch):
     """No clock and no counter of the process is in it, so a commit that is tried again changes nothing."""
     monkeypatch.setattr(writer, "PART_ROWS", 2)
     double_all(tmp_path, 6)
-    before = (tmp_path / "out" / "run.json").read_text()
-    half = json.loads(before) | {"complete": False}
-    (tmp_path / "out" / "run.json").write_text(json.dumps(half))  # killed before it was written
+    run = tmp_path / "out" / "run.json"
+    before = run.read_text()
+    run.write_text(json.dumps(json.loads(before) | {"complete": False}))  # killed before it was written
     double_all(tmp_path, 6)
-    assert (tmp_path / "out" / "run.json").read_text() == before and len(read_rows(tmp_path / "out")) == 6
+    assert run.read_text() == before and len(read_rows(tmp_path / "out")) == 6

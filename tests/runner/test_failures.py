@@ -14,9 +14,8 @@ from selfalign.runner import writer
 from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Table
-from tests.helpers import read_rows, run, run_json, write_rows
-from tests.runner.doubling import COLUMNS, Options, double, double_all, noting, numbers, options
-from tests.scripts.test_execute import sample
+from tests.helpers import read_rows, run_json, write_rows
+from tests.runner.doubling import COLUMNS, Options, double, double_all, noting, options
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,9 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(UserError, match=r"train-0000000020.* can't be written: .*; what was written before stays"):
+        with pytest.raises(
+            UserError, match=r"train-0000000020.* can't be written: .*\. Everything written before is kept"
+        ):
             double_all(tmp_path, 50, fills_up)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -45,23 +46,18 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
     assert not list((tmp_path / "out" / "data").glob(".*")), "no half-written file is left"
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
-    """/proc is read-only for root too."""
-    with pytest.raises(UserError, match="/proc/self/out can't be written: "):
-        run_step(replace(options(tmp_path), output="/proc/self/out"), Table(numbers(5), double, COLUMNS))
+@pytest.mark.parametrize("output", ["/proc/self/out", "{folder}/file"])  # /proc is read-only for root too
+def test_a_folder_that_cannot_be_written(tmp_path, output):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"/\w+ can't be written: "):
+        double_all(tmp_path, 5, output=output.format(folder=tmp_path))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_shards_without_an_executor(tmp_path):
-    with pytest.raises(UserError, match="name one"):
-        run_step(replace(options(tmp_path), shards=4), Table(numbers(5), double, COLUMNS))
+    with pytest.raises(UserError, match="--shards and --workers need --executor"):
+        double_all(tmp_path, 5, shards=4)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_file_where_the_folder_should_be(tmp_path):
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(UserError, match="can't be written"):
-        double_all(tmp_path, 5)
-    assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-8] + bytes(8)])
@@ -92,46 +88,42 @@ OTHERS = ["", "no JSON", "[1, 2]", "3", '{"scripts": {}}', '{"identity": 3}', '{
 def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(content)
-    with pytest.raises(UserError, match=r"out already holds a run\.json that no step wrote, or that is damaged"):
+    with pytest.raises(UserError, match=r"the run\.json in .*out is damaged or was not written by a step"):
         double_all(tmp_path, 5)
     assert (tmp_path / "out" / "run.json").read_text() == content and not list((tmp_path / "out").rglob("*.parquet"))
 
 
-def test_a_truncated_input_is_said(tmp_path):
-    pq.write_table(pa.table({"id": [str(i) for i in range(1000)]}), tmp_path / "in.parquet")
-    (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"in\.parquet can't be read \(split train\): "):
-        open_source(str(tmp_path / "in.parquet"))
-
-
-def test_an_empty_file_is_said(tmp_path):
-    (tmp_path / "in.jsonl").touch()
-    with pytest.raises(UserError, match=r"in\.jsonl has no rows in split train"):
-        open_source(str(tmp_path / "in.jsonl"))
-
-
-def test_a_split_that_is_not_there_is_no_silence(tmp_path):
-    file = write_rows(tmp_path / "in.jsonl", [{"id": "a"}])
-    with pytest.raises(UserError, match='Unknown split "test"'):
-        open_source(str(file), split="test")
+@pytest.mark.parametrize(
+    ("name", "split", "said"),
+    [
+        ("truncated.parquet", "train", r"truncated.parquet can't be read \(split train\): "),
+        ("empty.jsonl", "train", "empty.jsonl has no rows in split train"),
+        ("one.jsonl", "test", 'Unknown split "test"'),
+        ("out", "test", 'Unknown split "test"'),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_said(tmp_path, name, split, said):
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "whole.parquet")
+    (tmp_path / "truncated.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-10])
+    (tmp_path / "empty.jsonl").touch()
+    write_rows(tmp_path / "one.jsonl", [{"id": "a"}])
     double_all(tmp_path, 5)
-    with pytest.raises(UserError, match='Unknown split "test"'):
-        open_source(str(tmp_path / "out"), split="test")
+    with pytest.raises(UserError, match=said):
+        open_source(str(tmp_path / name), split=split)
 
 
 def test_rows_that_cannot_be_read_are_said(tmp_path):
     text = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff"))
     pq.write_table(pa.table({"id": text, "number": [1, 2]}), tmp_path / "in.parquet")
-    wanted = replace(options(tmp_path), input=str(tmp_path / "in.parquet"))
     with pytest.raises(UserError, match=r"in\.parquet can't be read in rows 0 to 1: 'utf-8' codec"):
-        run_step(wanted, Table(read_input(wanted, "id"), double, COLUMNS))
+        double_all(tmp_path, open_source(str(tmp_path / "in.parquet")))
 
 
 def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     rows = [{"id": "a", "number": 1, "error": None}, {"id": "b", "number": None, "error": None}]
     source = write_rows(tmp_path / "in.jsonl", [*rows, {"id": "c", "number": None, "error": "known"}])
-    wanted = replace(options(tmp_path), input=str(source))
-    run_step(wanted, Table(read_input(wanted, "id", "number"), lambda row: row | {"double": 0}, COLUMNS))
+    needed = read_input(options(tmp_path, input=str(source)), "id", "number")
+    double_all(tmp_path, needed, lambda row: row | {"double": 0})
     assert run_json(tmp_path / "out")["counts"] == {"null_number": 1}
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a", "c"]
 
@@ -151,14 +143,6 @@ def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
     assert [row["number"] for row in read_rows(tmp_path / "out")] == [i for i in range(30) if i != 13]
     double_all(tmp_path, 30)
     assert len(read_rows(tmp_path / "out")) == 30
-
-
-def test_a_command_says_it_in_one_line(tmp_path):
-    (tmp_path / "out").write_text("mine")
-    row = sample("a", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
-    result = run("select", write_rows(tmp_path / "in.jsonl", [row]), tmp_path / "out")
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert [line for line in result.stderr.splitlines() if line.startswith("select.py: ")]
 
 
 def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
@@ -184,18 +168,13 @@ def test_passwords_of_urls_are_neither_written_nor_said(tmp_path, capsys, monkey
     assert "secret" not in str(refusal.value) + "".join(capsys.readouterr())
 
 
-# fsspec URLs ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scheme", ["file", "memory"])
 def test_an_fsspec_url_is_written_resumed_and_read(tmp_path, scheme):
-    url = f"{scheme}://{tmp_path}/out"
-    wanted = Options(input="numbers", output=url)
-    run_step(replace(wanted, max_samples=20), Table(numbers(50), double, COLUMNS))
-    begun = []
-    run = run_step(wanted, Table(numbers(50), noting(begun), COLUMNS))
+    url, begun = f"{scheme}://{tmp_path}/out", []
+    double_all(tmp_path, 50, output=url, max_samples=20)
+    run = double_all(tmp_path, 50, noting(begun), output=url)
     assert begun == list(range(20, 50)) and run["rows_out"] == 50 and run["complete"]
     source = open_source(url)
     assert sorted(source.rows["number"]) == list(range(50)) and source.run["rows_out"] == 50
     with pytest.raises(UserError, match="factor was 2, is 3"):
-        run_step(replace(wanted, factor=3), Table(numbers(50), double, COLUMNS))
+        double_all(tmp_path, 50, output=url, factor=3)

@@ -3,13 +3,11 @@
 The clients are the real ones, the Hub is tests/fakes/hub.py. Waits between tries are not slept but noted.
 """
 
-import io
 import json
 import subprocess
 import sys
 
 import httpx2
-import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
@@ -19,41 +17,24 @@ from selfalign.errors import RowOpen, UserError
 from selfalign.runner import hub_output, writer
 from selfalign.runner.output import open_output
 from selfalign.runner.source import open_source
-from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 from tests.helpers import ROOT, write_rows
-from tests.runner.doubling import (
-    COLUMNS,
-    REPO,
-    double,
-    double_on_hub,
-    hub_options,
-    never,
-    numbers,
-    numbers_in,
-    staged,
-)
+from tests.runner.doubling import COLUMNS, REPO, double, double_on_hub, never, numbers, numbers_in, staged
 from tests.scripts.test_execute import sample
 
 
-def test_rows_run_json_and_card_come_in_one_commit(hub, tmp_path):
-    double_on_hub(hub)
-    assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
-    assert json.loads(hub.files(REPO)["run.json"])["complete"] and b"configs" in hub.files(REPO)["README.md"]
-    assert len(hub.commits(REPO)) == 2, "the one that every repo starts with, and ours"
+def test_rows_run_json_and_card_come_in_one_commit_and_a_finished_run_sends_nothing(hub, tmp_path):
+    for function in (double, never):
+        double_on_hub(hub, function=function)
+        assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
+        assert json.loads(hub.files(REPO)["run.json"])["complete"] and b"configs" in hub.files(REPO)["README.md"]
+        assert len(hub.commits(REPO)) == 2, "the one that every repo starts with, and ours"
 
 
 @pytest.mark.parametrize("public", [False, True])
 def test_a_repo_is_private_unless_asked_otherwise(hub, public):
     double_on_hub(hub, public=public)
     assert hub._repos["dataset", REPO].private is not public
-
-
-def test_a_finished_run_sends_nothing(hub):
-    double_on_hub(hub)
-    commits = len(hub.commits(REPO))
-    double_on_hub(hub, function=never)
-    assert len(hub.commits(REPO)) == commits
 
 
 def test_parts_gather_into_a_commit_now_and_then(hub, monkeypatch):
@@ -73,7 +54,6 @@ def test_parts_gather_into_a_commit_now_and_then(hub, monkeypatch):
 FAULTS = {
     "500": {"status": 500},
     "503": {"status": 503},
-    "429": {"status": 429, "retry_after": 40},
     "409": {"status": 409},
     "412": {"status": 412},
     "reset": {"cut": "before"},
@@ -81,41 +61,29 @@ FAULTS = {
     "answer lost": {"cut": "after"},
     "answer cut": {"cut": "answer"},
 }
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_of_a_commit_loses_nothing_and_doubles_nothing(hub, fault):
-    hit = hub.fault("POST", "/commit/", times=2, **fault)
-    double_on_hub(hub)
-    assert numbers_in(hub) == list(range(50))
-    assert len(hub.commits(REPO)) == 2, "what landed before its answer was lost is not committed again"
-    assert hit.hits == (1 if fault.get("cut") in ("after", "answer") else 2)
-
-
-OTHER_REQUESTS = [
-    ("POST", "/preupload/", "500"),
-    ("POST", "/preupload/", "reset"),
-    ("POST", "/lfs/", "500"),
-    ("POST", "/lfs/", "reset"),
-    ("GET", "/tree/", "500"),
-    ("GET", "/tree/", "reset"),
+FAULTY_REQUESTS = [
+    *(("POST", "/commit/", fault) for fault in FAULTS),
+    *(("POST", path, fault) for path in ("/preupload/", "/lfs/") for fault in ("500", "reset")),
+    *(("GET", "/tree/", fault) for fault in ("500", "reset")),
     ("POST", "/api/repos/create", "503"),
     ("GET", "/api/datasets/org/doubles$", "503"),
     ("PUT", "/lfs/", "reset in the body"),
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "fault"), OTHER_REQUESTS)
-def test_a_fault_on_the_way_to_a_commit(hub, method, path, fault):
+@pytest.mark.parametrize(("method", "path", "fault"), FAULTY_REQUESTS)
+def test_a_fault_loses_nothing_and_doubles_nothing(hub, method, path, fault):
     hit = hub.fault(method, path, times=2, **FAULTS[fault])
     double_on_hub(hub)
-    assert hit.hits == 2 and numbers_in(hub) == list(range(50))
+    assert numbers_in(hub) == list(range(50))
+    assert len(hub.commits(REPO)) == 2, "what landed before its answer was lost is not committed again"
+    assert hit.hits == (1 if fault.startswith("answer") else 2)
 
 
 def test_retry_after_is_waited_for(hub, waits):
     hub.fault("POST", "/commit/", status=429, retry_after=40)
     double_on_hub(hub)
-    assert max(waits) == 40
+    assert max(waits) == 40 and numbers_in(hub) == list(range(50))
 
 
 def test_the_hubs_own_header_is_waited_for(waits):
@@ -132,16 +100,33 @@ def test_the_hubs_own_header_is_waited_for(waits):
     assert selfalign.runner.hub.with_retries(call) == "done" and waits == [281]
 
 
-def test_no_hub_at_all_is_one_sentence(hub, monkeypatch):
+def test_no_hub_and_no_right_to_write_are_said_at_the_start(hub, monkeypatch):
+    with pytest.raises(UserError, match="org/doubles can't be created or written"):
+        double_on_hub(hub, function=never, hf_token=hub.stranger_token)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(UserError, match="org/doubles can't be created or written"):
         double_on_hub(hub, function=never)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("org/none", "no dataset org/none: neither a local path nor a Hub repo that this token can see"),
+        ("org/private", "no dataset org/private: neither"),
+        ("org/in@v9", "dataset org/in has no revision v9"),
+    ],
+)
+def test_an_input_that_is_not_there_is_said(hub, name, said):
+    hub.add("org/in", {"a.jsonl": b'{"id": "a"}\n'})
+    hub.add("org/private", {"a.jsonl": b'{"id": "a"}\n'}, private=True)
+    with pytest.raises(UserError, match=said):
+        open_source(name, token=hub.stranger_token)
+
+
 @pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
 def test_a_token_that_cannot_be_sent_is_not_shown(hub, token):
     for use in (lambda: double_on_hub(hub, function=never, hf_token=token), lambda: open_source("org/in", token=token)):
-        with pytest.raises(UserError, match="--hf-token holds") as refusal:
+        with pytest.raises(UserError, match="--hf-token contains") as refusal:
             use()
         assert "secr" not in str(refusal.value)
 
@@ -156,7 +141,7 @@ def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
     assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
 
 
-def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
+def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch):
     monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
     down = hub.fault("POST", "/commit/", times=selfalign.runner.hub.HUB_TRIES, status=500)
 
@@ -169,24 +154,19 @@ def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch, capsys):
     assert numbers_in(hub) == list(range(50))
 
 
-def test_no_right_to_write_is_said_at_the_start(hub):
-    with pytest.raises(UserError, match="org/doubles can't be created or written"):
-        double_on_hub(hub, function=never, hf_token=hub.stranger_token)
-
-
 def test_another_run_in_the_repo_is_refused(hub):
     double_on_hub(hub)
     with pytest.raises(UserError, match="factor was 2, is 3"):
         double_on_hub(hub, function=never, factor=3)
 
 
-def further_tables(hub, halves=double, thirds=double):
+def further_tables(hub, halves):
     """Three tables, of 50, 25 and no rows."""
     tables = {
         "halves": Table(numbers(25), halves, COLUMNS, carry=False),
         "thirds": Table(numbers(16), lambda row: Done([]), COLUMNS),
     }
-    return run_step(hub_options(hub), Table(numbers(50), double, COLUMNS), tables=tables)
+    return double_on_hub(hub, tables=tables)
 
 
 def half(row):
@@ -208,9 +188,8 @@ try:
 except UserError as error:
     print(error)
 """
-    process = subprocess.run(
-        [sys.executable, "-c", code], env=hub.environment(tmp_path / "reader"), capture_output=True, text=True
-    )
+    command, environment = [sys.executable, "-c", code], hub.environment(tmp_path / "reader")
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
     whole = "50 ['id', 'number', 'double']"
     first, second, third, fourth = process.stdout.splitlines()
     assert (first, second, third) == (whole, whole, "25 ['double']") and "thirds" in fourth, process.stderr
@@ -230,8 +209,7 @@ def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
         further_tables(hub, fails_late)
     down.pop().off()
     further_tables(hub, lambda row: done.append(row["number"]) or half(row))
-    parts = {name: pq.read_table(io.BytesIO(hub.files(REPO)[name])) for name in hub.files(REPO) if "/rows-" in name}
-    assert sorted(n for part in parts.values() for n in part["double"].to_pylist()) == list(range(25))
+    assert sorted(numbers_in(hub, "halves/rows-", "double")) == list(range(25))
     assert done == [22] and numbers_in(hub) == list(range(50)) and not staged(tmp_path)
 
 
@@ -282,13 +260,8 @@ print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.p
 
 def test_the_token_is_told_to_nobody(hub, tmp_path):
     """Neither in what the scripts print, when all is well and when not, nor in what they write."""
-    source = write_rows(
-        tmp_path / "in.jsonl",
-        [
-            sample(f"{i}", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
-            for i in range(3)
-        ],
-    )
+    row = sample("0", "def f(x):\n    return 3") | {"task_id": "t", "instruction": "i", "passed": True}
+    source = write_rows(tmp_path / "in.jsonl", [row])
     environment = hub.environment(tmp_path / "home")
     del environment["HF_TOKEN"]
     said = []
@@ -300,6 +273,6 @@ def test_the_token_is_told_to_nobody(hub, tmp_path):
         said.append(process.communicate(timeout=60)[0])
     assert "org/out0" in said[0] and "can't be created" in said[1]
     written = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
-    written += [content for repo in ("org/out0",) for content in hub.files(repo).values()]
+    written += hub.files("org/out0").values()
     assert len(written) > 3 and not [each for each in written if hub.token.encode() in each]
     assert not [text for text in said if hub.token in text]

@@ -94,14 +94,8 @@ run_script(lambda o: run_step(o, Table(numbers(300), slow, COLUMNS), window=4), 
 
 
 def shard_process(hub, home, *arguments):
-    code = SHARD
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "numbers", REPO, *arguments],
-        env=hub.environment(home),
-        stdout=-1,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command, environment = [sys.executable, "-c", SHARD, "numbers", REPO, *arguments], hub.environment(home)
+    return subprocess.Popen(command, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("machines", [1, 2])

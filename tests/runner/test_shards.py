@@ -3,7 +3,6 @@
 The step is a script of its own, started from a folder that is not the project, as nodes would have it.
 """
 
-import json
 import os
 import re
 import signal
@@ -12,9 +11,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import filelock
+import fsspec
+import huggingface_hub
 import psutil
 import pytest
 
@@ -25,6 +27,7 @@ from tests.code_eval.tools import descendants
 from tests.helpers import ROOT, read_rows, run_json, write_rows
 
 N = 60
+JOBS = StepOptions(input="org/in", output="org/out", executor="jobs", shards=3)
 SCRIPT = """
 import os
 from selfalign.options import StepOptions, run_script
@@ -80,14 +83,13 @@ def all_done(folder):
 
 def test_shards_cover_every_row_once():
     for rows in (0, 1, 7, 100):
-        for shards in (1, 3, 8):
-            spans = [range(rows)[Shard(number, shards).span(rows)] for number in range(shards)]
-            assert [i for span in spans for i in span] == list(range(rows))
+        for of in (1, 3, 8):
+            assert [i for number in range(of) for i in range(rows)[Shard(number, of).span(rows)]] == list(range(rows))
 
 
 @pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/4", "1/0"])
-def test_what_is_no_shard_is_refused(text):
-    with pytest.raises(UserError, match="is no shard"):
+def test_what_is_not_a_shard_is_refused(text):
+    with pytest.raises(UserError, match="is not a shard"):
         Shard.parse(text)
 
 
@@ -102,11 +104,12 @@ def test_a_bad_row_leaves_the_other_shards_alone_and_is_done_by_the_next_run(fol
     assert all_done(folder) and (folder / "asked").read_text() == "31\n"
 
 
-def test_another_number_of_shards_goes_on_where_the_first_one_stopped(folder):
+def test_another_number_of_shards_continues_where_the_first_one_stopped(folder):
     run(folder, "--shard", "1/4")
     run(folder, "--executor", "local", "--shards", "2", "--workers", "1")
     assert all_done(folder)
     assert sorted(map(int, (folder / "asked").read_text().split())) == list(range(N)), "none was done twice"
+    assert run_json(folder / "out")["command"].startswith("python doubling.py in.jsonl ./out")
 
 
 def test_shards_of_two_divisions_are_refused_at_the_same_time(folder):
@@ -174,93 +177,67 @@ echo Submitted batch job 17
 }
 
 
-def test_slurm(folder):
+@pytest.fixture
+def slurm(folder):
+    """Runs a step under Slurm as `run` does, with more arguments and variables."""
     bin = folder / "bin"
     bin.mkdir()
-    for name, text in SLURM.items():
-        text = text.format(path=f"{bin}:/usr/bin:/bin") if name == "sbatch" else text
-        (bin / name).write_text(text)
+    main = f"#!{sys.executable}\nfrom datatrove.tools.launch_pickled_pipeline import main\nmain()\n"
+    for name, text in {**SLURM, "launch_pickled_pipeline": main}.items():
+        (bin / name).write_text(text.format(path=f"{bin}:/usr/bin:/bin") if name == "sbatch" else text)
         (bin / name).chmod(stat.S_IRWXU)
-    (bin / "launch_pickled_pipeline").write_text(
-        f"#!{sys.executable}\nfrom datatrove.tools.launch_pickled_pipeline import main\nmain()\n"
-    )
-    (bin / "launch_pickled_pipeline").chmod(stat.S_IRWXU)
-    arguments = ["--executor", "slurm", "--shards", "3", "--workers", "2"]
-    arguments += ["--executor-options", "partition=cpu", "time=20:00:00", "cpus_per_task=8"]
-    path = f"{bin}:{os.environ['PATH']}"
-    said = run(folder, *arguments, "--hf-token", "hf_secret", PATH=path)
+    arguments = ("--executor", "slurm", "--shards", "3", "--workers", "2")
+    options = ("--executor-options", "partition=cpu", "time=20:00:00", "cpus_per_task=8")
+    return partial(run, folder, *arguments, *options, PATH=f"{bin}:{os.environ['PATH']}")
+
+
+def test_slurm(folder, slurm):
+    said = slurm("--hf-token", "hf_secret")
     assert "Slurm job 17 has 3 shards" in said and "run the same command again" in said
     script = (folder / "script-1").read_text()
     for line in ("partition=cpu", "time=20:00:00", "cpus-per-task=8", "array=0-2%2", "job-name=doubling", "requeue"):
         assert f"#SBATCH --{line}\n" in script
     assert re.search(r"srun .* launch_pickled_pipeline .*/out/\.shards/[0-9a-f]{16}-of-3/executor\.pik", script)
     assert len(read_rows(folder / "out")) == N, (folder / "slurm.log").read_text()
-    run(folder, *arguments, PATH=path)  # completes the card; nothing is left for Slurm
+    slurm()  # completes the card; nothing is left for Slurm
     assert all_done(folder) and "launch_pickled" not in (folder / "calls").read_text().split("\n", 2)[-1]
     left = [file for file in folder.rglob("*") if file.is_file() and b"hf_secret" in file.read_bytes()]
     assert not left
 
 
-def test_slurm_is_not_asked_twice_while_its_job_is_there(folder):
-    bin = folder / "bin"
-    bin.mkdir()
-    for name, text in {"sbatch": "#!/bin/bash\necho job 17\n", "squeue": SLURM["squeue"]}.items():
-        (bin / name).write_text(text)
-        (bin / name).chmod(stat.S_IRWXU)
-    arguments = ["--executor", "slurm", "--shards", "2", "--executor-options", "partition=cpu", "time=1:00:00"]
-    path = f"{bin}:{os.environ['PATH']}"
-    run(folder, *arguments, PATH=path)
+def test_slurm_is_not_asked_twice_while_its_job_is_there(folder, slurm):
+    (folder / "bin" / "sbatch").write_text("#!/bin/bash\necho job 17\n")
+    slurm()
     (folder / "queue").write_text("17 cpu doubling\n")
-    assert "Slurm job 17 is still doing this" in run(folder, *arguments, PATH=path, status=2)
+    assert "Slurm job 17 is still" in slurm(status=2)
 
 
-@pytest.fixture
-def jobs(monkeypatch, tmp_path):
-    """What run_uv_job was called with. The jobs end at once, and do nothing."""
-    import huggingface_hub
-
+def test_the_call_of_hugging_face_jobs(folder, capsys, monkeypatch):
+    """The jobs end at once, and do nothing."""
     calls = []
-
-    def run_uv_job(script, **call):
-        calls.append(call | {"script": script})
-        return SimpleNamespace(id=f"job{len(calls)}", url="")
-
-    done = SimpleNamespace(status=SimpleNamespace(stage="COMPLETED"))
-    monkeypatch.setattr(huggingface_hub, "run_uv_job", run_uv_job)
+    done = SimpleNamespace(id="job", url="", status=SimpleNamespace(stage="COMPLETED"))
+    monkeypatch.setattr(huggingface_hub, "run_uv_job", lambda script, **call: calls.append(call) or done)
     monkeypatch.setattr(huggingface_hub, "inspect_job", lambda **_: done)
-    (tmp_path / "doubling.py").write_text(SCRIPT)
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "doubling.py"), "org/in", "org/out", "--hf-token", "hf_secret"])
+    monkeypatch.setattr(sys, "argv", [str(folder / "doubling.py"), "org/in", "org/out", "--hf-token", "hf_secret"])
     monkeypatch.setenv("HF_TOKEN", "")
-    return calls
-
-
-def test_the_call_of_hugging_face_jobs(jobs, capsys, monkeypatch):
-    import fsspec
-
     monkeypatch.setenv("SELFALIGN_API_KEY", "key_secret")
-    options = StepOptions(
-        input="org/in",
-        output="org/out",
-        executor="jobs",
-        shards=3,
-        hf_token="hf_secret",
-        executor_options=("logging_dir=memory://logs", "flavor=cpu-upgrade", "poll_interval=0"),
-    )
+    executor_options = ("logging_dir=memory://logs", "flavor=cpu-upgrade", "poll_interval=0")
+    options = replace(JOBS, hf_token="hf_secret", executor_options=executor_options)
     executors.run_shards(options, "0123", [True, True, False])
-    assert len(jobs) == 2, "the last shard has nothing to do"
+    assert len(calls) == 2, "the last shard has nothing to do"
     secrets = {"HF_TOKEN": "hf_secret", "SELFALIGN_API_KEY": "key_secret"}
-    assert all(call["flavor"] == "cpu-upgrade" and call["secrets"] == secrets for call in jobs)
-    assert any(each.startswith("datatrove==") for each in jobs[0]["dependencies"])
-    assert not any(each.startswith("torch") for each in jobs[0]["dependencies"])
-    memory = fsspec.filesystem("memory")
-    pickled = memory.cat_file("/logs/executor.pik")
+    assert all(call["flavor"] == "cpu-upgrade" and call["secrets"] == secrets for call in calls)
+    assert any(each.startswith("datatrove==") for each in calls[0]["dependencies"])
+    assert not any(each.startswith("torch") for each in calls[0]["dependencies"])
+    pickled = fsspec.filesystem("memory").cat_file("/logs/executor.pik")
     assert b"_secret" not in pickled and b"selfalign/runner/step.py" in pickled, "the project goes along, the token not"
-    assert "shards 0, 1 of 3 were given up" in capsys.readouterr().err
+    assert "shards 0, 1 of 3 were" in capsys.readouterr().err
 
 
-def test_jobs_keep_their_logs_in_a_bucket():
-    options = StepOptions(input="org/in", output="org/out", executor="jobs", shards=3)
-    assert executors._logging_folder(options, "0123") == "hf://buckets/org/out-shards/0123-of-3"
+def test_run_and_number_of_shards_are_in_the_name_of_the_logs():
+    assert executors._logging_folder(JOBS, "0123") == "hf://buckets/org/out-shards/0123-of-3"
+    local = replace(JOBS, output="./out", executor="local")
+    assert executors._logging_folder(local, "0123") == os.path.abspath("out/.shards/0123-of-3")
 
 
 @pytest.mark.parametrize("option", ["nonsense", "no_such_argument=1"])
@@ -272,20 +249,7 @@ def test_a_wrong_option_is_said(folder, option):
 def test_no_secret_is_in_the_command_of_a_shard(monkeypatch):
     secrets = ["--api-key", "secret", "--hf_token=secret", "--executor-options", "token=secret", "a=secret"]
     monkeypatch.setattr(sys, "argv", ["step.py", "in", "out", *secrets, "--api_key=secret", "--seed", "7"])
-    assert executors._arguments(StepOptions(input="in", output="out")) == ["step.py", "in", "out", "--seed", "7"]
+    assert executors._arguments(JOBS) == ["step.py", "in", "out", "--seed", "7"]
     monkeypatch.setattr(sys, "argv", ["step.py", "in", "out", "--endpoint", "http://user:secret@host"])
-    with pytest.raises(UserError, match="//host holds a password or a key"):
-        executors._arguments(StepOptions(input="in", output="out"))
-
-
-def test_identity_and_number_of_shards_are_in_the_name_of_the_logs():
-    options = StepOptions(input="a", output="./out", executor="local", shards=3)
-    names = {executors._logging_folder(replace(options, shards=n), run) for n in (3, 4) for run in ("a", "b")}
-    assert len(names) == 4
-
-
-def test_the_card_tells_the_command(folder):
-    run(folder, "--executor", "local", "--shards", "2", "--workers", "1")
-    assert json.loads((folder / "out" / "run.json").read_text())["command"].startswith(
-        "python doubling.py in.jsonl ./out"
-    )
+    with pytest.raises(UserError, match="//host contains a password or a key"):
+        executors._arguments(JOBS)
