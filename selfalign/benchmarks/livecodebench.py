@@ -1,8 +1,8 @@
 """LiveCodeBench, code generation (arXiv:2403.07974): 400 contest problems of May 2023 to February 2024.
 
-The paper's release is the first one, `test.jsonl` of code_generation_lite: 1.25 GB, most of which are hidden tests. A
-problem asks for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in
-the file until a program in the sandbox reads them.
+The paper uses the first release, `test.jsonl` of code_generation_lite: 1.25 GB, most of it hidden tests. A problem asks
+for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in the file
+until a program in the sandbox reads them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _file(data: str) -> str:
     except OSError as error:
         raise UserError(f"{data} can't be read: {error.strerror}") from None
     if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs that root starts run as another user
-        raise UserError(f"{path} holds the tests, and programs can't read it: chmod o+r")
+        raise UserError(f"programs in the sandbox can't read {path}, which holds the tests: run chmod o+r on it")
     return path
 
 
@@ -146,8 +146,6 @@ def _problem(row: Mapping[str, Any], path: str, offset: int) -> Problem:
         task_id=str(row["question_id"]),
         prompt=row["question_content"],
         entry_point=function or "",
-        canonical_solution="",
-        test="",
         extra={
             "path": path,
             "offset": offset,

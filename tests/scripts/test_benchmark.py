@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 from selfalign.benchmarks import load_benchmark
-from selfalign.benchmarks.harness.chat_template import chat_template_of
 from selfalign.benchmarks.humaneval import HumanEval
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
@@ -129,7 +128,7 @@ def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
     tokenizer.chat_template = "{{ bos_token + 'ASK ' + messages[0]['content'] }}"
     tokenizer.save_pretrained(tmp_path)
-    prompt = chat_template_of(str(tmp_path))("why?")
+    prompt = benchmark.chat_template_of(str(tmp_path))("why?")
     assert tokenizer.decode(tokenizer(prompt).input_ids) == "<|im_start|>ASK why?"
 
 

@@ -43,7 +43,7 @@ def test_the_number_of_samples_can_be_told(tmp_path):
 
 def test_columns_that_are_not_used_are_said(tmp_path, capsys):
     given(tmp_path, [row | {"logprob": 1.0} for row in solutions(0, 1, 2)])
-    assert "1 columns are not used: logprob" in capsys.readouterr().err
+    assert "1 columns are ignored: logprob" in capsys.readouterr().err
 
 
 def test_numbers_are_task_ids_too(tmp_path):
