@@ -135,18 +135,13 @@ class ClassEval(Benchmark):
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
         """The shares of classes, of test classes (published as method level), and of methods that pass their own."""
         alone = {task: {m["test_class"] for m in problem.extra["methods"]} for task, problem in problems.items()}
-        passed = {"class_level": [0, 0], "method_level": [0, 0], "methods_alone": [0, 0]}
+        passed: dict[str, list[bool]] = {"class_level": [], "method_level": [], "methods_alone": []}
         for row in rows:
             outcomes = row["checks"]
-            judged = {
-                "class_level": [row["passed"]],
-                "method_level": [outcome == "passed" for outcome in outcomes.values()],
-                "methods_alone": [outcomes[name] == "passed" for name in alone[row["task_id"]]],
-            }
-            for level, verdicts in judged.items():
-                passed[level][0] += sum(verdicts)
-                passed[level][1] += len(verdicts)
-        return {level: count / total for level, (count, total) in passed.items()}
+            passed["class_level"].append(row["passed"])
+            passed["method_level"] += [outcome == "passed" for outcome in outcomes.values()]
+            passed["methods_alone"] += [outcomes[name] == "passed" for name in alone[row["task_id"]]]
+        return {level: sum(verdicts) / len(verdicts) for level, verdicts in passed.items()}
 
 
 def _constructor(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.humaneval import HumanEval
+from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
 from tests.helpers import load_script, read_rows, run, run_well, write_rows
@@ -15,10 +16,6 @@ HUMANEVAL = HumanEval()
 PROBLEMS = HUMANEVAL.problems()[:3]
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 benchmark = load_script("benchmark")
-
-
-def solutions(*numbers):
-    return [{"task_id": f"HumanEval/{n}", "solution": "pass"} for n in numbers]
 
 
 @pytest.fixture

@@ -130,12 +130,11 @@ def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[
     for name, tasks in groups.items():
         for task in tasks:
             names.setdefault(task, []).append(name)
-    counts = {name: [0, 0] for name in groups}
+    passed: dict[str, list[bool]] = {name: [] for name in groups}
     for row in rows:
         for name in names.get(row["task_id"], ()):
-            counts[name][0] += row["passed"]
-            counts[name][1] += 1
-    return {name: passed / rows if rows else float("nan") for name, (passed, rows) in counts.items()}
+            passed[name].append(row["passed"])
+    return {name: sum(verdicts) / len(verdicts) if verdicts else float("nan") for name, verdicts in passed.items()}
 
 
 def pass_rates_by(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], key: str) -> dict[str, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from code_eval.sandbox import PRELOAD, Program, Result, Sandbox, SandboxUnavailable
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
@@ -14,10 +13,9 @@ from selfalign.errors import RowOpen, UserError
 Judge = Callable[[Problem, str, Style], Awaitable[Row]]
 
 
-@contextlib.contextmanager
 def sandbox_for(
     benchmark: Benchmark, problems: Iterable[Problem], *, workers: int, timeout: float, python: str | None
-) -> Iterator[Sandbox]:
+) -> Sandbox:
     """The sandbox with the benchmark's limits; UserError if this machine can't isolate programs.
 
     `timeout` is in seconds of CPU time; `python` is the interpreter of the programs, by default this one.
@@ -28,7 +26,7 @@ def sandbox_for(
         installed = installed_packages(wanted, python)
         preload = [name for name in wanted if name.split(".")[0] in installed]
     try:
-        sandbox = Sandbox(
+        return Sandbox(
             workers=workers,
             timeout=timeout,
             memory=benchmark.memory,
@@ -39,8 +37,6 @@ def sandbox_for(
         )
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
-    with sandbox:
-        yield sandbox
 
 
 def judge_of(benchmark: Benchmark, sandbox: Sandbox) -> Judge:

@@ -5,6 +5,7 @@ import pytest
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.harness.given_samples import given_samples
 from selfalign.errors import UserError
+from tests.benchmarks.tools import solutions
 from tests.helpers import write_rows
 
 PROBLEMS = load_benchmark("humaneval").problems()[:3]
@@ -12,10 +13,6 @@ PROBLEMS = load_benchmark("humaneval").problems()[:3]
 
 def given(tmp_path, rows, **options):
     return given_samples(str(write_rows(tmp_path / "samples.jsonl", rows)), PROBLEMS, **options)[0]
-
-
-def solutions(*numbers):
-    return [{"task_id": f"HumanEval/{n}", "solution": "pass"} for n in numbers]
 
 
 @pytest.mark.parametrize(
