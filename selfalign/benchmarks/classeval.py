@@ -53,8 +53,8 @@ class ClassEval(Benchmark):
     dataset = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
     variants = ("holistic", "incremental", "compositional")
     note = "the paper (Table 5) reports the best of holistic, incremental and compositional"
-    # Paper: at most 2048 tokens with the prompt. By SmolLM2's tokenizer, the median prompt has 584, the longest 1,644,
-    # and one of the 100 published solutions has more than 1024 (1,029).
+    # Paper: at most 2048 tokens with the prompt. In SmolLM2's tokens, the median prompt has 584, the longest 1,644, and
+    # one of the 100 published solutions has more than 1024 (1,029).
     max_new_tokens = 1024
     completion_stop = ("\n```",)
     timeout = 10.0
@@ -145,13 +145,13 @@ class ClassEval(Benchmark):
 
 
 def _constructor(row: Mapping[str, Any]) -> str:
-    """The class without its methods: its first line, what it is for, and how an object of it is made."""
+    """The class without its methods: its first line, its description and its constructor."""
     first, _, rest = row["class_constructor"].partition("\n")
     return f"{first.rstrip()}\n{row['class_description'].rstrip()}\n{rest.rstrip()}".rstrip()
 
 
 def _method(row: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, str]:
-    """Name, signature (with its decorator) and description of a method, and the test class that is for it alone.
+    """Name, signature (with its decorator) and description of a method, and the test class for it alone.
 
     The published heads are not all alike: three have typographic quotes or none where a docstring ends, those that
     come first in a class have lost their `@staticmethod`, and docstrings are indented by four or eight.
@@ -176,7 +176,7 @@ def _opening(problem: Problem) -> str:
 
 
 def body_in(completion: str) -> str:
-    """The method's body, of what a base model wrote after its head."""
+    """The method's body, from what a base model wrote after the head of the method."""
     body = BODY_END.split("\n" + completion.lstrip("\n"), maxsplit=1)[0].strip("\n")
     return body.rstrip() or f"{BODY_INDENT}pass"
 

@@ -24,8 +24,8 @@ class DS1000(Benchmark):
 
     timeout = 120.0  # the benchmark's own script
     memory = 8 << 30  # address space, of which tensorflow and torch reserve a lot
-    # Without matplotlib, which wants a folder to write to when it is imported, and without tensorflow and torch, which
-    # start threads that a fork loses.
+    # Not matplotlib, which needs a writable folder when it is imported, nor tensorflow and torch, whose threads do not
+    # survive a fork.
     preload = ("numpy", "pandas", "scipy.stats", "scipy.optimize", "sklearn")
     environment = {  # noqa: RUF012
         "TF_NUM_INTRAOP_THREADS": "1",  # by default as many as there are cores, and a program may have 32

@@ -37,7 +37,7 @@ from selfalign.errors import UserError
 
 MIN_CORRECT, MAX_MEASURED = 10, 20  # samples per task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
-SLACK = 1.05  # CPU times of the same program differ by some percent
+SLACK = 1.05  # CPU times of the same program differ by a few percent
 
 MEASURE = """
 def _measure(function, arguments):
@@ -107,7 +107,7 @@ class EvalPerf(Benchmark):
             if len(samples) < MIN_CORRECT:
                 continue
             extra, samples = problems[task_id].extra, samples[:MAX_MEASURED]
-            # What was judged is what is measured; a sample that comes again is measured once.
+            # What was judged is measured; identical samples are measured once.
             codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
             call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
             tests = f"from math import inf, nan\n{MEASURE}\n{call}"
@@ -150,14 +150,14 @@ def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _seconds(result: Result) -> float:
     """CPU seconds of a call, infinity if it failed or took too long."""
-    told = TOOK.search(result.detail) if result.outcome == "failed" else None
-    return float(told[1]) if told else math.inf
+    reported = TOOK.search(result.detail) if result.outcome == "failed" else None
+    return float(reported[1]) if reported else math.inf
 
 
 def _rank(cost: float, references: list[float]) -> int:
-    """The number, from 1, of the fastest reference (the last one) that `cost` is not above; 0 if it is above all.
+    """The number, from 1, of the fastest (last) reference that `cost` does not exceed; 0 if it exceeds all.
 
-    A reference that could not be measured (infinite) is passed over.
+    A reference that could not be measured (infinite) is skipped.
     """
     reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= SLACK * own]
     return max(reached, default=0)

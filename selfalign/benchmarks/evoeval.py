@@ -1,4 +1,4 @@
-"""EvoEval (arXiv:2403.19114): HumanEval's problems as GPT-4 changed their meaning, in five sets of 100.
+"""EvoEval (arXiv:2403.19114): HumanEval's problems, rewritten by GPT-4 to mean something else, in five sets of 100.
 
 The expected output comes from running the canonical solution alongside the answer, on a copy of the arguments, in the
 same sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. Outputs are compared as in

@@ -16,7 +16,7 @@ from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Style
 from selfalign.code.markdown import PYTHON_LABELS, code_blocks
 from selfalign.code.parsing import DEFINITIONS, parsed
 
-# What answers print goes nowhere, as in the evaluators that the data comes from: some of them print megabytes.
+# The output of answers is dropped, as in the original evaluators: some answers print megabytes.
 SILENCE = """
 import contextlib as _contextlib, io as _io
 

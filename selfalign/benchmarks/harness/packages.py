@@ -63,7 +63,7 @@ def _imported(code: str) -> set[str]:
 def installed_packages(modules: Iterable[str], python: str | None = None) -> dict[str, str]:
     """{package: version} of those packages of `modules` that the interpreter `python` has, by default this one.
 
-    The version is "" where none is known, as of the standard library. UserError if `python` does not run.
+    The version is "" if unknown, as for the standard library. UserError if `python` does not run.
     """
     names = sorted({module.split(".")[0] for module in modules})
     if not names:

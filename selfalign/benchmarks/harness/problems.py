@@ -1,4 +1,4 @@
-"""Where problems are read from: Hub datasets and files, and what a run records of them."""
+"""Reading problems from Hub datasets and files, and what a run records about them."""
 
 from __future__ import annotations
 
