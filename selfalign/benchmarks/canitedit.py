@@ -1,5 +1,4 @@
-"""CanItEdit (arXiv:2312.12450): 105 Python programs to change as instructed, in detail ("descriptive") or in few words
-("lazy").
+"""CanItEdit (arXiv:2312.12450): 105 Python programs to edit, each with a "descriptive" and a "lazy" instruction.
 
 That makes 210 tasks, 70 of each kind: corrective, adaptive, perfective. Its licence forbids training on it.
 """
@@ -30,7 +29,6 @@ class CanItEdit(Benchmark):
             Problem(
                 task_id=f"{row['full_name']}_{instruction}",
                 prompt=row[instruction],
-                entry_point="",
                 canonical_solution=row["after"],
                 test=row["tests"],
                 extra={"before": row["before"], "kind": row["taxonomy"]["change_kind"].lower()},
@@ -40,7 +38,7 @@ class CanItEdit(Benchmark):
         ]
 
     def completion_prompt(self, problem: Problem) -> str:
-        """The program, the change, and an open code block for the program that results."""
+        """The program, the instruction, and an open code block for the edited program."""
         return (
             f"## Program before the change\n\n```python\n{problem.extra['before'].strip()}\n```\n\n"
             f"## What to change\n\n{problem.prompt.strip()}\n\n"

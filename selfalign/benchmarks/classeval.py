@@ -1,16 +1,16 @@
 """ClassEval (arXiv:2308.01861): 100 Python classes to write from their skeletons, 410 methods.
 
 Three strategies, each a benchmark of its own: `classeval-holistic` asks for the whole class at once,
-`classeval-incremental` for one method after the other, each after those that the model has written already,
-`classeval-compositional` for each method with only the signatures of the others in sight. The paper (Table 5) reports
-the best of the three.
+`classeval-incremental` for one method at a time, each after those that the model has already written,
+`classeval-compositional` for each method, showing only the signatures of the others. The paper (Table 5) reports the
+best of the three.
 
 A class passes when all of its test classes do: one for each method, and mostly one more for the whole. The published
 "method level" is the share of all 502 test classes that pass, which the benchmark's own script computes; the score
 `methods_alone` is that of the 410 test classes for single methods.
 
-Some published solutions can't pass, with the benchmark's own script either: a test of ClassEval_17 holds before 2
-January 2024 only, one of ClassEval_48 on a machine called LAPTOP-2CS86KUM only, and a test class of ClassEval_69 has no
+Some published solutions can't pass, not even in the benchmark's own script: a test of ClassEval_17 passes only before 2
+January 2024, one of ClassEval_48 only on a machine called LAPTOP-2CS86KUM, and a test class of ClassEval_69 has no
 tests. Method by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx,
 openpyxl, gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
 """
@@ -25,12 +25,13 @@ from typing import Any
 
 from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Ask, Benchmark, Problem, Row, Style
-from selfalign.benchmarks.harness.functions import first_python_block
+from selfalign.benchmarks.harness.functions import first_python_block, source_of
 from selfalign.benchmarks.harness.problems import records
+from selfalign.code.parsing import FUNCTIONS, parsed
 
 SLOW = {"ClassEval_35": 60.0}  # seconds: its published solution takes 20
-SHARES_FILES = ("ClassEval_25",)  # its test classes read a file that the first of them writes: they run in order
-METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # where a base model goes on with the next method
+SHARES_FILES = ("ClassEval_25",)  # its test classes read a file that the first one writes: they run in order
+METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # where a base model begins the next method
 METHOD_INDENT, BODY_INDENT = 4 * " ", 8 * " "
 BODY_END = re.compile(r"\n(?= {0,7}\S)")  # before a line that is indented by less than the body
 
@@ -52,8 +53,8 @@ class ClassEval(Benchmark):
     dataset = "FudanSELab/ClassEval@6ed79f0c88c75a0941c77083d907e088155e794f"
     variants = ("holistic", "incremental", "compositional")
     note = "the paper (Table 5) reports the best of holistic, incremental and compositional"
-    # Paper: at most 2048 tokens with the prompt. By SmolLM2's tokenizer, the median prompt has 584, the longest 1,644,
-    # and one of the 100 published solutions has more than 1024 (1,029).
+    # Paper: at most 2048 tokens with the prompt. In SmolLM2's tokens, the median prompt has 584, the longest 1,644, and
+    # one of the 100 published solutions has more than 1024 (1,029).
     max_new_tokens = 1024
     completion_stop = ("\n```",)
     timeout = 10.0
@@ -134,28 +135,23 @@ class ClassEval(Benchmark):
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
         """The shares of classes, of test classes (published as method level), and of methods that pass their own."""
         alone = {task: {m["test_class"] for m in problem.extra["methods"]} for task, problem in problems.items()}
-        passed = {"class_level": [0, 0], "method_level": [0, 0], "methods_alone": [0, 0]}
+        passed: dict[str, list[bool]] = {"class_level": [], "method_level": [], "methods_alone": []}
         for row in rows:
             outcomes = row["checks"]
-            judged = {
-                "class_level": [row["passed"]],
-                "method_level": [outcome == "passed" for outcome in outcomes.values()],
-                "methods_alone": [outcomes[name] == "passed" for name in alone[row["task_id"]]],
-            }
-            for level, verdicts in judged.items():
-                passed[level][0] += sum(verdicts)
-                passed[level][1] += len(verdicts)
-        return {level: count / total for level, (count, total) in passed.items()}
+            passed["class_level"].append(row["passed"])
+            passed["method_level"] += [outcome == "passed" for outcome in outcomes.values()]
+            passed["methods_alone"] += [outcomes[name] == "passed" for name in alone[row["task_id"]]]
+        return {level: sum(verdicts) / len(verdicts) for level, verdicts in passed.items()}
 
 
 def _constructor(row: Mapping[str, Any]) -> str:
-    """The class without its methods: its first line, what it is for, and how an object of it is made."""
+    """The class without its methods: its first line, its description and its constructor."""
     first, _, rest = row["class_constructor"].partition("\n")
     return f"{first.rstrip()}\n{row['class_description'].rstrip()}\n{rest.rstrip()}".rstrip()
 
 
 def _method(row: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, str]:
-    """Name, signature (with its decorator) and description of a method, and the test class that is for it alone.
+    """Name, signature (with its decorator) and description of a method, and the test class for it alone.
 
     The published heads are not all alike: three have typographic quotes or none where a docstring ends, those that
     come first in a class have lost their `@staticmethod`, and docstrings are indented by four or eight.
@@ -180,7 +176,7 @@ def _opening(problem: Problem) -> str:
 
 
 def body_in(completion: str) -> str:
-    """The method's body, of what a base model wrote after its head."""
+    """The method's body, from what a base model wrote after the head of the method."""
     body = BODY_END.split("\n" + completion.lstrip("\n"), maxsplit=1)[0].strip("\n")
     return body.rstrip() or f"{BODY_INDENT}pass"
 
@@ -188,21 +184,19 @@ def body_in(completion: str) -> str:
 def method_in(code: str, method: Mapping[str, str]) -> tuple[str, str]:
     """(imports, method) of a chat model's code block: the method alone, or in a class; imports stand before it.
 
-    What can't be parsed is taken from its `def` on, so that the verdict is the interpreter's.
+    Code that can't be parsed is taken from its `def` onwards, so that the interpreter decides.
     """
     code = textwrap.dedent(code.expandtabs(4))
     lines = code.split("\n")
     # A decorator that stands in the head already is often left out.
     static = "@staticmethod\n" if method["signature"].lstrip().startswith("@") else ""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(code)
+    if tree is None:
         start = next((n for n, line in enumerate(lines) if f"def {method['name']}(" in line), 0)
         return "", textwrap.indent(static + textwrap.dedent("\n".join(lines[start:])), METHOD_INDENT).rstrip()
     imports = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == method["name"]:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found = textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
+        if isinstance(node, FUNCTIONS) and node.name == method["name"]:
+            found = textwrap.dedent(source_of(node, lines))
             return imports, textwrap.indent(found if node.decorator_list else static + found, METHOD_INDENT)
     return imports, f"{method['signature']}\n{BODY_INDENT}raise NotImplementedError"

@@ -1,9 +1,9 @@
-"""DS-1000 (arXiv:2211.11501): 1000 questions on seven data science libraries, in the simplified format of 2024.
+"""DS-1000 (arXiv:2211.11501): 1000 questions about seven data science libraries, in the simplified format of 2024.
 
-A question ends where the solution begins; the solution replaces `[insert]` in the question's `code_context`, which is
-run. The programs need pandas, numpy, matplotlib, tensorflow, scipy, scikit-learn and torch, in the versions of 2023
-that the reference solutions were written for (environment.yml of xlang-ai/DS-1000): `--python` names the interpreter of
-an environment that has them.
+A question ends where its solution begins. The solution replaces `[insert]` in the `code_context`, which is then run.
+The programs need pandas, numpy, matplotlib, tensorflow, scipy, scikit-learn and torch, in the versions of 2023 that the
+reference solutions were written for (environment.yml of xlang-ai/DS-1000): `--python` names the interpreter of an
+environment that has them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class DS1000(Benchmark):
 
     timeout = 120.0  # the benchmark's own script
     memory = 8 << 30  # address space, of which tensorflow and torch reserve a lot
-    # Without matplotlib, which wants a folder to write to when it is imported, and without tensorflow and torch, which
-    # start threads that a fork loses.
+    # Not matplotlib, which needs a writable folder when it is imported, nor tensorflow and torch, whose threads do not
+    # survive a fork.
     preload = ("numpy", "pandas", "scipy.stats", "scipy.optimize", "sklearn")
     environment = {  # noqa: RUF012
         "TF_NUM_INTRAOP_THREADS": "1",  # by default as many as there are cores, and a program may have 32
@@ -41,7 +41,6 @@ class DS1000(Benchmark):
             Problem(
                 task_id=str(row["metadata"]["problem_id"]),
                 prompt=row["prompt"],
-                entry_point="",
                 canonical_solution=row["reference_code"],
                 test=row["code_context"],
                 extra={"library": row["metadata"]["library"]},
@@ -65,7 +64,7 @@ class DS1000(Benchmark):
         """The solution as a string, and the benchmark's own functions, which insert it and judge it."""
         solution = first_python_block(answer) if style == "chat" else answer
         solution = solution.partition("<code>")[2] or solution  # chat models repeat the tags of the question
-        for mark in self.completion_stop:  # given samples may go on after them
+        for mark in self.completion_stop:  # given samples may continue after them
             solution = solution.partition(mark)[0]
         tests = f"{problem.test}\n\ntest_execution(solution)"
         if "def test_string(" in problem.test:  # whether the solution uses what the question asks for

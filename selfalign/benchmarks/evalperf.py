@@ -1,15 +1,15 @@
 """EvalPerf (Liu et al. 2024, arXiv:2408.06450): how fast correct code is, on 118 tasks of HumanEval+ and MBPP+.
 
-100 samples a task at temperature 1. Of a task of whose samples at least 10 pass all tests, up to 20 passing ones are
-measured on one demanding input, beside reference solutions of published scores, from slow to fast. A sample has the
-score of the fastest reference that it is not slower than, 0 if it is slower than all: its differential performance
-score (DPS), "better than so many percent of solutions". A task's DPS is the mean over its samples, a model's the mean
-over its tasks. DPS_norm counts the references instead of using their scores.
+100 samples are drawn per task at temperature 1. For each task with at least 10 samples that pass all tests, up to 20 of
+these are measured on one demanding input, together with reference solutions of published scores, from slow to fast. A
+sample has the score of the fastest reference that it is not slower than, 0 if it is slower than all: its differential
+performance score (DPS), "better than so many percent of solutions". A task's DPS is the mean over its samples, a
+model's the mean over its tasks. DPS_norm counts the references instead of using their scores.
 
 What differs from EvalPerf's own evaluator, and what the figures can and can't say:
-- It counts the processor's instructions, but most virtual machines have no counters for that, nor has the sandbox. Here
-  it is CPU time in the sandbox, of the calling thread, the least of several calls, each on a fresh copy of the input,
-  one program at a time. It depends on the machine and on what else runs there. References and samples of a task are
+- It counts the processor's instructions, which is not possible in most virtual machines and inside the sandbox. Here it
+  is CPU time of the calling thread in the sandbox, the minimum of several calls, each on a fresh copy of the input, one
+  program at a time. It depends on the machine and on what else runs there. References and samples of a task are
   measured one after the other in the same run, and only their order counts; a sample within SLACK of a reference is not
   slower than it.
 - A program reports its own time, so a sample that wants to can lie. Work in other threads is not counted.
@@ -35,9 +35,9 @@ from selfalign.benchmarks.humanevalplus import HumanEvalPlus
 from selfalign.benchmarks.mbppplus import MbppPlus, typed
 from selfalign.errors import UserError
 
-MIN_CORRECT, MAX_MEASURED = 10, 20  # samples of a task
+MIN_CORRECT, MAX_MEASURED = 10, 20  # samples per task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
-SLACK = 1.05  # CPU times of the same program differ by some percent
+SLACK = 1.05  # CPU times of the same program differ by a few percent
 
 MEASURE = """
 def _measure(function, arguments):
@@ -107,7 +107,7 @@ class EvalPerf(Benchmark):
             if len(samples) < MIN_CORRECT:
                 continue
             extra, samples = problems[task_id].extra, samples[:MAX_MEASURED]
-            # What was judged is what is measured; a sample that comes again is measured once.
+            # What was judged is measured; identical samples are measured once.
             codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
             call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
             tests = f"from math import inf, nan\n{MEASURE}\n{call}"
@@ -150,14 +150,14 @@ def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _seconds(result: Result) -> float:
     """CPU seconds of a call, infinity if it failed or took too long."""
-    told = TOOK.search(result.detail) if result.outcome == "failed" else None
-    return float(told[1]) if told else math.inf
+    reported = TOOK.search(result.detail) if result.outcome == "failed" else None
+    return float(reported[1]) if reported else math.inf
 
 
 def _rank(cost: float, references: list[float]) -> int:
-    """The number, from 1, of the fastest reference (the last one) that `cost` is not above; 0 if it is above all.
+    """The number, from 1, of the fastest (last) reference that `cost` does not exceed; 0 if it exceeds all.
 
-    A reference that could not be measured (infinite) is passed over.
+    A reference that could not be measured (infinite) is skipped.
     """
     reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= SLACK * own]
     return max(reached, default=0)

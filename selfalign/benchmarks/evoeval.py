@@ -1,16 +1,16 @@
-"""EvoEval (arXiv:2403.19114): HumanEval's problems as GPT-4 changed their meaning, in five sets of 100.
+"""EvoEval (arXiv:2403.19114): HumanEval's problems, rewritten by GPT-4 to mean something else, in five sets of 100.
 
-What is expected comes from running the canonical solution beside the answer, on a copy of the arguments, in the same
-sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. They are compared as by EvoEval's
-evaluator: types must agree, floats may differ by 1e-6 and rtol 1e-5 (numpy's allclose), and six problems have several
-right answers.
+The expected output comes from running the canonical solution alongside the answer, on a copy of the arguments, in the
+same sandbox; the `outputs` in the data of `creative` are mostly empty, and not used. Outputs are compared as in
+EvoEval's evaluator: types must agree, floats may differ by 1e-6 and rtol 1e-5 (numpy's allclose), and six problems have
+several right answers.
 """
 
 from __future__ import annotations
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
-from selfalign.benchmarks.harness.functions import SILENCE, FunctionBenchmark
-from selfalign.benchmarks.harness.problems import records
+from selfalign.benchmarks.harness.functions import FunctionBenchmark, script_beside
+from selfalign.benchmarks.harness.problems import FIELDS, problem_of, records
 
 COMPARE = """
 def _kind(value):
@@ -96,21 +96,12 @@ class EvoEval(FunctionBenchmark):
 
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems of one set, in order."""
-        fields = ("task_id", "prompt", "entry_point", "canonical_solution")
-        return [
-            Problem(**{name: row[name] for name in fields}, test=self._test(row))
-            for row in records(data or self.dataset, needs=(*fields, "inputs"))
-        ]
+        rows = records(data or self.dataset, needs=(*FIELDS, "inputs"))
+        return [problem_of(row, self._test(row)) for row in rows]
 
     def _test(self, row: Row) -> str:
         number = int(row["task_id"].rpartition("/")[2])
         source = f"{row['prompt']}\n{row['canonical_solution']}"
         inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
-        return (
-            f"import copy as _copy\n{SILENCE}{COMPARE}{ORACLES.get((str(self.variant), number), '')}\n"
-            f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
-            f"with _silence:\n"
-            f"    for _arguments in [\n    {inputs},\n]:\n"
-            f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
-            f"        _judge({row['entry_point']}(*_arguments), _expected, *_arguments)\n"
-        )
+        judge = COMPARE + ORACLES.get((str(self.variant), number), "")
+        return script_beside(source, row["entry_point"], judge, f"[\n    {inputs},\n]", "*_arguments")

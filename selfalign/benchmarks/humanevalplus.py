@@ -1,6 +1,6 @@
 """HumanEval+ (EvalPlus, arXiv:2305.01210): HumanEval with about 80 times as many tests, all of which must pass.
 
-It reads the Hub's data and those of EvalPlus' releases, and judges them alike: see `harness.evalplus`.
+It reads the Hub's data and those of EvalPlus' releases, and judges them in the same way: see `harness.evalplus`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.benchmarks.harness.evalplus import hub_script, release_script
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
-from selfalign.benchmarks.harness.problems import records
+from selfalign.benchmarks.harness.problems import FIELDS, problem_of, records
 
-SLOW, SLOW_TIMEOUT = (15, 59, 130, 139), 60.0  # the canonical solutions take up to 10 s on a busy machine
+# CPU seconds for problems whose canonical solutions take up to 10 on a busy machine.
+SLOW = dict.fromkeys([f"HumanEval/{number}" for number in (15, 59, 130, 139)], 60.0)
 
 
 class HumanEvalPlus(FunctionBenchmark):
@@ -23,15 +24,8 @@ class HumanEvalPlus(FunctionBenchmark):
 
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
-        fields = ("task_id", "prompt", "entry_point", "canonical_solution")
-        return [
-            Problem(
-                **{name: row[name] for name in fields},
-                test=_test(row),
-                timeout=SLOW_TIMEOUT if int(row["task_id"].rpartition("/")[2]) in SLOW else 0.0,
-            )
-            for row in records(data or self.dataset, needs=fields)
-        ]
+        rows = records(data or self.dataset, needs=FIELDS)
+        return [problem_of(row, _test(row), SLOW.get(row["task_id"], 0.0)) for row in rows]
 
 
 def _test(row: Row) -> str:

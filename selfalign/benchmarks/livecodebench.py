@@ -1,8 +1,8 @@
 """LiveCodeBench, code generation (arXiv:2403.07974): 400 contest problems of May 2023 to February 2024.
 
-The paper's release is the first one, `test.jsonl` of code_generation_lite: 1.25 GB, most of which are hidden tests. A
-problem asks for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in
-the file until a program in the sandbox reads them.
+The paper uses the first release, `test.jsonl` of code_generation_lite: 1.25 GB, most of it hidden tests. A problem asks
+for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in the file
+until a program in the sandbox reads them.
 """
 
 from __future__ import annotations
@@ -66,15 +66,14 @@ class LiveCodeBench(Benchmark):
 
     def completion_prompt(self, problem: Problem) -> str:
         """A worked example of the same kind, the problem, and an open code block."""
-        is_function = bool(problem.extra["function"])
-        statement, solution = EXAMPLES["functional" if is_function else "stdin"]
-        head = solution[: solution.index("\n", solution.index("def "))] if is_function else ""
+        statement, solution = EXAMPLES["functional" if problem.entry_point else "stdin"]
+        head = solution[: solution.index("\n", solution.index("def "))] if problem.entry_point else ""
         return (
             f"{_section(statement, head)}{solution}\n```\n\n{_section(problem.prompt, problem.extra['starter_code'])}"
         )
 
     def chat_prompt(self, problem: Problem) -> str:
-        if problem.extra["function"]:
+        if problem.entry_point:
             how = (
                 "Answer with one code block that holds the whole class, which begins like this:\n\n"
                 f"```python\n{problem.extra['starter_code'].strip()}\n```"
@@ -90,7 +89,7 @@ class LiveCodeBench(Benchmark):
         """The answer as a string, and what runs it against the tests in the file."""
         code = first_python_block(answer) if style == "chat" else answer
         extra = problem.extra
-        call = f"judge(ANSWER, {extra['path']!r}, {extra['offset']}, {extra['function']!r})"
+        call = f"judge(ANSWER, {extra['path']!r}, {extra['offset']}, {problem.entry_point or None!r})"
         return Program(f"ANSWER = {code!r}", f"{JUDGE.read_text()}\n\n{call}")
 
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
@@ -120,7 +119,7 @@ def _file(data: str) -> str:
     except OSError as error:
         raise UserError(f"{data} can't be read: {error.strerror}") from None
     if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs that root starts run as another user
-        raise UserError(f"{path} holds the tests, and programs can't read it: chmod o+r")
+        raise UserError(f"programs in the sandbox can't read {path}, which holds the tests: run chmod o+r on it")
     return path
 
 
@@ -141,19 +140,15 @@ def _lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _problem(row: Mapping[str, Any], path: str, offset: int) -> Problem:
-    function = json.loads(row["metadata"]).get("func_name")
     return Problem(
         task_id=str(row["question_id"]),
         prompt=row["question_content"],
-        entry_point=function or "",
-        canonical_solution="",
-        test="",
+        entry_point=json.loads(row["metadata"]).get("func_name") or "",
         extra={
             "path": path,
             "offset": offset,
             "date": row["contest_date"][:10],
             "starter_code": row["starter_code"],
-            "function": function,
         },
     )
 

@@ -29,7 +29,7 @@ def summarize(
         of_task[row["task_id"]].append(row)
     counts = [(len(samples), sum(row["passed"] for row in samples)) for samples in of_task.values()]
     scores: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
+    intervals: dict[str, list[float]] = {}
     for k in (k for k in PASS_AT if k <= min(n for n, _ in counts)):
         estimates = [pass_at_k(n, c, k) for n, c in counts]
         scores[f"pass@{k}"] = sum(estimates) / len(estimates)
@@ -42,7 +42,7 @@ def summarize(
         )
     return {
         "scores": scores,
-        "intervals": {name: list(interval) for name, interval in intervals.items() if name in scores},
+        "intervals": intervals,
         "by_problem": {task: c / n for task, (n, c) in zip(of_task, counts, strict=True)},
         "problems": len(of_task),
         "samples": len(rows),
@@ -60,39 +60,31 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - k / np.arange(samples - correct + 1, samples + 1)))
 
 
-def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+def bootstrap_interval(values: Sequence[float]) -> list[float]:
     """The 95 % interval of the mean of `values`, one for each problem, from problems drawn with replacement."""
-    import numpy as np
-
-    return interval_of(_means(np.asarray(values, float), seed, resamples))
+    return interval_of(_means(values, 0, RESAMPLES))
 
 
-def bootstrap(
-    statistic: Callable[[list[int]], Mapping[str, float]],
-    problems: int,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES_OF_ROWS,
-) -> dict[str, tuple[float, float]]:
-    """The 95 % intervals of what `statistic` gives for the positions of problems drawn with replacement.
+def bootstrap(statistic: Callable[[list[int]], Mapping[str, float]], problems: int) -> dict[str, list[float]]:
+    """The 95 % intervals of what `statistic` returns for the positions of problems drawn with replacement.
 
-    A resample for which it does not give a name, as when it drew no problem that was measured, counts for the others.
+    A name that it does not return for some resamples, such as those without a measured problem, has the interval of the
+    others.
     """
     import numpy as np
 
-    draws = np.random.default_rng(seed)
-    results = [statistic(draws.integers(0, problems, problems).tolist()) for _ in range(resamples)]
+    draws = np.random.default_rng(0)
+    results = [statistic(draws.integers(0, problems, problems).tolist()) for _ in range(RESAMPLES_OF_ROWS)]
     names = dict.fromkeys(name for result in results for name in result)
     return {name: interval_of([result.get(name, math.nan) for result in results]) for name in names}
 
 
-def interval_of(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of `draws`, of shape (resamples,); NaN is left out."""
+def interval_of(draws: Sequence[float] | np.ndarray) -> list[float]:
+    """The bounds of the middle 95 % of `draws`, of shape (resamples,); NaN is left out."""
     import numpy as np
 
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(draws, [tail, 100 - tail])
-    return float(low), float(high)
+    return np.nanpercentile(draws, [tail, 100 - tail]).tolist()
 
 
 def paired_bootstrap(
@@ -100,24 +92,24 @@ def paired_bootstrap(
 ) -> dict[str, float]:
     """Whether two models differ on the problems that both did: `ours` and `theirs` are scores by task id.
 
-    Gives `difference` (mean of ours less mean of theirs), `low` and `high` (its 95 % interval), `p` (two-sided: twice
-    the share of resamples in which the difference has the other sign or is zero, at most 1), and `problems`.
+    Returns `difference` (mean of ours minus mean of theirs), `low` and `high` (its 95 % interval), `p` (two-sided:
+    twice the share of resamples in which the difference has the other sign or is zero, at most 1), and `problems`.
     """
     import numpy as np
 
     tasks = sorted(ours.keys() & theirs.keys())
     if not tasks:
         raise ValueError("the two results have no problem in common")
-    differences = np.array([ours[task] - theirs[task] for task in tasks], float)
+    differences = [ours[task] - theirs[task] for task in tasks]
     means = _means(differences, seed, resamples)
     low, high = interval_of(means)
-    # One is added to both counts, since a test from resamples can't show a probability of 0.
+    # One is added to both counts, because a test based on resamples can't show a probability of 0.
     tail = (min((means <= 1e-12).sum(), (means >= -1e-12).sum()) + 1) / (resamples + 1)
-    result = {"difference": differences.mean(), "low": low, "high": high, "p": min(1.0, 2 * tail)}
+    result = {"difference": np.mean(differences), "low": low, "high": high, "p": min(1.0, 2 * tail)}
     return {name: float(value) for name, value in result.items()} | {"problems": len(tasks)}
 
 
-def _means(values: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+def _means(values: Sequence[float], seed: int, resamples: int) -> np.ndarray:
     """Means of `values`, one for each problem, over problems drawn with replacement: shape (resamples,)."""
     import numpy as np
 

@@ -54,10 +54,8 @@ def test_the_example_takes_answers_in_both_styles(folder):
         assert benchmark.program(problem, answer, style).code == "PATTERN = '[0-9]{4}'"
 
 
-def test_every_file_and_attribute_that_the_page_names_exists():
+def test_every_attribute_that_the_page_names_exists():
     table = PAGE[PAGE.index("| to say") :]
-    for file in re.findall(r"`(\w+\.py)` \|$", table, re.MULTILINE):
-        assert (ROOT / "selfalign" / "benchmarks" / file).is_file()
     for cell in re.findall(r"^\|[^|]+\|([^|]+)\|", table, re.MULTILINE)[2:]:
-        names = [n for n in re.findall(r"`(\w+)`", cell) if n not in ("FunctionBenchmark",)]
+        names = set(re.findall(r"`(\w+)`", cell)) - {"FunctionBenchmark"}
         assert all(hasattr(benchmarks.Benchmark, name) for name in names), cell

@@ -33,17 +33,6 @@ ROWS = [
     ),
     row(
         4,
-        "box",
-        "adaptive",
-        "class Box:\n    def __init__(self, side):\n        self.side = side\n",
-        "class Box:\n    def __init__(self, side):\n        self.side = side\n\n    def area(self):\n"
-        "        return self.side ** 2\n",
-        "### START TESTS ###\nif True:  # pragma: no cover\n    assert Box(3).area() == 9\n",
-        "Add to the class `Box` a method `area` that returns the area of a square with this side.",
-        "Give Box an area.",
-    ),
-    row(
-        5,
         "powers",
         "perfective",
         "def powers(n):\n    return [2 ** k for k in range(n)]\n",
@@ -66,15 +55,15 @@ def test_each_program_is_two_tasks_with_the_ids_of_published_results(problems):
         ("3_mean_instruction_descriptive", ROWS[0]["instruction_descriptive"]),
         ("3_mean_instruction_lazy", "Fix mean."),
     ]
-    assert len(problems) == 6
+    assert len(problems) == 4
 
 
 @pytest.mark.parametrize("style", ["completion", "chat", "solution"])
 def test_the_programs_after_the_change_pass_and_those_before_it_do_not(outcomes, problems, style):
     codes = [p.canonical_solution for p in problems] + [p.extra["before"] for p in problems]
     answers = [in_markdown(code) if style == "chat" else code for code in codes]
-    results = outcomes(CANITEDIT, *zip(problems * 2, answers, [style] * 12, strict=True))
-    assert [outcome == "passed" for outcome in results] == [True] * 6 + [False] * 6
+    results = outcomes(CANITEDIT, *zip(problems * 2, answers, [style] * 8, strict=True))
+    assert [outcome == "passed" for outcome in results] == [True] * 4 + [False] * 4
 
 
 def test_prompts_show_the_program_and_the_change_but_no_solution_and_no_tests(problems):
@@ -85,6 +74,6 @@ def test_prompts_show_the_program_and_the_change_but_no_solution_and_no_tests(pr
 
 
 def test_scores_are_by_kind_of_change(problems):
-    rows = [{"task_id": p.task_id, "passed": p.task_id in ("3_mean_instruction_lazy",)} for p in problems]
+    rows = [{"task_id": p.task_id, "passed": p.task_id == "3_mean_instruction_lazy"} for p in problems]
     scores = CANITEDIT.scores(rows, {problem.task_id: problem for problem in problems})
-    assert scores == {"corrective": 0.5, "adaptive": 0.0, "perfective": 0.0}
+    assert scores == {"corrective": 0.5, "perfective": 0.0}

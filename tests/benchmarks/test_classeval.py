@@ -89,25 +89,16 @@ def replies(benchmark, problem, style, given):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("style", ["completion", "chat"])
-def test_a_right_class_passes_all_test_classes_and_is_asked_for_as_the_strategy_says(
-    tmp_path, sandbox, strategy, style
-):
+def test_a_class_passes_the_test_classes_that_see_no_fault(tmp_path, sandbox, strategy, style):
     benchmark, (problem,) = problems_of(tmp_path, f"classeval-{strategy}", ROW)
-    answer, asked = replies(benchmark, problem, style, BODIES)
-    (results,) = judged(sandbox, benchmark, [(problem, answer, style)])
-    assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(TESTS, "passed")
+    right, asked = replies(benchmark, problem, style, BODIES)
+    never_full = {**BODIES, "is_full": "        return self.content > self.size"}  # only the whole is ever full
+    wrong, _ = replies(benchmark, problem, style, never_full)
+    good, bad = judged(sandbox, benchmark, [(problem, right, style), (problem, wrong, style)])
+    assert {name: result.outcome for name, result in good.items()} == dict.fromkeys(TESTS, "passed")
+    assert {name for name, result in bad.items() if not result.passed} == {"BowlTest"}
+    assert bad["BowlTest"].detail == "AssertionError: 1 of 1: AssertionError: False is not true"
     assert len(asked) == (1 if strategy == "holistic" else 3)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("style", ["completion", "chat"])
-def test_a_wrong_method_fails_the_test_classes_that_see_it(tmp_path, sandbox, strategy, style):
-    benchmark, (problem,) = problems_of(tmp_path, f"classeval-{strategy}", ROW)
-    wrong = {**BODIES, "is_full": "        return self.content > self.size"}  # only the whole is ever full
-    answer, _ = replies(benchmark, problem, style, wrong)
-    (results,) = judged(sandbox, benchmark, [(problem, answer, style)])
-    assert {name for name, result in results.items() if not result.passed} == {"BowlTest"}
-    assert results["BowlTest"].detail == "AssertionError: 1 of 1: AssertionError: False is not true"
 
 
 def test_incremental_prompts_show_what_was_written_and_compositional_ones_only_signatures(tmp_path):
@@ -147,13 +138,6 @@ def test_a_reply_without_the_method_fails(tmp_path, sandbox, reply, said):
     answer = asyncio.run(benchmark.answer(problem, ask, "chat"))
     (results,) = judged(sandbox, benchmark, [(problem, answer, "chat")])
     assert results["BowlTestParse"].outcome == said
-
-
-def test_a_missing_package_shows_in_the_detail(tmp_path, sandbox):
-    benchmark, (problem,) = problems_of(tmp_path, "classeval-holistic", ROW)
-    answer = f"import no_such_package\n{class_of(BODIES)}"
-    (results,) = judged(sandbox, benchmark, [(problem, answer, "solution")])
-    assert {result.detail for result in results.values()} == {"ModuleNotFoundError: No module named 'no_such_package'"}
 
 
 def test_scores_count_classes_test_classes_and_methods(tmp_path):

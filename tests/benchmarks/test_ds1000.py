@@ -7,38 +7,11 @@ from tests.benchmarks.tools import in_markdown, problems_of
 
 DS1000 = load_benchmark("ds1000")
 
-# What runs a solution, as in the published contexts; of one question, the solution has to use a function by its name.
+# What runs a solution, as in the published contexts; one question asks for a function by its name.
 CONTEXT = '''
-import copy
 import {library} as lib
 import numpy as np
 import tokenize, io
-
-
-def generate_test_case(test_case_id):
-    def define_test_input(test_case_id):
-        if test_case_id == 1:
-            data = {first}
-        if test_case_id == 2:
-            data = {second}
-        return data
-
-    def generate_ans(data):
-        {expected}
-        return result
-
-    test_input = define_test_input(test_case_id)
-    expected_result = generate_ans(copy.deepcopy(test_input))
-    return test_input, expected_result
-
-
-def exec_test(result, ans):
-    try:
-        {comparison}
-        return 1
-    except:
-        return 0
-
 
 exec_context = r"""
 {inserted}
@@ -47,18 +20,16 @@ exec_context = r"""
 
 def test_execution(solution: str):
     code = exec_context.replace("[insert]", solution)
-    for i in range(2):
-        test_input, expected_result = generate_test_case(i + 1)
-        test_env = {{"test_input": test_input}}
-        exec(code, test_env)
-        assert exec_test(test_env["result"], expected_result)
+    for data in ({first}, {second}):
+        names = {{"test_input": data}}
+        exec(code, names)
+        result = names["result"]
+        {comparison}
 '''
 USES_WHERE = """
 
 def test_string(solution: str):
-    tokens = []
-    for token in tokenize.tokenize(io.BytesIO(solution.encode("utf-8")).readline):
-        tokens.append(token.string)
+    tokens = [token.string for token in tokenize.tokenize(io.BytesIO(solution.encode("utf-8")).readline)]
     assert "where" in tokens
 """
 
@@ -83,8 +54,7 @@ PANDAS = row(
         library="pandas",
         first="lib.DataFrame({'price': [1, 2]})",
         second="lib.DataFrame({'price': [-3, 0]})",
-        expected="result = data.assign(twice=2 * data['price'])",
-        comparison="lib.testing.assert_frame_equal(result, ans, check_dtype=False)",
+        comparison="assert list(result['twice']) == list(2 * data['price'])",
         inserted="import pandas as pd\ndf = test_input\n[insert]\nresult = df",
     ),
 )
@@ -99,8 +69,7 @@ NUMPY = row(
         library="numpy",
         first="lib.array([1, 0, 0])",
         second="lib.array([5])",
-        expected="result = lib.flatnonzero(data == 0)",
-        comparison="np.testing.assert_array_equal(result, ans)",
+        comparison="np.testing.assert_array_equal(result, lib.flatnonzero(data == 0))",
         inserted="import numpy as np\na = test_input\ndef f(a):\n[insert]\nresult = f(a)",
     )
     + USES_WHERE,
@@ -115,8 +84,7 @@ PYTORCH = row(
         library="torch",
         first="lib.ones(3)",
         second="lib.zeros(2, 2)",
-        expected="result = data.numpy()",
-        comparison="assert type(result) is np.ndarray\n        np.testing.assert_array_equal(result, ans)",
+        comparison="assert type(result) is np.ndarray and (result == data.numpy()).all()",
         inserted="import torch\na = test_input\n[insert]",
     ),
 )
@@ -141,25 +109,22 @@ def test_programs_can_use_torch(outcomes, problems):
     assert outcomes(DS1000, *cases) == ["passed", "failed"]
 
 
-def test_what_follows_the_end_of_a_solution_is_left_out(outcomes, problems):
-    published = "df['twice'] = 2 * df['price']\n</code>\nEND SOLUTION\n\nProblem:\nAnother one"
-    tags = "<code>\ndf['twice'] = 2 * df['price']\n</code>"
-    assert outcomes(DS1000, (problems[0], published, "solution"), (problems[0], tags, "chat")) == ["passed"] * 2
-
-
 @pytest.mark.parametrize(
-    "number, answer, outcome",
+    "number, answer, style, outcome",
     [
-        (0, "df['twice'] = df['price']", "failed"),
-        (0, "df['twice'] = 2 * df['prize']", "error"),
-        (0, "df['twice'] = = 2", "error"),
-        (1, "\n    return np.flatnonzero(a == 0)", "failed"),  # right, but not with what was asked for
-        (1, "\n    return np.where(a == 1)[0]", "failed"),
-        (1, "return np.where(a == 0)[0]", "error"),  # not indented
+        # What follows the end of a solution is left out, and so are the question's tags.
+        (0, "df['twice'] = 2 * df['price']\n</code>\nEND SOLUTION\n\nProblem:\nAnother", "solution", "passed"),
+        (0, "<code>\ndf['twice'] = 2 * df['price']\n</code>", "chat", "passed"),
+        (0, "df['twice'] = df['price']", "completion", "failed"),
+        (0, "df['twice'] = 2 * df['prize']", "completion", "error"),
+        (0, "df['twice'] = = 2", "completion", "error"),
+        (1, "\n    return np.flatnonzero(a == 0)", "completion", "failed"),  # right, but not with what was asked for
+        (1, "\n    return np.where(a == 1)[0]", "completion", "failed"),
+        (1, "return np.where(a == 0)[0]", "completion", "error"),  # not indented
     ],
 )
-def test_other_solutions_do_not(outcomes, problems, number, answer, outcome):
-    assert outcomes(DS1000, (problems[number], answer, "completion")) == [outcome]
+def test_verdicts(outcomes, problems, number, answer, style, outcome):
+    assert outcomes(DS1000, (problems[number], answer, style)) == [outcome]
 
 
 def test_prompts_are_the_published_questions_without_their_solutions(problems):

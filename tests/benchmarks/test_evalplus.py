@@ -15,10 +15,6 @@ def passes(sandbox):
     return lambda test, *answers: [sandbox.submit(Program(answer, test)).result().passed for answer in answers]
 
 
-def hub_test(entry_point, inputs, results):
-    return hub_script(script(f"assertion({entry_point}(*inp), exp, 0)", inputs, results), entry_point)
-
-
 def test_any_zero_of_the_polynomial_passes_humaneval_32(passes):
     """The script on the Hub takes the arguments in the wrong order."""
     test = check("assert _poly(*candidate(*inp), inp) <= 0.0001", [[[-6, 5, -1]]], [2.0])
@@ -26,43 +22,39 @@ def test_any_zero_of_the_polynomial_passes_humaneval_32(passes):
     assert passes(f"{hub_script(test, 'find_zero')}\ncheck(find_zero)", *answers) == [True, True, False]
 
 
-def test_a_match_object_counts_as_true(passes):
-    """The script on the Hub compares those of Mbpp/737, 787 and 794 without an assertion."""
-    test = hub_test("check_str", [["annie"], ["dog"]], [True, False])
-    matches = "import re\ndef check_str(s): return re.match('[aeiou]', s)"
-    answers = [matches, "def check_str(s): return True", "def check_str(s): return s[0] in 'aeiou'"]
-    assert passes(test, *answers) == [True, False, True]
+PADDED = "sum(abs(int(x) - int(y)) for x, y in zip(str(a).zfill(2), str(b).zfill(2)))"
+PLAIN = "{(1, 23): 0, (23, 56): 6}[a, b]"
 
 
 @pytest.mark.parametrize(
-    ("expected", "returned", "accepted"),
+    ("function", "inputs", "results", "right", "wrong"),
     [
-        (0.1 + 0.2, 0.3, True),
-        ([0.1 + 0.2, 1.0], [0.3, 1.0], True),
-        ([0.3, 1.0], (0.3, 1.0), False),
-        ([0.5, 0.5], [0.5], False),
-        ([0.5, 0.5], 0.5000000001, False),
-        ([], [1.0], False),
-        (3, 3.0000001, False),
-        (1, True, True),
+        ("f(x)", [[1]], [0.1 + 0.2], ["0.3"], []),
+        ("f(x)", [[1]], [[0.1 + 0.2, 1.0]], ["[0.3, 1.0]"], ["(0.3, 1.0)"]),
+        ("f(x)", [[1]], [[0.5, 0.5]], [], ["[0.5]", "0.5000000001"]),
+        ("f(x)", [[1]], [[]], [], ["[1.0]"]),
+        ("f(x)", [[1]], [3], [], ["3.0000001"]),
+        ("f(x)", [[1]], [1], ["True"], []),
+        pytest.param("Diff(a, b)", [[[1], [2]]], [[1, 2]], ["[2, 1]"], ["[2]"], id="sets have no order"),
+        # The script on the Hub compares those of Mbpp/737, 787 and 794 without an assertion.
+        pytest.param(
+            "check_str(s)",
+            [["annie"], ["dog"]],
+            [True, False],
+            ["__import__('re').match('[aeiou]', s)", "s[0] in 'aeiou'"],
+            ["True"],
+            id="a match object counts as true",
+        ),
+        pytest.param(
+            "digit_distance_nums(a, b)", [[1, 23], [23, 56]], [0, 6], [PADDED, PLAIN], ["0"], id="both readings pass"
+        ),
     ],
 )
-def test_outputs_are_compared_as_by_the_evaluator(expected, returned, accepted, passes):
-    test = hub_test("f", [[1]], [expected])
-    assert passes(test, f"def f(x): return {returned!r}") == [accepted]
-
-
-def test_the_order_does_not_count_where_the_evaluator_compares_sets(passes):
-    test = hub_test("Diff", [[[1], [2]]], [[1, 2]])
-    assert passes(test, "def Diff(a, b): return [2, 1]", "def Diff(a, b): return [2]") == [True, False]
-
-
-def test_both_readings_of_a_task_pass(passes):
-    test = hub_test("digit_distance_nums", [[1, 23], [23, 56]], [0, 6])
-    padded = "return sum(abs(int(x) - int(y)) for x, y in zip(str(a).zfill(2), str(b).zfill(2)))"
-    plain = "return {(1, 23): 0, (23, 56): 6}[a, b]"
-    answers = [f"def digit_distance_nums(a, b): {body}" for body in (padded, plain, "return 0")]
-    assert passes(test, *answers) == [True, True, False]
+def test_outputs_are_compared_as_by_the_evaluator(function, inputs, results, right, wrong, passes):
+    entry_point = function.partition("(")[0]
+    test = hub_script(script(f"assertion({entry_point}(*inp), exp, 0)", inputs, results), entry_point)
+    answers = [f"def {function}: return {value}" for value in [*right, *wrong]]
+    assert passes(test, *answers) == [True] * len(right) + [False] * len(wrong)
 
 
 @pytest.mark.parametrize(

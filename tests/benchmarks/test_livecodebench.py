@@ -86,21 +86,6 @@ def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
     assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, talks, star) == [("passed", "")] * 8
 
 
-@pytest.mark.parametrize(
-    "answer, said",
-    [
-        ("print(3)", "test 2 of 3: '3\\n' instead of '6\\n'"),
-        ("print('3')\nprint('6')", "test 1 of 3: '3\\n6\\n' instead of '3\\n'"),
-        ("1 / 0", "test 1 of 3: ZeroDivisionError: division by zero"),
-        ("import os\nos._exit(3)", "test 1 of 3: exit status 3"),
-        ("import os\nos.abort()", "test 1 of 3: ended by signal 6"),
-        ("pass", "test 1 of 3: '' instead of '3\\n'"),
-    ],
-)
-def test_programs_that_print_something_else_fail(outcomes, problems, answer, said):
-    assert outcomes(problems[0], answer) == [("failed", f"AssertionError: {said}")]
-
-
 def test_methods_that_return_what_is_expected_pass(outcomes, problems):
     prints = f"{STARTER}print('looking', numbers)\n        return times * sum(numbers)"
     function = "def addUp(numbers, times):\n    return times * sum(numbers)"
@@ -108,15 +93,22 @@ def test_methods_that_return_what_is_expected_pass(outcomes, problems):
 
 
 @pytest.mark.parametrize(
-    "body, outcome, said",
+    "number, answer, outcome, said",
     [
-        ("return sum(numbers)", "failed", "AssertionError: test 2 of 3: 6 instead of 12"),
-        ("return [times * sum(numbers)]", "failed", "AssertionError: test 1 of 3: [3] instead of 3"),
-        ("return numbers[0] * 0 + times * sum(numbers)", "error", "IndexError: list index out of range"),
+        (0, "print(3)", "failed", "AssertionError: test 2 of 3: '3\\n' instead of '6\\n'"),
+        (0, "print('3')\nprint('6')", "failed", "AssertionError: test 1 of 3: '3\\n6\\n' instead of '3\\n'"),
+        (0, "1 / 0", "failed", "AssertionError: test 1 of 3: ZeroDivisionError: division by zero"),
+        (0, "import os\nos._exit(3)", "failed", "AssertionError: test 1 of 3: exit status 3"),
+        (0, "import os\nos.abort()", "failed", "AssertionError: test 1 of 3: ended by signal 6"),
+        (0, "pass", "failed", "AssertionError: test 1 of 3: '' instead of '3\\n'"),
+        (1, f"{STARTER}return sum(numbers)", "failed", "AssertionError: test 2 of 3: 6 instead of 12"),
+        (1, f"{STARTER}return [3]", "failed", "AssertionError: test 1 of 3: [3] instead of 3"),
+        (1, f"{STARTER}return sum(numbers) * times + 0 * numbers[0]", "error", "IndexError: list index out of range"),
+        (2, ADD, "error", "UnpicklingError: the tests name posix.getcwd"),  # hidden tests that name a function
     ],
 )
-def test_methods_that_return_something_else_fail(outcomes, problems, body, outcome, said):
-    assert outcomes(problems[1], STARTER + body) == [(outcome, said)]
+def test_other_answers_do_not(outcomes, problems, number, answer, outcome, said):
+    assert outcomes(problems[number], answer) == [(outcome, said)]
 
 
 def test_a_test_that_takes_too_long_ends_its_program(outcomes, problems, tmp_path, monkeypatch):
@@ -130,20 +122,9 @@ def test_a_test_that_takes_too_long_ends_its_program(outcomes, problems, tmp_pat
 
 
 def test_answers_of_both_styles_are_judged(sandbox, problems):
-    cases = [
-        (problems[0], ADD, "completion"),
-        (problems[0], in_markdown(ADD), "chat"),
-        (problems[0], in_markdown("print(3)"), "chat"),
-        (problems[1], METHOD, "completion"),
-        (problems[1], in_markdown(METHOD), "chat"),
-        (problems[1], f"{STARTER}return 3", "completion"),
-    ]
-    passed = [r.passed for r in judged(sandbox, LIVECODEBENCH, cases)]
-    assert passed == [True, True, False, True, True, False]
-
-
-def test_hidden_tests_that_name_a_function_are_refused(outcomes, problems):
-    assert outcomes(problems[2], ADD) == [("error", "UnpicklingError: the tests name posix.getcwd")]
+    chat = [(problems[0], ADD), (problems[0], "print(3)"), (problems[1], METHOD)]
+    cases = [(problems[0], ADD, "completion"), *((problem, in_markdown(code), "chat") for problem, code in chat)]
+    assert [result.passed for result in judged(sandbox, LIVECODEBENCH, cases)] == [True, True, False, True]
 
 
 def test_worked_examples_of_the_base_prompt_are_right(outcomes, problems):

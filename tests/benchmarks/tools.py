@@ -17,5 +17,10 @@ def judged(sandbox, benchmark, cases):
     return [checks.get("", checks) for checks in results]
 
 
+def solutions(*numbers):
+    """Wrong samples of HumanEval's problems of these numbers."""
+    return [{"task_id": f"HumanEval/{n}", "solution": "pass"} for n in numbers]
+
+
 def in_markdown(code):
     return f"This does it:\n\n```python\n{code}\n```\n\nIt was tested."

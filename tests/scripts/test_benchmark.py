@@ -1,25 +1,21 @@
 """benchmark.py as a command: given samples, endpoints and model folders."""
 
 import json
-import subprocess
+import shutil
 
 import pytest
 
 from selfalign.benchmarks import load_benchmark
-from selfalign.benchmarks.harness.chat_template import chat_template_of
 from selfalign.benchmarks.humaneval import HumanEval
+from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
-from tests.helpers import command, load_script, read_rows, run, run_well, write_rows
+from tests.helpers import load_script, read_rows, run, run_well, write_rows
 
 HUMANEVAL = HumanEval()
 PROBLEMS = HUMANEVAL.problems()[:3]
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 benchmark = load_script("benchmark")
-
-
-def solutions(*numbers):
-    return [{"task_id": f"HumanEval/{n}", "solution": "pass"} for n in numbers]
 
 
 @pytest.fixture
@@ -61,15 +57,13 @@ def test_bad_samples_are_said_before_anything_is_written(tmp_path, problems):
 
 
 def test_problems_and_samples_from_the_hub_are_pinned(tmp_path, problems):
-    arguments = ["someone", tmp_path / "out", "--samples", "org/samples", "--data", "org/problems@main"]
+    arguments = ("someone", tmp_path / "out", "--samples", "org/samples", "--data", "org/problems@main")
     with LocalHub() as hub:
         pins = {
             "org/problems": hub.add("org/problems", {"test.jsonl": problems.read_bytes()}),
             "org/samples": hub.add("org/samples", {"train.jsonl": samples_file(tmp_path).read_bytes()}),
         }
-        environment = hub.environment(tmp_path / "home")
-        done = subprocess.run(command("benchmark", *arguments), env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        run_well("benchmark", *arguments, env=hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"})
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["passed"] == 2 and results["data"] == pins
 
@@ -106,10 +100,7 @@ def test_an_openai_compatible_endpoint_as_a_command(tmp_path, problems, api):
 
 
 def test_a_model_folder_through_its_chat_template_as_a_command(tmp_path, tiny_model, problems):
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in tiny_model.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "chat_template.jinja").write_text("{{ 'ASK ' + messages[0]['content'] + ' ANSWER ' }}")
     options = ("--data", problems, "--prompt-style", "chat", "--max-new-tokens", "8")
     run_well("benchmark", model, tmp_path / "out", *options)
@@ -129,7 +120,7 @@ def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
     tokenizer.chat_template = "{{ bos_token + 'ASK ' + messages[0]['content'] }}"
     tokenizer.save_pretrained(tmp_path)
-    prompt = chat_template_of(str(tmp_path))("why?")
+    prompt = benchmark.chat_template_of(str(tmp_path))("why?")
     assert tokenizer.decode(tokenizer(prompt).input_ids) == "<|im_start|>ASK why?"
 
 

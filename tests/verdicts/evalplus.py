@@ -5,17 +5,15 @@
         --ours HumanEvalPlus.jsonl.gz HumanEvalPlus-OriginFmt.jsonl.gz
     python -m tests.verdicts.evalplus /tmp/evalplus/bin/python mbppplus MbppPlus.jsonl.gz
 
-The samples of a problem are its canonical solution and mutants of it, in which an operator, a comparison or a number is
-changed, a condition is negated, a value is returned in another type, nothing is returned, an exception is raised, or a
-loop never ends. EvalPlus' verdict is "passed" if its base tests and its additional ones pass.
+The samples of a problem are its canonical solution and mutants of it: with a small change (selfalign/code/mutation.py),
+or that return another value or type, raise an exception, or never end. EvalPlus' verdict is "passed" if its base tests
+and its additional ones pass.
 
 Prints, for each file given to --ours, the table of verdicts, the share that agrees, the time that both took, and each
 disagreement.
 """
 
 import argparse
-import ast
-import copy
 import json
 import os
 import random
@@ -27,50 +25,42 @@ from collections import Counter
 from pathlib import Path
 
 from selfalign.benchmarks.harness.problems import records
+from selfalign.code.mutation import mutants
 from selfalign.options import ROOT
 from selfalign.runner.source import open_source
 
 EVALPLUS = {"humanevalplus": ("humaneval", "HUMANEVAL_OVERRIDE_PATH"), "mbppplus": ("mbpp", "MBPP_OVERRIDE_PATH")}
 MIN_TIME_LIMIT = 5.0  # seconds on the clock for an input; EvalPlus' own 1 s fails right solutions on a busy machine
-ENDLESS_SHARE = 0.02  # of the mutants: each costs both evaluators their whole time limit
-OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
-COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+# Of the mutants. Each endless one costs both evaluators their whole time limit.
+ENDLESS_SHARE, RAISING_SHARE, RETURNING_SHARE = 0.02, 0.08, 0.2
+RETURNED = ["None", "[value]", "list(value)", "tuple(value)", "str(value)", "float(value)", "bool(value)"]
+CHANGED = """{source}
+
+_original = {entry_point}
+
+
+def {entry_point}(*arguments):
+    {before}
+    value = _original(*arguments)
+    return {returned}
+"""
+
+
+Ids = list[tuple[str, int]]  # of samples: the problem, and the number of its sample
 
 
 def mutant(source: str, entry_point: str, draws: random.Random) -> str:
-    """`source` with one change in the function `entry_point`, which may happen to make no difference."""
-    tree = ast.parse(source)
-    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
-    spots = [n for n in ast.walk(function) if isinstance(n, (ast.BinOp, ast.Compare, ast.If, ast.Return, ast.Constant))]
-    spots = [n for n in spots if not (isinstance(n, ast.Constant) and type(n.value) not in (int, float))]
-    kind = "endless" if draws.random() < ENDLESS_SHARE else draws.choice(["raise", *["spot"] * 12])
-    spot = draws.choice(spots) if spots else None
-    if kind == "endless":
-        function.body.insert(0, ast.parse("while True: pass").body[0])
-    elif kind == "raise" or spot is None:
-        function.body.insert(0, ast.parse("raise ValueError('never')").body[0])
-    elif isinstance(spot, ast.BinOp):
-        spot.op = draws.choice(OPERATORS)()
-    elif isinstance(spot, ast.Compare):
-        spot.ops[0] = draws.choice(COMPARISONS)()
-    elif isinstance(spot, ast.If):
-        spot.test = ast.UnaryOp(ast.Not(), spot.test)
-    elif isinstance(spot, ast.Constant):
-        spot.value = ast.literal_eval(repr(spot.value)) + draws.choice([-1, 1, 1e-7])
-    elif isinstance(spot, ast.Return):
-        value = spot.value or ast.Constant(None)
-        wraps = ["None", "[value]", "list(value)", "tuple(value)", "str(value)", "float(value)", "bool(value)", "value"]
-        wrap = ast.parse(draws.choice(wraps), mode="eval").body
-        spot.value = _Replace(value).visit(wrap)
-    return ast.unparse(ast.fix_missing_locations(tree))
-
-
-class _Replace(ast.NodeTransformer):
-    def __init__(self, value: ast.expr) -> None:
-        self.value = value
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return copy.deepcopy(self.value) if node.id == "value" else node
+    """`source` with one change, which may happen to make no difference."""
+    small = mutants(source, 1, draws)
+    share = draws.random()
+    if small and share > ENDLESS_SHARE + RAISING_SHARE + RETURNING_SHARE:
+        return small[0].code
+    before, returned = "pass", draws.choice(RETURNED)
+    if share < ENDLESS_SHARE:
+        before = "while True: pass"
+    elif share < ENDLESS_SHARE + RAISING_SHARE:
+        before = "raise ValueError('never')"
+    return CHANGED.format(source=source, entry_point=entry_point, before=before, returned=returned)
 
 
 def samples_of(rows: list[dict], per_problem: int, seed: int) -> list[dict]:
@@ -84,8 +74,8 @@ def samples_of(rows: list[dict], per_problem: int, seed: int) -> list[dict]:
     return samples
 
 
-def theirs(python: str, benchmark: str, data: str, samples: Path, workers: int) -> list[tuple[bool, bool]]:
-    """EvalPlus' verdicts, in the order of the samples: whether the base tests pass, and whether all do."""
+def theirs(python: str, benchmark: str, data: str, samples: Path, ids: Ids, workers: int) -> list[tuple[bool, bool]]:
+    """EvalPlus' verdicts, in the order of `ids`: whether the base tests pass, and whether all do."""
     name, variable = EVALPLUS[benchmark]
     environment = os.environ | {variable: os.path.abspath(data), "XDG_CACHE_HOME": str(samples.parent)}
     environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
@@ -95,29 +85,22 @@ def theirs(python: str, benchmark: str, data: str, samples: Path, workers: int) 
     if done.returncode:
         sys.exit(f"EvalPlus failed: {done.stderr[-2000:]}")
     evaluated = json.loads(samples.with_name(f"{samples.stem}_eval_results.json").read_text())["eval"]
-    given, verdicts = Counter(), []
-    for line in samples.read_text().splitlines():
-        task_id = json.loads(line)["task_id"]
-        result = evaluated[task_id][given[task_id]]
-        given[task_id] += 1
+    passed = []
+    for task_id, number in ids:
+        result = evaluated[task_id][number]
         base = result["base_status"] == "pass"
-        verdicts.append((base, base and result["plus_status"] == "pass"))
-    return verdicts
+        passed.append((base, base and result["plus_status"] == "pass"))
+    return passed
 
 
-def ours(benchmark: str, data: str | None, samples: Path, workers: int) -> list[dict]:
-    """The rows of benchmark.py, in the order of the samples."""
+def ours(benchmark: str, data: str | None, samples: Path, ids: Ids, workers: int) -> list[dict]:
+    """The rows of benchmark.py, in the order of `ids`."""
     out = tempfile.mkdtemp(dir=samples.parent)
     command = [sys.executable, str(ROOT / "benchmark.py"), "evalplus-samples", out, "--samples", str(samples)]
     command += ["--benchmark", benchmark, "--sandboxes", str(workers), *(["--data", data] if data else [])]
     subprocess.run(command, check=True)
     by_id = {row["id"]: row for row in open_source(out).rows.to_list()}
-    given, rows = Counter(), []
-    for line in samples.read_text().splitlines():
-        task_id = json.loads(line)["task_id"]
-        rows.append(by_id[f"{task_id}/{given[task_id]}"])
-        given[task_id] += 1
-    return rows
+    return [by_id[f"{task_id}/{number}"] for task_id, number in ids]
 
 
 def compare(title: str, verdicts: list[bool], rows: list[dict]) -> None:
@@ -150,16 +133,17 @@ def main() -> None:
         samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
         print(f"{options.benchmark}: {len(rows)} samples; load {os.getloadavg()[0]:.1f}", flush=True)
         started = time.monotonic()
-        verdicts = theirs(options.python, options.benchmark, options.data, samples, options.workers)
+        ids = [(row["task_id"], n % options.per_problem) for n, row in enumerate(rows)]
+        verdicts = theirs(options.python, options.benchmark, options.data, samples, ids, options.workers)
         print(f"EvalPlus: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
         for data in options.ours or [options.data]:
             started = time.monotonic()
-            judged = ours(options.benchmark, data, samples, options.workers)
+            judged = ours(options.benchmark, data, samples, ids, options.workers)
             print(f"ours: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             compare(f"{options.benchmark}, {Path(data).name}", [both for _, both in verdicts], judged)
         # HumanEval's own tests, and those of MBPP, against EvalPlus' base tests.
         base = "humaneval" if options.benchmark == "humanevalplus" else "mbppplus-base"
-        judged = ours(base, None if base == "humaneval" else (options.ours or [options.data])[-1], samples, 2)
+        judged = ours(base, None if base == "humaneval" else (options.ours or [options.data])[-1], samples, ids, 2)
         compare(f"{base} and EvalPlus' base tests", [passed for passed, _ in verdicts], judged)
 
 

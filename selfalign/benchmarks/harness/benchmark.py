@@ -13,7 +13,7 @@ Row = dict[str, Any]
 Style = Literal["completion", "chat", "solution"]
 """What an answer is: the continuation of `completion_prompt`, a Markdown reply to `chat_prompt`, or the whole code."""
 RunPrograms = Callable[[Sequence[Program]], list[Result]]
-"""Gives the results of programs in order; it runs one at a time, in a sandbox that is idle otherwise."""
+"""Returns the results of programs in order, which run one at a time in a sandbox that is otherwise idle."""
 
 
 class Ask(Protocol):
@@ -30,22 +30,21 @@ class Ask(Protocol):
 class Problem:
     """A problem: what is asked, a solution that passes, and the tests.
 
-    Where a function is asked for, `prompt` is its head with the docstring and `canonical_solution` its body. `timeout`
-    is in seconds of CPU time, for a problem that needs more than the others. `extra` holds what only this benchmark
-    has.
+    If a function is asked for, `prompt` is its signature and docstring, and `canonical_solution` its body. `timeout` is
+    in CPU seconds, for a problem that needs more than the others. `extra` holds what only this benchmark has.
     """
 
     task_id: str
     prompt: str
-    entry_point: str
-    canonical_solution: str
-    test: str
+    entry_point: str = ""
+    canonical_solution: str = ""
+    test: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     timeout: float = 0.0
 
 
 class Benchmark(ABC):
-    """A benchmark. Its file defines one subclass, which overrides what differs from the defaults here."""
+    """A benchmark. Its file defines one subclass, which overrides whatever differs from the defaults here."""
 
     # The problems
     dataset: str = ""
@@ -54,7 +53,7 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str | None, ...]] = (None,)
     """Names of its sets of problems, each a benchmark of its own; None is the benchmark without a suffix."""
     note: str | None = None
-    """What a reader of the results must know."""
+    """What a reader of the results must know, if anything."""
 
     # Decoding
     samples: int = 1  # per problem
@@ -69,7 +68,7 @@ class Benchmark(ABC):
     """Strings before which the answer of a chat model ends."""
 
     # The sandbox
-    timeout: float = 10.0  # seconds of CPU time
+    timeout: float = 10.0  # CPU seconds
     memory: int = 1 << 30  # bytes
     preload: Sequence[str] | None = None
     """Modules that workers import once, beside those of the sandbox; None: only those of the sandbox."""
@@ -110,17 +109,14 @@ class Benchmark(ABC):
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
         """Scores besides pass@k, in [0, 1], by name.
 
-        `rows` are those that benchmark.py writes, with `checks` as {name: outcome} and `measured` as `measure` gave it;
+        `rows` are those that benchmark.py writes, with `checks` as {name: outcome} and `measured` from `measure`;
         `problems` are by task id. The bootstrap calls this a thousand times, with the rows of a problem repeated as
-        often as the problem was drawn: it should be quick.
+        often as it was drawn, so it should be quick.
         """
         return {}
 
     def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
-        """What is measured of rows after all were judged, as {row id: {name: value}}.
-
-        `row["code"]` is the code that was judged.
-        """
+        """Measurements of rows after all were judged (`code` is what was judged): {row id: {name: value}}."""
         return {}
 
 
@@ -134,12 +130,11 @@ def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[
     for name, tasks in groups.items():
         for task in tasks:
             names.setdefault(task, []).append(name)
-    counts = {name: [0, 0] for name in groups}
+    passed: dict[str, list[bool]] = {name: [] for name in groups}
     for row in rows:
         for name in names.get(row["task_id"], ()):
-            counts[name][0] += row["passed"]
-            counts[name][1] += 1
-    return {name: passed / rows if rows else float("nan") for name, (passed, rows) in counts.items()}
+            passed[name].append(row["passed"])
+    return {name: sum(verdicts) / len(verdicts) if verdicts else float("nan") for name, verdicts in passed.items()}
 
 
 def pass_rates_by(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], key: str) -> dict[str, float]:

@@ -1,12 +1,12 @@
 """The tests of EvalPlus (arXiv:2305.01210): how outputs are compared, and the two layouts of its data.
 
 On the Hub, and in files named OriginFmt, a problem has a `test`: a script with inputs, expected outputs and a loop over
-them. In the releases of EvalPlus it has `base_input` and `plus_input`, and what is expected comes from running the
+them. In the releases of EvalPlus it has `base_input` and `plus_input`, and the expected outputs come from running the
 canonical solution. Both become the same script here, which compares outputs as EvalPlus' evaluator does. The scripts on
 the Hub differ from the evaluator in these problems:
 
     HumanEval/32        the script passes the arguments of its check in the wrong order, so that no solution passes; nor
-                        does any pass the evaluator (0.3.1), which does not record that an input passed. Mended here
+                        does any pass the evaluator (0.3.1), which does not record that an input passed. Fixed here
     Mbpp/737, 787, 794  the script compares and does not assert, so that every solution passes
     Mbpp/164, 295, 558, 581    the evaluator accepts a second reading of the task
     Mbpp/249            the evaluator compares the outputs as sets
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfalign.benchmarks.harness.functions import SILENCE
+from selfalign.benchmarks.harness.functions import SILENCE, script_beside
 
 # Functions whose outputs are compared in another way.
 AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
@@ -116,12 +116,5 @@ def hub_script(test: str, entry_point: str) -> str:
 def release_script(row: dict[str, Any], inputs: list[Any]) -> str:
     """The same script from a row of EvalPlus' releases and its `inputs`, in the types that the function takes."""
     source = row["prompt"] + row["canonical_solution"]
-    return (
-        f"import copy as _copy\nfrom math import inf, nan\n{SILENCE}{comparison(row['entry_point'])}\n"
-        f"_reference = {{'__name__': 'reference'}}\nexec({source!r}, _reference)\n"
-        f"inputs = {inputs!r}\n"
-        f"with _silence:\n"
-        f"    for _arguments in inputs:\n"
-        f"        _expected = _reference[{row['entry_point']!r}](*_copy.deepcopy(_arguments))\n"
-        f"        _judge({row['entry_point']}(*_arguments), _expected, {row['atol']}, _arguments)\n"
-    )
+    judge = f"from math import inf, nan\n{comparison(row['entry_point'])}"
+    return script_beside(source, row["entry_point"], judge, repr(inputs), f"{row['atol']}, _arguments")

@@ -1,9 +1,8 @@
-"""Benchmarks of single functions: how a model is asked for one, and how its code is taken from the answer.
+"""Benchmarks of single functions: how a model is asked for one, and how the code is extracted from its answer.
 
-As in EvalPlus (arXiv:2305.01210), in substance: a base model continues the prompt; a chat model is asked to write the
-function, and its answer is begun for it, up to and including the line that opens the code block. Of what comes back,
-only the imports and the definitions that the function needs are run; a last line that the token limit cut off is left
-out.
+In substance, this follows EvalPlus (arXiv:2305.01210): a base model continues the prompt; a chat model is asked to
+write the function and given the beginning of its answer, up to the line that opens the code block. Only the imports and
+the definitions that the function needs are run, without a last line that the token limit cut off.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from collections.abc import Iterable
 from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Style
 from selfalign.code.markdown import PYTHON_LABELS, code_blocks
-from selfalign.code.parsing import parsed
+from selfalign.code.parsing import DEFINITIONS, parsed
 
-# What answers print goes nowhere, as in the evaluators that the data comes from: some of them print megabytes.
+# The output of answers is dropped, as in the original evaluators: some answers print megabytes.
 SILENCE = """
 import contextlib as _contextlib, io as _io
 
@@ -28,6 +27,22 @@ class _Nowhere(_io.StringIO):
 _silence = _contextlib.redirect_stdout(_Nowhere())
 """
 
+
+def script_beside(reference: str, entry_point: str, judge: str, inputs: str, judged_with: str) -> str:
+    """A test that runs the program `reference` beside the answer on each of `inputs`, a list of arguments as code.
+
+    `judge` is code that defines `_judge(out, expected, ...)`; `judged_with` is what it gets besides these two.
+    """
+    return (
+        f"import copy as _copy\n{SILENCE}{judge}\n"
+        f"_reference = {{'__name__': 'reference'}}\nexec({reference!r}, _reference)\n"
+        f"with _silence:\n"
+        f"    for _arguments in {inputs}:\n"
+        f"        _expected = _reference[{entry_point!r}](*_copy.deepcopy(_arguments))\n"
+        f"        _judge({entry_point}(*_arguments), _expected, {judged_with})\n"
+    )
+
+
 # Where code begins, in an answer that begins with something else.
 BEGIN = re.compile(r"^(from \S+ import\b|import \w|(async )?def \w|class \w+[(:]|@\w)", re.MULTILINE)
 
@@ -35,17 +50,17 @@ BEGIN = re.compile(r"^(from \S+ import\b|import \w|(async )?def \w|class \w+[(:]
 class FunctionBenchmark(Benchmark):
     """A benchmark whose problems are functions to complete, and whose tests call them by name."""
 
-    # A function ends where something new begins at the margin; a comment there, such as a line that is commented out,
-    # may stand within. Servers take the first four of these, and the client cuts at all of them.
+    # A function ends where something new begins without indentation, but for comments. Servers take the first four of
+    # these, and the client cuts at all of them.
     completion_stop = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\n@", "\nassert ", "\nimport ", "\n```")
     chat_prefix = "Here is the function, complete and with its imports:\n\n```python\n"
     chat_stop = ("\n```",)
 
     def completion_prompt(self, problem: Problem) -> str:
-        """Head and docstring without the line break after them, as the BigCode evaluation harness strips prompts.
+        """Signature and docstring, without the final line break, as in the BigCode evaluation harness.
 
-        Many tokenizers join a line break with the indentation that follows: after a prompt that ends with a line break,
-        the model would have to begin the body in a way that it has hardly ever seen.
+        Many tokenizers join a line break with the indentation that follows it. After a prompt that ends with one, the
+        model would have to begin the body in a way that it has hardly ever seen.
         """
         return problem.prompt.strip()
 
@@ -56,7 +71,6 @@ class FunctionBenchmark(Benchmark):
         )
 
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
-        """The code of an answer, and the tests of the problem."""
         return Program(self.code(problem, answer, style), problem.test)
 
     def code(self, problem: Problem, answer: str, style: Style) -> str:
@@ -80,7 +94,7 @@ class FunctionBenchmark(Benchmark):
 def first_python_block(answer: str) -> str:
     """The code of the first Python block of a Markdown answer, or of its first block; all of it if it has no block.
 
-    A block that is never closed counts, too: the answer may have ended within it.
+    A block that is never closed counts, because the answer may have ended inside it.
     """
     blocks = code_blocks(answer)
     python = [block for block in blocks if block.label in PYTHON_LABELS] or blocks
@@ -88,13 +102,9 @@ def first_python_block(answer: str) -> str:
 
 
 def code_defining(entry_point: str, answer: str) -> str:
-    """The code block of a Markdown answer that defines `entry_point`, or the first one; all of it if it has no block.
-
-    A block that is never closed counts, too: the answer may have ended within it.
-    """
-    blocks = [block.code for block in code_blocks(answer)]
-    code = next((code for code in blocks if f"def {entry_point}" in code), blocks[0] if blocks else answer)
-    return without_preface(code)
+    """The code block of a Markdown answer that defines `entry_point`, or the first one; all of it if there is none."""
+    blocks = [block.code for block in code_blocks(answer)] or [answer]
+    return without_preface(next((code for code in blocks if f"def {entry_point}" in code), blocks[0]))
 
 
 def spaced(answer: str) -> str:
@@ -103,19 +113,18 @@ def spaced(answer: str) -> str:
 
 
 def without_preface(code: str) -> str:
-    """`code` without what stands before its first import or definition, if that is not Python.
+    """`code` without what precedes its first import or definition, if that is not Python.
 
-    It may be a sentence, or the line that opens a code block in an answer whose code block is already open.
+    It may be a sentence, or a line that opens a code block in an answer whose code block is already open.
     """
     begin = BEGIN.search(code)
     return code[begin.start() :] if begin and parsed(code[: begin.start()]) is None else code
 
 
 def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
-    """The imports of `code`, and the definitions at its margin that `entry_point` and the names `also` need.
+    """The imports of `code`, and the top-level definitions that `entry_point` and the names `also` need.
 
-    Trailing lines are left out until the rest is Python. If that does not define `entry_point`, `code` stays as it is,
-    and fails in its own way.
+    Trailing lines are left out until the rest is Python. If that does not define `entry_point`, `code` is unchanged.
     """
     lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for end in range(len(lines), 0, -1):
@@ -136,19 +145,19 @@ def needed_code(code: str, entry_point: str, also: Iterable[str] = ()) -> str:
             waiting += new
         kept = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom)) or needed & set(_defined(n))]
         kept.sort(key=lambda node: not (isinstance(node, ast.ImportFrom) and node.module == "__future__"))
-        return "\n".join(_source(node, lines) for node in kept) + "\n"
+        return "\n".join(source_of(node, lines) for node in kept) + "\n"
     return code
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """The names that a statement at the margin defines."""
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+    """The names that a top-level statement defines."""
+    if isinstance(node, DEFINITIONS):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
-def _source(node: ast.stmt, lines: list[str]) -> str:
+def source_of(node: ast.stmt, lines: list[str]) -> str:
     """The lines of a statement, with its decorators."""
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     return "\n".join(lines[first - 1 : node.end_lineno])

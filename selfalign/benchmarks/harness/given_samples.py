@@ -23,7 +23,7 @@ def given_samples(
     config: str | None = None,
     split: str = "train",
 ) -> tuple[list[Row], str]:
-    """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit that they are pinned to.
+    """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit to which they are pinned.
 
     The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many samples each problem must
     have, by default as many as most problems have; `style` says what the column `completion` holds.
@@ -36,13 +36,13 @@ def given_samples(
     else:
         source = open_source(name, columns=("task_id",), config=config, split=split)
         rows, pin = source.rows.to_list(), str(next(reversed(source.pin.values())))
-    # MBPP's ids are numbers in some files: the part after the slash suffices.
-    ids = {problem.task_id.rpartition("/")[2]: problem.task_id for problem in problems}
-    ids |= {problem.task_id: problem.task_id for problem in problems}
+    # In some files MBPP's ids are numbers, so the part after the slash is accepted as well.
+    task_ids = {problem.task_id.rpartition("/")[2]: problem.task_id for problem in problems}
+    task_ids |= {problem.task_id: problem.task_id for problem in problems}
     samples: dict[str, list[Row]] = {problem.task_id: [] for problem in problems}
     faults: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        task_id = ids.get(str(row["task_id"]))
+        task_id = task_ids.get(str(row["task_id"]))
         has_solution = row.get("solution") is not None
         text = row["solution"] if has_solution else row.get("completion")
         if task_id is None:
@@ -51,15 +51,13 @@ def given_samples(
             faults["have neither solution nor completion"].append(task_id)
         else:
             number = len(samples[task_id])
-            sample = {"task_id": task_id, "sample": number, "text": text}
-            samples[task_id].append(
-                sample | {"style": "solution" if has_solution else style, "id": f"{task_id}/{number}"}
-            )
+            ids = {"id": f"{task_id}/{number}", "task_id": task_id, "sample": number}
+            samples[task_id].append(ids | {"text": text, "style": "solution" if has_solution else style})
     found = [f"{len(where)} {what} ({_some(where)})" for what, where in faults.items()]
     if found := [*found, *_wrong_counts(samples, per_problem)]:
         raise UserError(f"the {len(rows)} samples of {name} can't be scored: {'; '.join(found)}")
     if extra := sorted({column for row in rows for column in row} - COLUMNS):
-        warn(f"{name}: {len(extra)} columns are not used: {', '.join(extra)}")
+        warn(f"{name}: {len(extra)} columns are ignored: {', '.join(extra)}")
     return [row for of_problem in samples.values() for row in of_problem], pin
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from code_eval.sandbox import PRELOAD, Program, Result, Sandbox, SandboxUnavailable
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
@@ -15,11 +13,10 @@ from selfalign.errors import RowOpen, UserError
 Judge = Callable[[Problem, str, Style], Awaitable[Row]]
 
 
-@contextlib.contextmanager
 def sandbox_for(
     benchmark: Benchmark, problems: Iterable[Problem], *, workers: int, timeout: float, python: str | None
-) -> Iterator[Sandbox]:
-    """The sandbox with the benchmark's limits; UserError if programs can't be isolated here.
+) -> Sandbox:
+    """The sandbox with the benchmark's limits; UserError if this machine can't isolate programs.
 
     `timeout` is in seconds of CPU time; `python` is the interpreter of the programs, by default this one.
     """
@@ -29,7 +26,7 @@ def sandbox_for(
         installed = installed_packages(wanted, python)
         preload = [name for name in wanted if name.split(".")[0] in installed]
     try:
-        sandbox = Sandbox(
+        return Sandbox(
             workers=workers,
             timeout=timeout,
             memory=benchmark.memory,
@@ -40,12 +37,10 @@ def sandbox_for(
         )
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
-    with sandbox:
-        yield sandbox
 
 
 def judge_of(benchmark: Benchmark, sandbox: Sandbox) -> Judge:
-    """The function from a problem, an answer and its style to the columns of the verdict.
+    """The function that takes a problem, an answer and its style, and returns the columns of the verdict.
 
     It raises RowOpen if the sandbox failed, which is not the answer's fault.
     """
@@ -82,15 +77,12 @@ def measured_by(
     """What the benchmark measures of judged rows, by the row's id; its programs run one at a time."""
     from tqdm import tqdm
 
-    with contextlib.ExitStack() as stack:
-
-        @cache  # most benchmarks measure nothing, and need neither
-        def sandbox_and_progress() -> tuple[Sandbox, tqdm]:
-            limits = sandbox_for(benchmark, problems.values(), workers=1, timeout=timeout, python=python)
-            return stack.enter_context(limits), stack.enter_context(tqdm(desc="measure", unit=" programs"))
+    if type(benchmark).measure is Benchmark.measure:  # most benchmarks measure nothing, and need no sandbox
+        return {}
+    limits = sandbox_for(benchmark, problems.values(), workers=1, timeout=timeout, python=python)
+    with limits as sandbox, tqdm(desc="measure", unit=" programs") as progress:
 
         def run(programs: Sequence[Program]) -> list[Result]:
-            sandbox, progress = sandbox_and_progress()
             results = []
             for program in programs:
                 results.append(sandbox.submit(program).result())

@@ -1,4 +1,4 @@
-"""How LiveCodeBench judges a program. This file is sent into the sandbox as it is, and runs there.
+"""How LiveCodeBench judges a program. The text of this file is sent to the sandbox and runs there.
 
 Tests are published as JSON in a pickle, compressed, in base64. They are unpickled here, where a pickle that somebody
 tampered with can do no harm, by an unpickler that knows only plain types.
@@ -111,7 +111,7 @@ def judge_output(program, test) -> None:
 
 
 def run_alone(program) -> None:
-    """What the child does: it exits with status 0 if the program ends well or by sys.exit. Does not return."""
+    """Runs in the child, which exits with status 0 if the program ends well or by sys.exit. Does not return."""
     status = 1
     try:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends the process

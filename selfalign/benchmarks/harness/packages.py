@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
+from selfalign.code.parsing import parsed
 from selfalign.errors import UserError, warn
 
 # Runs in the programs' interpreter, whose Python may be older than ours.
@@ -52,10 +53,8 @@ def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
 
 
 def _imported(code: str) -> set[str]:
-    try:
-        nodes = list(ast.walk(ast.parse(textwrap.dedent(code))))  # many solutions are only the body of a function
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
+    tree = parsed(textwrap.dedent(code))  # many solutions are only the body of a function
+    nodes = list(ast.walk(tree)) if tree else []
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
     return {name.split(".")[0] for name in names}
@@ -64,7 +63,7 @@ def _imported(code: str) -> set[str]:
 def installed_packages(modules: Iterable[str], python: str | None = None) -> dict[str, str]:
     """{package: version} of those packages of `modules` that the interpreter `python` has, by default this one.
 
-    The version is "" where none is known, as of the standard library. UserError if `python` does not run.
+    The version is "" if unknown, as for the standard library. UserError if `python` does not run.
     """
     names = sorted({module.split(".")[0] for module in modules})
     if not names:
@@ -75,10 +74,10 @@ def installed_packages(modules: Iterable[str], python: str | None = None) -> dic
         )
         return json.loads(answer.stdout)
     except (OSError, ValueError) as error:
-        raise UserError(f"--python {python} is not a Python that runs here: {error}") from None
+        raise UserError(f"--python {python} is not a Python interpreter that runs here: {error}") from None
 
 
 def missing_packages(rows: Iterable[Row]) -> dict[str, int]:
-    """How many samples failed for want of each package, as their `detail` says."""
+    """How many samples failed because each package is missing, according to their `detail`."""
     found = (MISSING.search(row["detail"] or "") for row in rows)
     return dict(Counter(match[1] for match in found if match).most_common())

@@ -1,4 +1,4 @@
-"""Where problems are read from: Hub datasets and files, and what a run records of them."""
+"""Reading problems from Hub datasets and files, and what a run records about them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfalign.benchmarks.harness.benchmark import Row
+from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.errors import UserError, first_line
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 from selfalign.runner.source import open_source
+
+FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")  # of a row whose problem is a function
+
+
+def problem_of(row: Row, test: str, timeout: float = 0.0) -> Problem:
+    """The problem of a row that has FIELDS."""
+    return Problem(**{name: row[name] for name in FIELDS}, test=test, timeout=timeout)
 
 
 def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
@@ -50,8 +57,7 @@ def _commit_of(repo: str, revision: str | None, token: str | None) -> str:
         return str(with_retries(lambda: HfApi(token=token).dataset_info(repo, revision=revision)).sha)
     except (HfHubHTTPError, OSError) as error:
         raise UserError(
-            f"the problems in {repo} can't be read from the Hub ({first_line(error)}); --data FILE reads them from a "
-            "file"
+            f"the problems in {repo} can't be read from the Hub ({first_line(error)}); --data FILE reads a file instead"
         ) from None
 
 

@@ -10,28 +10,22 @@ PROBLEMS = HUMANEVAL.problems()
 FIRST = PROBLEMS[0]
 
 
-def test_a_line_that_the_token_limit_cut_off_is_left_out():
-    assert needed_code("def f(x):\n    return x\n\ndef g(", "f") == "def f(x):\n    return x\n"
-
-
-def test_what_the_function_needs_is_kept_and_the_rest_is_not():
-    code = (
-        "import math\nN = 2\nM = 3\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\nassert f(1) == 7\n"
-    )
-    kept = "import math\nN = 2\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\n"
-    assert needed_code(code, "f") == kept
+HELPED = "import math\nN = 2\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\n"
+DECORATED = "import functools\n@functools.cache\ndef f(x):\n    return x\n"
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "kept"),
     [
-        pytest.param("import functools\n@functools.cache\ndef f(x):\n    return x\n", id="a decorator"),
-        pytest.param("I can't do that.", id="no code"),
-        pytest.param("def g(x):\n    return x\n", id="another function"),
+        pytest.param("def f(x):\n    return x\n\ndef g(", "def f(x):\n    return x\n", id="the token limit cut it off"),
+        pytest.param(f"M = 3\n{HELPED}assert f(1) == 7\n", HELPED, id="only what the function needs"),
+        pytest.param(DECORATED, DECORATED, id="a decorator stays"),
+        pytest.param("I can't do that.", "I can't do that.", id="no code stays as it is"),
+        pytest.param("def g(x):\n    return x\n", "def g(x):\n    return x\n", id="so does another function"),
     ],
 )
-def test_code_that_stays_as_it_is(code):
-    assert needed_code(code, "f") == code
+def test_what_is_kept_of_code(code, kept):
+    assert needed_code(code, "f") == kept
 
 
 @pytest.mark.parametrize(
@@ -47,14 +41,19 @@ def test_code_begins_where_the_answer_turns_to_python(answer, begins):
     assert code_defining("f", answer).startswith(begins)
 
 
-def test_future_imports_come_first(outcomes):
-    answer = f"```python\nfrom __future__ import annotations\n\n{FIRST.prompt}{FIRST.canonical_solution}\n```"
-    assert outcomes(HUMANEVAL, (FIRST, answer, "chat")) == ["passed"]
-
-
-def test_tabs_go_with_the_spaces_of_the_prompt(outcomes):
-    body = FIRST.canonical_solution.replace("    ", "\t")
-    assert outcomes(HUMANEVAL, (FIRST, body, "completion")) == ["passed"]
+@pytest.mark.parametrize(
+    ("answer", "style"),
+    [
+        pytest.param(
+            f"```python\nfrom __future__ import annotations\n\n{FIRST.prompt}{FIRST.canonical_solution}\n```",
+            "chat",
+            id="future imports come first",
+        ),
+        pytest.param(FIRST.canonical_solution.replace("    ", "\t"), "completion", id="tabs go with spaces"),
+    ],
+)
+def test_a_right_answer_passes(outcomes, answer, style):
+    assert outcomes(HUMANEVAL, (FIRST, answer, style)) == ["passed"]
 
 
 def test_a_comment_at_the_margin_does_not_end_a_body():

@@ -5,6 +5,7 @@ import pytest
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.harness.given_samples import given_samples
 from selfalign.errors import UserError
+from tests.benchmarks.tools import solutions
 from tests.helpers import write_rows
 
 PROBLEMS = load_benchmark("humaneval").problems()[:3]
@@ -12,10 +13,6 @@ PROBLEMS = load_benchmark("humaneval").problems()[:3]
 
 def given(tmp_path, rows, **options):
     return given_samples(str(write_rows(tmp_path / "samples.jsonl", rows)), PROBLEMS, **options)[0]
-
-
-def solutions(*numbers):
-    return [{"task_id": f"HumanEval/{n}", "solution": "pass"} for n in numbers]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +40,7 @@ def test_the_number_of_samples_can_be_told(tmp_path):
 
 def test_columns_that_are_not_used_are_said(tmp_path, capsys):
     given(tmp_path, [row | {"logprob": 1.0} for row in solutions(0, 1, 2)])
-    assert "1 columns are not used: logprob" in capsys.readouterr().err
+    assert "1 columns are ignored: logprob" in capsys.readouterr().err
 
 
 def test_numbers_are_task_ids_too(tmp_path):

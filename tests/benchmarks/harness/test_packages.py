@@ -45,7 +45,7 @@ def test_another_interpreter_has_its_own_packages(bare_python):
 
 
 def test_a_python_that_does_not_run_is_said():
-    with pytest.raises(UserError, match="/no/python is not a Python that runs here"):
+    with pytest.raises(UserError, match="/no/python is not a Python interpreter that runs here"):
         installed_packages(["numpy"], "/no/python")
 
 
