@@ -9,13 +9,10 @@ from tests.helpers import ROOT, load_script, run_json, write_rows
 
 finetune = load_script("finetune")
 
-
 ROWS = [
     {"id": str(i), "instruction": f"Add {i} to a number.", "response": f"```python\ndef f(x):\n    return x + {i}\n```"}
     for i in range(16)
 ]
-
-
 # To be learnt: short answers are right.
 PAIRS = [
     {
@@ -25,8 +22,6 @@ PAIRS = [
     }
     for i in range(16)
 ]
-
-
 QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "eval_fraction": 0.25}
 
 
@@ -55,10 +50,13 @@ def tokenizer_of(options):
     return finetune.base_model(options).load_tokenizer(options.chat_template)
 
 
+def prepared(options):
+    return finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+
+
 def trainer_of(options):
     """The trainer of a training, before it begins."""
-    tokenizer = tokenizer_of(options)
-    examples = finetune.prepare(finetune.read_examples(options)[1], tokenizer, options)
+    tokenizer, examples = tokenizer_of(options), prepared(options)
     return finetune.make_trainer(finetune.checked(options), tokenizer, examples.train, examples.held_out)
 
 
