@@ -28,7 +28,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -173,14 +173,6 @@ def checked(options: Options) -> Options:
 # Examples -------------------------------------------------------------------------------------------------------------
 
 
-class Examples(NamedTuple):
-    """What is trained on, what is held out, and how many rows became what."""
-
-    train: Dataset
-    held_out: Dataset | None
-    counts: dict[str, int]
-
-
 def read_examples(options: Options) -> tuple[Source, Dataset]:
     """The source of the examples, and its first `--max-samples` rows; UserError if it lacks the columns."""
     source = read_input(options)
@@ -247,8 +239,13 @@ def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "outcome": outcome}
 
 
-def prepare(rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options) -> Examples:
-    """The rows as the trainer takes them; UserError if too few can be used."""
+def prepare(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options
+) -> tuple[Dataset, Dataset | None, dict[str, int]]:
+    """The training examples, the held-out ones if there are any, and counts of what became of the rows.
+
+    UserError if too few rows can be used.
+    """
     prepared = rows.map(
         to_pair if options.method == "dpo" else to_tokens,
         fn_kwargs={"tokenizer": tokenizer, "max_length": options.max_length},
@@ -262,10 +259,10 @@ def prepare(rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options)
     if len(usable) < (2 if options.eval_fraction else 1):
         raise UserError(f"only {len(usable)} of the {len(rows)} rows in {options.input} can be used: {counts}")
     if not options.eval_fraction:
-        return Examples(usable, None, counts | {"examples": len(usable)})
+        return usable, None, counts | {"examples": len(usable)}
     parts = usable.train_test_split(test_size=max(1, int(options.eval_fraction * len(usable))), seed=options.seed)
     train, held_out = parts["train"], parts["test"]
-    return Examples(train, held_out, counts | {"held_out": len(held_out), "examples": len(train)})
+    return train, held_out, counts | {"held_out": len(held_out), "examples": len(train)}
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -359,13 +356,13 @@ def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) 
     """Fine-tune the base model on the rows, from the last checkpoint if there is one, and fill the folder."""
     tokenizer = base_model(options).load_tokenizer(options.chat_template)
     with folder.devices.main_process_first():
-        examples = prepare(rows, tokenizer, options)
-    trainer = make_trainer(options, tokenizer, examples.train, examples.held_out, folder.devices.num_processes)
+        examples, held_out, counts = prepare(rows, tokenizer, options)
+    trainer = make_trainer(options, tokenizer, examples, held_out, folder.devices.num_processes)
     checkpoint = folder.last_checkpoint()
-    trainer.args.eval_on_start = examples.held_out is not None and checkpoint is None
+    trainer.args.eval_on_start = held_out is not None and checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     folder.save(trainer, tokenizer, merge=options.lora_rank > 0)
-    folder.describe(trainer, tokenizer, source, len(rows), examples.counts)
+    folder.describe(trainer, tokenizer, source, len(rows), counts)
 
 
 def main(options: Options) -> None:

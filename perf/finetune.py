@@ -74,7 +74,7 @@ class Options:
     """Examples per optimizer step. By default, 64 on a GPU, and 4 on a CPU."""
 
     max_length: int = 1280
-    """Longest example in tokens (paper, C.3)."""
+    """Maximum length of an example in tokens (paper, C.3)."""
 
     median: int = 300
     """Median length of the examples in tokens."""

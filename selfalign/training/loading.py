@@ -1,4 +1,4 @@
-"""The base model and its tokenizer, as fine-tuning wants them."""
+"""The base model and its tokenizer, as fine-tuning needs them."""
 
 from __future__ import annotations
 

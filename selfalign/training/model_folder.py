@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"  # folder of what LoRA trained, in the output
 NOT_UPLOADED = ["checkpoint-*", ".*", "data/*"]
-ARGUMENTS = "training_args.bin"
 
 
 @dataclasses.dataclass
@@ -41,7 +40,7 @@ class ModelFolder:
     identity: dict[str, Any]
     command: str  # that repeats the run
     devices: PartialState
-    complete: bool = False
+    complete: bool
 
     @property
     def path(self) -> Path:
@@ -50,16 +49,6 @@ class ModelFolder:
     def say(self, sentence: str) -> None:
         if self.devices.is_main_process:
             print(sentence)
-
-    def begin(self) -> None:
-        """See whether this run's model is there already; UserError if another run's is."""
-        from accelerate.utils import broadcast_object_list
-
-        if self.devices.is_main_process:
-            there = self.output.read("run.json")
-            refuse_other_run(self.output.name, there, self.identity, self.output.foreign_files)
-            self.complete = bool(json.loads(there or "{}").get("complete"))
-        (self.complete,) = broadcast_object_list([self.complete])  # other machines may not see this disk
 
     def last_checkpoint(self) -> str | None:
         """Note that this run is in progress; the folder of its newest checkpoint that is whole."""
@@ -82,9 +71,8 @@ class ModelFolder:
         if merge:
             self._merge_adapters(trainer)
         tokenizer.save_pretrained(self.path)
-        for pickled in self.path.glob(f"**/{ARGUMENTS}"):  # it adds nothing to run.json, and a pickle can run code
-            if not pickled.parent.name.startswith("checkpoint-"):
-                pickled.unlink()
+        for folder in (self.path, self.path / ADAPTER):  # it adds nothing to run.json, and a pickle can run code
+            (folder / "training_args.bin").unlink(missing_ok=True)
 
     def _merge_adapters(self, trainer: SFT | DPO) -> None:
         from peft import PeftModel
@@ -92,7 +80,7 @@ class ModelFolder:
         base: Any = dataclasses.replace(self.base, quantize_4bit=False).load()
         merged: Any = PeftModel.from_pretrained(base, str(self.path / ADAPTER)).merge_and_unload()
         trained: Any = trainer.model
-        # The trainer has told its own model that the tokenizer's end token ends an answer; `base` may not know it.
+        # The trainer has set in its own model that the tokenizer's end token ends an answer; `base` may not know it.
         merged.generation_config = trained.generation_config
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(merged.config, name, getattr(trained.config, name, None))
@@ -149,10 +137,16 @@ class ModelFolder:
 def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], command: str) -> Iterator[ModelFolder]:
     """The folder `name`, held by this run alone; UserError if it is another run's, or another is writing it."""
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     devices = PartialState()
     output = open_output(name)
+    identity = json.loads(json.dumps(identity))
     with output if devices.is_main_process else contextlib.nullcontext():
-        folder = ModelFolder(output, base, json.loads(json.dumps(identity)), command, devices)
-        folder.begin()
-        yield folder
+        complete = False
+        if devices.is_main_process:
+            there = output.read("run.json")
+            refuse_other_run(output.name, there, identity, output.foreign_files)
+            complete = bool(json.loads(there or "{}").get("complete"))
+        (complete,) = broadcast_object_list([complete])  # other machines may not see this disk
+        yield ModelFolder(output, base, identity, command, devices, complete)

@@ -13,7 +13,6 @@ ROWS = [
     {"id": str(i), "instruction": f"Add {i} to a number.", "response": f"```python\ndef f(x):\n    return x + {i}\n```"}
     for i in range(16)
 ]
-# To be learnt: short answers are right.
 PAIRS = [
     {
         "prompt": [{"role": "user", "content": f"Add {i} to a number."}],
@@ -56,8 +55,8 @@ def prepared(options):
 
 def trainer_of(options):
     """The trainer of a training, before it begins."""
-    tokenizer, examples = tokenizer_of(options), prepared(options)
-    return finetune.make_trainer(finetune.checked(options), tokenizer, examples.train, examples.held_out)
+    examples, held_out, _ = prepared(options)
+    return finetune.make_trainer(finetune.checked(options), tokenizer_of(options), examples, held_out)
 
 
 def curve(options, name):
