@@ -192,10 +192,6 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
     times, computed = [], []
 
     class Clock(TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            if not times:
-                times.append(now(device))
-
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(now(device))
 
@@ -217,7 +213,7 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
         trainer.train()
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
     seen = [entry["num_tokens"] for entry in trainer.state.log_history if "loss" in entry]
-    return Speed((seen[-1] - seen[0]) / (times[-1] - times[1]), seen[-1] / sum(computed), memory)
+    return Speed((seen[-1] - seen[0]) / (times[-1] - times[0]), seen[-1] / sum(computed), memory)
 
 
 def compare(
