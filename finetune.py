@@ -28,7 +28,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -49,7 +49,6 @@ from selfalign.options import (
 from selfalign.runner.source import Source, read_input
 from selfalign.training.loading import BaseModel, adapters
 from selfalign.training.model_folder import ModelFolder, open_model_folder
-from selfalign.training.packing import pack
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,39 +68,39 @@ class Options(StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
-    """Folder of the model."""
+    """Folder to write the model to."""
 
     model: str = "Qwen/CodeQwen1.5-7B"
     """Base model: a Hub id (org/name or org/name@revision), a folder, or `smollm2` for that of the quickstart."""
 
     method: Literal["sft", "dpo"] = "sft"
-    """Learn to write the responses (paper), or to prefer chosen ones to rejected ones (DPO, arXiv 2305.18290)."""
+    """`sft` learns the responses (paper); `dpo` learns to prefer chosen ones to rejected ones (arXiv 2305.18290)."""
 
     learning_rate: Positive | None = None
-    """Peak learning rate. Default: 1e-5 (paper, C.3; use 2e-5 for data that other models wrote), 1e-4 with --lora-rank
-    (adapters need about ten times as much), 1e-6 for dpo."""
+    """Peak learning rate. By default, 1e-5 (paper, C.3; use 2e-5 for data from other models), 1e-4 with --lora-rank
+    (adapters need about ten times as much), and 1e-6 for dpo."""
 
     epochs: Positive | None = None
-    """Passes over the data. Default: 4 (StarCoder2-Instruct; the paper does not say), 1 for dpo."""
+    """Passes over the data. By default, 4 (StarCoder2-Instruct; the paper does not say), and 1 for dpo."""
 
     batch_size: Count = 64
-    """Examples in an optimizer step, on all devices together (paper, C.3)."""
+    """Examples per optimizer step, over all devices (paper, C.3)."""
 
     device_batch_size: Count = field(default=1, metadata=OPERATIONAL)
-    """Sequences that a device takes at a time; gradients accumulate over the batch. More than 1 with --packing is best
-    done with flash attention."""
+    """Sequences that a device processes at a time; gradients are accumulated up to the batch size. With --packing, more
+    than 1 is best done with flash attention."""
 
     max_length: Count = 1280
-    """Longest sequence in tokens; longer ones are cut (paper, C.3)."""
+    """Maximum length of a sequence in tokens; longer ones are truncated (paper, C.3)."""
 
     optimizer: str = "adafactor"
-    """Optimizer, by its name in transformers (paper, C.3)."""
+    """Name of the optimizer in transformers (paper, C.3)."""
 
     warmup: Share = 0.05
     """Share of the steps over which the learning rate rises (paper, C.3)."""
 
     max_grad_norm: float = 0.0
-    """Norm to which longer gradients are clipped; 0 clips nothing (StarCoder2-Instruct)."""
+    """Gradients are clipped to this norm; 0 turns clipping off (StarCoder2-Instruct)."""
 
     dpo_beta: PositiveOrZero = 0.1
     """How strongly dpo keeps the model close to the base model."""
@@ -111,52 +110,52 @@ class Options(StepOptions):
     as many sequences as hold --batch-size examples on average: faster, but not exactly the paper's batches."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
+    """Number format of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
 
     attention: str = field(default="auto", metadata=OPERATIONAL)
-    """Attention, by its name in transformers; `auto` is the flash attention that is installed, else torch's (sdpa)."""
+    """Name of the attention in transformers; `auto` is flash attention if it is installed, else torch's own (sdpa)."""
 
     lora_rank: CountOrZero = 0
-    """Rank of the adapters that are trained on all linear layers and merged into the model at the end; 0 trains the
-    whole model (paper)."""
+    """Train adapters of this rank on all linear layers, and merge them into the model at the end; 0 trains the whole
+    model (paper)."""
 
     quantize_4bit: bool = False
-    """Keep the base model in 4 bits below the adapters (QLoRA); needs bitsandbytes."""
+    """Keep the base model in 4 bits under the adapters (QLoRA); this needs bitsandbytes."""
 
     gradient_checkpointing: bool = field(default=False, metadata=OPERATIONAL)
-    """Recompute activations instead of keeping them: less memory, a third more time."""
+    """Recompute activations, which takes less memory but a third more time."""
 
     chat_template: Path = PROMPTS / "chat.jinja"
-    """Jinja chat template to put into the tokenizer."""
+    """Jinja chat template to store in the tokenizer."""
 
     eval_fraction: float = 0.0
-    """Share of the examples that are held out, to measure the loss on them."""
+    """Share of the examples to hold out for measuring the loss."""
 
     eval_steps: Count = field(default=100, metadata=OPERATIONAL)
-    """Optimizer steps between measurements on what is held out; the first and the last step are always measured."""
+    """Optimizer steps between measurements on the held-out examples. The first and the last step are measured, too."""
 
     save_steps: Count = field(default=100, metadata=OPERATIONAL)
     """Optimizer steps between checkpoints."""
 
     report_to: str = field(default="none", metadata=OPERATIONAL)
-    """Tracker that transformers reports to, which must be installed: trackio, wandb, tensorboard ..."""
+    """Where transformers should report to, if it is installed: trackio, wandb, tensorboard and others."""
 
     push_to_hub: str | None = field(default=None, metadata=OPERATIONAL)
     """Hub id to upload the finished model to."""
 
 
 def checked(options: Options) -> Options:
-    """The options with defaults that depend on others filled in; UserError if some do not go together."""
+    """The options, with those that depend on others filled in; UserError if they contradict each other."""
     if options.executor or options.shard:
         raise UserError("finetune.py is spread over GPUs by accelerate launch, not by --executor or --shard")
     if options.method == "dpo" and options.packing:
-        raise UserError("--packing does not go with --method dpo: TRL pads pairs")
+        raise UserError("--packing cannot be combined with --method dpo, because TRL pads pairs")
     if options.quantize_4bit and not options.lora_rank:
-        raise UserError("--quantize-4bit needs --lora-rank: weights of 4 bits can't be trained themselves")
+        raise UserError("--quantize-4bit needs --lora-rank, because 4-bit weights cannot be trained directly")
     if options.quantize_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError("--quantize-4bit needs bitsandbytes: pip install bitsandbytes")
     if not 0 <= options.eval_fraction < 1:
-        raise UserError(f"--eval-fraction {options.eval_fraction} makes no sense: it has to be at least 0 and below 1")
+        raise UserError(f"--eval-fraction {options.eval_fraction} must be at least 0 and below 1")
     if not options.chat_template.is_file():
         raise UserError(f"--chat-template {options.chat_template} is not a file")
     dpo = options.method == "dpo"
@@ -174,31 +173,6 @@ def checked(options: Options) -> Options:
 # Examples -------------------------------------------------------------------------------------------------------------
 
 
-class TokenRow(TypedDict):
-    """A row in tokens. `labels` are NO_LOSS up to the response; `outcome` says whether the row can be used."""
-
-    input_ids: list[int]
-    labels: list[int]
-    outcome: Literal["whole", "cut", "no_response", "prompt_too_long"]
-
-
-class PairRow(TypedDict):
-    """A row of preferences as texts; `outcome` says whether it can be used."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    outcome: Literal["whole", "cut", "no_response", "prompt_too_long"]
-
-
-class Examples(NamedTuple):
-    """What is trained on, what is held out, and how many rows became what."""
-
-    train: Dataset
-    held_out: Dataset | None
-    counts: dict[str, int]
-
-
 def read_examples(options: Options) -> tuple[Source, Dataset]:
     """The source of the examples, and its first `--max-samples` rows; UserError if it lacks the columns."""
     source = read_input(options)
@@ -213,25 +187,30 @@ def read_examples(options: Options) -> tuple[Source, Dataset]:
 def prompt_and_response(
     question: list[Message], answer: list[Message], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[str, str]:
-    """A chat as the model reads it, in two parts: up to where the answer begins, and the answer with its end token."""
+    """A chat as the model reads it, in two parts: everything before the answer, and the answer with its end token."""
     prompt = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
     chat = str(tokenizer.apply_chat_template([*question, *answer], tokenize=False))
     if not chat.startswith(prompt):
-        raise UserError("the chat template writes a question differently once it is answered: it can't be masked")
+        raise UserError(
+            "the chat template writes a question differently once it is answered, so the prompt cannot be masked"
+        )
     response = chat[len(prompt) :]
     before, end, after = response.rpartition(str(tokenizer.eos_token))
     return prompt, before + end if end and not after.strip() else response  # nothing is generated after the end
 
 
 def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a text, after the beginning-of-sequence token if the tokenizer puts one before every prompt."""
+    """The token ids of a text, preceded by the token that the tokenizer puts before every prompt, if it does."""
     begin = tokenizer("").input_ids[:1] if tokenizer.bos_token else []
     begins = begin == [tokenizer.bos_token_id] and not text.startswith(str(tokenizer.bos_token))
     return (begin if begins else []) + tokenizer(text, add_special_tokens=False).input_ids
 
 
-def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenRow:
-    """A row (`messages`, or `instruction` and `response`) in tokens."""
+def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
+    """A row (`messages`, or `instruction` and `response`) as `input_ids` and `labels` (NO_LOSS before the response).
+
+    `outcome` says whether it can be used: whole, cut, no_response, prompt_too_long.
+    """
     messages = row.get("messages") or [
         {"role": "user", "content": row.get("instruction")},
         {"role": "assistant", "content": row.get("response")},
@@ -240,7 +219,7 @@ def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_lengt
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
     prompt, response = prompt_and_response(messages[:-1], messages[-1:], tokenizer)
     prompt_ids, ids = tokens_of(prompt, tokenizer), tokens_of(prompt + response, tokenizer)
-    # A token may join the end of the prompt to the beginning of the response: it counts as the response's.
+    # A token may span the end of the prompt and the beginning of the response: it counts as the response's.
     masked = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     if masked >= max_length:
         return {"input_ids": [], "labels": [], "outcome": "prompt_too_long"}
@@ -249,8 +228,8 @@ def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_lengt
     return {"input_ids": ids[:max_length], "labels": labels[:max_length], "outcome": outcome}
 
 
-def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> PairRow:
-    """A row of preferences (`prompt`, `chosen` and `rejected`, each a list of messages) as texts."""
+def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
+    """A preference (`prompt`, `chosen` and `rejected`, each a list of messages) as texts, with its `outcome`."""
     parts = [row[name] or [] for name in ("prompt", "chosen", "rejected")]
     if not all(parts) or any(message["content"] is None for part in parts for message in part):
         return {"prompt": "", "chosen": "", "rejected": "", "outcome": "no_response"}
@@ -260,8 +239,13 @@ def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "outcome": outcome}
 
 
-def prepare(rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options) -> Examples:
-    """The rows as the trainer takes them; UserError if too few can be used."""
+def prepare(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options
+) -> tuple[Dataset, Dataset | None, dict[str, int]]:
+    """The training examples, the held-out ones if there are any, and counts of what became of the rows.
+
+    UserError if too few rows can be used.
+    """
     prepared = rows.map(
         to_pair if options.method == "dpo" else to_tokens,
         fn_kwargs={"tokenizer": tokenizer, "max_length": options.max_length},
@@ -269,16 +253,16 @@ def prepare(rows: Dataset, tokenizer: PreTrainedTokenizerBase, options: Options)
         desc="examples",
     )
     outcomes = prepared["outcome"][:]
-    usable = prepared.select([i for i, outcome in enumerate(outcomes) if outcome in ("whole", "cut")])
-    usable = usable.remove_columns("outcome")
+    usable = [i for i, outcome in enumerate(outcomes) if outcome in ("whole", "cut")]
+    usable = prepared.select(usable).remove_columns("outcome")
     counts = {outcome: n for outcome, n in Counter(outcomes).items() if outcome != "whole"}
     if len(usable) < (2 if options.eval_fraction else 1):
-        raise UserError(f"{options.input} has {len(usable)} examples to train on, of {len(rows)} rows: {counts}")
+        raise UserError(f"only {len(usable)} of the {len(rows)} rows in {options.input} can be used: {counts}")
     if not options.eval_fraction:
-        return Examples(usable, None, counts | {"examples": len(usable)})
+        return usable, None, counts | {"examples": len(usable)}
     parts = usable.train_test_split(test_size=max(1, int(options.eval_fraction * len(usable))), seed=options.seed)
     train, held_out = parts["train"], parts["test"]
-    return Examples(train, held_out, counts | {"held_out": len(held_out), "examples": len(train)})
+    return train, held_out, counts | {"held_out": len(held_out), "examples": len(train)}
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -290,20 +274,19 @@ def base_model(options: Options) -> BaseModel:
 
 
 def training_arguments(options: Options, examples_per_sequence: float = 1.0, devices: int = 1) -> DPOConfig | SFTConfig:
-    """The paper's hyper-parameters (appendix C.3), by TRL's names."""
+    """The paper's hyperparameters (appendix C.3), under TRL's names."""
     import torch
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
     # Imported here because TRL comes with it: options and data are checked first, and --help answers at once.
-    from selfalign.training.trainers import check_optimizer, check_report_to, with_deepspeed
+    from selfalign.training.trainers import check_names
 
-    check_optimizer(options.optimizer)
-    check_report_to(options.report_to)
+    check_names(options.optimizer, options.report_to)
     at_a_time = options.device_batch_size * devices
     if not options.packing and (options.batch_size % at_a_time or options.batch_size < at_a_time):
         raise UserError(
-            f"--batch-size {options.batch_size} is not a multiple of {devices} devices x "
+            f"--batch-size {options.batch_size} must be a multiple of {devices} devices x "
             f"--device-batch-size {options.device_batch_size}"
         )
     common: dict[str, Any] = {
@@ -317,7 +300,8 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
         "lr_scheduler_type": "linear",
         "warmup_steps": options.warmup,  # below 1, it is a share of the steps
         "max_grad_norm": options.max_grad_norm,
-        "bf16": with_deepspeed(),  # --dtype sets the type of the weights; only DeepSpeed has to be told as well
+        # --dtype sets the type of the weights; only DeepSpeed, if `accelerate launch` uses it, has to be told as well.
+        "bf16": os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true",
         "gradient_checkpointing": options.gradient_checkpointing,
         "activation_checkpointing": options.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
@@ -331,7 +315,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
     }
     if options.method == "dpo":
         return DPOConfig(**common, max_length=options.max_length, beta=options.dpo_beta)
-    # The examples are tokens already, and cut; packed ones are concatenated, and told apart by their positions.
+    # The examples are already tokenized and truncated; packed ones are concatenated, and told apart by their positions.
     return SFTConfig(**common, max_length=None, padding_free=options.packing)
 
 
@@ -342,10 +326,16 @@ def make_trainer(
     held_out: Dataset | None = None,
     devices: int = 1,
 ) -> SFT | DPO:
-    """TRL's trainer for the examples of `prepare`."""
+    """TRL's trainer for the examples from `prepare`."""
+    from trl.data_utils import pack_dataset
+
     from selfalign.training.trainers import DPO, SFT, KeepNewestCheckpoint
 
-    packed = pack(examples, options.max_length, options.seed) if options.packing else examples
+    # Packing puts whole examples into a sequence. From the column `seq_lengths` that it adds, TRL's collator makes
+    # positions that begin at 0 for each example, and from these the model knows which tokens may attend to which.
+    packed = examples
+    if options.packing:
+        packed = pack_dataset(examples.shuffle(seed=options.seed), options.max_length, "bfd")
     arguments: Any = training_arguments(options, len(examples) / len(packed), devices)
     base = base_model(options)
     given: dict[str, Any] = {
@@ -366,17 +356,17 @@ def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) 
     """Fine-tune the base model on the rows, from the last checkpoint if there is one, and fill the folder."""
     tokenizer = base_model(options).load_tokenizer(options.chat_template)
     with folder.devices.main_process_first():
-        examples = prepare(rows, tokenizer, options)
-    trainer = make_trainer(options, tokenizer, examples.train, examples.held_out, folder.devices.num_processes)
+        examples, held_out, counts = prepare(rows, tokenizer, options)
+    trainer = make_trainer(options, tokenizer, examples, held_out, folder.devices.num_processes)
     checkpoint = folder.last_checkpoint()
-    trainer.args.eval_on_start = examples.held_out is not None and checkpoint is None
+    trainer.args.eval_on_start = held_out is not None and checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     folder.save(trainer, tokenizer, merge=options.lora_rank > 0)
-    folder.describe(trainer, tokenizer, source, len(rows), examples.counts)
+    folder.describe(trainer, tokenizer, source, len(rows), counts)
 
 
 def main(options: Options) -> None:
-    """Fine-tune the model, unless that is done, and upload it if it is to be."""
+    """Fine-tune the model, unless that is done already, and upload it if asked to."""
     options = checked(options)
     source, rows = read_examples(options)
     identity = {"step": "finetune", "options": identity_of(options), "input": source.pin, "rows": len(rows)}
@@ -385,7 +375,7 @@ def main(options: Options) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
     with open_model_folder(options.output, base_model(options), identity, command_of(options)) as folder:
         if folder.complete:
-            folder.say(f"finetune: {options.output} is already there, made from the same data with the same options")
+            folder.say(f"finetune: {options.output} already exists, trained on the same data with the same options")
         else:
             train(options, folder, source, rows)
         if options.push_to_hub:

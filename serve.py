@@ -39,7 +39,7 @@ STOP_SECONDS = 1  # how long a step of the model may delay the end
 @dataclass
 class Options:
     model: str | None = None
-    """A transformers model folder or Hub id. Default: SmolLM2-135M-Instruct, converted on the first use."""
+    """A transformers model folder or Hub id. By default, SmolLM2-135M-Instruct, which is converted on first use."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8080
@@ -49,13 +49,13 @@ class Options:
     max_batch_size: Count = 64
     """Requests computed at the same time; the others wait."""
     max_input_tokens: Count | None = None
-    """Longest prompt in tokens. Default: one less than --max-total-tokens."""
+    """Maximum length of a prompt, in tokens. By default, one less than --max-total-tokens."""
     max_total_tokens: Count | None = None
-    """Longest prompt and completion together, in tokens. Default: what the model allows, but at most 8192."""
+    """Maximum length of prompt and completion together, in tokens. By default, what the model allows, up to 8192."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of the weights; auto is bfloat16 where the hardware computes in it, else float32."""
+    """Number format of the weights; `auto` is bfloat16 if the hardware computes in it, and float32 otherwise."""
     threads: Count | None = None
-    """CPU threads of the model. Default: one for each core."""
+    """Number of CPU threads for the model. By default, one per core."""
     cache: Path = DEFAULT_CACHE
     """Folder in which the converted default model is kept."""
 

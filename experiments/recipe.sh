@@ -128,14 +128,16 @@ tasks_to_instructions() {
     python select.py "$data/executions" "$data/instructions"
 }
 
-# train BASE INSTRUCTIONS SYSTEM RATE: section C.3. Batches of 64 sequences of 1280 tokens, Adafactor, and a linear
-# schedule with 5 % warm-up. The learning RATE is 1e-5 for the model's own data, and 2e-5 for data that another model or
-# people wrote. The paper does not say how many epochs; StarCoder2-Instruct was trained for 4, and so are ours.
+# train_and_evaluate BASE INSTRUCTIONS SYSTEM RATE BENCHMARK ...: section C.3. Batches of 64 sequences of 1280 tokens,
+# Adafactor, and a linear schedule with 5 % warm-up. The learning RATE is 1e-5 for the model's own data, and 2e-5 for data
+# that another model or people wrote. The paper does not say how many epochs; StarCoder2-Instruct was trained for 4, and
+# so are ours.
 #
 # The hardware is that of section C.4: one copy of the model per GPU, StarCoder2-15B on a single A100 of 80 GB, and
 # DeepSeek-Coder-33B on eight H100 with ZeRO-3.
-train() {
+train_and_evaluate() {
     local base=$1 instructions=$2 system=$3 rate=$4
+    shift 4
     choose "$base"
     local config=ddp more=() launch
     case $base in
@@ -153,6 +155,7 @@ train() {
         mkdir -p "$out/$system"
         echo $((SECONDS - started)) >"$out/$system/training_seconds"
     fi
+    evaluate "$system" "$out/$system/model" chat "$(gpus_of "$base")" "$@"
 }
 
 # evaluate SYSTEM MODEL STYLE GPUS BENCHMARK ...: section 3. The paper's decoding is the default of each benchmark.
@@ -170,12 +173,6 @@ evaluate() {
             ${options[@]+"${options[@]}"}
     done
     stop_serving
-}
-
-# train_and_evaluate BASE INSTRUCTIONS SYSTEM RATE BENCHMARK ...
-train_and_evaluate() {
-    train "$1" "$2" "$3" "$4"
-    evaluate "$3" "$out/$3/model" chat "$(gpus_of "$1")" "${@:5}"
 }
 
 # How many GPUs it takes to serve a model of experiments/serving/models.sh.

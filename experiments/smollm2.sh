@@ -26,7 +26,7 @@ strategies=(passes failures random-subset)
 [ ${#arguments[@]} -lt 2 ] || strategies=("${arguments[@]:1}")
 positional=("${strategies[@]}")
 only passes failures random random-subset
-[ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # otherwise the libraries wait for an answer of the Hub
+[ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # otherwise the libraries wait for an answer from the Hub
 export HF_DATASETS_DISABLE_PROGRESS_BARS=1
 here=$out/smollm2
 mkdir -p "$here"

@@ -1,4 +1,4 @@
-"""Tokens a second of packed training, next to the same model padded as others do: python -m perf.finetune [options]
+"""Tokens per second of packed training, next to the same model padded as others do: python -m perf.finetune [options]
 
 Everything but the batches is finetune.py's: trainer, loss, Adafactor, and 64 examples (4 on a CPU) in each optimizer
 step. The weights are random; the examples are random tokens whose lengths are drawn from a log-normal distribution,
@@ -54,25 +54,9 @@ PEAKS = {
     "A10": 125e12,
     "L4": 121e12,
 }
-# Llama-3.2-1B's shape on a GPU, SmolLM2-135M's on a CPU.
-SHAPES: dict[str, dict[str, Any]] = {
-    "cuda": {
-        "vocab_size": 128256,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-    },
-    "cpu": {
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-    },
-}
+# Llama-3.2-1B's shape on a GPU, SmolLM2-135M's on a CPU: vocabulary, width, that of the inner layer, layers, heads, and
+# heads of keys and values.
+SHAPES = {"cuda": (128256, 2048, 8192, 16, 32, 8), "cpu": (49152, 576, 1536, 30, 9, 3)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,17 +64,17 @@ class Options:
     """What is measured."""
 
     config: str | None = None
-    """Model whose shape is taken: a Hub id or a folder with config.json. Default: Llama-3.2-1B on a GPU, SmolLM2-135M
-    on a CPU."""
+    """Model whose shape is taken: a Hub id or a folder with config.json. By default, Llama-3.2-1B on a GPU, and
+    SmolLM2-135M on a CPU."""
 
     steps: int | None = None
-    """Optimizer steps that are timed, after one that is not. Default: 5 on a GPU, 2 on a CPU."""
+    """Optimizer steps that are timed, after one that is not. By default, 5 on a GPU, and 2 on a CPU."""
 
     batch_size: int | None = None
-    """Examples in an optimizer step. Default: 64 on a GPU, 4 on a CPU."""
+    """Examples per optimizer step. By default, 64 on a GPU, and 4 on a CPU."""
 
     max_length: int = 1280
-    """Longest example in tokens (paper, C.3)."""
+    """Maximum length of an example in tokens (paper, C.3)."""
 
     median: int = 300
     """Median length of the examples in tokens."""
@@ -208,10 +192,6 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
     times, computed = [], []
 
     class Clock(TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            if not times:
-                times.append(now(device))
-
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             times.append(now(device))
 
@@ -233,7 +213,7 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
         trainer.train()
     memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
     seen = [entry["num_tokens"] for entry in trainer.state.log_history if "loss" in entry]
-    return Speed((seen[-1] - seen[0]) / (times[-1] - times[1]), seen[-1] / sum(computed), memory)
+    return Speed((seen[-1] - seen[0]) / (times[-1] - times[0]), seen[-1] / sum(computed), memory)
 
 
 def compare(
@@ -273,8 +253,10 @@ def main(options: Options) -> None:
     attention = attention_of(options.attention, dtype)
     steps = options.steps or (5 if device == "cuda" else 2)
     batch_size = options.batch_size or (64 if device == "cuda" else 4)
-    shape = LlamaConfig(**SHAPES[device], max_position_embeddings=8192, tie_word_embeddings=True)
-    config: Any = without_dropout(AutoConfig.from_pretrained(options.config) if options.config else shape)
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    shape = dict(zip((*names, "num_key_value_heads"), SHAPES[device], strict=True))
+    llama = LlamaConfig(**shape, max_position_embeddings=8192, tie_word_embeddings=True)
+    config: Any = without_dropout(AutoConfig.from_pretrained(options.config) if options.config else llama)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)
     examples = random_examples((steps + 1) * batch_size, options, config.vocab_size)
@@ -288,7 +270,7 @@ def main(options: Options) -> None:
     reference = "that" if peak == measured else f"the data sheet's {peak / 1e12:.0f}"
     print(f"a matrix product reaches {measured / 1e12:.2f} TFLOP/s; MFU is a share of {reference}")
     print(
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M parameters, {operations / 1e9:.2f} GFLOP a token; "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:,.0f}M parameters, {operations / 1e9:.2f} GFLOP per token; "
         f"examples of {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths)} at most; {batch_size} a step"
     )
     print(f"\n{'':28} {'tokens/s':>10} {'MFU':>7} {'beside the first':>17} {'no padding':>11} {'GPU memory':>11}")

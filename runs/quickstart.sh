@@ -23,7 +23,7 @@ esac
 mkdir -p "$out"
 started=$SECONDS
 
-# Everything is read from this machine. Without HF_HUB_OFFLINE the libraries would wait for an answer of the Hub.
+# Everything is read from this machine. Without HF_HUB_OFFLINE the libraries would wait for an answer from the Hub.
 export HF_HUB_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }

@@ -2,10 +2,9 @@
 
     app.py         the HTTP interface: routes, limits, answers
     validation.py  what a request may ask for, and how it is refused
-    completion.py  one completion in progress
+    completion.py  one completion in progress, and choosing its next token
     engine.py      the batch that completions join and leave, and the prompts that are kept
     attention.py   attention over a prompt that many rows share, and their keys and values
-    sampling.py    choosing the next token
 
 What does not belong here: the client's side (`selfalign.llm`), and loading a model (serve.py).
 """

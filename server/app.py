@@ -68,7 +68,7 @@ class App:
         return web.Response()
 
     async def tokenize(self, request: web.Request) -> web.Response:
-        inputs, _ = check(await body_of(request))
+        inputs, _ = await asked_by(request)
         encoding = await asyncio.to_thread(self.tokenizer.encode, inputs)
         rows = zip(encoding.ids, encoding.offsets, strict=True)
         return web.json_response(
@@ -76,15 +76,15 @@ class App:
         )
 
     async def generate(self, request: web.Request) -> web.Response:
-        inputs, parameters = check(await body_of(request))
-        return web.json_response(await self.answer(inputs, parameters, repeat_prompt=bool(parameters.return_full_text)))
+        inputs, parameters = await asked_by(request)
+        return web.json_response(await self.answer(inputs, parameters, bool(parameters.return_full_text)))
 
     async def generate_stream(self, _: web.Request) -> web.Response:
         raise invalid("serve.py does not support streaming: use /generate")
 
     async def compatible(self, request: web.Request) -> web.Response:
         """POST /, which huggingface_hub's clients use: repeats the prompt unless `return_full_text` is false."""
-        inputs, parameters = check(await body_of(request))
+        inputs, parameters = await asked_by(request)
         return web.json_response([await self.answer(inputs, parameters, parameters.return_full_text is not False)])
 
     async def answer(self, inputs: str, parameters: Parameters, repeat_prompt: bool) -> dict[str, Any]:
@@ -156,8 +156,10 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response({"error": str(error), "error_type": error.error_type}, status=error.status)
 
 
-async def body_of(request: web.Request) -> Any:
+async def asked_by(request: web.Request) -> tuple[str, Parameters]:
+    """The prompt and the parameters of a request; TgiError if it can't be taken."""
     try:
-        return await request.json()
+        body = await request.json()
     except (ValueError, RecursionError):
         raise invalid("the body is not JSON") from None
+    return check(body)

@@ -18,8 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from server.attention import SHARED_PROMPT_ATTENTION, PromptCache, RowsCache, SharedPrompts
-from server.completion import Completion, FinishReason, Token
-from server.sampling import choose
+from server.completion import Completion, FinishReason, Token, choose
 
 PROMPT_TOKENS_KEPT = 8192  # of prompts that no row uses: 23 KB for each token for SmolLM2-135M in bfloat16
 WORTH_REUSING = 16  # tokens: a shorter common beginning is computed anew

@@ -42,7 +42,7 @@ class Parameters:
 
 
 class Rule(NamedTuple):
-    """What a parameter has to be, and TGI's words for anything else."""
+    """What a parameter has to be, and TGI's words for anything else, after its name."""
 
     type: type | tuple[type, ...]
     accepts: Callable[[Any], bool] = lambda _: True
@@ -50,15 +50,16 @@ class Rule(NamedTuple):
 
 
 NUMBER = (int, float)
+POSITIVE = (lambda v: v > 0, "must be strictly positive")
 RULES = {
-    "max_new_tokens": Rule(int, lambda v: v > 0, "`max_new_tokens` must be strictly positive"),
+    "max_new_tokens": Rule(int, *POSITIVE),
     "do_sample": Rule(bool),
-    "temperature": Rule(NUMBER, lambda v: v > 0, "`temperature` must be strictly positive"),
-    "top_k": Rule(int, lambda v: v > 0, "`top_k` must be strictly positive"),
-    "top_p": Rule(NUMBER, lambda v: 0 < v < 1, "`top_p` must be > 0.0 and < 1.0"),
-    "seed": Rule(int, lambda v: 0 <= v < 2**64, "`seed` must be an unsigned 64-bit integer"),
-    "stop": Rule(list, lambda v: len(v) <= MAX_STOP_SEQUENCES, f"`stop` supports up to {MAX_STOP_SEQUENCES} sequences"),
-    "truncate": Rule(int, lambda v: v > 0, "`truncate` must be strictly positive"),
+    "temperature": Rule(NUMBER, *POSITIVE),
+    "top_k": Rule(int, *POSITIVE),
+    "top_p": Rule(NUMBER, lambda v: 0 < v < 1, "must be > 0.0 and < 1.0"),
+    "seed": Rule(int, lambda v: 0 <= v < 2**64, "must be an unsigned 64-bit integer"),
+    "stop": Rule(list, lambda v: len(v) <= MAX_STOP_SEQUENCES, f"supports up to {MAX_STOP_SEQUENCES} sequences"),
+    "truncate": Rule(int, *POSITIVE),
     "details": Rule(bool),
     "return_full_text": Rule(bool),
 }
@@ -91,21 +92,17 @@ def check(body: Any) -> tuple[str, Parameters]:
     asked = body.get("parameters") or {}
     if not isinstance(asked, dict):
         raise invalid("`parameters` must be an object")
-    check_supported(asked | {"stream": body.get("stream")})
+    asked = asked | {"stream": body.get("stream")}
+    for name, off in UNSUPPORTED.items():
+        if asked.get(name) is not None and asked[name] not in off:
+            raise invalid(f"serve.py does not support `{name}`. Given: {json.dumps(asked[name])}")
     given: dict[str, Any] = {name: asked[name] for name in RULES if asked.get(name) is not None}
     for name, value in given.items():
         rule = RULES[name]
         if not isinstance(value, rule.type) or (isinstance(value, bool) and rule.type is not bool):
             raise invalid(f"`{name}` has the wrong type: {json.dumps(value)}")
         if not rule.accepts(value):
-            raise invalid(f"{rule.message}. Given: {json.dumps(value)}")
+            raise invalid(f"`{name}` {rule.message}. Given: {json.dumps(value)}")
     if not all(isinstance(stop, str) and stop for stop in given.get("stop", ())):
         raise invalid("`stop` must hold strings that are not empty")
     return inputs, Parameters(**{**given, "stop": tuple(given.get("stop", ()))})
-
-
-def check_supported(asked: dict[str, Any]) -> None:
-    """Raises a TgiError if something is asked for that serve.py does not do."""
-    for name, off in UNSUPPORTED.items():
-        if asked.get(name) is not None and asked[name] not in off:
-            raise invalid(f"serve.py does not support `{name}`. Given: {json.dumps(asked[name])}")

@@ -47,7 +47,7 @@ class Options(TeacherOptions, StepOptions):
     """Sampling temperature (paper, Table 11: 0)."""
 
     max_new_tokens: Count = 1024
-    """Longest response, in tokens. Fine-tuning cuts it at 1280, together with the instruction."""
+    """Maximum length of a response, in tokens. Fine-tuning cuts it at 1280, together with the instruction."""
 
     template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt, which is the instruction unchanged."""

@@ -69,7 +69,7 @@ class Options(TeacherOptions, StepOptions):
     """How often an instruction is made harder (WizardCoder: 3)."""
 
     max_new_tokens: Count = 2048
-    """Longest instruction or response, in tokens (Evol-Instruct: 2048)."""
+    """Maximum length of an instruction or a response, in tokens (Evol-Instruct: 2048)."""
 
     template: Path = field(default=PROMPTS / "evolve.jinja", metadata=OPERATIONAL)
     """Jinja template of the request for a harder instruction; it sees `instruction` and `way`."""

@@ -78,11 +78,6 @@ def from_conversation(conversation: dict[str, Any]) -> dict[str, Any] | None:
     return {"instruction": first[0], "response": first[1], **origin}
 
 
-def with_id(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its `id`."""
-    return {"id": content_id(row["instruction"], row["response"]), **row}
-
-
 def main(options: Options) -> None:
     """Draw commits from all languages, and add the conversations."""
     import datasets
@@ -102,15 +97,15 @@ def main(options: Options) -> None:
     conversations = [row for conversation in oasst.rows if (row := from_conversation(dict(conversation)))]
 
     pin = {name: " ".join(source.pin.values()) for name, source in (*sources.items(), ("oasst", oasst))}
-    source = Source(
-        f"{options.input} and {options.conversations}", pin, datasets.Dataset.from_list(rows + conversations), {}
-    )
+    together = datasets.Dataset.from_list(rows + conversations)
+    source = Source(f"{options.input} and {options.conversations}", pin, together, {})
+
+    def with_id(row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": content_id(row["instruction"], row["response"]), **row}
+
     left_out = {"not_drawn": len(lots) - len(drawn), "no_answer": len(oasst) - len(conversations)}
-    run_step(
-        options,
-        Table(source, with_id, COLUMNS, carry=False, count_by="source"),
-        removed=Removed(left_out),
-    )
+    table = Table(source, with_id, COLUMNS, carry=False, count_by="source")
+    run_step(options, table, removed=Removed(left_out))
 
 
 if __name__ == "__main__":

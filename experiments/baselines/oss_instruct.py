@@ -49,7 +49,7 @@ class Options(TeacherOptions, StepOptions):
     """Sampling temperature (Magicoder: greedy decoding)."""
 
     max_new_tokens: Count = 2048
-    """Longest answer, a problem with its solution, in tokens."""
+    """Maximum length of an answer, a problem with its solution, in tokens."""
 
     template: Path = field(default=PROMPTS / "oss_instruct.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""

@@ -51,12 +51,6 @@ class Options(StepOptions):
     """Licence of the data, for the column `license` and the card. By default that of each row, if it has one."""
 
 
-def draw(ids: list[str], size: int | None, seed: int) -> list[int]:
-    """The positions of the `size` ids with the lowest hashes, or of all ids. Their order makes no difference."""
-    lots = sorted(range(len(ids)), key=lambda i: (content_id(seed, ids[i]), i))
-    return sorted(lots[:size])
-
-
 def to_instruction(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """The row in our columns."""
     instruction, response = row[options.instruction_column], row[options.response_column]
@@ -72,15 +66,12 @@ def main(options: Options) -> None:
     usable = [i for i, pair in enumerate(pairs) if all(text and text.strip() for text in pair)]
     if options.size and options.size > len(usable):
         raise UserError(f"{options.input} has {len(usable)} usable rows, fewer than --size {options.size}")
-    drawn = [usable[i] for i in draw([content_id(*pairs[i]) for i in usable], options.size, options.seed)]
+    # Those with the lowest hashes are drawn, so that the order of the rows makes no difference.
+    lots = sorted(usable, key=lambda i: (content_id(options.seed, content_id(*pairs[i])), i))
+    drawn = replace(published, rows=published.rows.select(sorted(lots[: options.size])))
     run_step(
         options,
-        Table(
-            replace(published, rows=published.rows.select(drawn)),
-            lambda row: to_instruction(row, options),
-            COLUMNS,
-            carry=False,
-        ),
+        Table(drawn, lambda row: to_instruction(row, options), COLUMNS, carry=False),
         removed=Removed({"empty": len(pairs) - len(usable), "not_drawn": len(usable) - len(drawn)}),
     )
 

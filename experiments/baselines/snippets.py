@@ -12,7 +12,7 @@ Columns out:
 
     id          hash of the content
     content     the snippet, without its common indentation
-    repository, path, license    where it comes from, as far as is known
+    repository, path, license    where it comes from, null if unknown
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Options(StepOptions):
     """Column with the file's licence or licences, if there is one."""
 
     max_lines: Count = 15
-    """Longest snippet, in lines (OSS-Instruct: 15)."""
+    """Maximum length of a snippet, in lines (OSS-Instruct: 15)."""
 
 
 def draw_snippet(text: str, draws: random.Random, max_lines: int) -> str:

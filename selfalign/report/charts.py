@@ -1,8 +1,7 @@
 """The figures of a report: what each shows, and how it is drawn.
 
-Figures are drawn with matplotlib, which needs neither a browser nor a server to make the same figure as a PNG for the
-card and as an SVG for the page, so that a page holds pictures of some 10 kB each and not a plotting library of several
-MB.
+matplotlib makes the same figure as a PNG for the card and as an SVG for the page, without a browser or a server. A page
+holds pictures of some 10 kB each instead of a plotting library of several MB.
 """
 
 from __future__ import annotations
@@ -83,7 +82,6 @@ def sample_charts(samples: pa.Table) -> Iterable[Chart]:
 
 
 def funnel_chart(funnel: list[dict[str, Any]]) -> Chart:
-    """Rows into and out of each step."""
     steps, rows_in, rows_out = ([entry[name] for entry in funnel] for name in ("step", "rows_in", "rows_out"))
     numbers = [f"{before:,} → {after:,}" for before, after in zip(rows_in, rows_out, strict=True)]
     figure = bars("The funnel: rows in → rows out", steps, rows_out, numbers, behind=rows_in)
@@ -91,7 +89,6 @@ def funnel_chart(funnel: list[dict[str, Any]]) -> Chart:
 
 
 def outcomes_chart(executions: pa.Table) -> Chart:
-    """How the samples' programs ended."""
     outcomes, counts = value_counts(executions["outcome"])
     colors = [INK if outcome == "passed" else PALE for outcome in outcomes]
     names = [outcome.replace("_", " ") for outcome in outcomes]
@@ -126,7 +123,6 @@ def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
 
 
 def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
-    """How long the texts of `column` are, in words."""
     words = _compute().count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
     figure = histogram(f"Words in {label}", words, "words", "examples")
     return Chart(f"words_of_{label}", f"How many words the {label} of the accepted examples have.", figure)

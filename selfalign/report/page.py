@@ -15,16 +15,24 @@ import base64
 import hashlib
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError
+from selfalign.ids import content_id
 from selfalign.report.charts import EXAMPLE_COLUMNS, SAMPLE_COLUMNS, THEME, Chart, draw_charts, picture_of
-from selfalign.report.examples import arrow_columns, choose_examples
 from selfalign.runner import card as cards
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source, open_source
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 BEGIN, END = "<!-- selfalign report: begin -->", "<!-- selfalign report: end -->"
+EXAMPLES = 200  # on the page, of the accepted and of the rejected ones each
+SHOWN = (
+    *("id", "instruction", "response", "tests", "category", "difficulty", "concepts"),
+    *("outcome", "detail", "mutation_score", "kept_id", "contamination"),
+)
 TEXT_LIMIT = 6000  # characters of a text on the page; a longer one is cut, and says so
 
 
@@ -53,6 +61,39 @@ def write_report(output: str, executions: Source | None = None, *, token: str | 
             lambda read, parts: files | {"README.md": cards.marked(read("README.md") or "", BEGIN, END, section)},
             final=True,
         )
+
+
+def choose_examples(instructions: Source, rejected: Source | None, executions: Source | None) -> list[dict[str, Any]]:
+    """Rows of the columns SHOWN with a `reason`: accepted ones, and as many rejected ones, spread evenly over the
+    reasons. The choice depends on nothing but the ids."""
+    groups: dict[str, tuple[Source, list[int]]] = {}
+    for source, column in ((rejected, "reason"), (executions, "outcome")):
+        if source and column in source.rows.column_names:
+            for position, reason in enumerate(arrow_columns(source, column)[column].to_pylist()):
+                found, positions = groups.setdefault(str(reason), (source, []))
+                if found is source and reason != "passed":  # the rule that rejected a row says more than its outcome
+                    positions.append(position)
+    accepted = {"accepted": (instructions, list(range(len(instructions))))}
+    return _spread(accepted) + _spread({reason: group for reason, group in groups.items() if group[1]})
+
+
+def _spread(groups: dict[str, tuple[Source, list[int]]]) -> list[dict[str, Any]]:
+    """At most `EXAMPLES` rows from the positions of the groups: in each, those whose ids have the lowest hashes."""
+    found = []
+    sizes = sorted(groups.items(), key=lambda group: len(group[1][1]))
+    for i, (reason, (source, positions)) in enumerate(sizes):
+        share = (EXAMPLES - len(found)) // (len(sizes) - i)  # what small groups leave goes to the larger ones
+        ids = arrow_columns(source, "id")["id"].to_pylist()
+        lots = sorted((content_id("report", ids[position]), position) for position in positions)[:share]
+        there = [name for name in SHOWN if name in source.rows.column_names]
+        rows = source.rows.select_columns(there).select([position for _, position in lots])
+        found += [dict.fromkeys(SHOWN) | {"reason": reason} | row for row in rows.to_list()]
+    return found
+
+
+def arrow_columns(source: Source, *names: str) -> pa.Table:
+    """Those of the columns that the dataset has, as an Arrow table; data on disk is read only when it is used."""
+    return source.rows.select_columns([n for n in names if n in source.rows.column_names]).with_format("arrow")[:]
 
 
 def page_of(run: dict[str, Any], title: str, charts: list[Chart], examples: list[dict[str, Any]]) -> str:

@@ -26,7 +26,6 @@ class Cell:
     columns `mean_of`.
     """
 
-    table: str
     row: str
     column: str
     system: str
@@ -83,7 +82,7 @@ def load_table(number_or_name: str) -> PaperTable:
     name = f"table{int(number_or_name):02d}" if number_or_name.isdecimal() else number_or_name
     if name not in tables:
         others = ", ".join(other for other in tables if other[-1].isalpha())
-        raise UserError(f"there is no table {number_or_name}: choose among 1 to 12, {others}")
+        raise UserError(f"there is no table {number_or_name}: choose from 1 to 12, {others}")
     spec = tables[name]
     with (PAPER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         (_, *header), *lines = csv.reader(file)
@@ -93,7 +92,7 @@ def load_table(number_or_name: str) -> PaperTable:
         label = ", ".join(values[column] for column in spec.get("row", header[:1]))
         cells.append(
             {
-                column: cell_of(column_spec, name, label, column, system, values[column])
+                column: cell_of(column_spec, label, column, system, values[column])
                 for column, column_spec in spec["columns"].items()
             }
         )
@@ -101,11 +100,10 @@ def load_table(number_or_name: str) -> PaperTable:
     return PaperTable(name, spec["title"], header, [texts for _, *texts in lines], cells, compare)
 
 
-def cell_of(spec: dict[str, Any], table: str, row: str, column: str, system: str, text: str) -> Cell:
+def cell_of(spec: dict[str, Any], row: str, column: str, system: str, text: str) -> Cell:
     """The cell with this text, in a column that tables.yaml describes by `spec`."""
     benchmarks = spec.get("benchmark", ())
     return Cell(
-        table=table,
         row=row,
         column=column,
         system=spec.get("system", "{system}").format(system=system),

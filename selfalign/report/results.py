@@ -12,8 +12,6 @@ from selfalign.errors import UserError, warn
 from selfalign.report.paper import Cell, PaperTable, system_of
 from selfalign.runner.source import open_source
 
-GENERATION_STEPS = ("concepts", "tasks", "responses", "executions")
-
 
 class OurValue(NamedTuple):
     """Our value for a cell, in the unit of the table, with its 95 % interval and its results.json if it has them."""
@@ -71,7 +69,7 @@ class Results:
     def value_of(self, cell: Cell) -> OurValue | None:
         """Our value for a cell, None if there is none; of several benchmarks the best."""
         if cell.fact:
-            value = FACTS[cell.fact](self, cell.system)
+            value = fact_of(self, cell.system, cell.fact)
             return None if value is None else OurValue(value)
         found = [ours for name in cell.benchmarks if (ours := self._score(cell, name))]
         return max(found, key=lambda ours: ours.value, default=None)
@@ -124,46 +122,28 @@ def win_rates_of(table: PaperTable, results: Results) -> dict[str, dict[str, flo
     return rates
 
 
-# Facts about a system's data and training, for columns with a `fact` ------------------------------------------------
-
-
-def seeds_of(results: Results, system: str) -> float | None:
-    """How many seeds the data was generated from."""
-    run = results.run(system, "concepts")
-    return float(run["rows_in"]) if run else None
-
-
-def rows_of(results: Results, system: str) -> float | None:
-    """How many examples the data has."""
-    run = results.run(system, "instructions")
-    return float(run["rows_out"]) if run else None
-
-
-def pass_rate_of(results: Results, system: str) -> float | None:
-    """The share of examples whose response passed its tests, in percent."""
-    run = results.run(system, "instructions")
-    if not run:
-        return None
+def _pass_rate(run: dict[str, Any]) -> float:
     passed = open_source(str(run["folder"]), columns=("passed",)).rows["passed"]
     return 100 * sum(passed) / len(passed)
 
 
-def generation_minutes_of(results: Results, system: str) -> float | None:
-    """Minutes from seeds to executed responses."""
-    runs = [results.run(system, step) for step in GENERATION_STEPS]
-    return sum(run["seconds"] for run in runs if run) / 60 if all(runs) else None
-
-
-def training_minutes_of(results: Results, system: str) -> float | None:
-    """Minutes of fine-tuning, as experiments/recipe.sh records them."""
-    file = results.find(system, "training_seconds")
-    return float(file.read_text()) / 60 if file else None
-
-
-FACTS: dict[str, Callable[[Results, str], float | None]] = {
-    "seeds": seeds_of,
-    "rows": rows_of,
-    "pass_rate": pass_rate_of,
-    "generation_minutes": generation_minutes_of,
-    "training_minutes": training_minutes_of,
+# For columns with a `fact`: the steps of whose runs it is one, and how it follows from their run.json files.
+FACTS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
+    "seeds": (("concepts",), lambda run: float(run["rows_in"])),
+    "rows": (("instructions",), lambda run: float(run["rows_out"])),
+    "pass_rate": (("instructions",), _pass_rate),  # percent of the examples whose response passed its tests
+    "generation_minutes": (  # from seeds to executed responses
+        ("concepts", "tasks", "responses", "executions"),
+        lambda *runs: sum(run["seconds"] for run in runs) / 60,
+    ),
 }
+
+
+def fact_of(results: Results, system: str, name: str) -> float | None:
+    """A fact about the data or the training of a system, in the unit of the table; None if we don't have it."""
+    if name == "training_minutes":  # as experiments/recipe.sh records them
+        file = results.find(system, "training_seconds")
+        return float(file.read_text()) / 60 if file else None
+    steps, value = FACTS[name]
+    runs = [results.run(system, step) for step in steps]
+    return value(*runs) if all(runs) else None

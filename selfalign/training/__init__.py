@@ -1,9 +1,8 @@
-"""Fine-tuning beside its story in finetune.py.
+"""What fine-tuning needs besides what finetune.py tells.
 
     loading.py       the base model and its tokenizer; adapters
-    packing.py       several examples in one sequence
     checkpoints.py   checkpoints that survive a kill
-    trainers.py      TRL's trainers as they are used here; importing it takes seconds
+    trainers.py      TRL's trainers as they are used here
     model_folder.py  the output: resumed, finished, described, uploaded
 
 What belongs here: what TRL's trainers do not do by themselves. What does not: hyper-parameters, which are options of

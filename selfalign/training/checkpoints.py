@@ -9,19 +9,10 @@ from pathlib import Path
 WHOLE = ".whole"  # a file in a checkpoint, made when all the others are on the disk
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The folders of all checkpoints, whole or not."""
-    return list(folder.glob("checkpoint-*"))
-
-
 def newest_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint that is whole."""
-    whole = [checkpoint for checkpoint in checkpoints_in(folder) if is_whole(checkpoint)]
+    whole = [mark.parent for mark in folder.glob(f"checkpoint-*/{WHOLE}")]
     return max(whole, key=lambda checkpoint: int(checkpoint.name.partition("-")[2]), default=None)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    return (checkpoint / WHOLE).exists()
 
 
 def keep_only(checkpoint: Path) -> None:
@@ -31,12 +22,12 @@ def keep_only(checkpoint: Path) -> None:
             with open(file, "rb") as stream:
                 os.fsync(stream.fileno())
     (checkpoint / WHOLE).touch()
-    for other in checkpoints_in(checkpoint.parent):
-        if other != checkpoint:
-            remove(other)
+    remove_all(checkpoint.parent, but=checkpoint)
 
 
-def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint. Its mark goes first: after a kill halfway, what is left is not taken for a checkpoint."""
-    (checkpoint / WHOLE).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint)
+def remove_all(folder: Path, but: Path | None = None) -> None:
+    """Delete the checkpoints of a folder. Marks go first: what a kill leaves is not taken for a checkpoint."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint != but:
+            (checkpoint / WHOLE).unlink(missing_ok=True)
+            shutil.rmtree(checkpoint)

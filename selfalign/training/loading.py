@@ -1,4 +1,4 @@
-"""The base model and its tokenizer, as fine-tuning wants them."""
+"""The base model and its tokenizer, as fine-tuning needs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BaseModel:
 
         tokenizer = self._from_pretrained(AutoTokenizer)
         if tokenizer.eos_token is None:
-            raise UserError(f"the tokenizer of {self.name} has no end token: nothing could tell the model to stop")
+            raise UserError(f"the tokenizer of {self.name} has no end token, so the model could not learn to stop")
         tokenizer.chat_template = chat_template.read_text()
         question = [{"role": "user", "content": "x"}]
         try:
@@ -83,8 +83,7 @@ def dtype_of(name: str) -> str:
 
 
 def attention_of(name: str, dtype: str) -> str:
-    """An implementation of attention by its name; `auto` is the fastest flash attention installed for this GPU, else
-    torch's own."""
+    """An implementation of attention by its name; `auto` is the fastest one that is installed for this device."""
     import torch
     from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"  # folder of what LoRA trained, in the output
 NOT_UPLOADED = ["checkpoint-*", ".*", "data/*"]
-ARGUMENTS = "training_args.bin"
 
 
 @dataclasses.dataclass
@@ -41,7 +40,7 @@ class ModelFolder:
     identity: dict[str, Any]
     command: str  # that repeats the run
     devices: PartialState
-    complete: bool = False
+    complete: bool
 
     @property
     def path(self) -> Path:
@@ -51,25 +50,11 @@ class ModelFolder:
         if self.devices.is_main_process:
             print(sentence)
 
-    def begin(self) -> None:
-        """See whether this run's model is there already; UserError if another run's is."""
-        from accelerate.utils import broadcast_object_list
-
-        if self.devices.is_main_process:
-            there = self.output.read("run.json")
-            refuse_other_run(self.output.name, there, self.identity, self.output.foreign_files)
-            self.complete = bool(json.loads(there or "{}").get("complete"))
-        known = [self.complete]
-        broadcast_object_list(known)  # other machines may not see this disk
-        self.complete = known[0]
-
     def last_checkpoint(self) -> str | None:
         """Note that this run is in progress; the folder of its newest checkpoint that is whole."""
         if self.devices.is_main_process:
             self.output.write("run.json", json.dumps(self._run() | {"complete": False}, indent=2))
-            for checkpoint in checkpoints.checkpoints_in(self.path):
-                if not checkpoints.is_whole(checkpoint):
-                    checkpoints.remove(checkpoint)
+            checkpoints.remove_all(self.path, but=checkpoints.newest_checkpoint(self.path))
         self.devices.wait_for_everyone()
         newest = checkpoints.newest_checkpoint(self.path)
         return str(newest) if newest else None
@@ -78,8 +63,7 @@ class ModelFolder:
         return {"step": "finetune", "identity": self.identity, "command": self.command, "versions": versions()}
 
     def save(self, trainer: SFT | DPO, tokenizer: PreTrainedTokenizerBase, *, merge: bool) -> None:
-        """Write the model. With `merge`, what was trained are adapters: they lie beside the model that they are merged
-        into."""
+        """Write the model. With `merge`, adapters were trained: they are kept beside the model they are merged into."""
         trainer.save_model(str(self.path / ADAPTER if merge else self.path))
         self.devices.wait_for_everyone()
         if not self.devices.is_main_process:
@@ -87,9 +71,8 @@ class ModelFolder:
         if merge:
             self._merge_adapters(trainer)
         tokenizer.save_pretrained(self.path)
-        for pickled in self.path.glob(f"**/{ARGUMENTS}"):  # it adds nothing to run.json, and a pickle can run code
-            if not pickled.parent.name.startswith("checkpoint-"):
-                pickled.unlink()
+        for folder in (self.path, self.path / ADAPTER):  # it adds nothing to run.json, and a pickle can run code
+            (folder / "training_args.bin").unlink(missing_ok=True)
 
     def _merge_adapters(self, trainer: SFT | DPO) -> None:
         from peft import PeftModel
@@ -97,7 +80,7 @@ class ModelFolder:
         base: Any = dataclasses.replace(self.base, quantize_4bit=False).load()
         merged: Any = PeftModel.from_pretrained(base, str(self.path / ADAPTER)).merge_and_unload()
         trained: Any = trainer.model
-        # The trainer has told its own model that the tokenizer's end token ends an answer; `base` may not know it.
+        # The trainer has set in its own model that the tokenizer's end token ends an answer; `base` may not know it.
         merged.generation_config = trained.generation_config
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(merged.config, name, getattr(trained.config, name, None))
@@ -115,12 +98,8 @@ class ModelFolder:
         if not self.devices.is_main_process:
             return
         curves = model_cards.curves_of(trainer.state.log_history)
-        entry = {
-            "step": "finetune",
-            "rows_in": rows_in,
-            "rows_out": counts["examples"],
-            "counts": counts | {"steps": trainer.state.global_step},
-        }
+        counts = counts | {"steps": trainer.state.global_step}
+        entry = {"step": "finetune", "rows_in": rows_in, "rows_out": counts["examples"], "counts": counts}
         licenses = model_cards.licenses_of(source, self.base.token)
         commit = getattr(getattr(trainer.model, "config", None), "_commit_hash", None)
         run = self._run() | {
@@ -133,12 +112,11 @@ class ModelFolder:
         self.output.write(model_cards.PICTURE, model_cards.draw(curves))
         self.output.write("README.md", model_cards.model_card(run, tokenizer, self.output.read("README.md")))
         self.output.write("run.json", json.dumps(run, indent=2))
-        for checkpoint in checkpoints.checkpoints_in(self.path):
-            checkpoints.remove(checkpoint)
+        checkpoints.remove_all(self.path)
         with contextlib.suppress(OSError):
             os.rmdir(self.path / "data")  # where a dataset has its parts
-        parts = [f"{counts['examples']} examples", *model_cards.ends_of(curves)]
-        self.say(f"finetune: {', '.join(parts)} -> {self.output.name}")
+        ends = "".join(f", {end}" for end in model_cards.ends_of(curves))
+        self.say(f"finetune: {counts['examples']} examples{ends} -> {self.output.name}")
 
     def upload(self, repo: str, *, public: bool) -> None:
         """Send the model folder to the Hub; what is there already is not sent again."""
@@ -149,21 +127,26 @@ class ModelFolder:
         api = HfApi(token=self.base.token)
         try:
             full_name = with_retries(lambda: api.create_repo(repo, private=not public, exist_ok=True)).repo_id
-            with_retries(
-                lambda: api.upload_folder(repo_id=full_name, folder_path=self.path, ignore_patterns=NOT_UPLOADED)
-            )
+            upload = {"repo_id": full_name, "folder_path": self.path, "ignore_patterns": NOT_UPLOADED}
+            with_retries(lambda: api.upload_folder(**upload))
         except Exception as error:  # the libraries raise a dozen types
-            raise UserError(f"{repo} can't be uploaded ({first_line(error)}): the same command tries again") from error
+            raise UserError(f"{repo} can't be uploaded ({first_line(error)}): run the same command again") from error
 
 
 @contextlib.contextmanager
 def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], command: str) -> Iterator[ModelFolder]:
     """The folder `name`, held by this run alone; UserError if it is another run's, or another is writing it."""
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     devices = PartialState()
     output = open_output(name)
+    identity = json.loads(json.dumps(identity))
     with output if devices.is_main_process else contextlib.nullcontext():
-        folder = ModelFolder(output, base, json.loads(json.dumps(identity)), command, devices)
-        folder.begin()
-        yield folder
+        complete = False
+        if devices.is_main_process:
+            there = output.read("run.json")
+            refuse_other_run(output.name, there, identity, output.foreign_files)
+            complete = bool(json.loads(there or "{}").get("complete"))
+        (complete,) = broadcast_object_list([complete])  # other machines may not see this disk
+        yield ModelFolder(output, base, identity, command, devices, complete)

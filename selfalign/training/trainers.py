@@ -1,11 +1,7 @@
-"""TRL's trainers as they are used here, and what they need of their surroundings.
-
-Importing this takes seconds, as torch and TRL come with it.
-"""
+"""TRL's trainers as they are used here. Importing this takes seconds, because it imports torch and TRL."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +17,13 @@ from selfalign.training import checkpoints
 
 
 class SFT(SFTTrainer):
-    """TRL's trainer without its model card, as ours is written at the end."""
+    """TRL's trainer without its model card, because ours is written at the end."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
 
 
 class DPO(DPOTrainer):
-    """TRL's trainer without its model card, as ours is written at the end."""
+    """The same for preferences."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -41,20 +37,12 @@ class KeepNewestCheckpoint(TrainerCallback):
             checkpoints.keep_only(Path(str(args.output_dir), f"checkpoint-{state.global_step}"))
 
 
-def with_deepspeed() -> bool:
-    """Whether `accelerate launch` was told to use DeepSpeed, which has a setting of its own for bfloat16 weights."""
-    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
-
-
-def check_optimizer(name: str) -> None:
-    """UserError if transformers has no optimizer of that name."""
-    known = [str(optimizer.value) for optimizer in OptimizerNames]
-    if name not in known:
-        raise UserError(f"--optimizer {name} is none of transformers': {', '.join(known)}")
-
-
-def check_report_to(name: str) -> None:
-    """UserError if transformers can't report to `name` here."""
+def check_names(optimizer: str, report_to: str) -> None:
+    """UserError if transformers has no such optimizer, or can't report there."""
+    optimizers = [str(known.value) for known in OptimizerNames]
+    if optimizer not in optimizers:
+        raise UserError(f"--optimizer {optimizer} is not known to transformers; choose from {', '.join(optimizers)}")
     installed = get_available_reporting_integrations()
-    if name not in ("none", "all", *installed):
-        raise UserError(f"--report-to {name} is not installed; what is: {', '.join(installed) or 'nothing'}")
+    if report_to not in ("none", "all", *installed):
+        names = ", ".join(installed) or "nothing"
+        raise UserError(f"--report-to {report_to} is not installed; installed: {names}")

@@ -8,6 +8,7 @@ from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, read_rows, run_json, write_rows
+from tests.training.tools import finetune, prepared, tokenizer_of
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments" / "baselines").glob("[!_]*.py"))
 
@@ -34,17 +35,12 @@ PUBLISHED = [{"lang": "python", "index": i, "problem": f"Problem {i}", "solution
 OSS = {"instruction_column": "problem", "response_column": "solution", "license": "mit"}
 
 
-def test_a_random_subset_of_a_published_dataset(tmp_path):
-    rows, counts = done("published", PUBLISHED, tmp_path, size=10, **OSS)
+def test_a_random_subset_that_does_not_depend_on_the_order(tmp_path):
+    rows, counts = done("published", PUBLISHED, tmp_path / "a", size=10, **OSS)
     assert len(rows) == 10 and counts["not_drawn"] == 30
     assert {tuple(row) for row in rows} == {("id", "instruction", "response", "license")}
     assert all(row["response"] == row["instruction"].replace("Problem", "Solution") for row in rows)
-
-
-def test_the_subset_does_not_depend_on_the_order(tmp_path):
-    one, _ = done("published", PUBLISHED, tmp_path / "a", size=10, **OSS)
-    other, _ = done("published", PUBLISHED[::-1], tmp_path / "b", size=10, **OSS)
-    assert one == other
+    assert done("published", PUBLISHED[::-1], tmp_path / "b", size=10, **OSS)[0] == rows
 
 
 def test_empty_texts_are_counted(tmp_path):
@@ -85,21 +81,16 @@ def octopack(tmp_path):
 
 
 def test_octopack_is_commits_and_conversations(tmp_path, octopack):
-    rows, counts = done("octopack", tmp_path / "commits", tmp_path, **octopack)
+    rows, counts = done("octopack", tmp_path / "commits", tmp_path / "a", **octopack)
     assert counts == {"commitpackft": 8, "oasst": 1, "not_drawn": 12, "no_answer": 1}
     (answer,) = [row for row in rows if row["source"] == "oasst"]
     assert (answer["instruction"], answer["response"], answer["license"]) == ("Why?", "Because.", "apache-2.0")
     commit = next(row for row in rows if row["source"] == "commitpackft")
-    assert commit["instruction"].startswith("Rename x to y") and commit["instruction"].endswith(
-        "\nx = " + commit["response"][4:]
-    )
+    subject, old_file = commit["instruction"].split("\n", 1)
+    assert subject.startswith("Rename x to y") and old_file == "x = " + commit["response"][4:]
     assert commit["repository"] == f"one/{commit['language'].lower()}"
-
-
-def test_which_commits_are_drawn_does_not_depend_on_the_order_of_languages(tmp_path, octopack):
-    one, _ = done("octopack", tmp_path / "commits", tmp_path / "a", **octopack)
     octopack["languages"] = ("go", "python")
-    assert done("octopack", tmp_path / "commits", tmp_path / "b", **octopack)[0] == one
+    assert done("octopack", tmp_path / "commits", tmp_path / "b", **octopack)[0] == rows, "drawn in any order"
 
 
 # Snippets -------------------------------------------------------------------------------------------------------------
@@ -110,19 +101,14 @@ def test_a_snippet_is_some_lines_of_its_file(tmp_path):
         {"content": "\n".join(f"    line {n} of {i}" for n in range(60)), "max_stars_repo_licenses": ["MIT"]}
         for i in range(30)
     ]
-    rows, _ = done("snippets", files, tmp_path)
+    rows, counts = done("snippets", [*files, {"content": " \n", "max_stars_repo_licenses": []}], tmp_path)
     lengths = []
     for row in rows:
         lines = row["content"].split("\n")
         first, file = (int(word) for word in lines[0].split() if word.isdecimal())
         assert lines == [f"line {first + n} of {file}" for n in range(len(lines))] and row["license"] == "MIT"
         lengths.append(len(lines))
-    assert len(rows) == 30 and max(lengths) <= 15 and min(lengths) < 5
-
-
-def test_empty_files_give_no_snippet(tmp_path):
-    rows, counts = done("snippets", [{"content": " \n"}, {"content": "x = 1"}], tmp_path)
-    assert [row["content"] for row in rows] == ["x = 1"] and counts["empty_files"] == 1
+    assert counts == {"ok": 30, "empty_files": 1} and max(lengths) <= 15 and min(lengths) < 5
 
 
 # Teachers -------------------------------------------------------------------------------------------------------------
@@ -145,10 +131,8 @@ def teacher(answers):
 
 
 def test_direct_distillation_answers_each_instruction_greedily(tmp_path):
-    tasks = [
-        {"id": f"t{i}", "instruction": f"Task {i}", "response": "of the student", "messages": []} for i in range(6)
-    ]
-
+    student = {"response": "of the student", "messages": []}
+    tasks = [{"id": f"t{i}", "instruction": f"Task {i}", **student} for i in range(6)]
     unusable = {"Task 3": ("too lo", "length"), "Task 4": " ", "Task 5": ("mode", "content_filter")}
 
     def answers(prompt):
@@ -235,15 +219,9 @@ def test_answers_are_split(answer, error):
 
 
 def test_what_baselines_write_is_what_finetune_reads(tmp_path, tiny_model):
-    from transformers import AutoTokenizer
-
     done("published", PUBLISHED, tmp_path, size=4, **OSS)
-    finetune = load_script("finetune")
-    options = finetune.Options(input=str(tmp_path / "out"), output=str(tmp_path / "model"))
-    _, examples = finetune.read_examples(options)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    tokenizer.chat_template = (ROOT / "prompts" / "chat.jinja").read_text()
-    tokens = [finetune.to_tokens(row, tokenizer, 4096) for row in examples]
-    assert [row["outcome"] for row in tokens] == ["whole"] * 4
-    learned = tokenizer.decode([token for token in tokens[0]["labels"] if token != finetune.NO_LOSS])
-    assert learned.startswith("Solution")
+    options = finetune.Options(input=str(tmp_path / "out"), output=str(tmp_path / "model"), model=str(tiny_model))
+    examples, _, counts = prepared(options)
+    assert counts == {"examples": 4}
+    learned = [token for token in examples[0]["labels"] if token != finetune.NO_LOSS]
+    assert tokenizer_of(options).decode(learned).startswith("Solution")

@@ -41,7 +41,6 @@ RECIPES = {
     "table11": [(), ("direct-distillation", *TEACHER), (*TEACHER, "--api-key", "key")],
     "smollm2": [(), ("20", "passes"), ("5000", "passes", "random", "--mbpp", "mbpp.json")],
 }
-SHARED = {"recipe"}
 
 
 def copy_of_the_project(folder):
@@ -78,12 +77,9 @@ def run_recipe(project, recipe, *arguments):
     """Run a recipe of the copied project. What its commands note is in project / "noted"."""
     (project / "noted").write_text("")
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": str(project / "noted")}
-    words = ["bash", str(project / folder_of(recipe) / f"{recipe}.sh"), *arguments]
+    (script,) = project.glob(f"*/{recipe}.sh")
+    words = ["bash", str(script), *arguments]
     return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
-
-
-def folder_of(recipe):
-    return "runs" if recipe == "quickstart" else "experiments"
 
 
 def commands(project, recipe, *arguments):
@@ -96,11 +92,9 @@ def commands(project, recipe, *arguments):
 def scripts_called(called):
     """The script and the arguments of each call of one of our scripts, whether python or accelerate runs it."""
     for words in called:
-        script = next(
-            (i for i, word in enumerate(words) if word.endswith(".py") or word.startswith("experiments.")), None
-        )
-        if script is not None and words[0] in ("python", "accelerate"):
-            yield words[script].removesuffix(".py").replace(".", "/"), words[script + 1 :]
+        scripts = [i for i, word in enumerate(words) if word.endswith(".py") or word.startswith("experiments.")]
+        if scripts and words[0] in ("python", "accelerate"):
+            yield words[scripts[0]].removesuffix(".py").replace(".", "/"), words[scripts[0] + 1 :]
 
 
 def options_from(name, words):
@@ -116,10 +110,6 @@ def options_from(name, words):
 @cache
 def _options_from(name, arguments):
     return tyro.cli(load_script(name).Options, args=arguments)
-
-
-def test_every_recipe_is_tried():
-    assert {path.stem for path in (ROOT / "experiments").glob("*.sh")} == set(RECIPES) | SHARED
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -139,12 +129,8 @@ def test_every_command_is_one_that_its_script_takes(noted, recipe, capsys):
 
 
 def test_what_the_recipes_write_is_where_the_tables_look(noted):
-    written = set()
-    for recipe in RECIPES:
-        for arguments in RECIPES[recipe]:
-            for name, words in noted(recipe, *arguments):
-                if name == "benchmark":
-                    written.add(words[1].removeprefix("./runs/out/"))
+    calls = [call for recipe in RECIPES for arguments in RECIPES[recipe] for call in noted(recipe, *arguments)]
+    written = {words[1].removeprefix("./runs/out/") for name, words in calls if name == "benchmark"}
     for table in (load_table(name) for name in table_names()):
         for cell in (cell for row in table.cells for cell in row.values()):
             if cell.published is None or system_of(cell.system).command is None:
@@ -154,26 +140,20 @@ def test_what_the_recipes_write_is_where_the_tables_look(noted):
             assert {f"{cell.system}/{name}" for name in cell.benchmarks} <= written, cell
 
 
-def test_a_model_learns_from_its_own_data_at_half_the_rate(noted):
+def test_each_model_makes_its_data_once_and_learns_from_it_at_half_the_rate(noted):
     rates = {}
     for name, words in noted("table8"):
         if name == "finetune":
             base, generator = words[1].split("/")[-2].split("-on-")
             rates.setdefault(base == generator, []).append(options_from(name, words).learning_rate)
     assert rates == {True: [1e-5] * 5, False: [2e-5] * 14}, "the paper has 5 models and 14 other pairs"
-
-
-def test_the_data_of_a_generator_is_made_once_for_all_pairs(noted):
     made = [words[1] for name, words in noted("table8") if name == "sample_responses"]
     assert len(made) == len(set(made)) == 5
 
 
 def test_the_33b_model_is_trained_with_zero_3_and_the_15b_one_on_one_gpu(project):
-    for base, launcher in {
-        "deepseek-coder-33b": "zero3.yaml",
-        "starcoder2-15b": "python",
-        "llama-3-8b": "ddp.yaml",
-    }.items():
+    launchers = {"deepseek-coder-33b": "zero3.yaml", "starcoder2-15b": "python", "llama-3-8b": "ddp.yaml"}
+    for base, launcher in launchers.items():
         (words,) = [words for words in commands(project, "table8", base, base) if "finetune.py" in words]
         launch = words[: words.index("finetune.py")]
         assert any(word.endswith(launcher) for word in launch)
@@ -269,7 +249,8 @@ def test_models_that_do_not_fit_are_left_out(project):
     assert outputs and not any("arctic" in output or "8x22b" in output for output in outputs)
 
 
-def test_every_recipe_says_what_it_needs_and_how_long_it_takes():
+def test_every_recipe_is_tried_and_says_what_it_needs_and_how_long_it_takes():
+    assert {path.stem for path in (ROOT / "experiments").glob("*.sh")} == {*RECIPES, "recipe"}
     for recipe in RECIPES:
         head = (ROOT / "experiments" / f"{recipe}.sh").read_text().split("\n. ")[0]
         assert f"bash experiments/{recipe}.sh" in head and "# Needs " in head and "# Takes " in head

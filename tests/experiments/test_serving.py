@@ -27,11 +27,16 @@ def tools(tmp_path):
     return add
 
 
+def run_script(tools, script, *arguments, **environment):
+    words = ["bash", str(ROOT / "experiments" / "serving" / script), *arguments]
+    environment = tools.environment | environment
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+
+
 def started(tools, script, *arguments):
     for name in ("docker", "vllm"):
         tools(name, 'printf "%s\\n" "$@"')
-    words = ["bash", str(ROOT / "experiments" / "serving" / script), *arguments]
-    result = subprocess.run(words, capture_output=True, text=True, env=tools.environment)
+    result = run_script(tools, script, *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
 
@@ -52,9 +57,7 @@ def test_port_gpus_and_more_options_are_passed_on(tools):
 
 
 def test_an_unknown_model_is_refused(tools):
-    result = subprocess.run(
-        ["bash", str(ROOT / "experiments" / "serving" / "tgi.sh"), "gpt-5"], capture_output=True, text=True
-    )
+    result = run_script(tools, "tgi.sh", "gpt-5")
     assert result.returncode == 2 and "there is no model gpt-5" in result.stderr
 
 
@@ -66,12 +69,6 @@ def test_a_slurm_job_starts_replicas_and_hands_them_to_a_step(tools, tmp_path):
     tasks = write_rows(tmp_path / "tasks.jsonl", TASKS)
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node", "SLURM_SUBMIT_DIR": str(ROOT)}
     step = ["sample_responses.py", str(tasks), str(tmp_path / "out"), "--samples", "2"]
-    result = subprocess.run(
-        ["bash", str(ROOT / "experiments" / "serving" / "slurm.sh"), "starcoder2-3b", *step],
-        env=tools.environment | job | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    result = run_script(tools, "slurm.sh", "starcoder2-3b", *step, **job, HF_HUB_OFFLINE="1")
     assert result.returncode == 0, result.stderr
     assert len(read_rows(tmp_path / "out")) == 2 * len(TASKS)

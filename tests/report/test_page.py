@@ -14,8 +14,7 @@ import pytest
 from selfalign.errors import UserError
 from selfalign.report.__main__ import Options, main
 from selfalign.report.charts import Chart, wilson_interval
-from selfalign.report.examples import EXAMPLES, choose_examples
-from selfalign.report.page import TEXT_LIMIT, card_section, shortened, write_report
+from selfalign.report.page import EXAMPLES, TEXT_LIMIT, card_section, choose_examples, shortened, write_report
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source
 from tests.fakes.hub import LocalHub
@@ -82,11 +81,11 @@ def page(folder):
 
 
 class Elements(HTMLParser):
-    """The start tags of a page, with their attributes."""
+    """The start tags of a page, with their attributes, and what its script shows."""
 
     def __init__(self, page):
         super().__init__()
-        self.found = []
+        self.text, self.found = page, []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -94,6 +93,14 @@ class Elements(HTMLParser):
 
     def of(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
+
+    @property
+    def examples(self):
+        return [article for article in self.of("article") if "hidden" not in article]
+
+    @property
+    def count(self):
+        return re.search(r'<output id="count"[^>]*>([^<]*)<', self.text).group(1)
 
 
 # ---- the files ----
@@ -125,24 +132,14 @@ def test_writing_it_again_changes_nothing(folder, tmp_path):
 def test_figures_that_lack_their_columns_are_left_out(tmp_path):
     rows = [{"id": "a", "instruction": "do", "response": "done"}]
     write_report(write_dataset(tmp_path / "out", rows), source([{"id": "a", "passed": True}]))
-    assert {path.stem for path in (tmp_path / "out/figures").iterdir()} == {
-        "funnel",
-        "left_out",
-        "words_of_instructions",
-        "words_of_responses",
-    }
+    names = sorted(path.stem for path in (tmp_path / "out/figures").iterdir())
+    assert names == ["funnel", "left_out", "words_of_instructions", "words_of_responses"]
 
 
-def test_nothing_in_the_page_comes_from_outside(page):
+def test_what_a_model_wrote_is_text_and_nothing_comes_from_outside(page):
     elements = Elements(page)
-    assert not elements.of("link") and not elements.of("a")
-    assert all(image["src"].startswith("data:") for image in elements.of("img"))
-    assert [script for script in elements.of("script") if script] == []
-
-
-def test_what_a_model_wrote_is_text(page):
-    elements = Elements(page)
-    assert len(elements.of("script")) == 1 and not any("onerror" in image for image in elements.of("img"))
+    assert not elements.of("link") and not elements.of("a") and elements.of("script") == [{}]
+    assert all(set(image) == {"alt", "src"} and image["src"].startswith("data:") for image in elements.of("img"))
     assert len(elements.of("article")) == len(EXECUTIONS)
 
 
@@ -151,10 +148,9 @@ def test_captions_say_what_the_figures_show(page):
     assert "50.0% of all" in captions and "30 examples, which have 3 distinct ones" in captions
 
 
-def test_rates_of_few_samples_have_wide_intervals():
-    # The interval of 5 of 10 in Wilson's formula: .5 -+ .2634, as in any textbook's table.
-    assert wilson_interval(5, 10) == pytest.approx((23.66, 76.34), abs=0.01)
-    assert wilson_interval(0, 10) == pytest.approx((0, 27.75), abs=0.01)
+@pytest.mark.parametrize(("passed", "interval"), [(5, (23.66, 76.34)), (0, (0, 27.75))])
+def test_rates_of_few_samples_have_wide_intervals(passed, interval):
+    assert wilson_interval(passed, 10) == pytest.approx(interval, abs=0.01)
 
 
 def test_a_card_of_an_odd_number_of_figures_is_a_table():
@@ -184,11 +180,8 @@ def test_which_examples_depends_on_their_ids_alone():
 
 def test_what_a_rule_dropped_has_its_reason():
     rejected = source([{"id": "r", "reason": "near_duplicate", "instruction": "again"}])
-    found = choose_examples(source([{"id": "a"}]), rejected, None)
-    assert [(row["id"], row["reason"], row["tests"]) for row in found] == [
-        ("a", "accepted", None),
-        ("r", "near_duplicate", None),
-    ]
+    accepted, dropped = choose_examples(source([{"id": "a"}]), rejected, None)
+    assert (accepted["reason"], dropped["reason"], dropped["tests"]) == ("accepted", "near_duplicate", None)
 
 
 # ---- as a command, and on the Hub ----
@@ -208,10 +201,7 @@ def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
         hub.add("org/instructions", files)
         before = len(hub.commits("org/instructions"))
         command = [sys.executable, "-m", "selfalign.report", "org/instructions"]
-        result = subprocess.run(
-            command, cwd=ROOT, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120
-        )
-        assert result.returncode == 0, result.stderr
+        subprocess.run(command, cwd=ROOT, env=hub.environment(tmp_path), check=True, timeout=120)
         there = hub.files("org/instructions")
         assert len(hub.commits("org/instructions")) == before + 1
     assert there["figures/funnel.png"].startswith(b"\x89PNG") and b"figures/funnel.png" in there["README.md"]
@@ -236,33 +226,13 @@ def browse(folder, tmp_path_factory):
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={place / 'user'}"]
         flags += ["--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom"]
-        result = subprocess.run(
-            [browser, *flags, f"{page.as_uri()}#{fragment}"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        words = [browser, *flags, f"{page.as_uri()}#{fragment}"]
+        result = subprocess.run(words, capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, result.stderr
         console = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-        return Shown(result.stdout), console, log.read_text()
+        return Elements(result.stdout), console, log.read_text()
 
     return browse
-
-
-class Shown(Elements):
-    """A page as the browser had it in the end."""
-
-    @property
-    def examples(self):
-        return [article for article in self.of("article") if "hidden" not in article]
-
-    @property
-    def count(self):
-        return re.search(r'<output id="count"[^>]*>([^<]*)<', self.text).group(1)
-
-    def feed(self, data):
-        self.text = data
-        super().feed(data)
 
 
 def test_the_browser_shows_all_asks_for_nothing_and_complains_of_nothing(browse):
@@ -287,22 +257,23 @@ def test_reason_category_and_search_filter(browse, fragment, fits):
     assert len(shown.examples) == expected and shown.count == f"{expected} of 60 examples" and not console
 
 
-TYPING = "search.value = '7th'; search.dispatchEvent(new Event('input')); document.title = location.hash"
-
-
-def with_script(page, script, path):
+@pytest.fixture
+def typing(page, tmp_path):
+    """The page with a script of ours that types a word into the search."""
+    script = "search.value = '7th'; search.dispatchEvent(new Event('input')); document.title = location.hash"
+    path = tmp_path / "typing.html"
     path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
     return path
 
 
-def test_typing_filters_and_the_address_remembers(browse, page, tmp_path):
-    without_policy = re.sub("<meta http-equiv=[^>]*>", "", page)
-    shown, console, _ = browse(page=with_script(without_policy, TYPING, tmp_path / "typed.html"))
+def test_typing_filters_and_the_address_remembers(browse, typing):
+    typing.write_text(re.sub("<meta http-equiv=[^>]*>", "", typing.read_text()))  # the policy would stop the script
+    shown, console, _ = browse(page=typing)
     expected = sum("7th" in row["instruction"] for row in EXECUTIONS)
     assert shown.count == f"{expected} of 60 examples" and not console
     assert "<title>#search=7th</title>" in shown.text
 
 
-def test_the_policy_of_the_page_lets_no_other_script_run(browse, page, tmp_path):
-    shown, console, _ = browse(page=with_script(page, TYPING, tmp_path / "planted.html"))
+def test_the_policy_of_the_page_lets_no_other_script_run(browse, typing):
+    shown, console, _ = browse(page=typing)
     assert shown.count == "60 of 60 examples" and "Content Security Policy" in " ".join(console)

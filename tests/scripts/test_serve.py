@@ -66,21 +66,18 @@ def test_sigterm_ends_it_even_while_it_generates(endless_model: Path):
         assert "Traceback" not in process.stderr.read()
 
 
-def failure(*options: str) -> str:
-    """What serve.py says on stderr before it ends with an error."""
-    done = run("serve", *options)
-    assert done.returncode == 2 and not done.stdout
-    return done.stderr
-
-
-def test_a_taken_port_is_one_sentence(endpoint: str):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--port {port}", "can't listen on 127.0.0.1:{port}: Address already in use"),
+        ("--model ./nowhere --port 0", "can't load the model ./nowhere: "),
+    ],
+)
+def test_a_failure_is_one_sentence(endpoint: str, words: str, said: str):
     port = endpoint.rsplit(":", 1)[1]
-    assert failure("--port", port) == f"serve.py: can't listen on 127.0.0.1:{port}: Address already in use\n"
-
-
-def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path):
-    said = failure("--model", str(tmp_path / "nothing"), "--port", "0")
-    assert said.startswith("serve.py: can't load the model") and "Traceback" not in said and said.count("\n") == 1
+    done = run("serve", *words.format(port=port).split())
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("serve.py: " + said.format(port=port)) and done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
-from tests.training.tools import curve, run_python, weights, words_of
+from tests.training.tools import curve, run_python, same_weights, words_of
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
@@ -23,12 +23,9 @@ def test_accelerate_takes_our_configurations(name):
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(trained, tmp_path):
     """The same batches, divided; what differs is the order of sums."""
-    import torch
-
     options = dataclasses.replace(trained, output=str(tmp_path / "model"))
     launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1)
     result = run_python(*launch, ROOT / "finetune.py", *words_of(options))
     assert result.returncode == 0, result.stdout + result.stderr
-    one, two = weights(trained), weights(options)
-    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+    assert same_weights(trained, options, tolerance=1e-3)
     assert len(curve(options, "loss")) == len(curve(trained, "loss"))

@@ -1,9 +1,9 @@
-"""What the loss is taken on: the response alone, after the chat template's prompt."""
+"""What is trained on: the response alone, after the chat template's prompt, each example as if it were alone."""
 
 import pytest
 
 from selfalign.options import PROMPTS
-from tests.training.tools import ROWS, examples_in, finetune, prompt_of, tokenizer_of, trainer_of
+from tests.training.tools import ROWS, examples_in, finetune, prepared, prompt_of, tokenizer_of, trainer_of
 
 
 @pytest.mark.parametrize(("packing", "device_batch_size"), [(False, 4), (True, 1), (True, 2)])
@@ -36,10 +36,8 @@ def test_the_chat_template_round_trips(make, question):
     encoded = finetune.to_tokens({"messages": chat}, tokenizer, 1280)
     prompt = tokenizer(asked).input_ids
     assert encoded["input_ids"][: len(prompt)] == prompt and encoded["labels"][: len(prompt)] == [-100] * len(prompt)
-    assert (
-        tokenizer.decode(encoded["input_ids"])
-        == f"{prompt_of({'instruction': question})}{chat[1]['content']}<|endoftext|>"
-    )
+    whole = f"{prompt_of({'instruction': question})}{chat[1]['content']}<|endoftext|>"
+    assert tokenizer.decode(encoded["input_ids"]) == whole
     assert encoded["labels"][-1] == tokenizer.eos_token_id
 
 
@@ -58,19 +56,43 @@ def test_a_tokenizer_that_begins_prompts_with_a_token_does_so_in_training(make):
 def test_the_layout_of_the_published_dataset_is_taken(make):
     names = ("fingerprint", "sha1", "seed", "concepts", "prompt")
     row = {name: None if name == "fingerprint" else "text" for name in names} | ROWS[0]
-    options = make([row])
-    examples, _, counts = finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+    examples, _, counts = prepared(make([row]))
     assert counts == {"examples": 1} and examples.column_names == ["input_ids", "labels"]
 
 
 def test_what_can_not_be_used_is_counted(make):
-    rows = [
-        *ROWS[:5],
-        ROWS[5] | {"response": "long " * 100},
-        ROWS[6] | {"instruction": "long " * 100},
-        ROWS[7] | {"response": None},
-    ]
-    options = make(rows, max_length=100)
-    examples, _, counts = finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+    faults = {"response": "long " * 100}, {"instruction": "long " * 100}, {"response": None}
+    rows = ROWS[:5] + [row | fault for row, fault in zip(ROWS[5:], faults, strict=False)]
+    examples, _, counts = prepared(make(rows, max_length=100))
     assert counts == {"cut": 1, "prompt_too_long": 1, "no_response": 1, "examples": 6}
     assert max(map(len, examples["input_ids"])) == 100
+
+
+@pytest.mark.parametrize(("attention", "device_batch_size"), [("sdpa", 1), ("sdpa", 2), ("eager", 1)])
+def test_packed_examples_do_not_see_each_other(make, attention, device_batch_size):
+    """Logits and loss of a packed sequence are those of its examples one by one."""
+    import torch
+
+    options = make(packing=True, max_length=200, attention=attention, device_batch_size=device_batch_size)
+    trainer = trainer_of(options)
+    model = trainer.model.eval()
+    batch = next(iter(trainer.get_train_dataloader()))
+    given = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        packed = model(**given).logits[0]
+        loss = trainer.compute_loss(model, dict(batch)).item()
+        done, losses = 0, []
+        for ids, labels, _ in examples_in(batch):
+            alone = model(torch.tensor([ids])).logits[0]
+            assert torch.allclose(packed[done : done + len(ids)], alone, atol=1e-5)
+            losses.append(torch.nn.functional.cross_entropy(alone[:-1], torch.tensor(labels[1:]), reduction="none"))
+            done += len(ids)
+    assert done == packed.shape[0] and len(losses) == 2 * device_batch_size
+    losses = torch.cat(losses)
+    assert loss == pytest.approx(losses[losses != 0].mean().item(), rel=1e-5)
+
+
+def test_packing_takes_as_many_optimizer_steps(make):
+    """16 examples in batches of 4 are 4 steps, also when two of them are in each sequence."""
+    trainer = trainer_of(make(batch_size=4, packing=True, max_length=200))
+    assert len(trainer.train_dataset) == 8 and trainer.args.gradient_accumulation_steps == 2

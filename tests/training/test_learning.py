@@ -1,6 +1,7 @@
 """What comes out of a training is better than what went in."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -33,8 +34,6 @@ def test_adapters_lower_it_too_and_are_merged(make, tiny_model):
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_the_model_stops_where_it_has_learnt_to(make, tiny_model, tmp_path, lora_rank):
     """Also where the base model's own generation ends with another token than its tokenizer's."""
-    import shutil
-
     from transformers import AutoTokenizer, GenerationConfig
 
     base = shutil.copytree(tiny_model, tmp_path / "base")

@@ -26,14 +26,8 @@ def test_the_card_says_how_it_was_made_and_how_to_ask(trained):
 
     card = ModelCard.load(Path(trained.output) / "README.md")
     assert "selfcodealign" in card.data.tags and card.data.pipeline_tag == "text-generation"
-    for said in (
-        "| learning rate | `0.001` |",
-        "### Instruction\nWrite a Python",
-        "![",
-        trained.model,
-        "| finetune | 16 |",
-    ):
-        assert said in card.text
+    facts = "| learning rate | `0.001` |", "| finetune | 16 |", trained.model, "### Instruction\nWrite a Python", "!["
+    assert [fact for fact in facts if fact not in card.text] == []
     assert (Path(trained.output) / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -52,7 +46,7 @@ def test_the_card_keeps_what_a_person_wrote_and_chose(trained):
 def test_a_second_run_does_nothing(trained, capsys):
     before = (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
     finetune.main(trained)
-    assert "already there" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     assert before == (Path(trained.output) / "model.safetensors").stat().st_mtime_ns
 
 

@@ -69,7 +69,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(make, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{"lora_rank": 4, "packing": True, "max_length": 200}, {"method": "dpo"}])
-def test_other_trainings_go_on_too(make, more, monkeypatch):
+def test_other_trainings_continue_too(make, more, monkeypatch):
     """Stopped after two steps and started again, they end with the weights of a training that was not stopped."""
     whole = make(PAIRS if "method" in more else ROWS, **QUICK, save_steps=1, **more)
     all_steps = steps_of(whole, monkeypatch)

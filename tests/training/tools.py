@@ -9,14 +9,10 @@ from tests.helpers import ROOT, load_script, run_json, write_rows
 
 finetune = load_script("finetune")
 
-
 ROWS = [
     {"id": str(i), "instruction": f"Add {i} to a number.", "response": f"```python\ndef f(x):\n    return x + {i}\n```"}
     for i in range(16)
 ]
-
-
-# To be learnt: short answers are right.
 PAIRS = [
     {
         "prompt": [{"role": "user", "content": f"Add {i} to a number."}],
@@ -25,8 +21,6 @@ PAIRS = [
     }
     for i in range(16)
 ]
-
-
 QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "eval_fraction": 0.25}
 
 
@@ -55,11 +49,14 @@ def tokenizer_of(options):
     return finetune.base_model(options).load_tokenizer(options.chat_template)
 
 
+def prepared(options):
+    return finetune.prepare(finetune.read_examples(options)[1], tokenizer_of(options), options)
+
+
 def trainer_of(options):
     """The trainer of a training, before it begins."""
-    tokenizer = tokenizer_of(options)
-    examples = finetune.prepare(finetune.read_examples(options)[1], tokenizer, options)
-    return finetune.make_trainer(finetune.checked(options), tokenizer, examples.train, examples.held_out)
+    examples, held_out, _ = prepared(options)
+    return finetune.make_trainer(finetune.checked(options), tokenizer_of(options), examples, held_out)
 
 
 def curve(options, name):
@@ -72,11 +69,12 @@ def weights(options):
     return load_file(Path(options.output) / "model.safetensors")
 
 
-def same_weights(first, second):
+def same_weights(first, second, tolerance=0):
     import torch
 
     first, second = weights(first), weights(second)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert first.keys() == second.keys()
+    return all(torch.allclose(first[name], second[name], rtol=0, atol=tolerance) for name in first)
 
 
 def prompt_of(row):
