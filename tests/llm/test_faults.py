@@ -106,7 +106,7 @@ def test_a_faulty_openai_answer_is_a_fault_of_the_server(payload, api, status, c
 
     async def ask():
         pool = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: answer))
-        server = client_for("http://127.0.0.1:1", options(api=api, model="m"), None)
+        server = client_for("http://127.0.0.1:1", options(api=api, model="m"))
         async with pool, server:
             server._pools = [pool]
             await server.complete(CompletionRequest("a", 8, seed=1, n=2, temperature=1.0))
@@ -123,7 +123,7 @@ def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
         raise ssl.SSLError(1, "decryption failed or bad record mac")
 
     async def ask():
-        async with client_for("http://127.0.0.1:1", options(api=api), None) as server:
+        async with client_for("http://127.0.0.1:1", options(api=api)) as server:
             await server.complete(CompletionRequest("a", 8, seed=1))
 
     monkeypatch.setattr(httpx2.AsyncClient, "send", broken)
@@ -199,7 +199,7 @@ def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
         assert_all_right(ask_all(endpoint, on_row=lambda done: silent.set() if done == 20 else None))
         assert endpoint.usage.faults["no sign of life"] > 0
         silent.clear()
-    assert f"{gone.url} rests: no sign of life" in capsys.readouterr().err
+    assert f"{gone.url} is not used for a while: no sign of life" in capsys.readouterr().err
 
 
 # 429 ------------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_a_prompt_too_long_is_an_outcome(words, api):
 def test_a_count_of_tokens_that_is_no_number_is_ignored(answer, tokens):
     async def ask():
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=answer)))
-        async with http, client_for("http://127.0.0.1:1", options(), None) as client:
+        async with http, client_for("http://127.0.0.1:1", options()) as client:
             client._http = http
             return await client.count_tokens("a prompt")
 

@@ -162,9 +162,9 @@ def test_an_undefined_variable_is_an_error(tmp_path, small_examples):
 
 def test_a_file_that_is_not_text_is_refused(tmp_path, small_examples):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"examples .*binary can't be read: it is not text in UTF-8"):
+    with pytest.raises(UserError, match=r"examples .*binary can't be read: it is not UTF-8 text"):
         load_examples(tmp_path / "binary")
-    with pytest.raises(UserError, match=r"template .*binary can't be read: it is not text in UTF-8"):
+    with pytest.raises(UserError, match=r"template .*binary can't be read: it is not UTF-8 text"):
         load_prompt(tmp_path / "binary", small_examples)
 
 

@@ -94,13 +94,11 @@ def test_the_hugging_face_token_goes_to_nobody_else(api, key, sent, monkeypatch)
         ("https://nothuggingface.co", False),
     ],
 )
-def test_which_servers_are_hugging_faces_own(url, is_sent):
-    assert (client_for(url, GenerationOptions(), "hf_precious")._key == "hf_precious") == is_sent
-
-
-def test_the_key_may_come_from_the_environment(monkeypatch):
+def test_which_servers_are_hugging_faces_own(url, is_sent, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_precious")
+    assert client_for(url, options())._key == ("hf_precious" if is_sent else "none")
     monkeypatch.setenv("SELFALIGN_API_KEY", "secret")
-    assert client_for("http://127.0.0.1:1", options(), "hf_precious")._key == "secret"
+    assert client_for(url, options())._key == "secret"
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown():

@@ -47,7 +47,7 @@ def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
         server.bodies.clear()
         assert not open_rows(ask_all(endpoint))
         assert not any("seed" in body for body in server.bodies)
-    assert endpoint.report([])["seeds"] == "not sent" and "no seeds are sent" in capsys.readouterr().err
+    assert endpoint.report([])["seeds"] == "not sent" and "so none are sent" in capsys.readouterr().err
 
 
 def test_a_server_that_was_busy_at_the_start_gets_seeds():
@@ -107,7 +107,7 @@ def test_a_server_whose_samples_are_equal_is_refused(api, change):
 
 @pytest.mark.parametrize(
     ("temperature", "remark"),
-    [(0.7, "the same seed does not reproduce the same text"), (0.0, "two greedy answers to one prompt differ")],
+    [(0.7, "the same seed does not give the same text again"), (0.0, "two greedy answers to the same prompt differ")],
 )
 def test_a_server_that_ignores_seeds_or_greed_is_noted(temperature, remark, capsys):
     def draw_anew(asked):
@@ -128,7 +128,7 @@ CUT_OFF = Completion("a b c d", "length", 16)
 @pytest.mark.parametrize(
     ("temperature", "prompts", "warnings"),
     {
-        "equal samples": (0.7, [[TEXT, TEXT, TEXT]] * 10, ["all samples of a prompt are equal"]),
+        "equal samples": (0.7, [[TEXT, TEXT, TEXT]] * 10, ["all samples are the same"]),
         "empty answers": (0.7, [[EMPTY]] * 30, ["answers are empty"]),
         "cut off": (0.7, [[CUT_OFF]] * 60, ["cut off by --max-new-tokens"]),
         "usual answers": (0.7, [[EMPTY, TEXT], [CUT_OFF, TEXT], [CUT_OFF, TEXT]] * 70, []),

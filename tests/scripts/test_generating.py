@@ -201,4 +201,4 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
 @pytest.mark.parametrize("nothing", ["--categories", "--difficulties"])
 def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
     concepts = write_rows(tmp_path / "concepts.jsonl", CONCEPTS)
-    assert "need at least one name each" in complaint("generate_tasks", concepts, tmp_path / "tasks", nothing)
+    assert "each need at least one name" in complaint("generate_tasks", concepts, tmp_path / "tasks", nothing)
