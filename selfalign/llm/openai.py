@@ -74,20 +74,16 @@ class OpenAIClient(Client):
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
+            "stop": list(request.stop[: self.max_stop_sequences]) or None,
+            "top_p": request.top_p,
+            "n": request.n if request.n > 1 else None,
+            "seed": request.seed if self.takes_seeds and request.temperature > 0 else None,
         }
         if self.is_chat:
             body["messages"] = [{"role": "user", "content": request.prompt}]
         else:
             body["prompt"] = [request.prompt] if self.takes_lists else request.prompt
-        if request.stop:
-            body["stop"] = list(request.stop[: self.max_stop_sequences])
-        if request.top_p is not None:
-            body["top_p"] = request.top_p
-        if request.n > 1:
-            body["n"] = request.n
-        if self.takes_seeds and request.temperature > 0:
-            body["seed"] = request.seed
-        return body
+        return {name: value for name, value in body.items() if value is not None}
 
     def _completions_in(self, response: Any, request: CompletionRequest) -> list[Completion]:
         try:

@@ -115,7 +115,6 @@ def test_an_occasional_refusal_does_not_shrink_the_window():
 def test_rising_latency_shrinks_the_window():
     window = CongestionWindow(128)
     answer(window, 600)
-    assert window.limit == 128
     answer(window, 600, pace=3.0)
     assert 64 <= window.limit < 128
 

