@@ -39,16 +39,9 @@ STOP = ["## Example", "\n###", "\n[Response]"]
 # Functions are twice as likely, because most seeds and benchmark problems are functions.
 CATEGORIES = ("function", "function", "class", "program")
 DIFFICULTIES = ("easy", "medium", "hard")
-COLUMNS = {
-    "concepts_id": str,
-    "category": str,
-    "language": str,
-    "difficulty": str,
-    "instruction": str,
-    "prompt_hash": str,
-    "finish_reason": str,
-    "error": str,
-}
+COLUMNS: dict[str, type] = dict.fromkeys(
+    ("concepts_id", "category", "language", "difficulty", "instruction", "prompt_hash", "finish_reason", "error"), str
+)
 
 
 @dataclass(frozen=True, kw_only=True)

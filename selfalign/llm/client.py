@@ -108,7 +108,7 @@ class Client(ABC):
 
         Raises:
             ServerFault: it does not answer.
-            Unfit: it is no such server, or serves another model than the user asked for.
+            Unfit: it is not such a server, or serves another model than the user asked for.
         """
 
     @abstractmethod
@@ -127,9 +127,8 @@ class Client(ABC):
         try:
             answer = await self._http.post(f"{self.url}/tokenize", json={"inputs": prompt, "prompt": prompt})
             tokens = answer.raise_for_status().json()
-            if isinstance(tokens, list):  # TGI
-                return len(tokens)
-            return tokens["count"] if isinstance(tokens["count"], int) else None  # vLLM
+            count = len(tokens) if isinstance(tokens, list) else tokens["count"]  # TGI; vLLM
+            return count if isinstance(count, int) else None
         except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
             return None
 

@@ -38,8 +38,7 @@ class CongestionWindow:
 
     @property
     def load(self) -> float:
-        """The share of the server's places in use. It ignores `limit`, so that a window that was cut fills first, and
-        so can grow."""
+        """The share of the server's places in use. It ignores `limit`, so a window that was cut fills and grows."""
         return self.in_flight / self.maximum
 
     def on_answer(self, seconds: float, tokens: int) -> None:

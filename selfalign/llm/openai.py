@@ -38,9 +38,7 @@ class OpenAIClient(Client):
         if not models and self.options.model:
             return
         if not models:
-            raise Unfit(
-                f"{self.url} does not list its models (/v1/models). If it is a server, name its model with --model"
-            )
+            raise Unfit(f"{self.url} lists no models (/v1/models). If it is a server, name its model with --model")
         if not self.options.model and len(models) > 1:
             raise Unfit(f"{self.url} serves {len(models)} models: choose one with --model")
         model = self.options.model or next(iter(models))

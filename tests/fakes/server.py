@@ -105,11 +105,11 @@ class Simulation:
         return runner
 
     async def info(self, _: web.Request) -> web.Response:
-        total = self.options.max_total_tokens
-        limits = {"max_input_tokens": total - 1, "max_total_tokens": total, "max_best_of": 1, "max_stop_sequences": 4}
-        limits |= {"max_concurrent_requests": self.options.max_concurrent_requests, "max_client_batch_size": 1}
+        total, at_a_time = self.options.max_total_tokens, self.options.max_concurrent_requests
         who = {"model_id": self.options.model, "model_sha": "0" * 40, "router": "simulation", "version": "3.3.6-dev0"}
-        return web.json_response({**who, **limits, "validation_workers": 1})
+        limits = {"max_input_tokens": total - 1, "max_total_tokens": total, "max_concurrent_requests": at_a_time}
+        others = {"max_best_of": 1, "max_stop_sequences": 4, "max_client_batch_size": 1, "validation_workers": 1}
+        return web.json_response(who | limits | others)
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()

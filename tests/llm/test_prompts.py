@@ -28,17 +28,10 @@ category: function
 language: Python
 difficulty: easy
 concepts: identity, functions
-
 [Instruction]
 Write f.
-
 [Response]
 Here:
-
-```python
-def f(x):
-    return x
-```
 
 [Tests]
 ```python
@@ -75,7 +68,7 @@ def text_examples(tmp_path):
 def test_the_reference_text_format_is_read(text_examples):
     first, second = text_examples.pool
     assert first.seed == "def f(x):\n    return x" and first.concepts == ["identity", "functions"]
-    assert first.response.startswith("Here:") and first.tests == "```python\nassert f(1) == 1\n```"
+    assert first.response == "Here:" and first.tests == "```python\nassert f(1) == 1\n```"
     assert (second.category, second.difficulty, second.concepts) == ("program", "hard", ["constants"])
 
 
