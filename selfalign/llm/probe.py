@@ -91,7 +91,7 @@ class Suspicions:
         self.warned: set[str] = set()
 
     def look_at(self, samples: Sequence[Completion]) -> None:
-        """Take note of the samples of one prompt."""
+        """Note the samples of one prompt."""
         for sample in samples:
             self.samples += 1
             self.cut_off += sample.finish_reason == "length"

@@ -230,8 +230,8 @@ class SimulatedServer:
 
     def __init__(self, hook: Hook | None = None, **options: Any) -> None:
         self.hook, self.options = hook, Options(**{"median_tokens": TEST_MEDIAN_TOKENS, **options})
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.start()
         self.url = f"http://127.0.0.1:{self.options.port}"
 
@@ -242,7 +242,7 @@ class SimulatedServer:
         self._runner = self._run(self._simulation.serve())
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
     def stop(self) -> None:
         """Break off all connections, as when the process is killed."""
@@ -254,11 +254,6 @@ class SimulatedServer:
             await self._runner.cleanup()
 
         self._run(stop())
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
 
     @property
     def most_running(self) -> int:
@@ -273,7 +268,9 @@ def simulated(hook: Hook | None = None, **options: Any) -> Iterator[SimulatedSer
     try:
         yield server
     finally:
-        server.close()
+        with contextlib.suppress(Exception):  # it may be stopped already
+            server.stop()
+        server.loop.call_soon_threadsafe(server.loop.stop)
 
 
 async def main(options: Options) -> None:

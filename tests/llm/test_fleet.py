@@ -99,11 +99,8 @@ def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys
 
 
 def test_servers_of_different_models_are_refused():
-    with (
-        simulated() as one,
-        simulated(model="another/model") as other,
-        pytest.raises(UserError, match="different models"),
-    ):
+    refusal = pytest.raises(UserError, match="different models")
+    with simulated() as one, simulated(model="another/model") as other, refusal:
         Endpoint(options(one, other))
 
 

@@ -93,8 +93,8 @@ GREEDY = {"temperature": 0, "do_sample": False}
     ("api", "changes"), [("tgi", GREEDY), ("completions", GREEDY), ("chat", GREEDY), ("tgi", {"seed": 1})]
 )
 def test_a_server_whose_samples_are_equal_is_refused(api, changes):
-    server = simulated(changing(lambda asked: asked.update(changes)), median_tokens=30)
-    with server as server, pytest.raises(UserError, match="same text twice at temperature 1"):
+    refusal = pytest.raises(UserError, match="same text twice at temperature 1")
+    with simulated(changing(lambda asked: asked.update(changes)), median_tokens=30) as server, refusal:
         Endpoint(options(server, api=api))
 
 
