@@ -1,20 +1,20 @@
-"""Step 2: seeds -> concepts. The model names the coding concepts that each seed function shows.
+"""Step 2: seeds -> concepts. The model names the coding concepts that each seed function demonstrates.
 
-Paper: section 2.1 and appendix C.1. From a pool of worked examples, 8 are drawn for each seed; the model continues with
-a comma-separated list of concepts. The task is later written from these concepts rather than from the seed itself,
-which makes the tasks more diverse (Table 10: 65.2 against 59.8 on HumanEval+).
+Paper: section 2.1 and appendix C.1. For each seed, 8 worked examples are drawn from a pool, and the model continues the
+prompt with a comma-separated list of concepts. The next step writes its task from these concepts rather than from the
+seed itself, which makes the tasks more diverse (Table 10: 65.2 versus 59.8 on HumanEval+).
 
     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
 
 Columns in:  id, content
 
-Columns out: those, and
+Columns out: those of the input, and
 
     seed_id        id of the seed; `id` is now the id of this row
-    concepts       list of strings, null if none could be read
+    concepts       list of strings; null if none could be read
     prompt_hash    hash of the prompt that was sent
-    finish_reason  why the completion ended
-    error          null, or why the row is not used further: no_concepts, prompt_too_long
+    finish_reason  why generation ended
+    error          null, or why later steps cannot use the row: no_concepts, prompt_too_long
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
-    """Worked examples per prompt (paper, C.1)."""
+    """Number of worked examples in each prompt (paper, C.1)."""
 
     max_new_tokens: Count = 128
-    """Longest answer, in tokens."""
+    """Maximum length of the answer, in tokens."""
 
     template: Path = field(default=PROMPTS / "concepts.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 
 def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
-    """The distinct concepts of a comma-separated line, without those too long to be a concept, and without the last one
-    if the line was `cut_off`."""
+    """The distinct concepts in a comma-separated line. Those too long to be a concept are left out, and so is the last
+    one if the line was `cut_off`."""
     concepts = [concept.strip(" \t.`*-") for concept in text.split(",")[: -1 if cut_off else None]]
     return list(dict.fromkeys(c for c in concepts if c and len(c) <= MAX_CONCEPT_CHARACTERS))
 
 
 def main(options: Options) -> None:
-    """Draw worked examples for each seed, and let the model name its concepts."""
+    """Draw worked examples for each seed, and have the model name its concepts."""
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     seeds = read_input(options, "id", *prompt.columns)

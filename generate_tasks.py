@@ -1,20 +1,20 @@
-"""Step 3: concepts -> tasks. The model writes a coding task from concepts, a category and a difficulty.
+"""Step 3: concepts -> tasks. The model writes a coding task from the concepts, a kind of program and a difficulty.
 
 Paper: section 2.2 and appendix C.1. Category, difficulty and 8 worked examples are drawn for each row. With
-`--template prompts/tasks_from_seed.jinja` the input is the seeds themselves, and the task is written from the code: the
-ablation "seed -> instruction" of Table 10.
+`--template prompts/tasks_from_seed.jinja`, the input is the seeds themselves and the task is written from their code:
+the ablation "seed -> instruction" of Table 10.
 
     python generate_tasks.py ./concepts ./tasks --endpoint http://127.0.0.1:8080
 
-Columns in:  id, concepts (or whatever other columns the template uses)
+Columns in:  id, concepts (or whichever columns the template uses)
 
-Columns out: those, and
+Columns out: those of the input, and
 
     concepts_id    id of the concepts; `id` is now the id of this row
     category, language, difficulty    what was asked for
-    instruction    the task, null if none was written
+    instruction    the task; null if none was written
     prompt_hash, finish_reason        as in step 2
-    error          null, or why the row is not used further: no_instruction, unfinished, prompt_too_long
+    error          null, or why later steps cannot use the row: no_instruction, unfinished, prompt_too_long
 
 Input rows with an error are counted and left out.
 """
@@ -36,19 +36,12 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
 STOP = ["## Example", "\n###", "\n[Response]"]
-# Functions are twice as likely, since most seeds and most problems of benchmarks are functions.
+# Functions are twice as likely, because most seeds and benchmark problems are functions.
 CATEGORIES = ("function", "function", "class", "program")
 DIFFICULTIES = ("easy", "medium", "hard")
-COLUMNS = {
-    "concepts_id": str,
-    "category": str,
-    "language": str,
-    "difficulty": str,
-    "instruction": str,
-    "prompt_hash": str,
-    "finish_reason": str,
-    "error": str,
-}
+COLUMNS: dict[str, type] = dict.fromkeys(
+    ("concepts_id", "category", "language", "difficulty", "instruction", "prompt_hash", "finish_reason", "error"), str
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +49,13 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
-    """Worked examples per prompt (paper, C.1)."""
+    """Number of worked examples in each prompt (paper, C.1)."""
 
     max_new_tokens: Count = 512
-    """Longest task, in tokens; a longer one counts as unfinished."""
+    """Maximum length of a task, in tokens; a longer one counts as unfinished."""
 
     categories: tuple[str, ...] = CATEGORIES
-    """Kinds of program to draw from; a kind that is given twice is twice as likely."""
+    """Kinds of program to draw from. One that is listed twice is twice as likely."""
 
     difficulties: tuple[str, ...] = DIFFICULTIES
     """Difficulties to draw from (paper, 2.2)."""
@@ -72,7 +65,7 @@ class Options(GenerationOptions, StepOptions):
 
 
 def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
-    """The kind of task to ask for, at random (paper, 2.2)."""
+    """The kind of task to ask for (paper, 2.2: category and difficulty are drawn at random)."""
     return {
         "category": draws.choice(options.categories),
         "language": "python",
@@ -81,9 +74,9 @@ def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
 
 
 def main(options: Options) -> None:
-    """Draw properties and worked examples for each row, and let the model write the task."""
+    """Draw properties and worked examples for each row, and have the model write the task."""
     if not (options.categories and options.difficulties):
-        raise UserError("--categories and --difficulties need at least one name each")
+        raise UserError("--categories and --difficulties each need at least one name")
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     concepts = read_input(options, "id", *prompt.columns)

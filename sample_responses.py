@@ -1,21 +1,21 @@
-"""Step 4: tasks -> responses. The model samples several responses to each task, each with its own tests.
+"""Step 4: tasks -> responses. For each task, several responses are sampled from the model, each with its own tests.
 
-Paper: section 2.3 and appendix C.1. Response and tests come as one completion, after one worked example; the completion
-is then split at its heading "Tests". The next step executes responses against their tests.
+Paper: section 2.3 and appendix C.1. After one worked example, the model writes response and tests as one completion,
+which is then split at the heading "Tests". The next step runs each response against its tests.
 
     python sample_responses.py ./tasks ./responses --endpoint http://127.0.0.1:8080 --samples 10
 
 Columns in:  id, instruction
 
-Columns out: those, and
+Columns out: those of the input, and
 
     task_id           id of the task; `id` is now the id of this sample
     sample            number of the sample, from 0
     completion        what the model wrote, unchanged
-    response, tests   its two parts, null if missing
-    generated_tokens  length of the completion
+    response, tests   the two parts of the completion; null if missing
+    generated_tokens  length of the completion, in tokens
     prompt_hash, finish_reason    as in step 2
-    error             null, or why the sample can't be executed: no_code, no_tests, unfinished, prompt_too_long
+    error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long
 
 Tasks with an error are counted and left out.
 """
@@ -38,7 +38,7 @@ from selfalign.runner.table import Done, Table
 
 TESTS_HEADING = "### Tests"
 STOP = ["\n## Example", "\n### Task", "\n### Response"]
-CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # where the token limit was reached in or after a heading
+CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # at which, or right after which, the text was cut
 COLUMNS = {
     "task_id": str,
     "sample": int,
@@ -57,20 +57,22 @@ class Options(GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     samples: Count = 10
-    """Responses per task (StarCoder2-Instruct, the paper's appendix A: 10)."""
+    """Number of responses per task (StarCoder2-Instruct, in the paper's appendix A, uses 10)."""
 
     shots: CountOrZero = 1
-    """Worked examples per prompt (paper, C.1)."""
+    """Number of worked examples in each prompt (paper, C.1)."""
 
     max_new_tokens: Count = 1024
-    """Longest response with its tests, in tokens; the paper's window, prompt included, is about 3000 (section 6)."""
+    """Maximum length of a response with its tests, in tokens. Together with the prompt, the paper's context is about
+    3000 tokens (section 6)."""
 
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
 
 def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
-    """Split a completion into response, tests, and what is wrong with it (None if both have a closed Python block)."""
+    """Split a completion into response and tests, and say what is wrong with it (None if both contain a closed Python
+    block)."""
     response, tests = split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
     tests = CUT_HEADING.sub("", tests.strip()) if tests else None
@@ -82,7 +84,7 @@ def split_completion(completion: str) -> tuple[str | None, str | None, str | Non
 
 
 def main(options: Options) -> None:
-    """Sample responses with tests for each task, and split each into the two."""
+    """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
     tasks = read_input(options, "id", *prompt.columns)

@@ -28,6 +28,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import tyro
@@ -115,34 +116,34 @@ def ideal_seconds(lengths: list[int]) -> float:
     return max(places)
 
 
-async def chunks_with_a_barrier(url: str, jobs: list[tuple[str, int]]) -> list[int]:
+async def chunks_with_a_barrier(url: str, jobs: range) -> list[int]:
     """The reference implementation: it sends a chunk, and the next one after the slowest answer."""
     lengths = []
     async with bare_client(url) as client:
         for start in range(0, len(jobs), PLACES):
             chunk = jobs[start : start + PLACES]
-            lengths += await asyncio.gather(*(ask_bare(client, *job, MAX_NEW_TOKENS) for job in chunk))
+            lengths += await asyncio.gather(*(ask_bare(client, f"task {n}", n, MAX_NEW_TOKENS) for n in chunk))
     return lengths
 
 
-async def gather_under_a_semaphore(url: str, jobs: list[tuple[str, int]]) -> list[int]:
+async def gather_under_a_semaphore(url: str, jobs: range) -> list[int]:
     """What most scripts do: a task for each request, and a semaphore."""
     places = asyncio.Semaphore(PLACES)
     async with bare_client(url) as client:
 
-        async def ask(prompt: str, seed: int) -> int:
+        async def ask(number: int) -> int:
             async with places:
-                return await ask_bare(client, prompt, seed, MAX_NEW_TOKENS)
+                return await ask_bare(client, f"task {number}", number, MAX_NEW_TOKENS)
 
-        return list(await asyncio.gather(*(ask(*job) for job in jobs)))
+        return list(await asyncio.gather(*map(ask, jobs)))
 
 
-async def ours(endpoint: Endpoint, jobs: list[tuple[str, int]]) -> list[int]:
+async def ours(endpoint: Endpoint, jobs: range) -> list[int]:
     """The endpoint, with as many rows in flight as a step has."""
     lengths = []
 
-    async def ask(job: tuple[str, int]) -> None:
-        answer = await endpoint.generate(job[0], max_new_tokens=MAX_NEW_TOKENS, seed=job[1])
+    async def ask(number: int) -> None:
+        answer = await endpoint.generate(f"task {number}", max_new_tokens=MAX_NEW_TOKENS, seed=number)
         lengths.append(answer.generated_tokens)
 
     async with endpoint:
@@ -154,7 +155,7 @@ def saturate(way: Callable[..., Any], requests: int) -> str:
     """The line of the table for one way."""
     import httpx2
 
-    jobs = [(f"task {n}", n) for n in range(requests)]
+    jobs = range(requests)
     rate = ("--places", str(PLACES), "--seconds-per-token", str(SECONDS_PER_TOKEN), "--refusals", "0.05")
     with simulated(*rate, "--no-list-tokens") as url:
         server = Endpoint(GenerationOptions(endpoint=(url,))) if way is ours else url
@@ -164,8 +165,8 @@ def saturate(way: Callable[..., Any], requests: int) -> str:
         occupancy = httpx2.get(f"{url}/occupancy").json()["occupancy"]
     assert len(lengths) == len(jobs)
     # The seeds that the endpoint derives lead to other lengths, so it has an ideal of its own.
-    seeds = [derived_seed(seed, 0) if way is ours else seed for _, seed in jobs]
-    ideal = ideal_seconds([length_of(*job, MAX_NEW_TOKENS) for job in zip((p for p, _ in jobs), seeds, strict=True)])
+    seeds = [derived_seed(n, 0) if way is ours else n for n in jobs]
+    ideal = ideal_seconds([length_of(f"task {n}", seeds[n], MAX_NEW_TOKENS) for n in jobs])
     return (
         f"{way.__name__.replace('_', ' '):28} {seconds:8.1f} {ideal:8.1f} {sum(lengths) / seconds:9,.0f} "
         f"{100 * ideal / seconds:8.1f}% {100 * occupancy:8.1f}% {cpu:6.1f}"
@@ -186,77 +187,74 @@ def saturation(options: Options) -> None:
 
 # Cost -----------------------------------------------------------------------------------------------------------------
 
-Round = Callable[[str, int], tuple[float, float]]  # URL and requests -> CPU seconds per request, requests per second
+# A way to ask the server at a URL is a context manager: it gives a function that sends a request with a seed, and the
+# number of requests to keep in flight.
 
 
-async def timed(requests: int, width: int, ask: Callable[[int], Awaitable[Any]]) -> tuple[float, float]:
-    """CPU seconds per request and requests per second, without what the first connections cost."""
-    await in_flight(width, iter(range(2 * width)), ask)
-    gc.collect()
-    wall, cpu = time.perf_counter(), time.process_time()
-    await in_flight(width, iter(range(requests)), ask)
-    return (time.process_time() - cpu) / requests, requests / (time.perf_counter() - wall)
+@contextlib.asynccontextmanager
+async def bare(url: str):
+    async with bare_client(url) as client:
+        yield (lambda seed: ask_bare(client, PROMPT, seed, 32)), PLACES
 
 
-def bare_round(url: str, requests: int) -> tuple[float, float]:
-    async def run() -> tuple[float, float]:
-        async with bare_client(url) as client:
-            return await timed(requests, PLACES, lambda seed: ask_bare(client, PROMPT, seed, 32))
+@contextlib.asynccontextmanager
+async def openai_package(url: str):
+    import openai  # type: ignore
 
-    return asyncio.run(run())
-
-
-def openai_round(url: str, requests: int) -> tuple[float, float]:
-    async def run() -> tuple[float, float]:
-        import openai  # type: ignore
-
-        options = {"model": "simulated/model", "prompt": PROMPT, "max_tokens": 32, "temperature": 0.7}
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
-            return await timed(requests, PLACES, lambda seed: client.completions.create(seed=seed + 1, **options))
-
-    return asyncio.run(run())
+    options = {"model": "simulated/model", "prompt": PROMPT, "max_tokens": 32, "temperature": 0.7}
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        yield (lambda seed: client.completions.create(seed=seed + 1, **options)), PLACES
 
 
-def our_round(api: Any, without_client: bool = False) -> Round:
+@contextlib.asynccontextmanager
+async def our_endpoint(url: str, api: Any = "tgi", without_client: bool = False):
     """The endpoint; `without_client` is what remains if sending a request costs nothing."""
 
     async def answer(request: Any) -> list[Completion]:
         await asyncio.sleep(0)
         return [Completion("text", "eos_token", 16)]
 
-    def measure(url: str, requests: int) -> tuple[float, float]:
-        endpoint = Endpoint(GenerationOptions(endpoint=(url,), api=api, concurrency=PLACES))
-        if without_client:
-            endpoint._fleet.first.client.complete = answer
+    options = GenerationOptions(endpoint=(url,), api=api, concurrency=PLACES)
+    endpoint = await asyncio.to_thread(Endpoint, options)  # it probes in an event loop of its own
+    if without_client:
+        endpoint._fleet.first.client.complete = answer
+    async with endpoint:
+        yield (lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)), endpoint.window
 
-        async def run() -> tuple[float, float]:
-            async with endpoint:
-                ask = lambda seed: endpoint.generate(PROMPT, max_new_tokens=32, seed=seed)  # noqa: E731
-                return await timed(requests, endpoint.window, ask)
 
-        return asyncio.run(run())
-
-    return measure
+async def measure(client: contextlib.AbstractAsyncContextManager, requests: int) -> tuple[float, float]:
+    """CPU seconds per request and requests per second, without what the first connections cost."""
+    async with client as (ask, width):
+        await in_flight(width, iter(range(2 * width)), ask)
+        gc.collect()
+        wall, cpu = time.perf_counter(), time.process_time()
+        await in_flight(width, iter(range(requests)), ask)
+        return (time.process_time() - cpu) / requests, requests / (time.perf_counter() - wall)
 
 
 def cost(options: Options) -> None:
     """CPU seconds of this process per request."""
-    ways: dict[str, Round] = {"AsyncInferenceClient, bare": bare_round, "ours, tgi": our_round("tgi")}
-    ways["ours, completions"] = our_round("completions")
+    ways: dict[str, Any] = {"AsyncInferenceClient, bare": bare, "ours, tgi": our_endpoint}
+    ways["ours, completions"] = partial(our_endpoint, api="completions")
     if importlib.util.find_spec("openai"):
-        ways["openai package, bare"] = openai_round
+        ways["openai package, bare"] = openai_package
     print(f"\ncost: {options.rounds} rounds of {options.cost_requests:,} requests, 10 kB prompts, {PLACES} in flight")
     print(f"{'':28} {'CPU ms/request':>15} {'requests/s':>11}   best round: {'CPU ms':>6} {'requests/s':>11}")
     with simulated("--median-tokens", "16") as url:
-        rounds = [{name: way(url, options.cost_requests) for name, way in ways.items()} for _ in range(options.rounds)]
+        rounds = [
+            {name: asyncio.run(measure(way(url), options.cost_requests)) for name, way in ways.items()}
+            for _ in range(options.rounds)
+        ]
         for name in ways:
             cpu, rate = zip(*(measured[name] for measured in rounds), strict=True)
             medians = f"{1000 * statistics.median(cpu):15.2f} {statistics.median(rate):11,.0f}"
             print(f"{name:28} {medians}   {'':12} {1000 * min(cpu):6.2f} {max(rate):11,.0f}", flush=True)
         own = statistics.median(each["ours, tgi"][0] - each["AsyncInferenceClient, bare"][0] for each in rounds)
         print(f"our own share: {1000 * own:.2f} ms per request (median of the differences, round by round)")
-        measure = our_round("tgi", without_client=True)
-        alone = [1000 * measure(url, 10 * options.cost_requests)[0] for _ in range(options.rounds)]
+        alone = []
+        for _ in range(options.rounds):
+            cpu, _rate = asyncio.run(measure(our_endpoint(url, without_client=True), 10 * options.cost_requests))
+            alone.append(1000 * cpu)
     print(f"our own share: {statistics.median(alone):.2f} ms, best round {min(alone):.2f} (without any client)")
 
 

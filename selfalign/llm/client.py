@@ -2,8 +2,8 @@
 
 Neither protocol needs a package of its own. TGI is asked through `huggingface_hub.AsyncInferenceClient`, its own
 client. OpenAI's interface is one POST of JSON, sent with httpx2, which huggingface_hub brings along: the Hub's client
-knows chat but not completions, and the openai package takes 2.5 ms of CPU for a request with a 10 kB prompt. That is
-404 requests per second from one process, fewer than one replica with short answers can serve.
+knows chat but not completions, and the openai package takes 2.5 ms of CPU time for a request with a 10 kB prompt. That
+is 404 requests per second from one process, fewer than one replica with short answers can serve.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_PORT = 65535
-CONNECT_SECONDS = 10  # for a GET; connecting to generate may take longer, since a loaded client is slow itself:
-POST_CONNECT_SECONDS = 30
+CONNECT_SECONDS = 10  # for a GET
+POST_CONNECT_SECONDS = 30  # longer, since a client that sends many requests is slow itself
 MAX_STOP_SEQUENCES = 4  # TGI's default and OpenAI's limit; we cut at the other stop sequences ourselves
 POOL_CONNECTIONS = 16  # httpx2 looks at every connection of a pool for each request, so small pools are cheaper
 ECHO_CHARACTERS = 40  # an answer that begins with a prompt of at least this length repeats it
@@ -66,11 +66,11 @@ class Busy(ServerFault):
 
 
 class RequestRefused(ServerFault):
-    """The server understood the request and rejects it."""
+    """The server understood the request and rejected it."""
 
 
 class Unfit(Exception):
-    """The server is not what the user asked for, or does not do what it says; the message is for the user."""
+    """The server is not what the user asked for, or does not do what it is asked to do; the message is for the user."""
 
 
 class PromptTooLong(Exception):
@@ -88,19 +88,19 @@ class Client(ABC):
     max_stop_sequences = MAX_STOP_SEQUENCES
     default_concurrency: int  # where the server does not say how many requests it takes at a time
 
-    def __init__(self, url: str, options: GenerationOptions, token: str | None) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self.asked_model = options.model
+    def __init__(self, url: str, options: GenerationOptions) -> None:
+        self.url, self.options = url.rstrip("/").removesuffix("/v1"), options
         self.model: str = options.model or ""
         self.revision: str | None = None
-        self.asked_concurrency = options.concurrency
         self.concurrency = options.concurrency or self.default_concurrency
         self.max_input_tokens = self.max_total_tokens = sys.maxsize
         key = options.api_key or os.environ.get(API_KEY_VARIABLE)
         check_secret("--api-key", key)
-        # Hugging Face's token goes to Hugging Face alone. "none", because without a key the Hub's client sends that
-        # token to any server.
-        self._key = key or (token if HUGGING_FACE.match(self.url) else None) or "none"
+        if not key and HUGGING_FACE.match(self.url):  # Hugging Face's token goes to nobody else
+            from huggingface_hub import get_token
+
+            key = getattr(options, "hf_token", None) or get_token()  # benchmark.py's options have no token
+        self._key = key or "none"  # without a key, the Hub's client would send that token to any server
 
     @abstractmethod
     async def describe(self) -> None:
@@ -108,7 +108,7 @@ class Client(ABC):
 
         Raises:
             ServerFault: it does not answer.
-            Unfit: it is no such server, or serves another model than the user asked for.
+            Unfit: it is not such a server, or serves another model than the user asked for.
         """
 
     @abstractmethod
@@ -127,9 +127,8 @@ class Client(ABC):
         try:
             answer = await self._http.post(f"{self.url}/tokenize", json={"inputs": prompt, "prompt": prompt})
             tokens = answer.raise_for_status().json()
-            if isinstance(tokens, list):  # TGI
-                return len(tokens)
-            return tokens["count"] if isinstance(tokens["count"], int) else None  # vLLM
+            count = len(tokens) if isinstance(tokens, list) else tokens["count"]  # TGI; vLLM
+            return count if isinstance(count, int) else None
         except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
@@ -186,7 +185,7 @@ class Client(ABC):
         if answer.status_code == 429 or answer.status_code >= 500:
             raise ServerFault(f"{path} answers {answer.status_code}")
         if answer.status_code in (401, 403):
-            raise Unfit(f"{self.url}{path} answers {answer.status_code}: it needs --api-key")
+            raise Unfit(f"{self.url}{path} answers {answer.status_code}: it requires --api-key")
         try:
             return answer.json() if answer.status_code == 200 else None
         except (ValueError, RecursionError):
@@ -194,7 +193,7 @@ class Client(ABC):
 
 
 def http_timeout() -> httpx2.Timeout:
-    """A limit for connecting only; `Replica` limits how long an answer may take."""
+    """Only for connecting; `Replica` limits how long an answer may take."""
     import httpx2
 
     return httpx2.Timeout(None, connect=POST_CONNECT_SECONDS)
@@ -202,7 +201,7 @@ def http_timeout() -> httpx2.Timeout:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """One context for all clients: reading the certificates takes 0.15 s."""
+    """Shared by all clients, because reading the certificates takes 0.15 s."""
     import httpx2
 
     return httpx2.create_ssl_context()
@@ -233,7 +232,7 @@ def checked(request: CompletionRequest, text: Any, reason: Any, tokens: Any) -> 
 
 
 def text_of(response: httpx2.Response) -> str:
-    """The body of an HTTP response as text, whatever charset the response claims."""
+    """The body of a response, whatever charset it claims to have."""
     return response.content.decode("utf-8", "replace")
 
 

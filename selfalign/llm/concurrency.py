@@ -1,9 +1,9 @@
-"""How many requests a server is given at a time: a window that adapts to the server, as TCP's adapts to the network.
+"""How many requests a server gets at a time: a window that adapts to the server, as TCP's adapts to the network.
 
 The window starts at the server's own limit. A round is as many answers as the window is wide. If more than a tenth of
-a round are refusals, or the server takes twice as long for a token as it used to, the window shrinks by a factor.
-Otherwise it grows: by one per round, and doubling while it is far below where it was cut (additive increase,
-multiplicative decrease, slow start). An occasional refusal is no reason to shrink: the place goes to another request at
+a round are refusals, or the server takes twice as long per token as before, the window shrinks by a factor. Otherwise
+it grows: by one per round, or by doubling while it is far below the size at which it was cut (additive increase,
+multiplicative decrease, slow start). An occasional refusal is no reason to shrink: another request takes the place at
 once, which costs less than an empty place.
 
 Jacobson, "Congestion Avoidance and Control" (SIGCOMM 1988); the share of refusals as the signal is from DCTCP
@@ -38,8 +38,7 @@ class CongestionWindow:
 
     @property
     def load(self) -> float:
-        """The share of the server's places in use. It ignores `limit`, so that a window that was cut fills first, and
-        so can grow."""
+        """The share of the server's places in use. It ignores `limit`, so a window that was cut fills and grows."""
         return self.in_flight / self.maximum
 
     def on_answer(self, seconds: float, tokens: int) -> None:

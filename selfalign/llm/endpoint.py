@@ -40,16 +40,15 @@ class Endpoint:
         identity: `model` and `revision`, as part of the identity of a run.
 
     Raises:
-        UserError: no server answers; or one is not a server of this kind, serves another model than the user asked for
-            or than the others, or does not do what it is asked (`selfalign.llm.probe.probe`).
+        UserError: no server answers; or one has another interface or model than the user asked for, serves another
+            model than the others, or does not do what it is asked to do (`selfalign.llm.probe`).
     """
 
     def __init__(self, options: GenerationOptions, *, samples_a_row: int = 1) -> None:
         self.options = options
         self.usage = Usage()
-        token = getattr(options, "hf_token", None) or _saved_token()  # benchmark.py's options have no token
         urls = dict.fromkeys(url.rstrip("/") for url in options.endpoint or (DEFAULT_ENDPOINT,))
-        replicas = [Replica(client_for(url, options, token)) for url in urls]
+        replicas = [Replica(client_for(url, options)) for url in urls]
         self._fleet = Fleet(replicas, options, self.usage)
         asyncio.run(self._fleet.inspect())
         self.model, revision = self._fleet.identity
@@ -80,9 +79,9 @@ class Endpoint:
             return
         if tokens + max_new_tokens > client.max_total_tokens or tokens > client.max_input_tokens:
             raise UserError(
-                f"{client.model} at {client.url} takes {client.max_input_tokens} prompt tokens and "
-                f"{client.max_total_tokens} in all; the first prompt has {tokens} and asks for {max_new_tokens} more: "
-                "lower --shots or --max-new-tokens, or serve with larger limits"
+                f"{client.model} at {client.url} accepts {client.max_input_tokens} prompt tokens and "
+                f"{client.max_total_tokens} tokens in total, but the first prompt has {tokens} and asks for "
+                f"{max_new_tokens} more: lower --shots or --max-new-tokens, or start the server with larger limits"
             )
 
     async def __aenter__(self) -> Endpoint:
@@ -95,7 +94,7 @@ class Endpoint:
         await self._fleet.__aexit__(*exc)
 
     async def generate(self, prompt: str, *, max_new_tokens: int, seed: int, stop: Sequence[str] = ()) -> Completion:
-        """One completion of `prompt`; see `sample`."""
+        """One completion of `prompt`."""
         return (await self.sample(prompt, 1, max_new_tokens=max_new_tokens, seed=seed, stop=stop))[0]
 
     async def sample(
@@ -103,7 +102,7 @@ class Endpoint:
     ) -> list[Completion]:
         """`n` completions of `prompt`, each cut before the first of the stop sequences.
 
-        This is one request where the servers take `n`, else n requests with seeds derived from `seed`.
+        If the servers take `n`, this is one request; otherwise it is n requests with seeds derived from `seed`.
 
         Raises:
             RowOpen: the servers failed again and again; another run can do the row.
@@ -115,7 +114,7 @@ class Endpoint:
         if 0 < len(completions) < n and self._takes_n:
             self._takes_n = False
             self.usage.faults["gives one sample whatever n is asked for"] += 1
-            announce(f"{self.model} is served without `n`: from now on, each sample is a request of its own")
+            announce(f"the server of {self.model} ignores `n`: from now on, each sample is a separate request")
         if missing := seeds[len(completions) :]:
             tasks = [asyncio.ensure_future(self._fleet.complete(replace(request, n=1, seed=each))) for each in missing]
             try:
@@ -127,7 +126,7 @@ class Endpoint:
         return completions
 
     def used(self) -> dict[str, Any]:
-        """What was used since the last call, for the metadata of a part: see `Usage.since_last_call`."""
+        """`Usage.since_last_call`, for the metadata of a part."""
         return self.usage.since_last_call()
 
     def report(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -142,16 +141,10 @@ class Endpoint:
         return {"api": self.options.api, "replicas": len(clients), "seeds": seeds, **total(parts)}
 
     def summary(self) -> str:
-        """Tokens so far and tokens per second, for the progress line."""
+        """`Usage.summary`, for the progress line."""
         return self.usage.summary()
 
 
-def client_for(url: str, options: GenerationOptions, token: str | None) -> Client:
-    """A client of the server at `url`, which speaks `options.api`; `token` is Hugging Face's."""
-    return (TgiClient if options.api == "tgi" else OpenAIClient)(url, options, token)
-
-
-def _saved_token() -> str | None:
-    from huggingface_hub import get_token
-
-    return get_token()
+def client_for(url: str, options: GenerationOptions) -> Client:
+    """A client of the server at `url`, whose interface is `options.api`."""
+    return (TgiClient if options.api == "tgi" else OpenAIClient)(url, options)

@@ -1,7 +1,7 @@
 """The replicas of an endpoint: which of them gets a request, and what happens when one of them fails.
 
-A request goes to the replica with the smallest share of its places taken. A replica that fails is rested and looked at
-again later; meanwhile its requests go to the others, or wait if there are none.
+A request goes to the replica with the smallest share of its places taken. A replica that fails is left alone for a
+while and then tried again; meanwhile its requests go to the others, or wait if there are none.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Fleet:
                 refusals += 1
                 refused_since = refused_since or time.monotonic()
                 if time.monotonic() - refused_since > self.options.patience:
-                    raise RowOpen(f"{replica.client.url} has had no place for {self.options.patience:.0f} s") from None
+                    raise RowOpen(f"{replica.client.url} has been busy for {self.options.patience:.0f} s") from None
             except ServerFault as fault:
                 self._on_fault(replica, fault)
                 faults += 1
@@ -121,8 +121,8 @@ class Fleet:
         if replica := self._least_loaded():
             replica.window.in_flight += 1
             return replica
-        if self._is_given_up():
-            raise RowOpen(self._reason_to_give_up())
+        if reason := self._reason_to_give_up():
+            raise RowOpen(reason)
         waiter: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
         (self._waiting.appendleft if is_retry else self._waiting.append)(waiter)
         try:
@@ -164,18 +164,18 @@ class Fleet:
         too_many = replica.faults_in_a_row >= max(MIN_FAULTS_IN_A_ROW, replica.window.in_flight)
         if not replica.resting and (too_many or isinstance(fault, Unreachable)):
             replica.resting = True
-            announce(f"{replica.client.url} rests: {fault}")
+            announce(f"{replica.client.url} is not used for a while: {fault}")
             if all(other.resting for other in self.replicas):
                 announce(f"no endpoint is left: waiting up to {self.options.patience:.0f} s for one to come back")
             replica.in_background(self._revive(replica))
 
     async def _revive(self, replica: Replica) -> None:
-        """Let a replica rest until it describes itself as before, then use it again."""
+        """Leave a replica alone until it describes itself as before, then use it again."""
         while not await self._is_back(replica):
-            if self._is_given_up():
+            if reason := self._reason_to_give_up():
                 for waiter in self._waiting:
                     if not waiter.done():
-                        waiter.set_exception(RowOpen(self._reason_to_give_up()))
+                        waiter.set_exception(RowOpen(reason))
                 self._waiting.clear()
             if replica.unfit:
                 return
@@ -192,24 +192,21 @@ class Fleet:
             if not await replica.describes_itself():
                 return False
             if replica.identity != self.identity:
-                raise Unfit(f"{client.url} serves {client.model} ({client.revision}) now")
+                raise Unfit(f"{client.url} now serves {client.model} ({client.revision})")
             if not replica.was_probed:
                 await replica.probe(self.options)
         except ServerFault:
             return False
         except Unfit as error:
-            announce(f"{error}: it is no longer used")
+            announce(f"{error}; it is no longer used")
             replica.unfit = True
             return False
         return True
 
-    def _is_given_up(self) -> bool:
+    def _reason_to_give_up(self) -> str | None:
         if all(replica.unfit for replica in self.replicas):
-            return True
+            return "no endpoint is left that serves the model this run began with"
         silent = time.monotonic() - self._last_success
-        return all(replica.resting for replica in self.replicas) and silent > self.options.patience
-
-    def _reason_to_give_up(self) -> str:
-        if all(replica.unfit for replica in self.replicas):
-            return "no endpoint is left that serves what this run began with"
-        return f"no endpoint has answered for {self.options.patience:.0f} s"
+        if all(replica.resting for replica in self.replicas) and silent > self.options.patience:
+            return f"no endpoint has answered for {self.options.patience:.0f} s"
+        return None

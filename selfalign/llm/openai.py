@@ -19,10 +19,10 @@ class OpenAIClient(Client):
 
     takes_n = True
     takes_lists = True  # TGI's contract wants the prompt as a list of one; `transformers serve` wants a string
-    default_concurrency = 256  # samples; vLLM's default of max_num_seqs, which its API does not tell
+    default_concurrency = 256  # samples; vLLM's default of max_num_seqs, which its API does not report
 
-    def __init__(self, url: str, options: GenerationOptions, token: str | None) -> None:
-        super().__init__(url, options, token)
+    def __init__(self, url: str, options: GenerationOptions) -> None:
+        super().__init__(url, options)
         self.is_chat = options.api == "chat"
         self.takes_seeds = options.send_seeds
 
@@ -30,18 +30,18 @@ class OpenAIClient(Client):
         try:
             answer = await self._get("/v1/models")
         except ServerFault as fault:
-            if isinstance(fault, Unreachable) or not self.asked_model:
+            if isinstance(fault, Unreachable) or not self.options.model:
                 raise
             answer = None  # `transformers serve` answers 500 while its cache is empty, and generates all the same
         listed = answer.get("data") if isinstance(answer, dict) else None
         models = {m["id"]: m for m in listed or () if isinstance(m, dict) and isinstance(m.get("id"), str)}
-        if not models:
-            if not self.asked_model:
-                raise Unfit(f"{self.url} does not list its models (/v1/models): if it is a server, give --model")
+        if not models and self.options.model:
             return
-        if not self.asked_model and len(models) > 1:
+        if not models:
+            raise Unfit(f"{self.url} lists no models (/v1/models). If it is a server, name its model with --model")
+        if not self.options.model and len(models) > 1:
             raise Unfit(f"{self.url} serves {len(models)} models: choose one with --model")
-        model = self.asked_model or next(iter(models))
+        model = self.options.model or next(iter(models))
         if model.partition(":")[0] not in {name.partition(":")[0] for name in models}:  # the router's model:provider
             raise Unfit(f"{self.url} serves {', '.join(sorted(models)[:5])}, not {model}")
         self.model = model
@@ -72,20 +72,16 @@ class OpenAIClient(Client):
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
+            "stop": list(request.stop[: self.max_stop_sequences]) or None,
+            "top_p": request.top_p,
+            "n": request.n if request.n > 1 else None,
+            "seed": request.seed if self.takes_seeds and request.temperature > 0 else None,
         }
         if self.is_chat:
             body["messages"] = [{"role": "user", "content": request.prompt}]
         else:
             body["prompt"] = [request.prompt] if self.takes_lists else request.prompt
-        if request.stop:
-            body["stop"] = list(request.stop[: self.max_stop_sequences])
-        if request.top_p is not None:
-            body["top_p"] = request.top_p
-        if request.n > 1:
-            body["n"] = request.n
-        if self.takes_seeds and request.temperature > 0:
-            body["seed"] = request.seed
-        return body
+        return {name: value for name, value in body.items() if value is not None}
 
     def _completions_in(self, response: Any, request: CompletionRequest) -> list[Completion]:
         try:

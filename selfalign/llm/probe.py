@@ -1,7 +1,7 @@
-"""Whether a server does what it is asked to: a probe before the run, and suspicions during it.
+"""Does a server do what it is asked to do? It is probed before the run, and its answers are watched during the run.
 
 Servers that claim to speak an interface have been seen to return one greedy text whatever the temperature, seed and `n`
-(`transformers serve`), to crash on a request with a seed (vLLM's CPU build), and to miss stop sequences (TGI).
+(`transformers serve`), to crash on requests with a seed (vLLM's CPU build), and to miss stop sequences (TGI).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EQUAL_PROMPTS = 5  # prompts whose samples are all equal
 
 
 async def probe(client: Client, options: GenerationOptions) -> list[str]:
-    """Try out a server that has described itself; returns remarks for the user.
+    """Probe a server that has described itself. Returns remarks that the user should see.
 
     A few requests of 16 tokens find out whether it generates, whether two samples at temperature 1 differ, whether a
     seed reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`).
@@ -37,18 +37,15 @@ async def probe(client: Client, options: GenerationOptions) -> list[str]:
     sampled = options.temperature > 0
     request = CompletionRequest(PROBE, PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
     try:
-        return await (_probe_sampling if sampled else _probe_greedy)(client, request)
+        if sampled:
+            return await _probe_sampling(client, request)
+        first, second = [(await client.complete(request))[0].text for _ in range(2)]
+        remark = "two greedy answers to the same prompt differ: the server ignores the temperature, or rounding varies"
+        return [] if first == second else [remark]
     except Busy:
-        return ["it is busy, so it was not probed"]
+        return ["it is busy, so it was not tested"]
     except RequestRefused as error:
         raise Unfit(f"{client.url} refuses a request: {error}") from None
-
-
-async def _probe_greedy(client: Client, request: CompletionRequest) -> list[str]:
-    first, second = [(await client.complete(request))[0] for _ in range(2)]
-    if first.text == second.text:
-        return []
-    return ["two greedy answers to one prompt differ: it ignores the temperature, or rounding differs"]
 
 
 async def _probe_sampling(client: Client, request: CompletionRequest) -> list[str]:
@@ -66,25 +63,26 @@ async def _probe_sampling(client: Client, request: CompletionRequest) -> list[st
     if first.text == second.text and min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS:
         raise Unfit(
             f"{client.url} gives the same text twice at temperature 1 ({first.text[:30]!r}): it ignores the "
-            "temperature (as `transformers serve` does), or something caches its answers; all samples would be equal"
+            "temperature, or there is a cache in front of it. All samples of a prompt would be the same "
+            "(`transformers serve` does this)"
         )
     return remarks
 
 
 async def _probe_seeds(client: Client, request: CompletionRequest) -> list[str]:
-    """Ask twice with one seed. A server that fails or dies because of it gets no seeds from then on."""
+    """Send the same seed twice. A server that fails or crashes on it gets no seeds from then on."""
     try:
         texts = {(await client.complete(request))[0].text for _ in range(2)}
     except Busy:
         return []
     except ServerFault as fault:
         client.takes_seeds = False
-        return [f"it fails on a request with a seed ({fault}): no seeds are sent, so samples can't be reproduced"]
-    return ["the same seed does not reproduce the same text"] if len(texts) > 1 else []
+        return [f"it fails on requests with a seed ({fault}), so none are sent; samples cannot be reproduced"]
+    return ["the same seed does not give the same text again"] if len(texts) > 1 else []
 
 
 class Suspicions:
-    """Warns once, with the likely cause, when the samples look as if something were wrong."""
+    """Warns once about each kind of suspicious answers, and names the likely cause."""
 
     def __init__(self, temperature: float) -> None:
         self.sampled = temperature > 0
@@ -93,7 +91,7 @@ class Suspicions:
         self.warned: set[str] = set()
 
     def look_at(self, samples: Sequence[Completion]) -> None:
-        """Take note of the samples of one prompt."""
+        """Note the samples of one prompt."""
         for sample in samples:
             self.samples += 1
             self.cut_off += sample.finish_reason == "length"
@@ -104,21 +102,23 @@ class Suspicions:
         if self.empty_in_a_row >= EMPTY_IN_A_ROW:
             self._warn(
                 "empty",
-                f"the last {self.empty_in_a_row} answers are empty: does the prompt end where the model can go on "
-                "(no trailing space, the chat template), or does a stop sequence begin every answer?",
+                f"the last {self.empty_in_a_row} answers are empty: check that the model can continue from the end of "
+                "the prompt (no trailing space, the right chat template), and that no answer begins with a stop "
+                "sequence",
             )
         if self.samples >= MIN_SAMPLES and self.cut_off >= NEARLY_ALL * self.samples:
             self._warn(
                 "cut off",
-                f"{self.cut_off} of {self.samples} answers were cut off by --max-new-tokens: the model finds no end "
-                "(are the stop sequences honoured, and is the prompt meant for this model?), or the limit is too low",
+                f"{self.cut_off} of {self.samples} answers were cut off by --max-new-tokens: either the limit is too "
+                "low or the model does not stop (does the server honour stop sequences, and is the prompt meant for "
+                "this model?)",
             )
         equal, several = self.prompts_with_equal, self.prompts_with_several
         if self.sampled and equal >= EQUAL_PROMPTS and 2 * equal > several:
             self._warn(
                 "equal",
-                f"all samples of a prompt are equal for {equal} of {several} prompts: the server ignores temperature "
-                "or seed, or a cache answers in its place",
+                f"for {equal} of {several} prompts, all samples are the same: the server ignores the temperature or "
+                "the seed, or a cache answers for it",
             )
 
     def _warn(self, kind: str, sentence: str) -> None:

@@ -74,7 +74,7 @@ def _read(what: str, path: Path) -> str:
     except OSError as error:
         raise UserError(f"{what} {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{what} {path} can't be read: it is not text in UTF-8") from None
+        raise UserError(f"{what} {path} can't be read: it is not UTF-8 text") from None
 
 
 def _from_yaml(text: str, path: Path, kind: type) -> Examples:
@@ -123,7 +123,7 @@ class PromptTemplate:
     """A Jinja template with its examples.
 
     `render` takes the template's variables and returns the prompt; `columns` are the columns of the row that the
-    template uses; `hash` covers the template and the examples, so it identifies what the model was shown.
+    template uses; `hash` covers the template and the examples, so it identifies what the model saw.
     """
 
     render: Callable[..., str]

@@ -98,9 +98,8 @@ class Replica:
         try:
             remarks = await asyncio.wait_for(try_twice(), PROBE_SECONDS)
         except asyncio.TimeoutError:
-            raise ServerFault(
-                "it says what it serves", f"but a few short samples took over {PROBE_SECONDS:g} s"
-            ) from None
+            took = f"took more than {PROBE_SECONDS:g} s"
+            raise ServerFault(f"it reports its model, but a few short samples {took}") from None
         for remark in remarks:
             announce(f"{self.client.url}: {remark}")
         self.was_probed = True
@@ -127,19 +126,17 @@ class Replica:
     # Generating -------------------------------------------------------------------------------------------------------
 
     async def complete(self, request: CompletionRequest) -> list[Completion]:
-        """One try of a request, with a deadline, and watching whether the server is alive; raises as `Client` does."""
+        """One try of a request, with a deadline and checks that the server is alive; raises as `Client` does."""
         started = time.monotonic()
         deadline = started + BASE_SECONDS + SECONDS_PER_TOKEN * request.max_new_tokens
         task = asyncio.ensure_future(self.client.complete(request))
         try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, deadline - time.monotonic())))
-                if task.done():
-                    break
+            while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, deadline - time.monotonic())))[0]:
                 if time.monotonic() >= deadline:
                     raise ServerFault("no answer before the deadline", f"{time.monotonic() - started:.0f} s")
                 if not await self._is_alive():
-                    raise Unreachable("no sign of life", f"nothing for {WATCH_SECONDS:.0f} s and no answer to a GET")
+                    detail = f"it has sent nothing for {WATCH_SECONDS:.0f} s and does not answer a GET"
+                    raise Unreachable("no sign of life", detail)
         finally:
             task.cancel()
         completions = task.result()

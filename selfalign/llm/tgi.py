@@ -31,14 +31,14 @@ class TgiClient(Client):
         info = await self._get("/info")
         if not isinstance(info, dict) or not isinstance(info.get("model_id"), str):
             raise Unfit(
-                f"{self.url} is not a text-generation-inference endpoint (it has no /info): vLLM, SGLang, llama.cpp "
-                "and other servers need --api completions or --api chat"
+                f"{self.url} is not a text-generation-inference endpoint (it has no /info): use --api completions "
+                "or --api chat for vLLM, SGLang, llama.cpp and other servers"
             )
         self.model, self.revision = info["model_id"], info.get("model_sha")
-        if self.asked_model and self.asked_model != self.model:
-            raise Unfit(f"{self.url} serves {self.model}, not {self.asked_model}")
+        if self.options.model and self.options.model != self.model:
+            raise Unfit(f"{self.url} serves {self.model}, not {self.options.model}")
         limit = info.get("max_concurrent_requests") or self.default_concurrency
-        self.concurrency = min(self.asked_concurrency or limit, limit)
+        self.concurrency = min(self.options.concurrency or limit, limit)
         self.max_total_tokens = info.get("max_total_tokens") or sys.maxsize
         self.max_input_tokens = info.get("max_input_tokens") or self.max_total_tokens
         self.max_stop_sequences = info.get("max_stop_sequences") or MAX_STOP_SEQUENCES

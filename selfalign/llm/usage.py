@@ -53,7 +53,7 @@ class Usage:
 
 
 def total(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `Usage.since_last_call` returned for several parts of an output, added up, whichever process wrote them.
+    """The sum of what `Usage.since_last_call` returned for the parts of an output, whichever process wrote them.
 
     Shards that share servers at the same time each count their seconds, so `seconds` is an upper bound.
     """

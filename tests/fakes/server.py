@@ -22,7 +22,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,10 @@ class Options:
     median_tokens: int = MEDIAN_TOKENS
     max_total_tokens: int = 8192
     model: str = "simulated/model"
+    has_info: bool = True
+    """Whether /info says what it should; if not, it is as empty as /health."""
     list_tokens: bool = True
-    """Each answer lists its tokens, as TGI's do: most of what a client has to parse."""
+    """Whether each answer lists its tokens, as TGI's do: most of what a client has to parse."""
 
 
 def length_of(prompt: str, seed: int, max_new_tokens: int, median: int = MEDIAN_TOKENS) -> int:
@@ -87,15 +89,15 @@ class Simulation:
     async def serve(self) -> web.AppRunner:
         """Start listening, at a free port if `options.port` is 0."""
         app = web.Application(client_max_size=32 * 1024**2)
-        app.router.add_get("/info", self.info)
+        app.router.add_get("/info", self.info if self.options.has_info else self.health)
         app.router.add_get("/health", self.health)
         app.router.add_get("/occupancy", self.occupancy)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/tokenize", self.tokenize)
-        for path in ("/", "/generate"):
-            app.router.add_post(path, self.tgi)
-        for path in ("/v1/completions", "/v1/chat/completions"):
-            app.router.add_post(path, self.openai)
+        app.router.add_post("/", self.tgi)
+        app.router.add_post("/generate", self.tgi)
+        app.router.add_post("/v1/completions", self.openai)
+        app.router.add_post("/v1/chat/completions", self.openai)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, self.options.host, self.options.port, backlog=1024).start()
@@ -103,11 +105,11 @@ class Simulation:
         return runner
 
     async def info(self, _: web.Request) -> web.Response:
-        total = self.options.max_total_tokens
-        limits = {"max_input_tokens": total - 1, "max_total_tokens": total, "max_best_of": 1, "max_stop_sequences": 4}
-        limits |= {"max_concurrent_requests": self.options.max_concurrent_requests, "max_client_batch_size": 1}
+        total, at_a_time = self.options.max_total_tokens, self.options.max_concurrent_requests
         who = {"model_id": self.options.model, "model_sha": "0" * 40, "router": "simulation", "version": "3.3.6-dev0"}
-        return web.json_response({**who, **limits, "validation_workers": 1})
+        limits = {"max_input_tokens": total - 1, "max_total_tokens": total, "max_concurrent_requests": at_a_time}
+        others = {"max_best_of": 1, "max_stop_sequences": 4, "max_client_batch_size": 1, "validation_workers": 1}
+        return web.json_response(who | limits | others)
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()
@@ -172,11 +174,10 @@ class Simulation:
 
     def _refusal(self, prompt: str, max_new_tokens: int) -> tuple[int, str, str] | None:
         """Status, kind and message of a refusal."""
-        tokens, total = len(prompt.split()), self.options.max_total_tokens
-        if tokens + max_new_tokens > total:
-            limit = f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {total}."
-            given = f"Given: {tokens} `inputs` tokens and {max_new_tokens} `max_new_tokens`"
-            return 422, "validation", f"{limit} {given}"
+        total = self.options.max_total_tokens
+        if len(prompt.split()) + max_new_tokens > total:
+            limit = f"`inputs` tokens + `max_new_tokens` must be <= {total}"
+            return 422, "validation", f"Input validation error: {limit}."
         loaded = self.running >= self.options.places / 2 and self.draws.random() < self.options.refusals
         if loaded or self.running >= self.options.max_concurrent_requests:
             return 429, "overloaded", "Model is overloaded"
@@ -229,21 +230,19 @@ class SimulatedServer:
 
     def __init__(self, hook: Hook | None = None, **options: Any) -> None:
         self.hook, self.options = hook, Options(**{"median_tokens": TEST_MEDIAN_TOKENS, **options})
-        self.has_info = True
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.start()
         self.url = f"http://127.0.0.1:{self.options.port}"
 
     def start(self) -> None:
-        async def start() -> None:
-            self._simulation = Simulation(self.options, self.hook)
-            self._simulation.bodies = []
-            if not self.has_info:
-                self._simulation.info = self._simulation.health
-            self._runner = await self._simulation.serve()
+        """Start, with no requests so far: `bodies` will hold those for answers."""
+        self._simulation = Simulation(self.options, self.hook)
+        self.bodies = self._simulation.bodies = []
+        self._runner = self._run(self._simulation.serve())
 
-        asyncio.run_coroutine_threadsafe(start(), self._loop).result(10)
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
     def stop(self) -> None:
         """Break off all connections, as when the process is killed."""
@@ -254,17 +253,7 @@ class SimulatedServer:
                     connection.transport.abort()
             await self._runner.cleanup()
 
-        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(10)
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        """The generation requests since the start."""
-        return self._simulation.bodies
+        self._run(stop())
 
     @property
     def most_running(self) -> int:
@@ -279,7 +268,9 @@ def simulated(hook: Hook | None = None, **options: Any) -> Iterator[SimulatedSer
     try:
         yield server
     finally:
-        server.close()
+        with contextlib.suppress(Exception):  # it may be stopped already
+            server.stop()
+        server.loop.call_soon_threadsafe(server.loop.stop)
 
 
 async def main(options: Options) -> None:

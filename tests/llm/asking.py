@@ -55,12 +55,12 @@ def open_rows(got):
     return sorted(number for number, answer in got.items() if isinstance(answer, RowOpen))
 
 
-def samples_of(endpoint, n, **more):
+def samples_of(endpoint, n, text=None, max_new_tokens=16, seed=0, stop=()):
     async def run():
         async with endpoint:
-            return await endpoint.sample(prompt(0), n, max_new_tokens=16, seed=0, **more)
+            return await endpoint.sample(text or prompt(0), n, max_new_tokens=max_new_tokens, seed=seed, stop=stop)
 
-    return [answer.text for answer in asyncio.run(run())]
+    return asyncio.run(run())
 
 
 def on_every_third(fault):

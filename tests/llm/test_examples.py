@@ -22,12 +22,11 @@ SMALL = yaml.safe_load((PROMPTS / "examples_small.yaml").read_text(encoding="utf
 KEYS = ["name", "seed", "concepts", "category", "language", "difficulty", "instruction", "response", "tests", "broken"]
 TIMEOUT = 10  # seconds for one program, most of it the start of Python
 
-each_example = pytest.mark.parametrize("example", LARGE + SMALL, ids=lambda example: example["name"])
-each_small_example = pytest.mark.parametrize("example", SMALL, ids=lambda example: example["name"])
 
-
-def python_blocks(markdown):
-    return re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+def python_block(markdown):
+    """The code of a text that has one block of it."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+    return code
 
 
 def defined_names(code):
@@ -64,7 +63,16 @@ HUMANEVAL_NGRAMS = set().union(*map(word_ngrams, humaneval_docstrings()))
 HUMANEVAL_NAMES = {problem["entry_point"] for problem in read_problems().values()}
 
 
-@each_example
+@pytest.fixture(params=LARGE + SMALL, ids=lambda example: example["name"])
+def example(request):
+    return request.param
+
+
+@pytest.fixture(params=SMALL, ids=lambda example: example["name"])
+def small_example(request):
+    return request.param
+
+
 def test_has_the_keys_in_order_and_known_values(example):
     assert list(example) == KEYS
     assert example["language"] == "python"
@@ -73,37 +81,31 @@ def test_has_the_keys_in_order_and_known_values(example):
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", example["name"])
 
 
-@each_example
-def test_response_and_tests_have_one_python_block_each(example):
-    for key in ("response", "tests"):
-        assert len(python_blocks(example[key])) == 1
-        assert example[key].count("```") == 2
+def test_response_and_tests_have_one_block_each(example):
+    assert example["response"].count("```") == example["tests"].count("```") == 2
+    assert python_block(example["response"]) and python_block(example["tests"])
 
 
-@each_example
 def test_response_passes_its_tests(example):
-    result = run(*python_blocks(example["response"]), *python_blocks(example["tests"]))
+    result = run(python_block(example["response"]), python_block(example["tests"]))
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""
 
 
-@each_example
 def test_broken_version_fails_an_assertion_and_not_for_a_missing_name(example):
-    result = run(example["broken"], *python_blocks(example["tests"]))
+    result = run(example["broken"], python_block(example["tests"]))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].partition(":")[0] == "AssertionError", result.stderr
-    assert defined_names(*python_blocks(example["response"])) == defined_names(example["broken"])
+    assert defined_names(python_block(example["response"])) == defined_names(example["broken"])
 
 
-@each_example
 def test_response_does_nothing_when_it_is_run(example):
     # The tests run after it in the same program: a main that exits would end the program before them.
-    (code,) = python_blocks(example["response"])
+    code = python_block(example["response"])
     allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
     assert all(isinstance(node, allowed) for node in ast.parse(code).body)
 
 
-@each_example
 def test_seed_is_a_function_with_argument_docstring_and_result(example):
     (seed,) = (node for node in ast.parse(example["seed"]).body if not isinstance(node, ast.Import | ast.ImportFrom))
     assert isinstance(seed, ast.FunctionDef)
@@ -112,70 +114,58 @@ def test_seed_is_a_function_with_argument_docstring_and_result(example):
     assert any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(seed))
 
 
-@each_example
 def test_seed_and_response_have_no_undefined_or_unused_names(example):
-    for code in (example["seed"], *python_blocks(example["response"])):
+    for code in (example["seed"], python_block(example["response"])):
         found = checker.Checker(ast.parse(code)).messages
         assert not [message for message in found if isinstance(message, messages.UndefinedName | messages.UnusedImport)]
 
 
-@each_example
 def test_tests_use_a_name_of_the_response_that_the_instruction_says(example):
-    (tests,) = python_blocks(example["tests"])
-    used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
-    needed = used & defined_names(*python_blocks(example["response"]))
+    nodes = ast.walk(ast.parse(python_block(example["tests"])))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    needed = used & defined_names(python_block(example["response"]))
     assert needed
     assert all(re.search(rf"`{name}\b", example["instruction"]) for name in needed)
 
 
-@each_example
 def test_response_defines_other_names_than_the_seed(example):
-    assert not defined_names(example["seed"]) & defined_names(*python_blocks(example["response"]))
+    assert not defined_names(example["seed"]) & defined_names(python_block(example["response"]))
 
 
-def test_humaneval_has_texts_to_compare_with():
-    # An empty set would let every instruction pass.
-    assert len(HUMANEVAL_NGRAMS) > 1000 and len(HUMANEVAL_NAMES) > 100
-
-
-@each_example
 def test_shares_no_eight_words_and_no_function_with_humaneval(example):
-    defined = defined_names(example["seed"]) | defined_names(*python_blocks(example["response"]))
+    assert len(HUMANEVAL_NGRAMS) > 1000 and len(HUMANEVAL_NAMES) > 100, "an empty set would let every example pass"
+    defined = defined_names(example["seed"]) | defined_names(python_block(example["response"]))
     assert not word_ngrams(example["instruction"]) & HUMANEVAL_NGRAMS
     assert not defined & HUMANEVAL_NAMES
 
 
-@each_example
 def test_fits_the_page(example):
     assert len(example["instruction"].split()) <= 200
     assert all(len(line) <= 120 for key in ("seed", "response", "tests") for line in example[key].splitlines())
 
 
-@each_small_example
-def test_small_example_is_a_short_easy_function(example):
-    (code,), (tests,) = python_blocks(example["response"]), python_blocks(example["tests"])
-    assert (example["category"], example["difficulty"]) == ("function", "easy")
-    assert len(example["seed"].splitlines()) <= 10
-    assert 2 <= len(example["concepts"]) <= 3
-    assert len(code.splitlines()) == 2
-    assert len(tests.splitlines()) == 3
+def test_small_example_is_a_short_easy_function(small_example):
+    assert (small_example["category"], small_example["difficulty"]) == ("function", "easy")
+    assert 2 <= len(small_example["concepts"]) <= 3
+    texts = (small_example["seed"], python_block(small_example["response"]), python_block(small_example["tests"]))
+    seed, response, tests = (len(text.splitlines()) for text in texts)
+    assert seed <= 10 and response == 2 and tests == 3
 
 
-@each_small_example
-def test_small_example_tests_are_plain_assertions(example):
+def test_small_example_tests_are_plain_assertions(small_example):
     # One form, `assert f(...) == literal`, is all that the smallest models can imitate.
-    (name,) = defined_names(*python_blocks(example["response"]))
-    for node in ast.parse(*python_blocks(example["tests"])).body:
+    (name,) = defined_names(python_block(small_example["response"]))
+    for node in ast.parse(python_block(small_example["tests"])).body:
         assert isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare)
         assert isinstance(node.test.left, ast.Call) and node.test.left.func.id == name
         assert isinstance(node.test.ops[0], ast.Eq)
         ast.literal_eval(node.test.comparators[0])
 
 
-@each_small_example
-def test_small_example_instruction_shows_no_result(example):
+def test_small_example_instruction_shows_no_result(small_example):
     # A small model would show wrong results in its tasks, and then write tests that ask for them.
-    assert "returns `" not in example["instruction"] and len(example["instruction"].split()) <= 30
+    instruction = small_example["instruction"]
+    assert "returns `" not in instruction and len(instruction.split()) <= 30
 
 
 def test_large_examples_are_spread_over_categories_and_difficulties():
@@ -184,11 +174,8 @@ def test_large_examples_are_spread_over_categories_and_difficulties():
     assert all(3 <= len(example["concepts"]) <= 6 for example in LARGE) and len(SMALL) == 8
 
 
-def test_no_two_examples_share_a_name_or_a_concept():
+def test_examples_differ():
     names = [example["name"] for example in LARGE + SMALL]
     concepts = [concept.lower() for example in LARGE + SMALL for concept in example["concepts"]]
     assert len(names) == len(set(names)) and len(concepts) == len(set(concepts))
-
-
-def test_numpy_is_in_two_examples_at_most():
     assert sum("numpy" in example["response"] for example in LARGE + SMALL) <= 2

@@ -39,11 +39,9 @@ def answering(payload, status=200):
     """A fault that answers with this JSON or text."""
 
     async def answer(request):
-        return web.Response(
-            text=payload if isinstance(payload, str) else json.dumps(payload),
-            status=status,
-            content_type="text/html" if isinstance(payload, str) else "application/json",
-        )
+        if isinstance(payload, str):
+            return web.Response(text=payload, status=status, content_type="text/html")
+        return web.json_response(payload, status=status)
 
     return answer
 
@@ -57,7 +55,7 @@ FAULTS = {
     "not JSON": answering("<html>Bad gateway</html>"),
     "something else": answering({"message": "hello"}),
 }
-TGI_FAULTS = FAULTS | {
+TGI_FAULTS = {
     "no details": answering([{"generated_text": "a text"}]),
     "no text": answering([{"generated_text": None, "details": DETAILS}]),
     "nothing": answering([]),
@@ -67,20 +65,16 @@ TGI_FAULTS = FAULTS | {
 }
 
 
-@pytest.mark.parametrize("fault", TGI_FAULTS.values(), ids=TGI_FAULTS)
-def test_an_occasional_fault_costs_no_row(fault, monkeypatch):
+@pytest.mark.parametrize(
+    ("api", "fault"),
+    [(api, fault) for api in ("tgi", "completions", "chat") for fault in FAULTS] + [("tgi", f) for f in TGI_FAULTS],
+)
+def test_an_occasional_fault_costs_no_row(api, fault, monkeypatch):
     monkeypatch.setattr(client, "ECHO_CHARACTERS", 10)
-    with simulated(on_every_third(fault)) as server:
-        endpoint = Endpoint(options(server))
-        assert_all_right(ask_all(endpoint))
+    with simulated(on_every_third((FAULTS | TGI_FAULTS)[fault])) as server:
+        endpoint = Endpoint(options(server, api=api))
+        assert_all_right(ask_all(endpoint), api=api)
         assert sum(endpoint.usage.faults.values()) >= ROWS / 4, "faults are counted"
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("api", ["completions", "chat"])
-def test_an_occasional_fault_of_an_openai_server_costs_no_row(fault, api):
-    with simulated(on_every_third(fault)) as server:
-        assert_all_right(ask_all(Endpoint(options(server, api=api))), api="openai")
 
 
 GOOD = {"text": "a text", "message": {"content": "a text"}, "finish_reason": "length"}
@@ -106,7 +100,7 @@ def test_a_faulty_openai_answer_is_a_fault_of_the_server(payload, api, status, c
 
     async def ask():
         pool = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda request: answer))
-        server = client_for("http://127.0.0.1:1", options(api=api, model="m"), None)
+        server = client_for("http://127.0.0.1:1", options(api=api, model="m"))
         async with pool, server:
             server._pools = [pool]
             await server.complete(CompletionRequest("a", 8, seed=1, n=2, temperature=1.0))
@@ -123,7 +117,7 @@ def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
         raise ssl.SSLError(1, "decryption failed or bad record mac")
 
     async def ask():
-        async with client_for("http://127.0.0.1:1", options(api=api), None) as server:
+        async with client_for("http://127.0.0.1:1", options(api=api)) as server:
             await server.complete(CompletionRequest("a", 8, seed=1))
 
     monkeypatch.setattr(httpx2.AsyncClient, "send", broken)
@@ -131,18 +125,16 @@ def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
         asyncio.run(ask())
 
 
-def test_a_prompt_that_always_fails_leaves_only_its_own_row_open():
-    with simulated(on_prompt(7, 500, "oops")) as server:
+@pytest.mark.parametrize(
+    ("status", "error", "tries"),
+    [(500, "oops", fleet.TRIES), (422, {"error": "no", "error_type": "validation"}, 1)],
+)
+def test_a_prompt_that_fails_or_is_refused_leaves_only_its_own_row_open(status, error, tries):
+    with simulated(on_prompt(7, status, error)) as server:
         got = ask_all(Endpoint(options(server)))
+        assert sum("prompt 7:" in str(body) for body in server.bodies) == tries
     assert open_rows(got) == [7]
     assert_all_right(got, without=[7])
-
-
-def test_a_request_that_is_refused_for_good_is_not_repeated():
-    with simulated(on_prompt(3, 422, {"error": "no", "error_type": "validation"})) as server:
-        got = ask_all(Endpoint(options(server)), rows=8)
-        assert sum("prompt 3:" in str(body) for body in server.bodies) == 1
-    assert open_rows(got) == [3]
 
 
 def test_more_samples_than_asked_for_are_a_fault():
@@ -199,7 +191,7 @@ def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
         assert_all_right(ask_all(endpoint, on_row=lambda done: silent.set() if done == 20 else None))
         assert endpoint.usage.faults["no sign of life"] > 0
         silent.clear()
-    assert f"{gone.url} rests: no sign of life" in capsys.readouterr().err
+    assert f"{gone.url} is not used for a while: no sign of life" in capsys.readouterr().err
 
 
 # 429 ------------------------------------------------------------------------------------------------------------------

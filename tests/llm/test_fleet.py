@@ -12,38 +12,28 @@ import pytest
 from selfalign.errors import RowOpen, UserError
 from selfalign.llm import client, replica
 from selfalign.llm.endpoint import Endpoint
-from tests.fakes.server import SimulatedServer, simulated
+from tests.fakes.server import simulated
 from tests.llm.asking import ROWS, ask_all, assert_all_right, open_rows, options
 
 
 @pytest.fixture
 def three():
-    servers = [SimulatedServer(seconds_per_token=0.002) for _ in range(3)]
-    yield servers
-    for server in servers:
-        server.close()
+    pace = {"seconds_per_token": 0.002}
+    with simulated(**pace) as one, simulated(**pace) as two, simulated(**pace) as three:
+        yield [one, two, three]
 
 
-def when(**events):
-    """An `on_row` that calls functions, each in a thread, after so many rows: `after_20=server.stop`."""
-
-    def on_row(done):
-        if event := events.get(f"after_{done}"):
-            threading.Thread(target=event).start()
-
-    return on_row
+def when(events):
+    """An `on_row` that calls functions, each in a thread, after so many rows."""
+    return lambda done: threading.Thread(target=events[done]).start() if done in events else None
 
 
-def comes_back(server, **changes):
-    """Stop a server; it starts again half a second later, with other options."""
-
-    def come_back():
-        server.stop()
-        server.options = replace(server.options, **changes)
-        time.sleep(0.5)
-        server.start()
-
-    return come_back
+def come_back(server, **changes):
+    """Stop the server, and start it half a second later with other options."""
+    server.stop()
+    server.options = replace(server.options, **changes)
+    time.sleep(0.5)
+    server.start()
 
 
 def test_the_least_loaded_server_is_asked(three):
@@ -53,29 +43,28 @@ def test_the_least_loaded_server_is_asked(three):
 
 
 def test_a_server_is_killed_and_started_again_in_mid_run(three, capsys):
-    on_row = when(after_60=three[1].stop, after_150=three[1].start)
+    on_row = when({60: three[1].stop, 150: three[1].start})
     assert_all_right(ask_all(Endpoint(options(*three)), rows=600, width=32, on_row=on_row), rows=600)
     assert len(three[1].bodies) > 0, "it was used again"
     said = capsys.readouterr().err
-    assert f"{three[1].url} rests" in said and f"{three[1].url} answers again" in said
+    assert f"{three[1].url} is not used for a while" in said and f"{three[1].url} answers again" in said
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda server: setattr(server.options, "model", "another/model"), "serves another/model"),
-        (lambda server: setattr(server, "has_info", False), "is not a text-generation-inference endpoint"),
+        ({"model": "another/model"}, "now serves another/model"),
+        ({"has_info": False}, "is not a text-generation-inference endpoint"),
     ],
-    ids=["another model", "another program at its port"],
+    ids=str,
 )
 def test_a_server_that_comes_back_as_another_is_not_used(three, capsys, change, complaint):
     def stop():
         three[1].stop()
-        change(three[1])
+        three[1].options = replace(three[1].options, **change)
 
-    endpoint = Endpoint(options(*three))
-    on_row = when(after_30=stop, after_100=three[1].start)
-    assert_all_right(ask_all(endpoint, rows=400, on_row=on_row), rows=400)
+    on_row = when({30: stop, 100: three[1].start})
+    assert_all_right(ask_all(Endpoint(options(*three)), rows=400, on_row=on_row), rows=400)
     assert not three[1].bodies and complaint in capsys.readouterr().err
 
 
@@ -84,7 +73,7 @@ def test_a_server_that_comes_back_as_another_is_not_used(three, capsys, change, 
 
 def test_when_none_is_left_the_run_waits_and_says_so(capsys):
     with simulated() as server:
-        on_row = when(after_20=comes_back(server))
+        on_row = when({20: lambda: come_back(server)})
         assert_all_right(ask_all(Endpoint(options(server)), rows=200, on_row=on_row), rows=200)
     assert "no endpoint is left: waiting up to 5 s" in capsys.readouterr().err
 
@@ -99,22 +88,19 @@ def test_patience_ends_and_rows_stay_open():
 
 def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys):
     with simulated() as server:
-        on_row = when(after_20=comes_back(server, model="another/model"))
+        on_row = when({20: lambda: come_back(server, model="another/model")})
         got = ask_all(Endpoint(options(server)), on_row=on_row)
     opened = [answer for answer in got.values() if isinstance(answer, RowOpen)]
     assert len(got) == ROWS and "no endpoint is left that serves" in str(opened[-1])
-    assert "serves another/model" in capsys.readouterr().err
+    assert "now serves another/model" in capsys.readouterr().err
 
 
 # At the start ---------------------------------------------------------------------------------------------------------
 
 
 def test_servers_of_different_models_are_refused():
-    with (
-        simulated() as one,
-        simulated(model="another/model") as other,
-        pytest.raises(UserError, match="different models"),
-    ):
+    refusal = pytest.raises(UserError, match="different models")
+    with simulated() as one, simulated(model="another/model") as other, refusal:
         Endpoint(options(one, other))
 
 
@@ -133,7 +119,7 @@ def test_a_server_that_describes_itself_and_never_generates(monkeypatch):
     async def hook(request, body, number):
         await asyncio.sleep(60)
 
-    with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took over 0\.5 s"):
+    with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took more than 0\.5 s"):
         Endpoint(options(mute))
 
 
@@ -154,13 +140,6 @@ def test_an_info_that_trickles_in_is_given_up(monkeypatch):
             Endpoint(options(f"http://127.0.0.1:{trickling.getsockname()[1]}"))
 
 
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("http://no-such-host.invalid:8080", "no endpoint answers"),
-        ("http://127.0.0.1:70000", "http://127.0.0.1:70000 is not a URL"),
-    ],
-)
-def test_a_url_that_leads_nowhere(url, complaint):
-    with pytest.raises(UserError, match=complaint):
-        Endpoint(options(url))
+def test_a_port_that_cannot_be():
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:70000 is not a URL"):
+        Endpoint(options("http://127.0.0.1:70000"))

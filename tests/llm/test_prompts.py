@@ -1,6 +1,7 @@
 """Worked examples and templates: two formats of examples, one prompt."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -27,17 +28,10 @@ category: function
 language: Python
 difficulty: easy
 concepts: identity, functions
-
 [Instruction]
 Write f.
-
 [Response]
 Here:
-
-```python
-def f(x):
-    return x
-```
 
 [Tests]
 ```python
@@ -61,14 +55,8 @@ t
 """
 
 
-@pytest.fixture(scope="module")
-def large_examples():
-    return load_examples(PROMPTS / "examples.yaml")
-
-
-@pytest.fixture(scope="module")
-def small_examples():
-    return load_examples(PROMPTS / "examples_small.yaml")
+LARGE = load_examples(PROMPTS / "examples.yaml")
+SMALL = load_examples(PROMPTS / "examples_small.yaml")
 
 
 @pytest.fixture
@@ -80,7 +68,7 @@ def text_examples(tmp_path):
 def test_the_reference_text_format_is_read(text_examples):
     first, second = text_examples.pool
     assert first.seed == "def f(x):\n    return x" and first.concepts == ["identity", "functions"]
-    assert first.response.startswith("Here:") and first.tests == "```python\nassert f(1) == 1\n```"
+    assert first.response == "Here:" and first.tests == "```python\nassert f(1) == 1\n```"
     assert (second.category, second.difficulty, second.concepts) == ("program", "hard", ["constants"])
 
 
@@ -97,28 +85,26 @@ def test_system_texts_of_the_reference_replace_ours(text_examples):
         (TEXT.replace("difficulty: easy\n", ""), "the \\[Property\\] of example 1 has no difficulty"),
         *((text, "should be a YAML list") for text in ("", "a: b", "- name: x", "[", "- 1")),
         ("[]", "holds no example"),
+        (b"\xff\xfe\x00", "can't be read: it is not UTF-8 text"),
     ],
 )
 def test_examples_in_neither_format_are_refused(tmp_path, text, complaint):
-    (tmp_path / "bad").write_text(text)
+    (tmp_path / "bad").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=f"examples .*/bad.* {complaint}"):
         load_examples(tmp_path / "bad")
 
 
 @pytest.mark.parametrize(("shots", "drawn"), [(8, 8), (100, 21)])
-def test_examples_are_drawn_without_repetition(large_examples, shots, drawn):
-    examples = draw_examples(random.Random(0), large_examples, shots)
+def test_examples_are_drawn_without_repetition(shots, drawn):
+    examples = draw_examples(random.Random(0), LARGE, shots)
     assert len(examples) == len({example.instruction for example in examples}) == drawn
 
 
 def test_every_example_is_drawn_as_often():
     pool = Examples([Example(str(i), [], "", "", "", "", "", "") for i in range(21)])
     draws = random.Random(0)
-    counts = [0] * 21
-    for _ in range(2100):
-        for example in draw_examples(draws, pool, 8):
-            counts[int(example.seed)] += 1
-    assert max(counts) < 1.2 * 800 and min(counts) > 0.8 * 800
+    counts = Counter(example.seed for _ in range(2100) for example in draw_examples(draws, pool, 8))
+    assert len(counts) == 21 and max(counts.values()) < 1.2 * 800 and min(counts.values()) > 0.8 * 800
 
 
 ROW = {"content": "SEED", "concepts": ["one", "two"], "instruction": "TASK"}
@@ -138,59 +124,49 @@ DRAWN = {"category": "class", "language": "python", "difficulty": "hard"}
         ("responses", {"instruction"}, "### Task\nTASK\n\n### Response\n"),
     ],
 )
-def test_templates_end_where_the_model_goes_on(large_examples, template, columns, ending):
-    prompt = load_prompt(PROMPTS / f"{template}.jinja", large_examples)
-    text = prompt.render(row=ROW, shots=large_examples.pool[:2], **DRAWN)
+def test_templates_end_where_the_model_continues(template, columns, ending):
+    prompt = load_prompt(PROMPTS / f"{template}.jinja", LARGE)
+    text = prompt.render(row=ROW, shots=LARGE.pool[:2], **DRAWN)
     assert prompt.columns == columns and text.endswith(ending) and "## Example 3" in text
 
 
-def test_a_completed_example_has_the_form_of_the_worked_ones(large_examples):
+def test_a_completed_example_has_the_form_of_the_worked_ones():
     """What precedes the last heading's content is the same for worked examples and for the one to complete."""
-    shot = large_examples.pool[0]
-    render = load_prompt(PROMPTS / "responses.jinja", large_examples).render
+    shot = LARGE.pool[0]
+    render = load_prompt(PROMPTS / "responses.jinja", LARGE).render
     asked = render(row={"instruction": shot.instruction}, shots=[])
     shown = render(row=ROW, shots=[shot])
     assert shown.startswith(asked) and shown[len(asked) :].startswith(shot.response + "\n\n### Tests\n" + shot.tests)
 
 
-def test_an_undefined_variable_is_an_error(tmp_path, small_examples):
-    (tmp_path / "t.jinja").write_text("{{ row.content }}{{ typo }}")
-    prompt = load_prompt(tmp_path / "t.jinja", small_examples)
-    with pytest.raises(UserError, match=r"t\.jinja can't be filled: 'typo' is undefined"):
-        prompt.render(row=ROW, shots=[])
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        (b"{{ row.content }}{{ typo }}", "can't be filled: 'typo' is undefined"),
+        (b"{% if %}", "Expected an expression"),
+        (b"\xff\xfe\x00", "can't be read: it is not UTF-8 text"),
+    ],
+)
+def test_templates_that_cannot_be_used_are_refused(tmp_path, template, complaint):
+    (tmp_path / "t.jinja").write_bytes(template)
+    with pytest.raises(UserError, match=rf"template .*/t\.jinja.* {complaint}"):
+        load_prompt(tmp_path / "t.jinja", SMALL).render(row=ROW, shots=[])
 
 
-def test_a_file_that_is_not_text_is_refused(tmp_path, small_examples):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"examples .*binary can't be read: it is not text in UTF-8"):
-        load_examples(tmp_path / "binary")
-    with pytest.raises(UserError, match=r"template .*binary can't be read: it is not text in UTF-8"):
-        load_prompt(tmp_path / "binary", small_examples)
-
-
-def test_a_broken_template_is_refused(tmp_path, small_examples):
-    (tmp_path / "t.jinja").write_text("{% if %}")
-    with pytest.raises(UserError, match="template"):
-        load_prompt(tmp_path / "t.jinja", small_examples)
-
-
-def test_the_hash_covers_template_and_examples_but_not_their_place(tmp_path, small_examples, large_examples):
+def test_the_hash_covers_template_and_examples_but_not_their_place(tmp_path):
     (tmp_path / "moved.jinja").write_text((PROMPTS / "tasks.jinja").read_text())
-    small, large = (load_prompt(PROMPTS / "tasks.jinja", each).hash for each in (small_examples, large_examples))
-    assert small == load_prompt(tmp_path / "moved.jinja", small_examples).hash != large
+    small, large = (load_prompt(PROMPTS / "tasks.jinja", each).hash for each in (SMALL, LARGE))
+    assert small == load_prompt(tmp_path / "moved.jinja", SMALL).hash != large
 
 
 @pytest.mark.parametrize(
-    ("examples", "digest"),
+    ("pool", "system", "digest"),
     [
-        (
-            Examples([Example("s", ["c"], "function", "python", "easy", "i", "r", "t")], {"S->C": "x"}),
-            "eca3b3a86186cad0",
-        ),
-        (Examples([JudgedDocstring("s", True, "r")]), "dfd89ff8dd79d989"),
+        ([Example("s", ["c"], "function", "python", "easy", "i", "r", "t")], {"S->C": "x"}, "eca3b3a86186cad0"),
+        ([JudgedDocstring("s", True, "r")], {}, "dfd89ff8dd79d989"),
     ],
 )
-def test_runs_begun_by_earlier_versions_go_on(tmp_path, examples, digest):
+def test_runs_begun_by_earlier_versions_continue(tmp_path, pool, system, digest):
     """The hash covers the repr of the examples: with another class or field name, these runs could not be resumed."""
     (tmp_path / "t.jinja").write_text("{{ row.content }}")
-    assert load_prompt(tmp_path / "t.jinja", examples).hash == digest
+    assert load_prompt(tmp_path / "t.jinja", Examples(pool, system)).hash == digest

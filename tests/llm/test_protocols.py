@@ -8,14 +8,15 @@ from selfalign.errors import UserError
 from selfalign.llm.endpoint import Endpoint, client_for
 from selfalign.options import GenerationOptions, command_of
 from tests.fakes.server import simulated
+from tests.fakes.tgi_contract import validate
 from tests.llm.asking import ask_all, options, samples_of
-from tests.scripts.test_serve import validate
 
 
 def requests_of(api, **more):
     with simulated() as server:
         samples_of(Endpoint(options(server, api=api, **more), samples_a_row=2), 2, stop=["a", "b"])
-        return list(server.bodies)
+        assert server.bodies
+        return server.bodies
 
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {}, {"top_p": 0.95}, {"top_p": 1.0}], ids=str)
@@ -24,9 +25,7 @@ def requests_of(api, **more):
     [("tgi", "CompatGenerateRequest"), ("completions", "CompletionRequest"), ("chat", "ChatRequest")],
 )
 def test_requests_keep_tgis_contract(api, schema, sampling):
-    bodies = requests_of(api, **sampling)
-    assert bodies
-    for body in bodies:
+    for body in requests_of(api, **sampling):
         validate(body, schema)
 
 
@@ -36,6 +35,7 @@ def test_a_top_p_of_one_is_not_sent_to_tgi():
 
 
 TGI_REQUEST = {"inputs": "a b", "parameters": {"max_new_tokens": 5, "details": True}}
+CHAT_REQUEST = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5}
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,7 @@ TGI_REQUEST = {"inputs": "a b", "parameters": {"max_new_tokens": 5, "details": T
         ("/generate", TGI_REQUEST, 0, 429, "ErrorResponse"),
         ("/generate", {"inputs": "a b", "parameters": {"max_new_tokens": 9000}}, 128, 422, "ErrorResponse"),
         ("/v1/completions", {"prompt": ["a b"], "max_tokens": 5}, 128, 200, "CompletionFinal"),
-        (
-            "/v1/chat/completions",
-            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
-            128,
-            200,
-            "ChatCompletion",
-        ),
+        ("/v1/chat/completions", CHAT_REQUEST, 128, 200, "ChatCompletion"),
     ],
 )
 def test_the_simulated_server_keeps_tgis_contract(path, body, places, status, schema):
@@ -94,13 +88,11 @@ def test_the_hugging_face_token_goes_to_nobody_else(api, key, sent, monkeypatch)
         ("https://nothuggingface.co", False),
     ],
 )
-def test_which_servers_are_hugging_faces_own(url, is_sent):
-    assert (client_for(url, GenerationOptions(), "hf_precious")._key == "hf_precious") == is_sent
-
-
-def test_the_key_may_come_from_the_environment(monkeypatch):
+def test_which_servers_are_hugging_faces_own(url, is_sent, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_precious")
+    assert client_for(url, options())._key == ("hf_precious" if is_sent else "none")
     monkeypatch.setenv("SELFALIGN_API_KEY", "secret")
-    assert client_for("http://127.0.0.1:1", options(), "hf_precious")._key == "secret"
+    assert client_for(url, options())._key == "secret"
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown():
@@ -111,10 +103,9 @@ def test_a_key_that_cannot_be_sent_is_not_shown():
 
 @pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1:1", "http://secret@127.0.0.1:1"])
 def test_a_password_in_a_url_is_shown_nowhere(url, capsys):
-    command = command_of(options(url))
     with simulated() as well:
         Endpoint(options(url, well))
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:1 ") as refusal:
+    with pytest.raises(UserError) as refusal:
         Endpoint(options(url))
-    assert "http://127.0.0.1:1" in command
-    assert "secret" not in command + str(refusal.value) + capsys.readouterr().err
+    for shown in (command_of(options(url)), capsys.readouterr().err, str(refusal.value)):
+        assert "http://127.0.0.1:1" in shown and "secret" not in shown

@@ -1,6 +1,7 @@
 """Samples are what was asked for: seeds, `n`, stop sequences, and servers that ignore them."""
 
 import random
+import re
 import threading
 
 import pytest
@@ -20,7 +21,7 @@ def test_samples_are_requests_with_seeds_of_their_own_or_one_request_with_n(api,
         endpoint = Endpoint(options(server, api=api))
         server.bodies.clear()
         texts = [expected(prompt(0), 0, number, api=api) for number in range(5)]
-        assert samples_of(endpoint, 5) == texts and len(server.bodies) == requests
+        assert [sample.text for sample in samples_of(endpoint, 5)] == texts and len(server.bodies) == requests
         assert all(body.get("n", 1) == 5 // requests for body in server.bodies)
 
 
@@ -35,7 +36,8 @@ def test_a_server_that_ignores_n_is_asked_once_a_sample(when):
     with simulated(changing(ignore_n)) as server:
         endpoint = Endpoint(options(server, api="completions"))
         later.set()
-        assert samples_of(endpoint, 5) == [expected(prompt(0), 0, number) for number in range(5)]
+        texts = [expected(prompt(0), 0, number) for number in range(5)]
+        assert [sample.text for sample in samples_of(endpoint, 5)] == texts
 
 
 def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
@@ -47,14 +49,14 @@ def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
         server.bodies.clear()
         assert not open_rows(ask_all(endpoint))
         assert not any("seed" in body for body in server.bodies)
-    assert endpoint.report([])["seeds"] == "not sent" and "no seeds are sent" in capsys.readouterr().err
+    assert endpoint.report([])["seeds"] == "not sent" and "so none are sent" in capsys.readouterr().err
 
 
 def test_a_server_that_was_busy_at_the_start_gets_seeds():
-    async def hook(request, body, number):
+    async def busy_at_first(request, body, number):
         return web.Response(status=429) if number == 1 else None
 
-    with simulated(hook) as server:
+    with simulated(busy_at_first) as server:
         assert_all_right(ask_all(Endpoint(options(server, api="completions"))), api="openai")
 
 
@@ -70,9 +72,8 @@ def test_a_server_that_ignores_stop_is_cut_on_our_side(api):
         got = ask_all(Endpoint(options(server, api=api)), stop=[" w1", " w2"])
     for n, answer in got.items():
         whole = expected(prompt(n), n, api=api)
-        ends = [end for end in (whole.find(" w1"), whole.find(" w2")) if end >= 0]
-        assert answer.text == whole[: min(ends, default=None)]
-        assert (answer.finish_reason == "stop_sequence") == bool(ends)
+        assert answer.text == re.split(" w1| w2", whole)[0]
+        assert (answer.finish_reason == "stop_sequence") == (answer.text != whole)
 
 
 def test_stop_sequences_past_what_the_server_takes_are_cut_all_the_same():
@@ -85,29 +86,21 @@ def test_stop_sequences_past_what_the_server_takes_are_cut_all_the_same():
 # The probe ------------------------------------------------------------------------------------------------------------
 
 
-def be_greedy(asked):
-    asked.update(temperature=0, do_sample=False)
-
-
-def use_one_seed(asked):
-    asked.update(seed=1)
+GREEDY = {"temperature": 0, "do_sample": False}
 
 
 @pytest.mark.parametrize(
-    ("api", "change"),
-    [("tgi", be_greedy), ("completions", be_greedy), ("chat", be_greedy), ("tgi", use_one_seed)],
+    ("api", "changes"), [("tgi", GREEDY), ("completions", GREEDY), ("chat", GREEDY), ("tgi", {"seed": 1})]
 )
-def test_a_server_whose_samples_are_equal_is_refused(api, change):
-    with (
-        simulated(changing(change), median_tokens=30) as server,
-        pytest.raises(UserError, match="same text twice at temperature 1"),
-    ):
+def test_a_server_whose_samples_are_equal_is_refused(api, changes):
+    refusal = pytest.raises(UserError, match="same text twice at temperature 1")
+    with simulated(changing(lambda asked: asked.update(changes)), median_tokens=30) as server, refusal:
         Endpoint(options(server, api=api))
 
 
 @pytest.mark.parametrize(
     ("temperature", "remark"),
-    [(0.7, "the same seed does not reproduce the same text"), (0.0, "two greedy answers to one prompt differ")],
+    [(0.7, "the same seed does not give the same text again"), (0.0, "two greedy answers to the same prompt differ")],
 )
 def test_a_server_that_ignores_seeds_or_greed_is_noted(temperature, remark, capsys):
     def draw_anew(asked):
@@ -128,7 +121,7 @@ CUT_OFF = Completion("a b c d", "length", 16)
 @pytest.mark.parametrize(
     ("temperature", "prompts", "warnings"),
     {
-        "equal samples": (0.7, [[TEXT, TEXT, TEXT]] * 10, ["all samples of a prompt are equal"]),
+        "equal samples": (0.7, [[TEXT, TEXT, TEXT]] * 10, ["all samples are the same"]),
         "empty answers": (0.7, [[EMPTY]] * 30, ["answers are empty"]),
         "cut off": (0.7, [[CUT_OFF]] * 60, ["cut off by --max-new-tokens"]),
         "usual answers": (0.7, [[EMPTY, TEXT], [CUT_OFF, TEXT], [CUT_OFF, TEXT]] * 70, []),
