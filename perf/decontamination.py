@@ -24,8 +24,9 @@ from pathlib import Path
 
 from selfalign.code.contamination import Item
 from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, parsed
-from selfalign.data.decontamination import data_by_name, load_decontaminator
+from selfalign.data.decontamination import decontaminator_of
 from selfalign.errors import UserError
+from selfalign.options import DecontaminationOptions
 
 LIBRARY_FUNCTIONS = 2_000
 
@@ -134,7 +135,10 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="show this many false alarms and missed solutions")
     options = parser.parse_args()
     started = time.perf_counter()
-    decontaminator = load_decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
+    decontaminator = decontaminator_of(
+        DecontaminationOptions(decontaminate=tuple(options.decontaminate), benchmark_data=tuple(options.benchmark_data))
+    )
+    assert decontaminator
     print(f"index of {len(decontaminator.items)} items in {time.perf_counter() - started:.1f} s")
 
     print(f"{'planted':24} {'way':10} {'found':>14} {'by substring':>14}   all rules")

@@ -1,7 +1,7 @@
-"""Format filters of step 6: what a sample must look like before it can be an example to train on.
+"""Format filters of step 6: what a sample must look like to become a training example.
 
 Paper: section 2.3. The rules are those by which the reference implementation sanitizes its data, but they look at
-syntax trees instead of lines. Models write the samples, so these may be any text: nothing here raises an exception.
+syntax trees instead of lines. Models write the samples, so any text can occur: nothing here raises an exception.
 """
 
 from __future__ import annotations
@@ -64,31 +64,6 @@ def _compiled(code: str | None) -> ast.Module | None:
     return tree if tree and compiles(tree) else None
 
 
-def is_short(sample: ParsedSample) -> bool:
-    """At most MAX_CHARACTERS characters in the response and in the tests."""
-    return not sample.too_long
-
-
-def has_code(sample: ParsedSample) -> bool:
-    """The response has a Python block."""
-    return sample.code is not None
-
-
-def has_tests(sample: ParsedSample) -> bool:
-    """The tests have a Python block."""
-    return sample.tests is not None
-
-
-def instruction_is_short(sample: ParsedSample) -> bool:
-    """At most MAX_INSTRUCTION_WORDS words."""
-    return len(sample.instruction.split(None, MAX_INSTRUCTION_WORDS + 1)) <= MAX_INSTRUCTION_WORDS
-
-
-def code_compiles(sample: ParsedSample) -> bool:
-    """The code of the response compiles, and so do the tests."""
-    return sample.code_tree is not None and sample.tests_tree is not None
-
-
 def is_finished(sample: ParsedSample) -> bool:
     """Nothing in the response says that code is still to be written, and no top-level function is a mere stub."""
     text = sample.response[:MAX_CHARACTERS]
@@ -129,21 +104,22 @@ def tests_call_the_code(sample: ParsedSample) -> bool:
     values -= {n.id for n in _nodes(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     inspected: set[ast.AST] = set()
 
-    def comes_from(node: ast.AST) -> str | None:
-        """The name that `a.b.c` or `a` begins with."""
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return node.id if isinstance(node, ast.Name) else None
-
     for node in _nodes(sample.tests_tree):  # from the top down: a call comes before its arguments
-        if isinstance(node, ast.Call) and comes_from(node.func) in INSPECTING - names:
+        if isinstance(node, ast.Call) and _first_name(node.func) in INSPECTING - names:
             inspected.update(node.args)
         elif node not in inspected and (
             (isinstance(node, ast.Name) and node.id in values)
-            or any(comes_from(value) in names for value in _used_by(node))
+            or any(_first_name(value) in names for value in _used_by(node))
         ):
             return True
     return False
+
+
+def _first_name(node: ast.AST) -> str | None:
+    """The name that `a.b.c` or `a` begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def _used_by(node: ast.AST) -> list[ast.expr]:
@@ -163,11 +139,11 @@ def _used_by(node: ast.AST) -> list[ast.expr]:
 
 # In the order in which they are applied; their names are what the funnel counts and the reasons in `rejected`.
 FILTERS: dict[str, Callable[[ParsedSample], bool]] = {
-    "too_long": is_short,
-    "no_code_block": has_code,
-    "no_test_block": has_tests,
-    "long_instruction": instruction_is_short,
-    "does_not_compile": code_compiles,
+    "too_long": lambda sample: not sample.too_long,
+    "no_code_block": lambda sample: sample.code is not None,
+    "no_test_block": lambda sample: sample.tests is not None,
+    "long_instruction": lambda sample: len(sample.instruction.split()) <= MAX_INSTRUCTION_WORDS,
+    "does_not_compile": lambda sample: sample.code_tree is not None and sample.tests_tree is not None,
     "unfinished_code": is_finished,
     "no_assertion": tests_assert,
     "tests_not_run": tests_run,

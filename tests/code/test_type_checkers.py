@@ -74,7 +74,7 @@ def test_a_process_that_hangs_is_ended(monkeypatch):
 
 @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
 def test_an_interpreter_that_is_none_is_refused_at_the_start(python):
-    with pytest.raises(UserError, match=f"{python} is no Python interpreter"):
+    with pytest.raises(UserError, match=f"{python} is not a Python interpreter"):
         TypeChecker("pyrefly", python=python)
 
 

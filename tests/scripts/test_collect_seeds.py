@@ -174,7 +174,7 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
 
 def test_nothing_left_is_said_in_one_sentence():
     rows = datasets.Dataset.from_list([{"id": "a", "type_error": "reportReturnType"}])
-    with pytest.raises(UserError, match="no function is left, see its column type_error"):
+    with pytest.raises(UserError, match="no function in out is left: its column type_error says why"):
         load_script("collect_seeds").passing(Source("out", {}, rows, {}), "type_error", None)
 
 
@@ -221,7 +221,7 @@ def test_docstrings_are_judged_by_the_model(tmp_path):
 
 def test_an_endpoint_without_judging_is_refused(tmp_path):
     result = run("collect_seeds", tmp_path, tmp_path / "seeds", "--endpoint", "http://127.0.0.1:9")
-    assert result.returncode == 2 and "--endpoint is for --judge-docstrings" in result.stderr
+    assert result.returncode == 2 and "--endpoint has no effect without --judge-docstrings" in result.stderr
 
 
 def test_the_worked_examples_hold_both_verdicts_and_docstrings():
