@@ -1,11 +1,11 @@
 """How strong are the tests of a response? Programs that are almost the same but wrong, which its tests should notice.
 
-Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): tests that check what a program
-does notice most small changes to it. Changes here preserve the types of values where possible, since any test that
-calls a program notices that it crashes, which says nothing about the test.
+Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): good tests notice most small
+changes to a program. Changes here preserve the types of values where possible, since any test that calls a program
+notices that it crashes, which says nothing about the test.
 
 `mutants` gives programs with one such change each, and `stubbed` a program in which nothing that the response defines
-does anything. Both are text; running them is up to the sandbox.
+does anything. Both are text; the sandbox runs them.
 """
 
 from __future__ import annotations
@@ -244,14 +244,14 @@ def _sites(tree: ast.Module) -> Iterator[tuple[Site, ast.AST]]:
         for field, value in ast.iter_fields(parent):
             if field in FIELDS_LEFT_ALONE or (field == "keywords" and isinstance(parent, ast.ClassDef)):
                 continue
-            places = [(value, i) for i in range(len(value))] if isinstance(value, list) else [(vars(parent), field)]
-            for container, key in places:
-                node = container[key]
+            several = isinstance(value, list)
+            for site in [Site(value, i) for i in range(len(value))] if several else [Site(vars(parent), field)]:
+                node = site.container[site.key]
                 if not isinstance(node, ast.AST) or isinstance(node, LEFT_ALONE) or _is_text(node):
                     continue
                 if parent is tree and isinstance(node, (ast.Expr, ast.If, ast.For, ast.While, ast.With, ast.Try)):
                     continue
-                yield Site(container, key), node
+                yield site, node
                 waiting.append(node)
 
 
