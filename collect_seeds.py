@@ -1,35 +1,37 @@
-"""Step 1: Python files -> seeds. High-quality functions, from which everything else is made.
+"""Step 1: Python files -> seeds. It collects high-quality functions, from which everything else is made.
 
-Paper: section 2.1 and appendix B. Top-level functions with a docstring are extracted from The Stack V1, and their
-missing imports are inferred. Functions of benchmarks are removed. Those are kept that return something, pass a type
-checker and have a docstring that a model finds good, and one of each group of near-duplicates: 5,359,051 functions
-become 248,934 seeds.
+Paper: section 2.1 and appendix B. The paper extracts top-level functions with docstrings from The Stack V1, infers
+missing imports, and removes functions that occur in benchmarks. It keeps those that return a value, pass a type checker
+and have a docstring that a model judges to be good, and one function from each group of near-duplicates: 5,359,051
+functions become 248,934 seeds.
 
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
-    python collect_seeds.py installed ./seeds                           # that, and the packages installed for it
+    python collect_seeds.py installed ./seeds                           # the same, and the packages installed for it
     python collect_seeds.py ~/code/my_project ./seeds                   # a folder of Python files
     python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python org/seeds \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
-With only one argument, this is OUTPUT, and the standard library is read. Every stage is a step of its own, at which a
-run that was stopped continues, and whose output says what became of each function:
+If there is only one argument, it is OUTPUT, and the standard library is read. Each stage is a step of its own: a run
+that was stopped resumes from it, and its output shows what became of each function:
 
-    OUTPUT-candidates  the functions that pass the filters of selfalign/data/seeds.py, each of which is counted, and
-                       `contamination`: null, or the item of a benchmark that the function contains
-    OUTPUT-checked     those without contamination, each once, and `type_error`: null, or the rule of the first error
-    OUTPUT-judged      those without a type error, and `verdict` on the docstring: good, bad, unclear, prompt_too_long
-    OUTPUT             those with a good docstring, one of each group of near-duplicates
+    OUTPUT-candidates  the functions that pass the filters of selfalign/data/seeds.py (what each drops is counted), with
+                       `contamination`: the benchmark item that the function contains, or null
+    OUTPUT-checked     those without contamination, each only once, with `type_error`: the rule of the first error, or
+                       null
+    OUTPUT-judged      those without a type error, with `verdict`: whether the docstring is good, bad, unclear, or
+                       prompt_too_long
+    OUTPUT             those with a good docstring, one from each group of near-duplicates
 
-Seeds are in the order of their ids: a random order that is the same everywhere, so that `--max-samples 37000` of a
-later step is a random sample (the paper's component analysis, section 4).
+Seeds are sorted by id. This order is random but the same everywhere, so `--max-samples 37000` in a later step takes a
+random sample (as in the paper's component analysis, section 4).
 
 Columns out:
 
     id          hash of the content
-    content     source of the function, below the imports that it needs
-    name        of the function
-    docstring   of the function, without its indentation
-    repository, path, license    where the function comes from, as far as that is known
+    content     source code of the function, preceded by the imports that it needs
+    name        name of the function
+    docstring   docstring of the function, without its indentation
+    repository, path, license    where the function comes from, null if unknown
 """
 
 from __future__ import annotations
@@ -74,6 +76,12 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Removed, Table
 
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
+# Step -> the end of its output's name, and the column that says what became of each function.
+STAGES = {
+    "extract_functions": ("candidates", "contamination"),
+    "check_types": ("checked", "type_error"),
+    "judge_docstrings": ("judged", "verdict"),
+}
 
 MAX_LINES = 150  # longer functions fill the prompt
 NEAR_DUPLICATES = 0.5  # Jaccard similarity (paper, B)
@@ -87,14 +95,14 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(
         default="", metadata=OPERATIONAL
     )
-    """Dataset to write: a Hub id, a local folder, or an fsspec URL. If it is left out, INPUT is the output, and the
-    standard library is read."""
+    """Dataset to write: a Hub id, a local folder, or an fsspec URL. If it is omitted, INPUT is taken as the output, and
+    the standard library is read."""
 
     text_column: str = "content"
-    """Column that contains the files, if the input is a dataset."""
+    """Column that holds the text of the files, if the input is a dataset."""
 
     repository_column: str = "max_stars_repo_name"
-    """Column with the repository's name, if there is one (the default is The Stack's)."""
+    """Column with the name of the repository, if there is one. The default is The Stack's."""
 
     path_column: str = "max_stars_repo_path"
     """Column with the file's path, if there is one."""
@@ -103,40 +111,42 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Column with the file's licence or licences, if there is one."""
 
     max_lines: Count = MAX_LINES
-    """Longest function, in lines."""
+    """Maximum length of a function, in lines."""
 
     type_checker: Literal["basedpyright", "pyright", "pyrefly", "none"] = "basedpyright"
-    """What checks the types. The paper uses Pyright. basedpyright gives the same verdicts and is installed from PyPI
-    alone; pyrefly is many times faster and agrees somewhat less."""
+    """Which type checker to use. The paper uses Pyright. basedpyright gives the same verdicts and installs from PyPI
+    alone; pyrefly is many times faster, but agrees less often."""
 
     type_checker_python: str | None = None
-    """Python interpreter whose packages the type checker finds; the one that runs this script otherwise."""
+    """Python interpreter whose packages the type checker can import. By default, the one that runs this script."""
 
     type_checker_processes: Count | None = field(default=None, metadata=OPERATIONAL)
-    """How many type checkers run at a time, with 1 to 3 GB each; one for each processor otherwise, up to 8."""
+    """Number of type checkers that run at the same time; each takes 1 to 3 GB. By default, one per CPU, at most 8."""
 
     judge_docstrings: bool = False
-    """Let the model behind --endpoint judge each docstring, as in the paper. Off by default: nothing else in this step
-    needs a model, and the verdicts of a small one are random."""
+    """Let the model behind --endpoint judge each docstring, as in the paper. This is off by default, because nothing
+    else in this step needs a model and a small model judges at random."""
 
     examples: Path = field(default=PROMPTS / "docstrings.yaml", metadata=OPERATIONAL)
-    """Worked examples for judging docstrings (StarCoder2-Instruct: 7)."""
+    """Worked examples for judging docstrings (StarCoder2-Instruct uses 7)."""
 
     template: Path = field(default=PROMPTS / "docstrings.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt for judging docstrings."""
 
     temperature: PositiveOrZero = 0.0
-    """Sampling temperature of the verdicts; greedy by default, since a filter should say the same twice."""
+    """Sampling temperature for the verdicts. Decoding is greedy by default, because a filter should give the same
+    answer twice."""
 
     near_duplicates: ShareAboveZero = NEAR_DUPLICATES
-    """Jaccard similarity from which functions are near-duplicates, of which one is kept."""
+    """Functions that share at least this proportion of their shingles (Jaccard similarity) are near-duplicates; one of
+    them is kept."""
 
 
 def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decontaminator | None = None) -> Done:
     """The functions of one file that pass every filter, and how many each filter dropped.
 
     `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that contains a
-    benchmark's problem is among them, and says so in `contamination`.
+    benchmark's problem is included; its `contamination` says so.
     """
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
@@ -154,7 +164,7 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
                     "id": content_id(function.content),
                     "content": function.content,
                     "name": function.node.name,
-                    # An escape such as "\ud83d" is half a character, which no dataset can hold: it stays an escape.
+                    # An escape such as "\ud83d" is half a character, which no dataset can store, so it stays an escape.
                     "docstring": (ast.get_docstring(function.node) or "").encode(errors="backslashreplace").decode(),
                     **{name: file[name] for name in ("repository", "path", "license")},
                     "contamination": str(match) if match else None,
@@ -185,53 +195,46 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
     }
 
 
+def stage(options: Options, title: str, table: Table, **settings: Any) -> Source:
+    """Runs one of STAGES, and returns all functions with its verdict on each."""
+    name, column = STAGES[title]
+    output = f"{options.output.rstrip('/')}-{name}"
+    run_step(dataclasses.replace(options, output=output), table, title=title, **settings)
+    return open_source(output, columns=(column, *COLUMNS), token=options.hf_token)
+
+
 def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
-    """The functions of all files that pass the filters: OUTPUT-candidates."""
-    output = options.output.rstrip("/") + "-candidates"
-    run_step(
-        dataclasses.replace(options, output=output),
-        Table(
-            open_files(options),
-            lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
-            COLUMNS | {"contamination": str},
-            carry=False,
-        ),
-        title="extract_functions",
+    """The functions of all files that pass the filters."""
+    table = Table(
+        open_files(options),
+        lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
+        COLUMNS | {"contamination": str},
+        carry=False,
     )
-    return open_source(output, columns=("contamination", *COLUMNS), token=options.hf_token)
+    return stage(options, "extract_functions", table)
 
 
 def check_types(options: Options, functions: Source, dropped: dict[str, int], checker: TypeChecker) -> Source:
-    """The functions in which the type checker finds no error (paper, B: Pyright). OUTPUT-checked has all of them."""
+    """The functions with the first error that the type checker finds in each (paper, B: Pyright)."""
 
     async def checked(function: dict[str, Any]) -> dict[str, Any]:
         return function | {"type_error": await checker.check(function["content"])}
 
-    output = options.output.rstrip("/") + "-checked"
-    run_step(
-        dataclasses.replace(options, output=output, max_samples=None),
-        Table(
-            in_order(functions, "content"),  # imports come first: functions that need the same packages share a process
-            checked,
-            {"type_error": str},
-            count_by="type_error",
-            around=(checker,),
-        ),
-        window=checker.window,
-        removed=Removed(dropped),
-        title="check_types",
-    )
-    return open_source(output, columns=("type_error", *COLUMNS), token=options.hf_token)
+    functions = in_order(
+        functions, "content"
+    )  # imports come first: functions that need the same packages stay together
+    table = Table(functions, checked, {"type_error": str}, count_by="type_error", around=(checker,))
+    return stage(options, "check_types", table, window=checker.window, removed=Removed(dropped))
 
 
 def parse_verdict(answer: Completion) -> str:
-    """ "good" or "bad" by the first word of an answer; "unclear" if it is neither yes nor no."""
+    """ "good" or "bad", depending on the first word of an answer; "unclear" if that is neither yes nor no."""
     word = re.match(r"\W*(yes|no)\b", answer.text, re.IGNORECASE)
     return {"yes": "good", "no": "bad"}[word[1].lower()] if word else answer.failure("unclear")
 
 
 def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int], endpoint: Endpoint) -> Source:
-    """The functions whose docstring the model finds good (paper, B, with StarCoder2-15B). OUTPUT-judged has all."""
+    """The functions with the model's verdict on the docstring of each (paper, B: StarCoder2-15B)."""
     examples = load_examples(options.examples, JudgedDocstring)
     prompt = load_prompt(options.template, examples)
 
@@ -241,88 +244,77 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
         answer = await endpoint.generate(text, max_new_tokens=VERDICT_TOKENS, seed=seed, stop=["\n"])
         return function | {"verdict": parse_verdict(answer)}
 
-    output = options.output.rstrip("/") + "-judged"
     endpoint.check_room(prompt.render(row=functions.rows[0], shots=examples.pool), VERDICT_TOKENS)
-    run_step(
-        dataclasses.replace(options, output=output, max_samples=None),
-        Table(functions, judged, {"verdict": str}, count_by="verdict"),
-        prompts=prompt.hash,
-        endpoint=endpoint,
-        removed=Removed(dropped),
-        title="judge_docstrings",
-    )
-    return open_source(output, columns=("verdict", *COLUMNS), token=options.hf_token)
+    table = Table(functions, judged, {"verdict": str}, count_by="verdict")
+    return stage(options, "judge_docstrings", table, prompts=prompt.hash, endpoint=endpoint, removed=Removed(dropped))
 
 
 def without_duplicates(functions: Source) -> tuple[Source, int]:
-    """The functions without those that repeat another, in the order of their ids, and how many were dropped.
+    """The functions without exact duplicates, sorted by id, and how many were dropped.
 
-    Of equal functions, the one with the first repository and path is kept: the order of the files does not matter.
+    Of several duplicates, the one whose repository and path sort first is kept: the order of the files does not matter.
     """
     rows = functions.rows.select_columns(["id", "repository", "path"]).to_list()
     keys = [(row["id"], row["repository"] or "", row["path"] or "", i) for i, row in enumerate(rows)]
     first = {key[0]: key for key in sorted(keys, reverse=True)}  # the smallest key of an id is written last
-    return selected(functions, [key[3] for key in first.values()]), len(keys) - len(first)
+    return selected(functions, [key[3] for key in first.values()])
 
 
 def without_near_duplicates(functions: Source, options: Options) -> tuple[Source, int]:
-    """The same for near-duplicates: the function with the smallest id of each group is kept (paper, B).
+    """The functions without near-duplicates: the one with the smallest id of each group is kept (paper, B).
 
-    With `--executor`, signatures are computed by a step that is divided, OUTPUT-signatures-content, and only a few
-    bytes a function are held in memory. Without it, all functions are.
+    With `--executor`, signatures are computed by a step of their own, OUTPUT-signatures-content, and memory holds only
+    a few bytes per function. Without it, all functions are read into memory.
     """
     ids, threshold = functions.rows["id"][:], options.near_duplicates
     if options.executor:
-        whole = dataclasses.replace(options, max_samples=None)
-        repeats = near_duplicates_by_step(whole, functions, lambda row: row["content"], threshold, "content")
-        kept = [i for i, id in enumerate(ids) if id not in repeats]
-    else:
-        stands_for = near_duplicates(functions.rows["content"][:], ids, threshold, "near-duplicates")
-        kept = [i for i, other in enumerate(stands_for) if other == i]
-    return selected(functions, kept), len(ids) - len(kept)
+        repeats = near_duplicates_by_step(options, functions, lambda row: row["content"], threshold, "content")
+        return selected(functions, [i for i, id in enumerate(ids) if id not in repeats])
+    stands_for = near_duplicates(functions.rows["content"][:], ids, threshold, "near-duplicates")
+    return selected(functions, [i for i, other in enumerate(stands_for) if other == i])
 
 
 def passing(functions: Source, column: str, value: str | None) -> tuple[Source, int]:
-    """The functions with `value` in `column`, in the order of their ids, and how many others were dropped.
+    """The functions that have `value` in `column`, sorted by id, and how many do not.
 
     Raises:
-        UserError: no function is left.
+        UserError: there is none.
     """
-    values = functions.rows[column][:]
-    kept = [i for i, other in enumerate(values) if other == value]
+    kept = [i for i, other in enumerate(functions.rows[column][:]) if other == value]
     if not kept:
-        raise UserError(f"{functions.name}: no function is left, see its column {column}")
-    return selected(functions, kept), len(values) - len(kept)
+        raise UserError(f"no function in {functions.name} is left: its column {column} says why")
+    return selected(functions, kept)
 
 
-def selected(functions: Source, positions: list[int]) -> Source:
-    """The rows at `positions`, in the order of their ids."""
-    return in_order(dataclasses.replace(functions, rows=functions.rows.select(positions)), "id")
+def selected(functions: Source, positions: list[int]) -> tuple[Source, int]:
+    """The functions at `positions`, sorted by id, and how many others there are."""
+    kept = dataclasses.replace(functions, rows=functions.rows.select(positions))
+    return in_order(kept, "id"), len(functions) - len(kept)
 
 
 def in_order(functions: Source, column: str) -> Source:
-    """The rows in the order of a column."""
+    """The functions sorted by a column."""
     values = functions.rows[column][:]
     order = sorted(range(len(values)), key=values.__getitem__)
     return dataclasses.replace(functions, rows=functions.rows.select(order))
 
 
 def main(options: Options) -> None:
-    """Extract functions, leave out what benchmarks hold, check types, judge docstrings, and drop near-duplicates."""
+    """Extract functions, remove those found in benchmarks, check types, judge docstrings, and drop near-duplicates."""
     if not options.output:
         options = dataclasses.replace(options, input="stdlib", output=options.input)
     if options.endpoint and not options.judge_docstrings:
-        raise UserError("--endpoint is for --judge-docstrings, which is not given")
+        raise UserError("--endpoint has no effect without --judge-docstrings")
     endpoint = Endpoint(options) if options.judge_docstrings else None
     checker = None
     if options.type_checker != "none":
-        checker = TypeChecker(
-            options.type_checker, python=options.type_checker_python, processes=options.type_checker_processes
-        )
+        python, processes = options.type_checker_python, options.type_checker_processes
+        checker = TypeChecker(options.type_checker, python=python, processes=processes)
 
     decontaminator = decontaminator_of(options)
     candidates = extract_functions(options, decontaminator)
     found = record_of(decontaminator, filter(None, candidates.rows["contamination"]))
+    options = dataclasses.replace(options, max_samples=None)  # counts files
     functions, contaminated = passing(candidates, "contamination", None)
     functions, repeated = without_duplicates(functions)
     dropped = {"contaminated": contaminated, "exact_duplicates": repeated}
@@ -334,7 +326,7 @@ def main(options: Options) -> None:
         dropped = {"docstring_not_good": rejected}
     seeds, similar = without_near_duplicates(functions, options)
     run_step(
-        dataclasses.replace(options, max_samples=None),
+        options,
         Table(seeds, lambda function: {name: function[name] for name in COLUMNS}, COLUMNS, carry=False),
         removed=Removed(dropped | {"near_duplicates": similar}, decontamination=found),
     )

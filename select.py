@@ -1,30 +1,30 @@
-"""Step 6: executions -> instructions. One passing response for each task becomes an example to train on.
+"""Step 6: executions -> instructions. One passing response per task becomes a training example.
 
-Paper: section 2.3 and appendix C.1. Of the samples of a task that passed their tests, one is drawn at random. Those
-that repeat another are dropped, and half of the instructions that can show some of the tests do so. Table 9 compares
-this with other strategies: a random response whether it passes or not (61.6 HumanEval+), a failing one (57.9), a
-passing one (65.2).
+Paper: section 2.3 and appendix C.1. One of the samples of each task that passed their tests is drawn at random, and
+duplicates are dropped. Half of the instructions whose tests have a suitable form show some of them. Table 9 compares
+this strategy (65.2 on HumanEval+) with others: a random response, whether it passes or not (61.6), and a failing one
+(57.9).
 
     python select.py ./executions ./instructions
     python select.py ./executions ./instructions --choose agreement --sandboxes 8
 
 Columns in:  id, task_id, instruction, response, tests, passed; if present, vacuous, mutation_score and outcome
 
-Columns out: all of these, and
+Columns out: those of the input, and
 
     messages      the example as a chat: [{"role": "user", ...}, {"role": "assistant", ...}]
-    shown_tests   the tests that the instruction in the chat shows, null if it shows none
+    shown_tests   the tests that the instruction shows; null if it shows none
 
-The output has two further configurations:
+Besides these rows, the output has two further configurations:
 
-    preferences   pairs from the same task: prompt, chosen (passing) and rejected (failing, of similar length) as chats;
-                  id, task_id, chosen_id, rejected_id, and where they come from
-    rejected      the rows that a rule dropped: all columns, the rule as `reason`, the id of the row that is kept
-                  instead of a duplicate as `kept_id`, and the benchmark's item that a row matches as `contamination`
+    preferences   prompt, chosen (passing) and rejected (failing, of similar length), from the same task, as chats; also
+                  id, task_id, chosen_id, rejected_id, and the lineage
+    rejected      the rows that a rule dropped, with all their columns: `reason` is the rule, `kept_id` the id of the
+                  row that this one duplicates, `contamination` the benchmark item that it matches
 
-The rules are applied, and counted, in this order: FILTERS of selfalign/data/filters.py, `vacuous` and `weak_tests`;
-then, to the samples chosen, `contaminated`, and SAME and SIMILAR of selfalign/data/duplicates.py. The results of
---choose agreement are kept in OUTPUT-agreement.
+The rules apply in this order, and what each drops is counted. All samples: FILTERS in selfalign/data/filters.py, then
+`vacuous` and `weak_tests`. The chosen samples: `contaminated`, then SAME and SIMILAR in selfalign/data/duplicates.py.
+The results of --choose agreement are kept in OUTPUT-agreement.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if __name__ == "select" and not TYPE_CHECKING:
     # The standard library has a module of this name. Where the project's folder is on the path, `import select` (in
-    # selectors, and so in subprocess and asyncio) finds this file, which puts the real module in its own place. That
-    # one is not called select.py, but other copies of the project, such as the one a shard runs from, have this file,
-    # too. What follows is then defined but never used, with stand-ins for what the class of options needs.
+    # selectors, and so in subprocess and asyncio) finds this file, which puts the real module in its own place. The
+    # real one is not a select.py, so this also skips other copies of the project, such as the one that a shard runs
+    # from. The rest is then defined but never used, with stand-ins for what the class of options needs.
     import sys
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
@@ -50,8 +50,14 @@ else:
     from selfalign.code.markdown import python_code
     from selfalign.data.agreement import agreements
     from selfalign.data.decontamination import decontaminator_of, record_of
-    from selfalign.data.examples import chat, instruction_with, tests_to_show
-    from selfalign.data.preferences import LINEAGE, PREFERENCE_COLUMNS, failures_beside, to_preference
+    from selfalign.data.examples import (
+        LINEAGE,
+        PREFERENCE_COLUMNS,
+        chat,
+        failures_beside,
+        tests_to_show,
+        to_preference,
+    )
     from selfalign.data.selection import (
         REJECTED_COLUMNS,
         SKIPPABLE,
@@ -90,50 +96,48 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     strategy: Literal["passes", "failures", "random", "random-subset"] = "passes"
-    """Which samples to choose from (Table 9): those that passed, those that did not, or all. `failures` and
-    `random-subset` give as many examples as `passes` would, so that datasets of equal size are compared."""
+    """Which samples to choose from (Table 9): those that passed, those that failed, or all. `failures` and
+    `random-subset` yield as many examples as `passes` would, so that the datasets are of equal size."""
 
     choose: Literal["random", "agreement", "shortest", "strongest-tests"] = "random"
-    """Which sample of a task to choose: any (paper, 2.3); the one that agrees with most others when all of them run
-    against all tests of the task; the shortest response; or the highest mutation_score. Ties are broken at random."""
+    """Which sample of a task to take: a random one (paper, 2.3), the one that agrees with most others on all of the
+    task's tests, the one with the shortest response, or the one with the highest mutation_score. Ties are broken at
+    random."""
 
     skip: tuple[str, ...] = ()
-    """Rules to leave out, such as same_names near_code."""
+    """Rules to skip, such as same_names near_code."""
 
     min_mutation_score: Share | None = None
-    """Smallest share of a response's mutants that its tests must notice (off in the paper); needs mutation_score."""
+    """Minimum mutation_score, which is the share of a response's mutants that its tests notice. The paper has no such
+    rule. The input needs the column mutation_score."""
 
-    test_in_instruction: float = 0.5
-    """Probability with which an instruction shows tests, if they have the form for it (paper, C.1)."""
+    test_in_instruction: Share = 0.5
+    """Probability that an instruction shows its tests, if these have a suitable form (paper, C.1); 0 turns this off."""
 
     timeout: Positive = 10.0
-    """For --choose agreement: seconds of processor time that a program may use."""
+    """For --choose agreement: CPU seconds that a program may use."""
 
     memory: Count = 1024
-    """For --choose agreement: MiB that a program may use."""
+    """For --choose agreement: memory that a program may use, in MiB."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)
-    """Write report.html and its figures beside the data: what was chosen, what was not, and why."""
+    """Write report.html and its figures beside the data. The report shows what was chosen, what was not, and why."""
 
 
 def check(options: Options, columns: Sequence[str]) -> None:
     """UserError if the options contradict each other or the columns of the input."""
     if unknown := [rule for rule in options.skip if rule not in SKIPPABLE]:
-        raise UserError(f"--skip {unknown[0]} is not a rule that can be left out; these are: {', '.join(SKIPPABLE)}")
-    if not 0 <= options.test_in_instruction <= 1:
-        raise UserError(f"--test-in-instruction {options.test_in_instruction} is not a probability between 0 and 1")
+        raise UserError(f"--skip {unknown[0]}: the rules that can be skipped are {', '.join(SKIPPABLE)}")
     if options.choose == "agreement" and options.strategy != "passes":
-        raise UserError("--choose agreement compares samples that passed: it needs --strategy passes")
-    scored = {
-        "--min-mutation-score": options.min_mutation_score is not None,
-        "--choose strongest-tests": options.choose == "strongest-tests",
-    }
-    if "mutation_score" not in columns and (wanted := [option for option, given in scored.items() if given]):
-        raise UserError(f"{options.input} has no column mutation_score, which {wanted[0]} needs")
+        raise UserError("--choose agreement compares samples that passed, so it needs --strategy passes")
+    strongest = options.choose == "strongest-tests"
+    if "mutation_score" not in columns and (strongest or options.min_mutation_score is not None):
+        option = "--choose strongest-tests" if strongest else "--min-mutation-score"
+        raise UserError(f"{options.input} has no column mutation_score, which {option} needs")
 
 
 def costs_of(samples: Sequence[Sample], executions: Source, options: Options) -> dict[str, float]:
-    """What --choose keeps low, by id."""
+    """The cost that --choose minimizes, by id."""
     if options.choose == "shortest":
         rows = executions.read([sample.position for sample in samples], ["id", "response"], "lengths")
         return {row["id"]: len(row["response"]) for _, row in rows}
@@ -148,16 +152,18 @@ def costs_of(samples: Sequence[Sample], executions: Source, options: Options) ->
 
 
 def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
-    """A chosen row as an example to train on; half of those that can show some of the tests do (paper, C.1)."""
+    """A chosen row as a training example, whose instruction may show some of the tests (paper, C.1)."""
     draws = draws_of(options.seed, row["id"])
     shown = tests_to_show(row["instruction"], python_code(row["tests"]) or "", options.test_in_instruction, draws)
-    question = chat("user", instruction_with(row["instruction"], shown))
-    return row | {"messages": question + chat("assistant", row["response"]), "shown_tests": shown}
+    question = row["instruction"]
+    if shown:
+        question += f"\n\nThe code has to pass these tests:\n\n```python\n{shown}\n```"
+    return row | {"messages": chat("user", question) + chat("assistant", row["response"]), "shown_tests": shown}
 
 
 def main(options: Options) -> None:
-    """Choose one response for each task, from those that the strategy allows and that break no rule; drop what is of a
-    benchmark or repeats another; show tests in some of the instructions; pair what is left with failures."""
+    """Choose one response per task from those that the strategy allows and that break no rule, drop those that match a
+    benchmark or duplicate another, show tests in some of the instructions, and pair the rest with failures."""
     executions = read_input(options, *NEEDED)
     check(options, executions.rows.column_names)
     decontaminator = decontaminator_of(options)
@@ -179,21 +185,19 @@ def main(options: Options) -> None:
     paired = [sample for sample in selection.chosen if sample.id in failures]
     reasons = {sample.id: why for sample, why in selection.rejected.items()}
 
-    # A run remembers which rows are done by their number in these tables: another selection is another run.
+    # Progress is recorded by position in these tables, so a different selection is a different run.
     tables = [selection.chosen, paired, sorted(selection.rejected)]
     pin = executions.pin | {"selection": content_id(*([sample.id for sample in table] for table in tables))}
-    examples, with_failure, rejected = (
+    chosen, with_failure, rejected = (
         replace(executions, rows=executions.rows.select([sample.position for sample in table]), pin=pin, needs=())
         for table in tables
     )
     lineage = {name: str for name in LINEAGE if name in executions.rows.column_names}
+    matches = filter(None, (why["contamination"] for why in selection.rejected.values()))
     run_step(
         options,
-        Table(examples, lambda row: to_example(row, options), COLUMNS),
-        removed=Removed(
-            dropped,
-            decontamination=record_of(decontaminator, filter(None, (why["contamination"] for why in reasons.values()))),
-        ),
+        Table(chosen, lambda row: to_example(row, options), COLUMNS),
+        removed=Removed(dropped, record_of(decontaminator, matches)),
         tables={
             "preferences": Table(
                 with_failure,
@@ -204,7 +208,7 @@ def main(options: Options) -> None:
             "rejected": Table(rejected, lambda row: row | reasons[row["id"]], REJECTED_COLUMNS),
         },
     )
-    if options.report and not options.shard:  # a shard is a part of a run that looks at the whole
+    if options.report and not options.shard:  # a shard sees only its own part of the run
         write_report(options.output, executions, token=options.hf_token)
 
 

@@ -2,13 +2,11 @@
 
     python -m perf.decontamination --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
 
-Each canonical solution is planted both bare and in a response as models write them, in five ways: verbatim; with every
-name that it defines replaced; with comments and docstrings replaced; with both; and with an edit (a statement added at
-the beginning of each function), which only similarity can find. Beside it stands the paper's rule alone: a prompt or
-solution as a substring.
+Each canonical solution is planted both bare and in a response as models write them, in five ways (see WAYS). Beside it
+stands the paper's rule alone: a prompt or solution as a substring.
 
-False alarms are counted among 2,000 functions of the running Python's standard library, drawn at random from the
-top-level functions of its modules; any match counts, even if the function really is the benchmark's.
+False alarms are counted among 2,000 top-level functions of the running Python's standard library, drawn at random; any
+match counts, even if the function really is the benchmark's.
 """
 
 from __future__ import annotations
@@ -24,8 +22,9 @@ from pathlib import Path
 
 from selfalign.code.contamination import Item
 from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, parsed
-from selfalign.data.decontamination import data_by_name, load_decontaminator
+from selfalign.data.decontamination import decontaminator_of
 from selfalign.errors import UserError
+from selfalign.options import DecontaminationOptions
 
 LIBRARY_FUNCTIONS = 2_000
 
@@ -80,14 +79,12 @@ def commented(code: str) -> str:
                 node.body = node.body[1:] or [ast.Pass()]
             node.body.insert(0, ast.Expr(ast.Constant("Written in other words.")))
     lines = ast.unparse(tree).split("\n")
-    return "\n".join(
-        f"{line}  # it goes on" if i % 3 == 0 and '"' not in line and "'" not in line else line
-        for i, line in enumerate(lines)
-    )
+    lines[::3] = [line if {'"', "'"} & set(line) else f"{line}  # it continues" for line in lines[::3]]
+    return "\n".join(lines)
 
 
 def edited(code: str) -> str:
-    """An additional statement at the beginning of each function, and other names."""
+    """An additional statement at the beginning of each function, and other names: only similarity can find this."""
     tree = ast.parse(renamed(code))
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS):
@@ -134,7 +131,9 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="show this many false alarms and missed solutions")
     options = parser.parse_args()
     started = time.perf_counter()
-    decontaminator = load_decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
+    names, files = tuple(options.decontaminate), tuple(options.benchmark_data)
+    decontaminator = decontaminator_of(DecontaminationOptions(decontaminate=names, benchmark_data=files))
+    assert decontaminator
     print(f"index of {len(decontaminator.items)} items in {time.perf_counter() - started:.1f} s")
 
     print(f"{'planted':24} {'way':10} {'found':>14} {'by substring':>14}   all rules")
@@ -161,7 +160,7 @@ def main() -> None:
     found = [(match, text) for text in drawn if (match := decontaminator.match(text))]
     seconds = time.perf_counter() - started
     print(f"false alarms: {len(found)} of {len(drawn)} library functions, {len(found) / len(drawn):.2%}; ", end="")
-    print(f"{1e3 * seconds / len(drawn):.2f} ms a function")
+    print(f"{1e3 * seconds / len(drawn):.2f} ms per function")
     print(", ".join(f"{n} {rule}" for rule, n in Counter(match.rule for match, _ in found).most_common()))
     for match, text in found[: options.show]:
         print(f"--- {match}\n{text}\n")

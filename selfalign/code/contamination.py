@@ -28,7 +28,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -86,10 +86,15 @@ class Match:
 
 
 class Decontaminator:
-    """Knows the items of benchmarks, and finds them in texts."""
+    """Knows the items of benchmarks, and finds them in texts.
+
+    Attributes:
+        counts: how many items each family has.
+    """
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
+        self.counts = dict(Counter(item.family for item in items))
         prompts = [passages_of(item.prompt) for item in items]
         self._learn_texts(prompts)
         self._learn_prompts(prompts)
@@ -107,16 +112,16 @@ class Decontaminator:
     def _learn_prompts(self, prompts: list[list[str]]) -> None:
         """For 8-gram: words -> the first item with them; for similar_prompt: the phrases of each item."""
         self._ngrams: dict[tuple[str, ...], int] = {}
-        self._phrases = _Overlaps(SIMILAR_PROMPT)
+        sets: dict[int, set[tuple[str, ...]]] = {}
         common, common_phrases = (self._common_ngrams(prompts, n) for n in (NGRAM_WORDS, PHRASE_WORDS))
         for number, passages in enumerate(prompts):
             phrases = _ngrams_in(passages, PHRASE_WORDS) - common_phrases
             if len(phrases) >= MIN_PHRASES:
-                self._phrases.add(number, phrases)
+                sets[number] = phrases
             for gram in _ngrams_in(passages, NGRAM_WORDS) - common:
                 if sum(phrase in phrases for phrase in ngrams(gram, PHRASE_WORDS)) >= MIN_OWN_PHRASES:
                     self._ngrams.setdefault(gram, number)
-        self._phrases.build()
+        self._phrases = _Overlaps(sets, SIMILAR_PROMPT)
 
     def _common_ngrams(self, prompts: list[list[str]], n: int) -> set[tuple[str, ...]]:
         """The n-grams that occur in the prompts of at least COMMON tasks of one family."""
@@ -130,7 +135,7 @@ class Decontaminator:
         """For same_solution: the largest function -> items, and the functions that a text must have; for
         similar_solution: the shingles of the largest function of each item."""
         self._exact: dict[str, list[tuple[int, frozenset[str]]]] = {}
-        self._shingles = _Overlaps(SIMILAR_SOLUTION)
+        sets: dict[int, set[tuple[str, ...]]] = {}
         for number, item in enumerate(self.items):
             functions = solution_tokens(item)
             if functions:
@@ -138,13 +143,8 @@ class Decontaminator:
                 needed = [largest] if len(largest) >= MIN_ALONE_TOKENS else functions
                 self._exact.setdefault(exactly(largest), []).append((number, frozenset(map(exactly, needed))))
                 if len(largest) >= MIN_SIMILAR_TOKENS:
-                    self._shingles.add(number, token_shingles(largest))
-        self._shingles.build()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many items each family has."""
-        return dict(Counter(item.family for item in self.items))
+                    sets[number] = token_shingles(largest)
+        self._shingles = _Overlaps(sets, SIMILAR_SOLUTION)
 
     def __str__(self) -> str:
         return ", ".join(f"{family} ({count} problems)" for family, count in self.counts.items())
@@ -158,14 +158,9 @@ class Decontaminator:
         return None
 
     def _by_words(self, text: str) -> Iterator[tuple[str, list[int]]]:
-        words, folded = lower_words(text), None
-        found = []
-        for gram in ngrams(words, MIN_SUBSTRING_WORDS):
-            for pattern, number in self._substrings.get(gram, ()):
-                folded = folded or fold(text)
-                if pattern in folded:
-                    found.append(number)
-        yield "substring", found
+        words, folded = lower_words(text), fold(text)
+        candidates = chain.from_iterable(self._substrings.get(gram, ()) for gram in ngrams(words, MIN_SUBSTRING_WORDS))
+        yield "substring", [number for pattern, number in candidates if pattern in folded]
         yield "8-gram", [self._ngrams[gram] for gram in ngrams(words, NGRAM_WORDS) if gram in self._ngrams]
         shared = self._phrases.shared(set(ngrams(words, PHRASE_WORDS)))
         yield "similar_prompt", [number for number, both, size in shared if both / size >= SIMILAR_PROMPT]
@@ -173,10 +168,8 @@ class Decontaminator:
     def _by_code(self, text: str) -> Iterator[tuple[str, list[int]]]:
         functions = tokens_in_text(text)
         there = set(map(exactly, functions))
-        yield (
-            "same_solution",
-            [number for key in there for number, needed in self._exact.get(key, ()) if needed <= there],
-        )
+        known = chain.from_iterable(self._exact.get(key, ()) for key in there)
+        yield "same_solution", [number for number, needed in known if needed <= there]
         found = []
         for tokens in functions:
             if len(tokens) >= MIN_SIMILAR_TOKENS * SIMILAR_SOLUTION:
@@ -193,28 +186,19 @@ class _Overlaps:
     It then contains at least one of any (1 - share) n + 1 of the n members, so only that many, the rarest, are indexed.
     """
 
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self.sets: list[tuple[int, frozenset[Any]]] = []
-        self.lookup: dict[Any, list[int]] = {}
-
-    def add(self, item: int, members: Iterable[Any]) -> None:
-        self.sets.append((item, frozenset(members)))
-
-    def build(self) -> None:
-        """To be called once all sets are added."""
-        frequency = Counter(member for _, members in self.sets for member in members)
-        for position, (_, members) in enumerate(self.sets):
+    def __init__(self, sets: dict[int, set[Any]], share: float) -> None:
+        self.sets = sets
+        self.lookup: dict[Any, list[int]] = {}  # member -> items
+        frequency = Counter(chain.from_iterable(sets.values()))
+        for item, members in sets.items():
             rarest = sorted(members, key=lambda member: (frequency[member], member))
-            for member in rarest[: int((1 - self.share) * len(members)) + 1]:
-                self.lookup.setdefault(member, []).append(position)
+            for member in rarest[: int((1 - share) * len(members)) + 1]:
+                self.lookup.setdefault(member, []).append(item)
 
     def shared(self, members: set[Any]) -> Iterator[tuple[int, int, int]]:
         """Item, number of members in common, and size of its set, for each that may have enough in common."""
-        candidates = {position for member in members if member in self.lookup for position in self.lookup[member]}
-        for position in candidates:
-            item, own = self.sets[position]
-            yield item, len(own & members), len(own)
+        for item in {item for member in members for item in self.lookup.get(member, ())}:
+            yield item, len(self.sets[item] & members), len(self.sets[item])
 
 
 def fold(text: str) -> str:

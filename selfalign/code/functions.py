@@ -83,7 +83,7 @@ class Names:
 
     Attributes:
         imports: names bound by absolute imports.
-        conditional: names bound by absolute imports inside of `if` and `try`; of several imports, the first.
+        conditional: the same with those inside of `if` and `try`; of several imports, the first.
         own: names that the file, or another file of its project, defines.
         stars: modules from which it imports `*`.
         shadowed: builtins to which it gives another meaning.
@@ -107,7 +107,7 @@ class Function:
         source: its lines, starting with the first decorator.
         names: what the names of its file mean.
         imports: the import statements that it needs, with their modules.
-        undefined: names that it uses and of which nothing is known.
+        undefined: names that it uses but that are not known.
     """
 
     node: ast.FunctionDef
@@ -118,7 +118,7 @@ class Function:
 
     @property
     def content(self) -> str:
-        """Its source, below the imports."""
+        """Its source, preceded by the imports."""
         statements = sorted(statement for statement, _ in self.imports)
         return "\n".join(statements) + "\n\n\n" + self.source if statements else self.source
 
@@ -138,11 +138,11 @@ def functions_of(source: str) -> list[Function] | None:
     except RecursionError:  # a thousand `elif`, each inside the one before
         return None
     lines = source.split("\n")
-    first = [min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) for node in nodes]
-    return [
-        Function(node, "\n".join(lines[start - 1 : node.end_lineno]), names)
-        for node, start in zip(nodes, first, strict=True)
-    ]
+    functions = []
+    for node in nodes:
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        functions.append(Function(node, "\n".join(lines[first - 1 : node.end_lineno]), names))
+    return functions
 
 
 def with_imports(function: Function) -> Function:
@@ -189,13 +189,8 @@ def names_of(tree: ast.Module) -> Names:
     defined = {node.name for node in statements if isinstance(node, DEFINITIONS)}
     for statement in statements:
         if not isinstance(statement, DEFINITIONS):
-            defined |= {
-                node.id
-                for child in ast.iter_child_nodes(statement)
-                if not isinstance(child, (ast.stmt, ast.ExceptHandler))
-                for node in ast.walk(child)
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-            }
+            inside = ast.iter_child_nodes(statement)
+            defined |= _stored(child for child in inside if not isinstance(child, (ast.stmt, ast.ExceptHandler)))
     stars = {
         node.module or ""
         for node in statements
@@ -209,13 +204,17 @@ def names_of(tree: ast.Module) -> Names:
         if isinstance(node, DEFINITIONS):
             shadowed.add(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            stored = (child for target in targets for child in ast.walk(target) if isinstance(child, ast.Name))
-            shadowed |= {child.id for child in stored if isinstance(child.ctx, ast.Store)}
+            shadowed |= _stored(node.targets if isinstance(node, ast.Assign) else [node.target])
     shadowed &= vars(builtins).keys()
     plain = (alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names if not alias.asname)
     submodules = {alias.name for alias in plain if "." in alias.name}
     return Names(imports, conditional, *map(frozenset, (own, stars, shadowed, submodules)))
+
+
+def _stored(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names to which something is assigned in `nodes`."""
+    names = (node for root in nodes for node in ast.walk(root) if isinstance(node, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def _at_top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -266,10 +265,6 @@ def _well_known(name: str, function: Function) -> tuple[str, str] | None:
 def _is_member(name: str, node: ast.FunctionDef) -> bool:
     """Whether `name` means what the module of that name contains under it, as in `datetime.now()` and `copy(x)`."""
     module = importlib.import_module(name)
-    attributes = {
-        child.value: child.attr
-        for child in ast.walk(node)
-        if isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name) and child.value.id == name
-    }
+    attributes = {child.value: child.attr for child in ast.walk(node) if isinstance(child, ast.Attribute)}
     used = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id == name]
     return not all(use in attributes and hasattr(module, attributes[use]) for use in used)

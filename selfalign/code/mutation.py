@@ -1,11 +1,11 @@
 """How strong are the tests of a response? Programs that are almost the same but wrong, which its tests should notice.
 
-Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): tests that check what a program
-does notice most small changes to it. Changes here preserve the types of values where possible, since any test that
-calls a program notices that it crashes, which says nothing about the test.
+Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1978): good tests notice most small
+changes to a program. Changes here preserve the types of values where possible, since any test that calls a program
+notices that it crashes, which says nothing about the test.
 
 `mutants` gives programs with one such change each, and `stubbed` a program in which nothing that the response defines
-does anything. Both are text; running them is up to the sandbox.
+does anything. Both are text; the sandbox runs them.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ SEQUENCES = (ast.JoinedStr, ast.List, ast.ListComp, ast.Tuple)
 
 def arithmetic(node: ast.AST) -> Nodes:
     """a + b -> a - b, and so on; not where strings or lists are obviously joined."""
-    if isinstance(node, ast.BinOp) and not (_is_sequence(node.left) or _is_sequence(node.right)):
-        yield ast.BinOp(node.left, OTHER_OPERATOR.get(type(node.op), type(node.op))(), node.right)
-    if isinstance(node, ast.AugAssign) and not _is_sequence(node.value):
-        yield ast.AugAssign(node.target, OTHER_OPERATOR.get(type(node.op), type(node.op))(), node.value)
+    if isinstance(node, (ast.BinOp, ast.AugAssign)):
+        operands = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.value,)
+        if not any(map(_is_sequence, operands)):
+            yield _like(node, op=OTHER_OPERATOR.get(type(node.op), type(node.op))())
 
 
 def comparison(node: ast.AST) -> Nodes:
@@ -97,10 +97,9 @@ def off_by_one(node: ast.AST) -> Nodes:
         end = min(1, len(node.args) - 1)
         yield _like(node, args=[*node.args[:end], _one_less(node.args[end]), *node.args[end + 1 :]])
     if isinstance(node, ast.Slice):
-        if node.upper:
-            yield _like(node, upper=_one_less(node.upper))
-        if node.lower:
-            yield _like(node, lower=_one_less(node.lower))
+        for field in ("upper", "lower"):
+            if bound := getattr(node, field):
+                yield _like(node, **{field: _one_less(bound)})
 
 
 def returned(node: ast.AST) -> Nodes:
@@ -132,7 +131,7 @@ def _compared(node: ast.AST, others: dict[type, type]) -> Nodes:
     if isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
             if type(op) in others:
-                yield ast.Compare(node.left, [*node.ops[:i], others[type(op)](), *node.ops[i + 1 :]], node.comparators)
+                yield _like(node, ops=[*node.ops[:i], others[type(op)](), *node.ops[i + 1 :]])
 
 
 def _is_sequence(node: ast.AST) -> bool:
@@ -186,20 +185,14 @@ FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "format
 
 
 class Site(NamedTuple):
-    """A place in a syntax tree: `parent`.`field`, or item number `item` of it if the field is a list."""
+    """A place in a syntax tree: a field of a node (given as its attributes by name), or an item of a list."""
 
-    parent: ast.AST
-    field: str
-    item: int | None
+    container: Any
+    key: Any
 
     def put(self, node: ast.AST) -> ast.AST:
         """Put `node` there, and return what it replaces."""
-        if self.item is None:
-            before = getattr(self.parent, self.field)
-            setattr(self.parent, self.field, node)
-        else:
-            nodes = getattr(self.parent, self.field)
-            before, nodes[self.item] = nodes[self.item], node
+        before, self.container[self.key] = self.container[self.key], node
         return before
 
 
@@ -213,11 +206,11 @@ def mutants(code: str, count: int, draws: random.Random) -> list[Mutant]:
     if tree is None or text is None:
         return []
     seen = {text}
-    changes: dict[str, list[tuple[Site, ast.AST]]] = {}
-    for site, node in _sites(tree):
-        for kind, operator in OPERATORS.items():
-            changes.setdefault(kind, []).extend((site, other) for other in operator(node))
-    queues = list(changes.items())
+    sites = list(_sites(tree))
+    queues = [
+        (kind, [(site, other) for site, node in sites for other in operator(node)])
+        for kind, operator in OPERATORS.items()
+    ]
     draws.shuffle(queues)
     for _, queue in queues:
         draws.shuffle(queue)
@@ -251,23 +244,22 @@ def _sites(tree: ast.Module) -> Iterator[tuple[Site, ast.AST]]:
         for field, value in ast.iter_fields(parent):
             if field in FIELDS_LEFT_ALONE or (field == "keywords" and isinstance(parent, ast.ClassDef)):
                 continue
-            for item, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            several = isinstance(value, list)
+            for site in [Site(value, i) for i in range(len(value))] if several else [Site(vars(parent), field)]:
+                node = site.container[site.key]
                 if not isinstance(node, ast.AST) or isinstance(node, LEFT_ALONE) or _is_text(node):
                     continue
                 if parent is tree and isinstance(node, (ast.Expr, ast.If, ast.For, ast.While, ast.With, ast.Try)):
                     continue
-                yield Site(parent, field, item), node
+                yield site, node
                 waiting.append(node)
 
 
 def _is_text(node: ast.AST) -> bool:
     """Whether this statement is a docstring, or shows something to a reader."""
-    if not isinstance(node, ast.Expr):
-        return False
-    call = node.value
-    return isinstance(call, ast.Constant) or (
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
-    )
+    value = node.value if isinstance(node, ast.Expr) else None
+    called = value.func if isinstance(value, ast.Call) else None
+    return isinstance(value, ast.Constant) or (isinstance(called, ast.Name) and called.id == "print")
 
 
 # ---- stubs ----

@@ -6,7 +6,7 @@ successive words each. Its MinHash signature (Broder 1997) is cut into bands. Te
 and the Jaccard similarity of each candidate pair is then computed from the shingles themselves, so that no text is
 dropped because of an accident of hashing. A group is a connected component of similar pairs.
 
-    near_duplicates(texts, keys, 0.7)      needs 200 bytes a text beside the texts
+    near_duplicates(texts, keys, 0.7)      needs 200 bytes per text, besides the texts
 
 The groups do not depend on the order of the texts. `selfalign.data.duplicates` finds the same groups in datasets that
 do not fit into memory, with `band_hashes` and `grouped`.
@@ -52,7 +52,7 @@ def bands_of(threshold: float) -> tuple[int, int]:
         0.5: 42 x 3 = 126 permutations, 1 - (1 - 0.5^3)^42 = .996; 0.6 gives .99996, and 0.1 gives .04
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"a Jaccard threshold lies above 0 and is at most 1, not {threshold}")
+        raise ValueError(f"a Jaccard threshold must be above 0 and at most 1, not {threshold}")
     values = max(r for r in range(1, 17) if r == 1 or 1 - (1 - threshold**r) ** (PERMUTATIONS // r) >= RECALL)
     return PERMUTATIONS // values, values
 
@@ -84,8 +84,8 @@ def shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The shingles of `texts` as 64-bit hashes, including repeats, one text after the other, and where each begins.
 
     Returns:
-        uint64 (shingles,) and uint64 (texts + 1,). A text of fewer than SHINGLE_WORDS words is one shingle, and so is
-        a text without words (punctuation, say).
+        uint64 (shingles,) and uint64 (texts + 1,). A text of fewer than SHINGLE_WORDS words is one shingle. A text
+        without words (such as punctuation) is one shingle of its characters.
     """
     import numpy as np
 

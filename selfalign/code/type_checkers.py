@@ -1,4 +1,4 @@
-"""Type checkers: does a function, as a file of its own, pass?
+"""Runs type checkers on functions: does each pass as a file of its own?
 
     async with TypeChecker("basedpyright") as checker:
         rule = await checker.check(code)      # None, or the rule of its first error
@@ -21,14 +21,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from selfalign.errors import UserError
 
-BATCH = 1000  # functions a process: some ten seconds of basedpyright, which takes one second to start
+BATCH = 1000  # functions per process: some ten seconds of basedpyright, which takes one second to start
 MAX_PROCESSES = 8  # by default: each takes 1 GB, and up to 3 GB if functions use large packages
 WORTHWHILE = 100  # functions that justify starting an idle process
 DELAY_SECONDS = 0.5  # how long a function waits for others to share its process
@@ -37,38 +35,25 @@ FAILED = "checker_failed"  # instead of a rule: the checker crashes or hangs whe
 GOOD, BAD = "def f(x: int) -> int:\n    return x\n", "def f(x: int) -> str:\n    return x\n"
 
 
-@dataclass(frozen=True)
-class Tool:
-    """How to install a type checker, its configuration files by name, and its arguments.
+class Tool(NamedTuple):
+    """How to install and run a type checker, and what it prints: JSON with a list of errors.
 
-    `{python}` stands for the interpreter whose packages it finds.
+    `{python}` in its configuration and arguments stands for the interpreter whose packages it finds.
     """
 
     install: str
-    configuration: dict[str, str]
+    configuration: dict[str, str]  # file -> content
     arguments: tuple[str, ...]
-
-    def errors(self, output: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """File and rule of each error in the JSON that it prints."""
-        for error in output["generalDiagnostics"]:
-            if error["severity"] == "error":
-                yield error["file"], error.get("rule", "syntax")
-
-
-class Pyrefly(Tool):
-    """Pyrefly prints another form of JSON."""
-
-    def errors(self, output: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """File and rule of each error."""
-        for error in output["errors"]:
-            if error["severity"] == "error":
-                yield error["path"], error["name"]
+    errors: str  # the key of the list of errors
+    file: str  # the keys of an error's file and rule
+    rule: str
 
 
 # The paper (B) uses Pyright with its own defaults, which basedpyright calls "standard".
 _PYRIGHT = (
     {"pyrightconfig.json": '{"include": ["."], "typeCheckingMode": "standard"}'},
     ("--project", "pyrightconfig.json", "--pythonpath", "{python}", "--outputjson"),
+    *("generalDiagnostics", "file", "rule"),
 )
 _PYREFLY = """preset = "default"
 project-includes = ["*.py"]
@@ -78,10 +63,11 @@ python-interpreter-path = "{python}"
 TOOLS = {
     "basedpyright": Tool("pip install -r requirements.txt", *_PYRIGHT),
     "pyright": Tool("pip install 'pyright[nodejs]'", *_PYRIGHT),
-    "pyrefly": Pyrefly(
+    "pyrefly": Tool(
         "pip install pyrefly==1.4.1",
         {"pyrefly.toml": _PYREFLY},
         ("check", "--config", "pyrefly.toml", "--output-format", "json", "--summary=none"),
+        *("errors", "path", "name"),
     ),
 }
 
@@ -92,7 +78,7 @@ class TypeChecker:
     Args:
         name: basedpyright, pyright or pyrefly.
         python: the interpreter whose packages it finds; the running one if None.
-        processes: how many run at a time; if None, one for each processor, up to MAX_PROCESSES.
+        processes: how many run at a time; if None, one per CPU, up to MAX_PROCESSES.
         batch: how many functions a process checks.
 
     Raises:
@@ -110,13 +96,15 @@ class TypeChecker:
             raise UserError(f"{name} is not installed: {self.tool.install}, or choose another --type-checker")
         # Some checkers silently accept what is not an interpreter, and then find no packages.
         if not interpreter or subprocess.run([interpreter, "-c", "import sys"], capture_output=True).returncode:
-            raise UserError(f"{python} is no Python interpreter")
+            raise UserError(f"{python} is not a Python interpreter")
         self._python = os.path.abspath(interpreter)
         self._command = [program, *(word.format(python=self._python) for word in self.tool.arguments)]
         self.window = batch * (self.processes + 1)  # functions at a time: a batch gathers while others run
         rules, said = asyncio.run(self._run([GOOD, BAD]))
         if rules is None or rules[0] or not rules[1]:
-            raise UserError(f"{name} does not work here: {said or 'it misses an error, or finds one in good code'}")
+            raise UserError(
+                f"{name} does not work here: {said or 'it misses an error, or reports one where there is none'}"
+            )
 
     async def __aenter__(self) -> TypeChecker:
         self._waiting: list[tuple[str, asyncio.Future[str | None]]] = []
@@ -135,11 +123,15 @@ class TypeChecker:
         """The rule of the first error in `code`; None if there is none, `FAILED` if the checker cannot check it."""
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((code, answer))
+        self._schedule()
+        return await answer
+
+    def _schedule(self) -> None:
+        """Start processes at once if a whole batch waits, or else soon."""
         if len(self._waiting) >= self.batch:
             self._start()
-        elif not self._timer:
+        elif self._waiting and not self._timer:
             self._timer = asyncio.get_running_loop().call_later(DELAY_SECONDS, self._start)
-        return await answer
 
     def _start(self) -> None:
         """Start as many processes as may run for the functions that wait."""
@@ -156,10 +148,7 @@ class TypeChecker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if len(self._waiting) >= self.batch:
-            self._start()
-        elif self._waiting and not self._timer:
-            self._timer = asyncio.get_running_loop().call_later(DELAY_SECONDS, self._start)
+        self._schedule()
 
     async def _answer(self, some: list[tuple[str, asyncio.Future[str | None]]]) -> None:
         try:
@@ -210,12 +199,12 @@ class TypeChecker:
                         os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
             printed, complaint = output.read_text(errors="replace"), said.read_text(errors="replace")
+        rules: list[str | None] = [None] * len(codes)
         try:
-            errors = list(self.tool.errors(json.loads(printed)))
+            for error in json.loads(printed)[self.tool.errors]:
+                if error["severity"] == "error":
+                    number = int(Path(error[self.tool.file]).stem)
+                    rules[number] = rules[number] or error.get(self.tool.rule, "syntax")
         except (ValueError, KeyError, TypeError):
             return None, (complaint or printed).strip()[-300:]
-        rules: list[str | None] = [None] * len(codes)
-        for file, rule in errors:
-            number = int(Path(file).stem)
-            rules[number] = rules[number] or rule
         return rules, ""

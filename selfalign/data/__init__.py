@@ -10,6 +10,5 @@ finds files. What does not: how code is parsed and compared (`selfalign.code`), 
     filters            step 6: filters for the format of a sample
     selection          step 6: the samples, and the choice of one for each task
     agreement          step 6: which of several passing samples most others agree with
-    examples           step 6: the chat to train on
-    preferences        step 6: pairs of a passing and a failing sample
+    examples           step 6: the chats to train on, and pairs of a passing and a failing sample
 """

@@ -1,6 +1,6 @@
-"""Agreement: which of several passing responses to a task behaves as most of the others do.
+"""Agreement: which of several passing responses to a task behaves like most of the others.
 
-A response passes if its own tests do, and these may be as wrong as it is. Here every passing sample of a task also runs
+A response passes if its own tests do, and these may be just as wrong. Here every passing sample of a task also runs
 against the tests of all others. Samples that are right agree with each other, and those that are wrong are wrong in
 different ways (the idea of CodeT, Chen et al. 2022, arXiv 2207.10397).
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
@@ -23,7 +22,7 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
 COLUMNS = {"id": str, "agreement": float}
-TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait; each task only holds its samples
+TASKS_PER_SANDBOX = 2  # in flight, so that no sandbox sits idle; each task holds only its own samples
 
 
 async def agreement_of(programs: list[tuple[str, str]], passes: Callable[[str, str], Awaitable[bool]]) -> list[float]:
@@ -46,28 +45,20 @@ async def agreement_of(programs: list[tuple[str, str]], passes: Callable[[str, s
     return [(sum(row) - len(suites)) / (len(suites) * (len(programs) - 1)) for row in agreeing]
 
 
-async def passes_in(sandbox: Sandbox, code: str, tests: str) -> bool:
-    """Whether `code` passes `tests`; RowOpen if the sandbox fails."""
-    result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
-    if result.outcome == "sandbox_error":
-        raise RowOpen(f"the sandbox failed: {result.detail}")
-    return result.passed
-
-
 def agreements(
     options: StepOptions, executions: Source, tasks: list[list[int]], sandboxes: int, *, timeout: float, memory: int
 ) -> dict[str, float]:
     """The agreement of each sample of `tasks` by its id, computed by a step of its own that writes OUTPUT-agreement.
 
-    It resumes and is divided like any step. What it has found once stays: were it computed again when the same command
-    runs again, a timeout might change a choice that is already written.
+    It resumes and is divided like any step. Its results are kept: if they were computed again when the same command
+    runs again, a timeout could change a choice that has already been written.
 
     Args:
         options: of the script.
         executions: rows with `id`, `response` and `tests`.
         tasks: positions of the samples of each task, at least two.
         sandboxes: how many programs run at a time.
-        timeout: seconds of processor time for each program.
+        timeout: CPU seconds for each program.
         memory: bytes for each program.
 
     Raises:
@@ -76,10 +67,16 @@ def agreements(
     """
     import datasets
 
+    async def passes(code: str, tests: str) -> bool:
+        result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
+        if result.outcome == "sandbox_error":
+            raise RowOpen(f"the sandbox failed: {result.detail}")
+        return result.passed
+
     async def agreements_in(task: dict[str, Any]) -> Done:
         samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]
         programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
-        shares = await agreement_of(programs, partial(passes_in, sandbox))
+        shares = await agreement_of(programs, passes)
         return Done([{"id": row["id"], "agreement": share} for row, share in zip(samples, shares, strict=True)])
 
     if not tasks:

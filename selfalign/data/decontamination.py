@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from selfalign.benchmarks import benchmark_names, load_benchmark
@@ -14,46 +14,36 @@ from selfalign.options import DecontaminationOptions
 
 
 def decontaminator_of(options: DecontaminationOptions) -> Decontaminator | None:
-    """What `--decontaminate` asks for, announced on standard error; None if it names no benchmark.
-
-    Raises:
-        UserError: as `load_decontaminator` does.
-    """
-    if not options.decontaminate:
-        warn("no decontamination: --decontaminate names no benchmark")
-        return None
-    decontaminator = load_decontaminator(options.decontaminate, data_by_name(options.benchmark_data))
-    print(f"decontamination against {decontaminator}", file=sys.stderr)
-    return decontaminator
-
-
-def load_decontaminator(names: Sequence[str], data: Mapping[str, str] | None = None) -> Decontaminator:
-    """A decontaminator for benchmarks.
-
-    Args:
-        names: of benchmarks, see `selfalign.benchmarks`; "evoeval" stands for all of its sets.
-        data: name -> a file or Hub dataset to read instead of the published one.
+    """A decontaminator for the benchmarks of `--decontaminate`, announced on standard error; None if it names none.
 
     Raises:
         UserError: there is no such benchmark, or its problems can't be read: no benchmark is left out silently.
     """
-    data = data or {}
-    if unknown := [known for known in data if known not in names and known.rpartition("-")[0] not in names]:
+    names = options.decontaminate
+    if not names:
+        warn("no decontamination, because --decontaminate names no benchmark")
+        return None
+    files = {}  # to read instead of what is published
+    for pair in options.benchmark_data:
+        name, equals, file = pair.partition("=")
+        if not (name and equals and file):
+            raise UserError(f"--benchmark-data {pair} does not have the form NAME=FILE")
+        files[name] = file
+    if unknown := [known for known in files if known not in names and known.rpartition("-")[0] not in names]:
         raise UserError(f"--benchmark-data has {', '.join(unknown)}, which --decontaminate does not name")
-    return Decontaminator([item for name in dict.fromkeys(names) for item in read_items(name, data)])
+    decontaminator = Decontaminator([item for name in dict.fromkeys(names) for item in read_items(name, files)])
+    print(f"decontamination against {decontaminator}", file=sys.stderr)
+    return decontaminator
 
 
-def read_items(name: str, data: Mapping[str, str]) -> list[Item]:
-    """The problems of the benchmark `name`, or of all its sets ("evoeval").
-
-    A problem that several sets have (MBPP's) comes once. UserError if they can't be read.
-    """
+def read_items(name: str, files: Mapping[str, str]) -> list[Item]:
+    """The problems of the benchmark `name`, or of all its sets ("evoeval"); those that several sets have come once."""
     sets = [known for known in benchmark_names() if known == name or known.startswith(f"{name}-")]
     if not sets:
-        raise UserError(f"no benchmark {name}; there are {', '.join(benchmark_names())}")
+        raise UserError(f"there is no benchmark {name}; choose from {', '.join(benchmark_names())}")
     items: dict[tuple[str, str, str], Item] = {}
     for known in sets:
-        file = data.get(known) or data.get(name)
+        file = files.get(known) or files.get(name)
         try:
             problems = load_benchmark(known).problems(file)
         except UserError as error:
@@ -76,17 +66,6 @@ def read_items(name: str, data: Mapping[str, str]) -> list[Item]:
                 ),
             )
     return list(items.values())
-
-
-def data_by_name(pairs: Iterable[str]) -> dict[str, str]:
-    """What --benchmark-data says: "mbpp=mbpp.jsonl" -> {"mbpp": "mbpp.jsonl"}; UserError if it has another form."""
-    data = {}
-    for pair in pairs:
-        name, equals, file = pair.partition("=")
-        if not (name and equals and file):
-            raise UserError(f"--benchmark-data {pair} does not have the form NAME=FILE")
-        data[name] = file
-    return data
 
 
 def record_of(decontaminator: Decontaminator | None, removed: Iterable[Match | str]) -> dict[str, Any]:

@@ -45,29 +45,26 @@ SIMILAR: dict[str, Callable[[Row], str | None]] = {
 
 
 def repeated_rows(rows: Sequence[Row], lots: Sequence[str], skip: Collection[str] = ()) -> dict[int, tuple[str, int]]:
-    """The rows that repeat another: their number -> the rule, and the number of the row that is kept instead.
+    """The rows that duplicate another: their number -> the rule, and the number of the row that is kept instead.
 
     Args:
-        rows: each with `instruction` and `response`.
-        lots: one for each row, all different: the row with the lowest lot of a group is kept.
+        rows: with `instruction` and `response`.
+        lots: a distinct string for each row; the row with the lowest in a group is kept.
         skip: rules of SAME and SIMILAR to leave out.
     """
     found: dict[int, tuple[str, int]] = {}
     for rule, what in {**SAME, **SIMILAR}.items():
-        compared = [
-            (i, text) for i, row in enumerate(rows) if i not in found and rule not in skip and (text := what(row))
-        ]
-        numbers, their_lots = [i for i, _ in compared], [lots[i] for i, _ in compared]
+        if rule in skip:
+            continue
+        compared = {i: value for i, row in enumerate(rows) if i not in found and (value := what(row))}
         if rule in SAME:
-            first: dict[Any, tuple[str, int]] = {}
-            for (i, key), lot in zip(compared, their_lots, strict=True):
-                first[key] = min(first.get(key, (lot, i)), (lot, i))
-            kept = [first[key][1] for _, key in compared]
+            first = {compared[i]: i for i in sorted(compared, key=lots.__getitem__, reverse=True)}
+            kept = [first[key] for key in compared.values()]
         else:
-            progress = rule if len(compared) >= MANY else ""
-            groups = near_duplicates([text for _, text in compared], their_lots, NEAR_DUPLICATE, progress)
+            numbers, progress = list(compared), rule if len(compared) >= MANY else ""
+            groups = near_duplicates(list(compared.values()), [lots[i] for i in numbers], NEAR_DUPLICATE, progress)
             kept = [numbers[group] for group in groups]
-        found |= {i: (rule, other) for i, other in zip(numbers, kept, strict=True) if other != i}
+        found |= {i: (rule, other) for i, other in zip(compared, kept, strict=True) if other != i}
 
     def kept_for(i: int) -> int:
         while i in found:  # a later rule may have dropped what an earlier one kept
@@ -83,8 +80,8 @@ def near_duplicates_by_step(
     """Near-duplicates among more rows than fit into memory: the id of each that is dropped -> the id of the one kept.
 
     The signatures are computed by a step of its own, from `source` to OUTPUT-signatures-NAME, which resumes and which
-    `--executor` and `--shard` divide. Then one band after the other is read and sorted, with 24 bytes a row in memory,
-    and the texts of candidates only.
+    `--executor` and `--shard` divide. Bands are then read and sorted one at a time, with 24 bytes per row in memory;
+    only the texts of candidates are read.
 
     Args:
         options: of the script; its output only serves as a name.

@@ -1,14 +1,14 @@
-"""Format filters of step 6: what a sample must look like before it can be an example to train on.
+"""Format filters of step 6: what a sample must look like to become a training example.
 
 Paper: section 2.3. The rules are those by which the reference implementation sanitizes its data, but they look at
-syntax trees instead of lines. Models write the samples, so these may be any text: nothing here raises an exception.
+syntax trees instead of lines. Models write the samples, so any text can occur: nothing here raises an exception.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^#[ \t]{0,4}(todo|fix
 INSPECTING = frozenset(
     "callable getattr hasattr hash help id isinstance issubclass print repr str type vars".split()  # noqa: SIM905
 )
+EMPTY = ast.Module([], [])  # the tree of what is no program
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class ParsedSample:
 
     Attributes:
         instruction, response: as they are, "" if they are null.
-        too_long: nothing else is looked at, and the following are all None.
+        too_long: nothing else is looked at, as if there were no code and no tests.
         code, tests: the program in the response and in the tests, None if there is no closed Python block.
-        code_tree, tests_tree: their syntax trees, None if they do not compile.
+        code_tree, tests_tree: their syntax trees, EMPTY if they do not compile.
     """
 
     instruction: str
@@ -46,8 +47,8 @@ class ParsedSample:
     too_long: bool
     code: str | None
     tests: str | None
-    code_tree: ast.Module | None
-    tests_tree: ast.Module | None
+    code_tree: ast.Module
+    tests_tree: ast.Module
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> ParsedSample:
@@ -58,35 +59,10 @@ class ParsedSample:
         return cls(row["instruction"] or "", texts[0], too_long, code, tests, _compiled(code), _compiled(tests))
 
 
-def _compiled(code: str | None) -> ast.Module | None:
-    """The syntax tree of `code`, None if there is no code or it does not compile."""
+def _compiled(code: str | None) -> ast.Module:
+    """The syntax tree of `code`, EMPTY if there is no code or it does not compile."""
     tree = None if code is None else parsed(code)
-    return tree if tree and compiles(tree) else None
-
-
-def is_short(sample: ParsedSample) -> bool:
-    """At most MAX_CHARACTERS characters in the response and in the tests."""
-    return not sample.too_long
-
-
-def has_code(sample: ParsedSample) -> bool:
-    """The response has a Python block."""
-    return sample.code is not None
-
-
-def has_tests(sample: ParsedSample) -> bool:
-    """The tests have a Python block."""
-    return sample.tests is not None
-
-
-def instruction_is_short(sample: ParsedSample) -> bool:
-    """At most MAX_INSTRUCTION_WORDS words."""
-    return len(sample.instruction.split(None, MAX_INSTRUCTION_WORDS + 1)) <= MAX_INSTRUCTION_WORDS
-
-
-def code_compiles(sample: ParsedSample) -> bool:
-    """The code of the response compiles, and so do the tests."""
-    return sample.code_tree is not None and sample.tests_tree is not None
+    return tree if tree and compiles(tree) else EMPTY
 
 
 def is_finished(sample: ParsedSample) -> bool:
@@ -95,7 +71,7 @@ def is_finished(sample: ParsedSample) -> bool:
     return not (
         UNFINISHED.search(text)
         or any(map(UNFINISHED_COMMENT.search, COMMENT.findall(text)))
-        or any(map(_is_stub, _body(sample.code_tree)))
+        or any(map(_is_stub, sample.code_tree.body))
         or _is_not_implemented(sample.code_tree)
     )
 
@@ -111,39 +87,40 @@ def tests_assert(sample: ParsedSample) -> bool:
             return _name(node.exc) == "AssertionError"
         return isinstance(node, ast.Call) and (_name(node) or "").startswith(("assert", "raises"))
 
-    return any(map(asserts, _nodes(sample.tests_tree)))
+    return any(map(asserts, ast.walk(sample.tests_tree)))
 
 
 def tests_run(sample: ParsedSample) -> bool:
     """The tests do something: they are more than imports and definitions."""
     passive = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Pass)
-    return any(not isinstance(node, passive) for node in _body(sample.tests_tree))
+    return any(not isinstance(node, passive) for node in sample.tests_tree.body)
 
 
 def tests_call_the_code(sample: ParsedSample) -> bool:
     """The tests use something that the response defines and that they do not define themselves: they call it, pass it
     on, decorate with it, derive from it, look something up in it, or read a value that it computed."""
     names = names_defined(sample.code_tree) - names_defined(sample.tests_tree)
-    values = names - {node.name for node in _nodes(sample.code_tree) if isinstance(node, DEFINITIONS)}
-    values -= {node.arg for node in _nodes(sample.tests_tree) if isinstance(node, ast.arg)}
-    values -= {n.id for n in _nodes(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    values = names - {node.name for node in ast.walk(sample.code_tree) if isinstance(node, DEFINITIONS)}
+    values -= {node.arg for node in ast.walk(sample.tests_tree) if isinstance(node, ast.arg)}
+    values -= {n.id for n in ast.walk(sample.tests_tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     inspected: set[ast.AST] = set()
 
-    def comes_from(node: ast.AST) -> str | None:
-        """The name that `a.b.c` or `a` begins with."""
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return node.id if isinstance(node, ast.Name) else None
-
-    for node in _nodes(sample.tests_tree):  # from the top down: a call comes before its arguments
-        if isinstance(node, ast.Call) and comes_from(node.func) in INSPECTING - names:
+    for node in ast.walk(sample.tests_tree):  # from the top down: a call comes before its arguments
+        if isinstance(node, ast.Call) and _first_name(node.func) in INSPECTING - names:
             inspected.update(node.args)
         elif node not in inspected and (
             (isinstance(node, ast.Name) and node.id in values)
-            or any(comes_from(value) in names for value in _used_by(node))
+            or any(_first_name(value) in names for value in _used_by(node))
         ):
             return True
     return False
+
+
+def _first_name(node: ast.AST) -> str | None:
+    """The name that `a.b.c` or `a` begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def _used_by(node: ast.AST) -> list[ast.expr]:
@@ -163,11 +140,11 @@ def _used_by(node: ast.AST) -> list[ast.expr]:
 
 # In the order in which they are applied; their names are what the funnel counts and the reasons in `rejected`.
 FILTERS: dict[str, Callable[[ParsedSample], bool]] = {
-    "too_long": is_short,
-    "no_code_block": has_code,
-    "no_test_block": has_tests,
-    "long_instruction": instruction_is_short,
-    "does_not_compile": code_compiles,
+    "too_long": lambda sample: not sample.too_long,
+    "no_code_block": lambda sample: sample.code is not None,
+    "no_test_block": lambda sample: sample.tests is not None,
+    "long_instruction": lambda sample: len(sample.instruction.split()) <= MAX_INSTRUCTION_WORDS,
+    "does_not_compile": lambda sample: EMPTY not in (sample.code_tree, sample.tests_tree),
     "unfinished_code": is_finished,
     "no_assertion": tests_assert,
     "tests_not_run": tests_run,
@@ -181,10 +158,10 @@ def failed_filter(row: dict[str, Any], skip: Collection[str] = ()) -> str | None
     return next((name for name, passes in FILTERS.items() if name not in skip and not passes(sample)), None)
 
 
-def names_defined(tree: ast.Module | None) -> set[str]:
+def names_defined(tree: ast.Module) -> set[str]:
     """The functions, classes and variables at the top level of a module, including those under `if` and `try`."""
     names: set[str] = set()
-    todo: list[ast.AST] = list(_body(tree))
+    todo: list[ast.AST] = list(tree.body)
     while todo:
         node = todo.pop()
         if isinstance(node, DEFINITIONS):
@@ -203,16 +180,8 @@ def names_of_definitions(response: str) -> frozenset[str]:
     classes have an `__init__`.
     """
     tree = ParsedSample.of({"instruction": "", "response": response, "tests": ""}).code_tree
-    names = {node.name for node in _body(tree) if isinstance(node, DEFINITIONS)}
+    names = {node.name for node in tree.body if isinstance(node, DEFINITIONS)}
     return frozenset(name.replace("_", "").lower() for name in names)
-
-
-def _body(tree: ast.Module | None) -> list[ast.stmt]:
-    return tree.body if tree else []
-
-
-def _nodes(tree: ast.Module | None) -> Iterator[ast.AST]:
-    return ast.walk(tree) if tree else iter(())
 
 
 def _name(node: ast.AST | None) -> str | None:
@@ -221,12 +190,12 @@ def _name(node: ast.AST | None) -> str | None:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
-def _is_not_implemented(tree: ast.Module | None) -> bool:
+def _is_not_implemented(tree: ast.Module) -> bool:
     """Whether anything but an abstract method raises NotImplementedError.
 
     A method is abstract if it is decorated so, or if another class of the module is derived from its class.
     """
-    classes = [node for node in _nodes(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     bases = {_name(base) for each in classes for base in each.bases}
     abstract = {
         node
@@ -238,7 +207,7 @@ def _is_not_implemented(tree: ast.Module | None) -> bool:
     }
     return any(
         isinstance(node, ast.Raise) and (_name(node.exc) or "").startswith("NotImplemented") and node not in abstract
-        for node in _nodes(tree)
+        for node in ast.walk(tree)
     )
 
 

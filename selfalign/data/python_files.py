@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import sysconfig
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def open_python_files(name: str) -> Source | None:
         packages = [
             row for kind in ("purelib", "platlib") for row in _listing(Path(sysconfig.get_path(kind)), None, None)
         ]
-        unique = {row["file"]: row | origin_of(row["path"]) for row in packages}
+        unique = {row["file"]: row | origin_of(row["path"].split("/")[0].removesuffix(".py")) for row in packages}
         return _source(name, [*_listing(stdlib, version, "PSF-2.0"), *unique.values()])
     folder = Path(name).expanduser()
     if not folder.is_dir() or not next(folder.rglob("*.py"), None):
@@ -54,32 +55,28 @@ def _source(name: str, rows: list[dict[str, Any]]) -> Source:
     import datasets
 
     if not rows:
-        raise UserError(f"{name} holds no Python files")
+        raise UserError(f"{name} contains no Python files")
     listing = [(row["path"], Path(row["file"]).stat().st_size) for row in rows]
     pin = {"fingerprint": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
     return Source(name, pin, datasets.Dataset.from_list(rows), {})
 
 
 @cache
-def _distributions() -> dict[str, str]:
-    """Top-level module -> the distribution that it is part of."""
+def _distributions() -> Mapping[str, list[str]]:
+    """Top-level module -> the distributions that it is part of."""
     from importlib.metadata import packages_distributions  # 50 ms
 
-    return {module: names[0] for module, names in packages_distributions().items()}
+    return packages_distributions()
 
 
 @cache
-def _described(distribution: str) -> dict[str, str | None]:
+def origin_of(module: str) -> dict[str, str | None]:
+    """The distribution, with its version, that a top-level module belongs to, and its licence if it names one."""
     from importlib.metadata import metadata
 
+    if module not in _distributions():
+        return {"repository": None, "license": None}
+    distribution = _distributions()[module][0]
     about = metadata(distribution)
-    return {
-        "repository": f"{distribution}@{about['Version']}",
-        "license": next(iter(about.get_all("License-Expression") or ()), None),
-    }
-
-
-def origin_of(path: str) -> dict[str, str | None]:
-    """The distribution, with its version, that a file of site-packages belongs to, and its licence if it names one."""
-    distribution = _distributions().get(path.split("/")[0].removesuffix(".py"))
-    return _described(distribution) if distribution else {"repository": None, "license": None}
+    licenses = about.get_all("License-Expression") or [None]
+    return {"repository": f"{distribution}@{about['Version']}", "license": licenses[0]}

@@ -1,6 +1,6 @@
 """The filters of step 1: which functions can become seeds (paper, appendix B).
 
-Type checking, the judging of docstrings and near-duplicates come after these, see collect_seeds.py.
+Type checking, judging docstrings and dropping near-duplicates come after these, see collect_seeds.py.
 """
 
 from __future__ import annotations
@@ -25,22 +25,17 @@ UNSAFE_IMPORTS = frozenset(
     threading tkinter tty turtle urllib urllib2 urllib3 venv webbrowser winreg wx""".split()  # noqa: SIM905
 )
 
-Filter = Callable[[Function], bool]
-
-
-def has_docstring(function: Function) -> bool:
-    """A fifth of all functions has one (paper, B)."""
-    return bool((ast.get_docstring(function.node) or "").strip())
+Filter = Callable[[Function], object]  # true if the function passes
 
 
 def has_argument(function: Function) -> bool:
-    """Without an argument, there is nothing to test it with."""
+    """A function without arguments is hard to test."""
     arguments = function.node.args
     return bool(arguments.posonlyargs or arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
 
 
 def returns_value(function: Function) -> bool:
-    """A `return` with a value other than None, in the function itself and not in one inside of it (paper, B)."""
+    """A `return` with a value other than None, in the function itself and not in one nested in it (paper, B)."""
     todo: list[ast.AST] = list(function.node.body)
     while todo:
         node = todo.pop()
@@ -52,13 +47,8 @@ def returns_value(function: Function) -> bool:
     return False
 
 
-def is_finished(function: Function) -> bool:
-    """No word says that something is still to be done."""
-    return not UNFINISHED.search(function.source)
-
-
 def imports_are_safe(function: Function) -> bool:
-    """Nothing is imported that makes the function unsafe to run or impossible to test, and nothing of its package."""
+    """It imports nothing that makes it unsafe to run or impossible to test, and nothing from its own package."""
     modules = {module for _, module in function.imports}
     for node in ast.walk(function.node):
         if isinstance(node, ast.Import):
@@ -68,24 +58,22 @@ def imports_are_safe(function: Function) -> bool:
     return not {name.split(".")[0] for name in modules} & (UNSAFE_IMPORTS | {""})
 
 
-def names_are_defined(function: Function) -> bool:
-    """Every name is an argument, a builtin, imported, or defined in the function: it stands alone."""
-    return not function.undefined
-
-
 def filters(max_lines: int) -> dict[str, Filter]:
-    """The filters in the order of their cost, under the names that the funnel counts."""
+    """The filters, cheapest first, under the names that the funnel counts."""
     return {
-        "no_docstring": has_docstring,
+        "no_docstring": lambda function: (ast.get_docstring(function.node) or "").strip(),
         "no_argument": has_argument,
         "no_return_value": returns_value,
         "too_long": lambda function: (function.node.end_lineno or 0) - function.node.lineno < max_lines,
-        "unfinished": is_finished,
+        "unfinished": lambda function: not UNFINISHED.search(function.source),
     }
 
 
 # After those, and only for functions whose imports have been inferred.
-IMPORT_FILTERS: dict[str, Filter] = {"unsafe_import": imports_are_safe, "undefined_name": names_are_defined}
+IMPORT_FILTERS: dict[str, Filter] = {
+    "unsafe_import": imports_are_safe,
+    "undefined_name": lambda function: not function.undefined,
+}
 
 
 def filtered(function: Function, max_lines: int) -> tuple[Function, str | None]:

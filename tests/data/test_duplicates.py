@@ -1,7 +1,6 @@
 """Which rows repeat another: by each rule of step 6, and by a step of its own that shards may divide."""
 
 import random
-import sys
 
 import pytest
 
@@ -69,10 +68,8 @@ def test_what_is_kept_instead_is_a_row_that_stays():
 
 
 def test_rows_without_definitions_do_not_repeat_each_other():
-    assert (
-        repeated_rows([sample("sort", code="a = 1\nprint(a)"), sample("count", code="b = 2\nprint(b)")], ["a", "b"])
-        == {}
-    )
+    rows = [sample("sort", code="a = 1\nprint(a)"), sample("count", code="b = 2\nprint(b)")]
+    assert repeated_rows(rows, ["a", "b"]) == {}
 
 
 # ---- a step of its own ----
@@ -87,8 +84,7 @@ def rows_of(count):
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_by_step_finds_the_same_groups_for_any_number_of_shards(tmp_path, shards, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["dedup"])
+def test_by_step_finds_the_same_groups_for_any_number_of_shards(tmp_path, shards):
     rows = rows_of(200)
     source = write_rows(tmp_path / "rows.jsonl", rows)
 

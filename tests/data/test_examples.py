@@ -32,7 +32,7 @@ def test_of_many_assertions_the_first_one_to_five_are_shown():
 
 
 @pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
-def test_an_instruction_that_speaks_of_tests_stays_as_it_is(instruction):
+def test_an_instruction_that_mentions_tests_or_gives_an_example_shows_none(instruction):
     assert show("assert f(1) == 1", instruction) is None
 
 

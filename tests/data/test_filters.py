@@ -5,8 +5,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selfalign.code.markdown import code_blocks, python_code, split_at_heading
+from selfalign.data.decontamination import decontaminator_of
 from selfalign.data.duplicates import SAME, SIMILAR
 from selfalign.data.filters import FILTERS, MAX_CHARACTERS, ParsedSample, failed_filter, names_of_definitions
+from selfalign.options import DecontaminationOptions
 from tests.data.tools import block
 
 CODE = "def add(a, b):\n    return a + b"
@@ -115,15 +117,16 @@ def test_a_rule_can_be_left_out():
     assert failed_filter(row(tests="assert 1 + 2 == 3"), ["tests_do_not_call"]) is None
 
 
-def test_names_are_compared_without_case_and_underscores():
-    assert names_of_definitions(block("def add_all(x): return 1\nclass Sum:\n    def method(self): return 1")) == {
-        "addall",
-        "sum",
-    }
-
-
-def test_what_does_not_compile_has_no_names():
-    assert names_of_definitions(block("def f(:")) == frozenset() == names_of_definitions("no code")
+@pytest.mark.parametrize(
+    ("response", "names"),
+    [
+        (block("def add_all(x): return 1\nclass Sum:\n    def method(self): return 1"), {"addall", "sum"}),
+        (block("def f(:"), set()),
+        ("no code", set()),
+    ],
+)
+def test_names_are_compared_without_case_and_underscores(response, names):
+    assert names_of_definitions(response) == names
 
 
 # ---- any text ----
@@ -145,6 +148,7 @@ texts = st.one_of(
 code = st.one_of(
     texts, st.recursive(st.sampled_from(["x", "1", "''"]), lambda e: st.tuples(e, e).map(lambda p: f"({p[0]}+{p[1]})"))
 )
+DECONTAMINATOR = decontaminator_of(DecontaminationOptions())
 fast = settings(deadline=None, max_examples=100, derandomize=True)
 
 
@@ -171,7 +175,7 @@ def test_a_block_in_a_longer_fence_comes_back_as_it_was(text):
 
 @fast
 @given(texts, code, code)
-def test_no_row_makes_a_filter_raise(instruction, response, tests):
+def test_no_row_makes_a_rule_raise(instruction, response, tests):
     for wrap in (str, block):
         sample = {"instruction": instruction, "response": wrap(response), "tests": wrap(tests)}
         assert failed_filter(sample) in (None, *FILTERS)
@@ -179,6 +183,7 @@ def test_no_row_makes_a_filter_raise(instruction, response, tests):
             passes(ParsedSample.of(sample))
         for what in (*SAME.values(), *SIMILAR.values()):
             what(sample)
+        DECONTAMINATOR.match(sample["response"])
 
 
 MEGABYTE = 1 << 20

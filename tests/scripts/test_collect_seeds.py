@@ -1,5 +1,7 @@
 """collect_seeds.py: which functions of a file become seeds."""
 
+from textwrap import indent
+
 import datasets
 import pytest
 from aiohttp import web
@@ -29,69 +31,53 @@ def reasons(source, **options):
     return set(seeds_of(source, **options).counts)
 
 
-def seed_of(source):
-    (seed,) = seeds_of(source).rows
-    return seed
-
-
 def test_a_good_function_is_a_seed():
-    seed = seed_of(GOOD)
+    (seed,) = seeds_of(GOOD).rows
     assert (seed["name"], seed["docstring"], seed["license"]) == ("double", "Return twice x.", "mit")
     assert seed["content"] == GOOD.strip("\n")
 
 
-@pytest.mark.parametrize(
-    ("reason", "source"),
-    {
-        "no_docstring": "def f(x):\n    return x",
-        "no_argument": 'def f():\n    """Doc."""\n    return 1',
-        "no_return_value": 'def f(x):\n    """Doc."""\n    print(x)',
-        "unfinished": 'def f(x):\n    """Doc."""\n    # TODO: more\n    return x',
-        "unsafe_import": 'import os\ndef f(x):\n    """Doc."""\n    return os.stat(x)',
-        "undefined_name": 'def f(x):\n    """Doc."""\n    return helper(x)',
-        "too_deep": 'def f(x):\n    """Doc."""\n    return ' + "-" * 900 + "x",
-        "too_long": 'def f(x):\n    """Doc."""\n' + "    x += 1\n" * 150 + "    return x",
-        "files_that_do_not_parse": "print 'Python 2'",
-        "files_unreadable": None,
-    }.items(),
-)
+HEAD = 'def f(x):\n    """Doc."""\n    '
+DROPPED = {
+    "no_docstring": ["def f(x):\n    return x"],
+    "no_argument": ['def f():\n    """Doc."""\n    return 1'],
+    "no_return_value": [
+        *(f"{HEAD}print(x)", f"{HEAD}return", f"{HEAD}return None"),
+        *(f"{HEAD}def g():\n        return 1", f"{HEAD}lambda: 1"),
+    ],
+    "unfinished": [f"{HEAD}# TODO: more\n    return x"],
+    "unsafe_import": [
+        f"import os\n{HEAD}return os.stat(x)",
+        f"{HEAD}return os.stat(x)",  # inferred
+        f"{HEAD}from subprocess import run as os\n    return os.stat(x)",
+        f"{HEAD}from .lib import os\n    return os.stat(x)",
+    ],
+    "undefined_name": [f"{HEAD}return helper(x)"],
+    "too_deep": [f"{HEAD}return {'-' * 900}x"],
+    "too_long": [HEAD + "x += 1\n    " * 150 + "return x"],
+    "files_that_do_not_parse": ["print 'Python 2'", "\x00", "def f(:", "(" * 500, "x = 1\n\ud800"],
+    "files_unreadable": [None],
+}
+
+
+@pytest.mark.parametrize(("reason", "source"), [(reason, each) for reason, some in DROPPED.items() for each in some])
 def test_what_is_dropped_is_counted_by_its_reason(reason, source):
     assert reasons(source) == {reason}
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["return", "return None", "def g():\n        return 1", "lambda: 1"],
-    ids=["bare", "None", "in a nested function", "in a lambda"],
-)
-def test_a_return_without_value_does_not_count(body):
-    assert reasons(f'def f(x):\n    """Doc."""\n    {body}') == {"no_return_value"}
-
-
-@pytest.mark.parametrize("line", ["from subprocess import run as os", "from .lib import os", "pass"])
-def test_imports_inside_of_functions_and_inferred_ones_can_be_unsafe_too(line):
-    assert reasons(f'def f(x):\n    """Doc."""\n    {line}\n    return os.stat(x)') == {"unsafe_import"}
-
-
 def test_imports_that_are_used_come_along():
-    source = (
-        'import math\nimport re\nfrom fractions import Fraction as F\ndef f(x):\n    """D."""\n    return F(math.pi)'
-    )
-    assert seed_of(source)["content"].startswith("from fractions import Fraction as F\nimport math\n\n\ndef f")
+    source = f"import math\nimport re\nfrom fractions import Fraction as F\n{HEAD}return F(math.pi)"
+    (seed,) = seeds_of(source).rows
+    assert seed["content"].startswith("from fractions import Fraction as F\nimport math\n\n\ndef f")
 
 
 def test_half_a_character_in_a_docstring_can_be_stored():
-    seed = seed_of('def f(x):\n    """Turn \\ud83d\\ude00 and \\xe9 into x."""\n    return x')
+    (seed,) = seeds_of('def f(x):\n    """Turn \\ud83d\\ude00 and \\xe9 into x."""\n    return x').rows
     assert seed["docstring"] == "Turn \\ud83d\\ude00 and é into x."
 
 
 def test_methods_and_nested_functions_are_no_candidates():
-    assert reasons(f"class A:\n{GOOD.replace(chr(10), chr(10) + '    ')}") == set()
-
-
-@pytest.mark.parametrize("source", ["\x00", "def f(:", "(" * 500, "x = 1\n\ud800"])
-def test_files_that_do_not_parse_are_never_fatal(source):
-    assert reasons(source) == {"files_that_do_not_parse"}
+    assert reasons(f"class A:\n{indent(GOOD, '    ')}") == set()
 
 
 # The whole script ----------------------------------------------------------------------------------------------------
@@ -124,8 +110,11 @@ def collected(tmp_path_factory):
     return folder / "out"
 
 
-def test_what_passes_every_filter_is_a_seed(collected):
-    assert sorted(row["name"] for row in read_rows(collected)) == ["double", "weighted"]
+def test_of_equal_ones_the_first_path_stays_and_of_near_duplicates_the_smallest_id(collected):
+    similar = [row["id"] for row in read_rows(f"{collected}-candidates") if row["name"] == "weighted"]
+    double, weighted = sorted(read_rows(collected), key=lambda row: row["name"])
+    assert (double["name"], double["path"]) == ("double", "deep/again.py")
+    assert (weighted["name"], weighted["id"]) == ("weighted", min(similar))
 
 
 def test_each_stage_counts_what_it_drops(collected):
@@ -135,23 +124,16 @@ def test_each_stage_counts_what_it_drops(collected):
     assert last == {"type_error": 1, "near_duplicates": 2}
 
 
-def test_type_errors_are_kept_with_their_rule(collected):
-    rows = read_rows(f"{collected}-checked")
-    assert {row["name"]: row["type_error"] for row in rows if row["type_error"]} == {"wrong": "reportReturnType"}
-
-
-def test_what_a_benchmark_holds_is_kept_with_its_item(collected):
+def test_what_is_dropped_is_kept_with_its_reason(collected):
     found = [row["contamination"] for row in read_rows(f"{collected}-candidates") if row["contamination"]]
-    assert len(found) == 1 and "HumanEval/0" in found[0]
+    assert found == ["humaneval HumanEval/0 (substring)"]
+    errors = {row["name"]: row["type_error"] for row in read_rows(f"{collected}-checked") if row["type_error"]}
+    assert errors == {"wrong": "reportReturnType"}
 
 
-def test_of_near_duplicates_the_smallest_id_stays(collected):
-    ids = [row["id"] for row in read_rows(f"{collected}-candidates") if row["name"] == "weighted"]
-    assert [row["id"] for row in read_rows(collected) if row["name"] == "weighted"] == [min(ids)]
-
-
-def test_of_equal_ones_the_first_path_stays(collected):
-    assert [row["path"] for row in read_rows(collected) if row["name"] == "double"] == ["deep/again.py"]
+def test_the_card_has_a_table_of_what_benchmarks_removed(collected):
+    card = (collected / "README.md").read_text()
+    assert "humaneval (164 problems)" in card and "| humaneval HumanEval/0 (substring) | 1 |" in card
 
 
 def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
@@ -174,7 +156,7 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
 
 def test_nothing_left_is_said_in_one_sentence():
     rows = datasets.Dataset.from_list([{"id": "a", "type_error": "reportReturnType"}])
-    with pytest.raises(UserError, match="no function is left, see its column type_error"):
+    with pytest.raises(UserError, match="no function in out is left: its column type_error says why"):
         load_script("collect_seeds").passing(Source("out", {}, rows, {}), "type_error", None)
 
 
@@ -182,21 +164,17 @@ def test_nothing_left_is_said_in_one_sentence():
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"),
-    {
-        "Yes. It says all.": "good",
-        " **no**": "bad",
-        "Yesterday": "unclear",
-        "": "unclear",
-        "The verdict is": "unclear",
-    }.items(),
+    ("answer", "verdict"),
+    [
+        (Completion("Yes. It says all.", "stop_sequence", 3), "good"),
+        (Completion(" **no**", "stop_sequence", 3), "bad"),
+        (Completion("Yesterday", "stop_sequence", 3), "unclear"),
+        (Completion("", "stop_sequence", 3), "unclear"),
+        (Completion("", "prompt_too_long", 0), "prompt_too_long"),
+    ],
 )
-def test_verdicts_are_read_from_the_first_word(text, verdict):
-    assert load_script("collect_seeds").parse_verdict(Completion(text, "stop_sequence", 3)) == verdict
-
-
-def test_a_prompt_that_is_too_long_is_no_verdict():
-    assert load_script("collect_seeds").parse_verdict(Completion("", "prompt_too_long", 0)) == "prompt_too_long"
+def test_verdicts_are_read_from_the_first_word(answer, verdict):
+    assert load_script("collect_seeds").parse_verdict(answer) == verdict
 
 
 def test_docstrings_are_judged_by_the_model(tmp_path):
@@ -221,7 +199,7 @@ def test_docstrings_are_judged_by_the_model(tmp_path):
 
 def test_an_endpoint_without_judging_is_refused(tmp_path):
     result = run("collect_seeds", tmp_path, tmp_path / "seeds", "--endpoint", "http://127.0.0.1:9")
-    assert result.returncode == 2 and "--endpoint is for --judge-docstrings" in result.stderr
+    assert result.returncode == 2 and "--endpoint has no effect without --judge-docstrings" in result.stderr
 
 
 def test_the_worked_examples_hold_both_verdicts_and_docstrings():

@@ -64,20 +64,25 @@ def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, 
 # ---- rules ----
 
 
-def test_a_sample_that_a_filter_drops_leaves_its_task_to_the_others(tmp_path):
-    kept, reasons = selected(tmp_path, [BAD, sample("sort", 1), sample("count")])
-    assert kept == {"sort-1", "count-0"} and reasons == {"sort-5": "tests_do_not_call"}
+VACUOUS = [sample("sort", n, vacuous=vacuous) for n, vacuous in enumerate([True, None, True])]
+SCORED = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4, 0.9, None])]
 
 
-def test_vacuous_tests_are_dropped_whatever_else(tmp_path):
-    rows = [sample("sort", vacuous=True), sample("sort", 1, vacuous=None), sample("count", vacuous=False)]
-    assert selected(tmp_path, rows) == ({"sort-1", "count-0"}, {"sort-0": "vacuous"})
-
-
-def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
-    rows = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4, 0.9, None])]
-    reasons = {"sort-0": "weak_tests", "sort-2": "weak_tests"}
-    assert selected(tmp_path, rows, min_mutation_score=0.5) == ({"sort-1"}, reasons)
+@pytest.mark.parametrize(
+    ("rows", "options", "kept", "reasons"),
+    {
+        "a filter": ([BAD, sample("sort", 1)], {}, {"sort-1"}, {"sort-5": "tests_do_not_call"}),
+        "vacuous tests": (VACUOUS, {}, {"sort-1"}, dict.fromkeys(("sort-0", "sort-2"), "vacuous")),
+        "weak tests": (
+            SCORED,
+            {"min_mutation_score": 0.5},
+            {"sort-1"},
+            dict.fromkeys(("sort-0", "sort-2"), "weak_tests"),
+        ),
+    }.values(),
+)
+def test_what_a_rule_drops_leaves_its_task_to_the_others(tmp_path, rows, options, kept, reasons):
+    assert selected(tmp_path, rows, **options) == (kept, reasons)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +91,8 @@ def test_weak_tests_are_dropped_if_that_is_asked_for(tmp_path):
         ({"min_mutation_score": 0.5}, "no column mutation_score, which --min-mutation-score needs"),
         ({"choose": "strongest-tests"}, "no column mutation_score, which --choose strongest-tests needs"),
         ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
-        ({"test_in_instruction": 2.0}, "is not a probability"),
-        ({"skip": ("nonsense",)}, "is not a rule that can be left out"),
-        ({"skip": ("vacuous",)}, "--skip vacuous is not a rule that can be left out"),
+        ({"skip": ("nonsense",)}, "--skip nonsense: the rules that can be skipped are too_long, "),
+        ({"skip": ("vacuous",)}, "--skip vacuous: the rules that can be skipped are too_long, "),
     ],
 )
 def test_options_that_make_no_sense_here_are_said(tmp_path, options, said):
@@ -110,11 +114,9 @@ def test_nothing_to_choose_is_said(tmp_path):
 
 def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path):
     problem = load_benchmark("humaneval").problems()[4]
-    solution = sample(
-        "count", code=f"{problem.prompt}{problem.canonical_solution}", tests="mean_absolute_deviation([1])"
-    )
+    program, tests = problem.prompt + problem.canonical_solution, "assert mean_absolute_deviation([1.0]) == 0"
     asked = sample("merge") | {"instruction": problem.prompt}
-    rows = [sample("sort"), asked, solution | {"tests": block("assert mean_absolute_deviation([1.0]) == 0")}]
+    rows = [sample("sort"), asked, sample("count", code=program, tests=tests)]
     kept, reasons = selected(tmp_path, rows, decontaminate=("humaneval",))
     assert kept == {"sort-0"} and reasons == {"merge-0": "contaminated", "count-0": "contaminated"}
     assert all("humaneval HumanEval/4 (" in row["contamination"] for row in table(tmp_path, "rejected"))
@@ -216,21 +218,20 @@ def test_a_preference_is_a_pass_and_a_failure_at_the_same_task(tmp_path):
     (pair,) = table(tmp_path, "preferences")
     assert (pair["task_id"], pair["rejected_id"], pair["seed_id"]) == ("sort", "sort-1", "seed of sort")
     assert pair["chosen_id"] in kept
-    texts = {row["id"]: row["response"] for row in SAMPLES}
     assert pair["prompt"] == [{"role": "user", "content": WORDS["sort"]}]
-    assert pair["chosen"] == [{"role": "assistant", "content": texts[pair["chosen_id"]]}]
-    assert pair["rejected"] == [{"role": "assistant", "content": texts["sort-1"]}]
+    for part in ("chosen", "rejected"):
+        (row,) = (row for row in SAMPLES if row["id"] == pair[f"{part}_id"])
+        assert pair[part] == [{"role": "assistant", "content": row["response"]}]
 
 
 FAILURES = {
     "much longer": sample("sort", 1, False, words="word " * 400),
     "much shorter": sample("sort", 1, False, code="def sort(x): 0", words="Sorts."),
-    "the same code with other tests": sample("sort", 1, False, code=block(sample("sort")["response"])[20:-20]),
+    "the same code": sample("sort", 1, False) | {"response": "Yes. " + sample("sort")["response"]},
     "unfinished": sample("sort", 1, False) | {"response": sample("sort", 1)["response"] + "\n# TODO"},
     "without a verdict": sample("sort", 1, False) | {"outcome": "no_tests"},
     "of another task": sample("count", 1, False),
 }
-FAILURES["the same code with other tests"] |= {"response": "Yes. " + sample("sort")["response"]}
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
@@ -240,11 +241,10 @@ def test_not_every_failure_makes_a_preference(tmp_path, failure):
 
 
 def test_the_failure_nearest_in_length_is_taken(tmp_path):
-    rows = [sample("sort", n, False) for n in (1, 2, 3)]
-    good = sample("sort")
-    for n, row in enumerate(rows):
-        row["response"] += " " + "x" * (len(good["response"]) + 30 - 10 * n - len(row["response"]) - 1)
-    selected(tmp_path, [good, *rows])
+    rows = [sample("sort", n, passed=n == 0) for n in range(4)]
+    for row, longer in zip(rows[1:], (30, 20, 10), strict=True):
+        row["response"] = f"{row['response']} ".ljust(len(rows[0]["response"]) + longer, "x")
+    selected(tmp_path, rows)
     assert [row["rejected_id"] for row in table(tmp_path, "preferences")] == ["sort-3"]
 
 
