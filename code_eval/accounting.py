@@ -1,6 +1,6 @@
-"""What a program uses, seen from outside: CPU time, memory, and the time in which it waits for a CPU.
+"""What a program uses: CPU time, memory, and the time for which it waits for a CPU.
 
-Each figure adds up all processes of a program, and is read from /proc while they run.
+Each figure is a sum over all processes of a program, and is read from /proc while they run.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ class Accounting:
     """The accounts of a worker's programs.
 
     Args:
-        proc: a descriptor of the /proc of the worker's pid namespace, which holds the worker and its program only;
+        proc: descriptor of the /proc of the worker's pid namespace, which contains only the worker and its program;
             None: the worker has no such namespace, and sees only the processes that it started itself.
         memory: bytes that the processes of a program may use together.
-        addresses: bytes of addresses that the worker itself takes up, and so every fork of it.
+        addresses: bytes of address space that the worker itself occupies, and so does every fork of it.
     """
 
     def __init__(self, proc: int | None, memory: int, addresses: int):
         self._proc, self._memory, self._addresses = proc, memory, addresses
 
     def waited(self, pids: list[int]) -> float:
-        """Seconds in which a program's processes could have run but had no CPU, as far as the kernel counts them."""
+        """Seconds for which a program's processes could have run but had no CPU, as far as the kernel counts them."""
         nanoseconds = 0
         for folder in self._folders(pids):
             with contextlib.suppress(OSError, IndexError):
@@ -44,9 +44,7 @@ class Accounting:
                 if fields[0] == "Z":  # its first thread has ended; others may live on, and hold its memory
                     folder, fields = self._living_thread(folder, fields)
                 own[folder], resident[folder] = max(0, int(fields[20]) - self._addresses), int(fields[21]) * PAGE
-        if (
-            sum(resident.values()) > self._memory
-        ):  # this sum counts the pages that forks share several times: look closer
+        if sum(resident.values()) > self._memory:  # it counts pages that forks share several times: look closer
             for folder in resident:
                 with contextlib.suppress(PermissionError):  # it hides them (PR_SET_DUMPABLE): all of its pages count
                     resident[folder] = self._proportional(folder)
@@ -74,14 +72,14 @@ class Accounting:
         return folder, fields
 
     def _proportional(self, folder: str) -> int:
-        """Bytes of a process's memory, shared pages by its share. Raises PermissionError when it hides them."""
+        """Bytes of a process's memory, its share of shared pages included. Raises PermissionError if it hides them."""
         try:
             return int(read(f"{folder}/smaps_rollup", self._proc).partition("Pss:")[2].split()[0]) * 1024
         except (FileNotFoundError, ProcessLookupError, IndexError):
             return 0  # it has ended
 
     def _shared(self, own: dict[str, int]) -> int:
-        """Bytes of shared anonymous mappings, which can hold memory that is resident in none of the processes."""
+        """Bytes of shared anonymous mappings, which can hold memory that is not resident in any of the processes."""
         sizes: dict[str, int] = {}
         for folder, addresses in own.items():
             try:
@@ -100,7 +98,7 @@ class Accounting:
         return sum(sizes.values())
 
     def _folders(self, pids: list[int]) -> list[str]:
-        """The folders in /proc of a program's processes, and in a pid namespace of all that they started."""
+        """The folders in /proc of a program's processes; in a pid namespace, also of all that they started."""
         if self._proc is not None:
             return [name for name in os.listdir(self._proc) if name.isdigit() and name != "1"]
         return [f"/proc/{pid}" for pid in pids]

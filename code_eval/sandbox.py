@@ -34,7 +34,7 @@ from .isolation import (
 )
 from .messages import Settings
 from .pool import QUEUE, Pool
-from .tasks import Program, Result, Task, TaskFuture
+from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
 __all__ = ["Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
@@ -204,7 +204,7 @@ class Sandbox:
             raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")
         timeout = self.timeout if program.timeout is None else program.timeout
         wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
-        task = Task(program, index, timeout, wall, self.main, strict, TaskFuture(self._pool.wake))
+        task = Task(program, index, timeout, wall, self.main, strict)
         size = len(program.code) + len(program.tests or "")
         if size > PROGRAM_LIMIT:
             task.finish(Result(index, False, "error", f"A program of {size} characters; {PROGRAM_LIMIT} are allowed."))

@@ -3,8 +3,8 @@
 
 import pytest
 
-from code_eval import plain_data
 from code_eval.sandbox import Program, Sandbox
+from code_eval.strict import decode, encode
 
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(4) != f(5)"
 SQUARE = "def f(x): return x * x"
@@ -187,7 +187,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_plain_data_survives(value):
-    copy = plain_data.decode(plain_data.encode(value))
+    copy = decode(encode(value))
     assert copy == value and type(copy) is type(value)
     if type(value) is not int:  # whose representation may be too long
         assert repr(copy) == repr(value), "types inside, or the sign of zero"
@@ -200,7 +200,7 @@ class Integer(int):
 @pytest.mark.parametrize("value", [object(), Integer(1), [object()], {1: int}, print, (i for i in "a"), type])
 def test_other_data_is_refused(value):
     with pytest.raises(TypeError, match="plain data"):
-        plain_data.encode(value)
+        encode(value)
 
 
 def test_tests_must_come_apart():
