@@ -95,7 +95,6 @@ class Confinement:
             os._exit(0)
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
         mount_proc()
-        self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # the worker's own: no program sees it
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         for capability in range(64):
             with contextlib.suppress(OSError):  # beyond the last one that this kernel knows

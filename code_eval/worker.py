@@ -75,8 +75,8 @@ class Worker:
         sys.stdout = sys.__stdout__ = printer(1, -1, "surrogateescape")
         sys.stderr = sys.__stderr__ = printer(2, 1, "backslashreplace")
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
-        proc = self.confinement.proc if self.confinement else None
-        self.accounting = Accounting(proc, self.settings.memory, limit_resources(self.settings))
+        addresses = limit_resources(self.settings)
+        self.accounting = Accounting(self.settings.isolated, self.settings.memory, addresses)
         self.selector.register(self.control, selectors.EVENT_READ)
         self.selector.register(self.host, selectors.EVENT_READ)
         gc.collect()

@@ -206,7 +206,7 @@ ATTACKS = {
     "raised_limit_of_pid_1": Attack("assert refused(resource.prlimit, 1, resource.RLIMIT_AS, (-1, -1))"),
     "recursion": endless("def f(): f()\nf()", "error"),
     "recursion_unlimited": endless(
-        "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", "killed", "out_of_memory", "error", "cpu_limit"
+        "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", "killed out_of_memory error cpu_limit"
     ),
     "recursion_in_c": endless(
         "sys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(1 << 18): x = [x]\nrepr(x)", "killed error cpu_limit"
