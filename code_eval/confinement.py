@@ -1,8 +1,8 @@
 """How a worker confines its programs: what it gives up once, and what each program's process gives up in addition.
 
-Inside bubblewrap's namespaces, a worker gives up every privilege but a CAP_SYS_ADMIN that counts only in a user
+Inside bubblewrap's namespaces, a worker gives up every privilege except a CAP_SYS_ADMIN that counts only in a user
 namespace of its own. With it, each program's process gets a pid namespace, mounts and a /proc of its own, and then
-gives up this capability, too. Interfaces of the kernel for which Python 3.10 has no function are called through ctypes.
+gives up this capability, too. Kernel interfaces for which Python 3.10 has no function are called through ctypes.
 """
 
 import base64
@@ -57,7 +57,7 @@ libc = Libc()
 
 
 class Confinement:
-    """The isolation of one worker's programs. Every method raises OSError when the kernel refuses something."""
+    """The isolation of one worker's programs. Every method raises OSError if the kernel refuses something."""
 
     def __init__(self, settings: Settings):
         self._settings = settings

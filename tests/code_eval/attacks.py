@@ -259,7 +259,7 @@ ATTACKS = {
     "set_uid_bit": Attack(
         "import shutil\nshutil.copy('/usr/bin/env', '/tmp/id')\nrefused(os.chmod, '/tmp/id', 0o6755)\n"
         "out = subprocess.run(['/tmp/id', 'cat', '/proc/self/status'], capture_output=True, text=True).stdout\n"
-        "assert 'NoNewPrivs:\\t1' in out and 'CapEff:\\t0000000000000000' in out"
+        "assert 'NoNewPrivs:\\t1' in out and 'CapEff:\\t0000000000000000' in out and 'Seccomp:\\t2' in out"
     ),
     "core_pattern": Attack("assert refused(open, '/proc/sys/kernel/core_pattern', 'w')"),
     "sysrq": Attack("assert refused(open, '/proc/sysrq-trigger', 'w')"),
@@ -297,10 +297,6 @@ ATTACKS = {
     "no_capability": Attack(
         "lines = [l for l in open('/proc/self/status') if l.startswith('Cap')]\n"
         "assert len(lines) == 5 and all(int(l.split()[1], 16) == 0 for l in lines)"
-    ),
-    "more_privileges_by_exec": Attack(
-        "out = subprocess.run(['cat', '/proc/self/status'], capture_output=True, text=True).stdout\n"
-        "assert 'Seccomp:\\t2' in out and 'CapEff:\\t0000000000000000' in out"
     ),
     # ---- verdicts that a lazy program would like ----
     "exit_0": endless("sys.exit(0)", "error"),
