@@ -1,24 +1,24 @@
 """Step 5: responses -> executions. Each response runs together with its own tests, in a sandbox.
 
-Paper: section 2.3 and appendix C.2. The Python blocks of response and tests become one program. It passes if it runs to
-its end without a failing assertion; otherwise `code_eval` tells why it does not pass.
+Paper: section 2.3 and appendix C.2. The Python blocks of response and tests are joined into one program. It passes if
+it runs to its end and no assertion fails; otherwise, `code_eval` says why it did not.
 
     python execute.py ./responses ./executions --sandboxes 8
 
 Columns in:  id, response, tests
 
-Columns out: those, and
+Columns out: those of the input, and
 
-    program       the code of the response, then that of the tests
+    program       code of the response, followed by the code of the tests
     outcome       passed, failed, error, timeout, out_of_memory, syntax_error, no_tests, ... (see code_eval)
     passed        whether the outcome is "passed"
-    detail        last line of the error, null if there was none
-    seconds       processor time of the program
-    vacuous       whether the tests also pass when nothing that the response defines does anything
-    mutation_score    the share of small changes to the response's code that its tests notice, 0 to 1
+    detail        last line of the error; null if there was none
+    seconds       CPU time of the program, in seconds
+    vacuous       whether the tests pass even if nothing that the response defines does anything
+    mutation_score    share of small changes to the response's code that its tests notice, from 0 to 1
 
-The last two tell how strong the tests are (see selfalign/code/mutation.py). They are null where the tests do not pass,
-and the score also where there was nothing to change. Samples that came with an error have nothing to execute: they are
+The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
+pass; the score is also null if there was nothing to change. Samples with an error have nothing to execute, so they are
 counted and left out.
 """
 
@@ -48,9 +48,9 @@ COLUMNS = {
     "vacuous": bool,
     "mutation_score": float,
 }
-WINDOW_PER_SANDBOX = 4  # samples under way for each sandbox, so that none is ever without work
-# A mutant may loop for ever, so it gets a few times as long as the response took, but enough for a slow moment of the
-# machine: a program that takes 2 ms seldom takes 20.
+WINDOW_PER_SANDBOX = 4  # samples in flight per sandbox, so that no sandbox sits idle
+# A mutant may loop forever. It gets a multiple of the time that the response took, but at least the floor, in case the
+# machine is slow for a moment: a program that takes 2 ms rarely takes 20.
 MUTANT_TIME_FACTOR, MUTANT_TIME_FLOOR = 5, 0.2  # the floor in seconds
 
 
@@ -59,25 +59,27 @@ class Options(SandboxOptions, StepOptions):
     """Options of this step."""
 
     sandbox_mode: Literal["isolated", "strict", "unsafe"] = "isolated"
-    """How programs are isolated (code_eval/SECURITY.md). `unsafe` isolates nothing and needs HF_ALLOW_CODE_EVAL=1."""
+    """How programs are isolated; see code_eval/SECURITY.md. `unsafe` does not isolate them and needs
+    HF_ALLOW_CODE_EVAL=1."""
 
     timeout: Positive = 10.0
-    """Seconds of processor time that a program may use; on the clock it may take several times as long."""
+    """CPU seconds that a program may use. Several times as many may pass in wall-clock time."""
 
     memory: Count = 1024
-    """MiB that a program may use."""
+    """Memory that a program may use, in MiB."""
 
     mutants: CountOrZero = 10
-    """How many slightly changed programs, at most, the tests of each passing sample are tried on; 0 for none."""
+    """Maximum number of mutants (programs with one small change) on which the tests of each passing sample are tried; 0
+    turns this off."""
 
 
 def code_and_tests(sample: dict[str, Any]) -> tuple[str, str]:
-    """The Python code of a sample's response and of its tests, taken out of their Markdown."""
+    """The code and the tests of a sample, extracted from their Markdown."""
     return python_code(sample["response"]) or "", python_code(sample["tests"]) or ""
 
 
 def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:
-    """The columns that tell how a program ended; nothing is known yet about the strength of its tests."""
+    """The columns that say how a program ended; nothing is known yet about the strength of its tests."""
     return {
         "program": f"{code}\n\n{tests}",
         "outcome": result.outcome,
@@ -90,7 +92,7 @@ def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:
 
 
 def wrong_programs(code: str, tests: str, result: Result, options: Options, sample_id: str) -> list[Program]:
-    """The programs that the tests of a passing sample should fail on: the response as a stub, and then its mutants."""
+    """Programs on which the tests of a passing sample should fail: first the response as a stub, then its mutants."""
     took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
     limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
     changed = mutants(code, options.mutants, draws_of(options.seed, sample_id))
@@ -98,7 +100,10 @@ def wrong_programs(code: str, tests: str, result: Result, options: Options, samp
 
 
 def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
-    """`vacuous` and `mutation_score`, from how the `wrong_programs` ended; faults of the sandbox do not count."""
+    """`vacuous` and `mutation_score`, from the outcomes of `wrong_programs`.
+
+    Programs on which the sandbox itself failed do not count.
+    """
     judged = [mutant for mutant in changed if mutant.outcome != "sandbox_error"]
     killed = sum(not mutant.passed for mutant in judged)
     return {"vacuous": stub.passed, "mutation_score": killed / len(judged) if judged else None}
@@ -106,9 +111,8 @@ def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
 
 def open_sandbox(options: Options) -> Sandbox:
     """The sandbox; UserError if programs cannot be isolated on this machine."""
-    limits = {"timeout": options.timeout, "memory": options.memory << 20}
     try:
-        return Sandbox(mode=options.sandbox_mode, workers=options.sandboxes, **limits)
+        return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, memory=options.memory << 20)
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
 

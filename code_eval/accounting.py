@@ -1,6 +1,6 @@
-"""What a program uses, seen from outside: CPU time, memory, and the time in which it waits for a CPU.
+"""What a program uses: CPU time, memory, and the time for which it waits for a CPU.
 
-Each figure adds up all processes of a program, and is read from /proc while they run.
+Each figure is a sum over all processes of a program, and is read from /proc while they run.
 """
 
 import contextlib
@@ -15,21 +15,21 @@ class Accounting:
     """The accounts of a worker's programs.
 
     Args:
-        proc: a descriptor of the /proc of the worker's pid namespace, which holds the worker and its program only;
-            None: the worker has no such namespace, and sees only the processes that it started itself.
+        alone: whether /proc shows a pid namespace that contains only the worker and its program; otherwise only the
+            processes that the worker started itself are seen.
         memory: bytes that the processes of a program may use together.
-        addresses: bytes of addresses that the worker itself takes up, and so every fork of it.
+        addresses: bytes of address space that the worker itself occupies, and so does every fork of it.
     """
 
-    def __init__(self, proc: int | None, memory: int, addresses: int):
-        self._proc, self._memory, self._addresses = proc, memory, addresses
+    def __init__(self, alone: bool, memory: int, addresses: int):
+        self._alone, self._memory, self._addresses = alone, memory, addresses
 
     def waited(self, pids: list[int]) -> float:
-        """Seconds in which a program's processes could have run but had no CPU, as far as the kernel counts them."""
+        """Seconds for which a program's processes could have run but had no CPU, as far as the kernel counts them."""
         nanoseconds = 0
         for folder in self._folders(pids):
             with contextlib.suppress(OSError, IndexError):
-                nanoseconds += int(read(f"{folder}/schedstat", self._proc).split()[1])
+                nanoseconds += int(read(f"{folder}/schedstat").split()[1])
         return nanoseconds / 1e9
 
     def usage(self, pids: list[int]) -> tuple[float, int]:
@@ -44,9 +44,7 @@ class Accounting:
                 if fields[0] == "Z":  # its first thread has ended; others may live on, and hold its memory
                     folder, fields = self._living_thread(folder, fields)
                 own[folder], resident[folder] = max(0, int(fields[20]) - self._addresses), int(fields[21]) * PAGE
-        if (
-            sum(resident.values()) > self._memory
-        ):  # this sum counts the pages that forks share several times: look closer
+        if sum(resident.values()) > self._memory:  # it counts pages that forks share several times: look closer
             for folder in resident:
                 with contextlib.suppress(PermissionError):  # it hides them (PR_SET_DUMPABLE): all of its pages count
                     resident[folder] = self._proportional(folder)
@@ -57,16 +55,11 @@ class Accounting:
 
     def _status(self, folder: str) -> list[str]:
         """The fields of a process's or a thread's `stat`, from its state on."""
-        return read(f"{folder}/stat", self._proc).rpartition(")")[2].split()
+        return read(f"{folder}/stat").rpartition(")")[2].split()
 
     def _living_thread(self, folder: str, fields: list[str]) -> tuple[str, list[str]]:
         """The folder and the fields of a thread that is alive, if there is one; otherwise those given."""
-        tasks = os.open(f"{folder}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
-        try:
-            threads = os.listdir(tasks)
-        finally:
-            os.close(tasks)
-        for thread in threads:
+        for thread in os.listdir(f"{folder}/task"):
             with contextlib.suppress(OSError):
                 found = self._status(f"{folder}/task/{thread}")
                 if found[0] != "Z":
@@ -74,18 +67,18 @@ class Accounting:
         return folder, fields
 
     def _proportional(self, folder: str) -> int:
-        """Bytes of a process's memory, shared pages by its share. Raises PermissionError when it hides them."""
+        """Bytes of a process's memory, its share of shared pages included. Raises PermissionError if it hides them."""
         try:
-            return int(read(f"{folder}/smaps_rollup", self._proc).partition("Pss:")[2].split()[0]) * 1024
+            return int(read(f"{folder}/smaps_rollup").partition("Pss:")[2].split()[0]) * 1024
         except (FileNotFoundError, ProcessLookupError, IndexError):
             return 0  # it has ended
 
     def _shared(self, own: dict[str, int]) -> int:
-        """Bytes of shared anonymous mappings, which can hold memory that is resident in none of the processes."""
+        """Bytes of shared anonymous mappings, which can hold memory that is not resident in any of the processes."""
         sizes: dict[str, int] = {}
         for folder, addresses in own.items():
             try:
-                maps = read(f"{folder}/maps", self._proc, MAPS_LIMIT)
+                maps = read(f"{folder}/maps", MAPS_LIMIT)
             except PermissionError:
                 sizes[folder] = addresses
                 continue
@@ -100,20 +93,13 @@ class Accounting:
         return sum(sizes.values())
 
     def _folders(self, pids: list[int]) -> list[str]:
-        """The folders in /proc of a program's processes, and in a pid namespace of all that they started."""
-        if self._proc is not None:
-            return [name for name in os.listdir(self._proc) if name.isdigit() and name != "1"]
+        """The folders in /proc of a program's processes; in a pid namespace, also of all that they started."""
+        if self._alone:
+            pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
         return [f"/proc/{pid}" for pid in pids]
 
 
-def read(path: str, folder: int | None = None, limit: int = 4096) -> str:
-    """The first `limit` bytes of a file; of most of the kernel's files, 4 kB hold all that matters."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        parts = []
-        while limit > 0 and (part := os.read(descriptor, limit)):
-            parts.append(part)
-            limit -= len(part)
-        return b"".join(parts).decode("utf-8", "replace")
-    finally:
-        os.close(descriptor)
+def read(path: str, limit: int = 4096) -> str:
+    """The first `limit` bytes of a file; of most of the kernel's files, 4 kB contain all that matters."""
+    with open(path, "rb") as file:
+        return file.read(limit).decode("utf-8", "replace")

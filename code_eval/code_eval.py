@@ -14,33 +14,27 @@ https://arxiv.org/abs/2107.03374, section 2.1. The sandbox is described in SECUR
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import datasets
 import evaluate
 import numpy
 
-# evaluate copies into its cache only those files of this folder that this very file imports, so it imports them all.
+# ruff: noqa: F401 - evaluate copies into its cache only those files of this folder that this one imports
 from .accounting import Accounting
 from .assertions import has_tests
 from .confinement import Confinement
 from .isolation import SandboxUnavailable
 from .messages import Settings
-from .plain_data import encode
 from .pool import Pool
 from .program import run
-from .sandbox import Limits, Sandbox
+from .sandbox import Sandbox
 from .seccomp import build_filter
-from .self_test import SELF_TEST
 from .strict import judge_code
 from .tasks import Program, Result
 from .verdict import OUTCOMES
 from .worker import Worker
 from .worker_process import WorkerProcess
-
-__all__ = ["CodeEval", "Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
-__all__ += ["OUTCOMES", "SELF_TEST", "Accounting", "Confinement", "Pool", "Settings", "Worker", "WorkerProcess"]
-__all__ += ["build_filter", "encode", "has_tests", "judge_code", "run"]
 
 _DESCRIPTION = """\
 Runs generated programs against their tests and estimates pass@k, the probability that at least one of k samples passes.
@@ -52,11 +46,11 @@ Args:
     predictions: list of lists of str; for each task, the programs to judge
     references: list of str; for each task, the tests, run after each of its programs in the same module
     k: list of int; which pass@k to estimate; one for which some task has too few programs is left out
-    num_workers: int; programs that run at a time
-    timeout: float; seconds of CPU time for a program; on the clock it may take three times that
+    num_workers: int; programs that run at the same time
+    timeout: float; seconds of CPU time per program; in wall-clock time it may take three times as long
     memory: int; bytes that a program may use
-    mode: str; "isolated"; "strict": tests and code in separate processes, so that plain data is all that passes between
-        them; "unsafe": no isolation, needs HF_ALLOW_CODE_EVAL=1 in the environment
+    mode: str; "isolated"; "strict": tests and code in separate processes, between which only plain data passes;
+        "unsafe": no isolation, needs HF_ALLOW_CODE_EVAL=1 in the environment
     **sandbox: further options of sandbox.Sandbox, such as preload, python or read_only
 Returns:
     pass_at_k: dict of str to numpy.float64, {"pass@1": ..., ...}
@@ -112,21 +106,15 @@ class CodeEval(evaluate.Metric):
         **sandbox,
     ) -> tuple[dict[str, numpy.float64], dict[int, list[tuple[int, dict]]]]:
         places = [(task, number) for task, samples in enumerate(predictions) for number in range(len(samples))]
-
-        def programs() -> Iterator[Program]:
-            for task, number in places:
-                yield Program(code=predictions[task][number], tests=references[task])
-
+        programs = (Program(predictions[task][number], references[task]) for task, number in places)
         results: dict[int, list[tuple[int, dict]]] = defaultdict(list)
-        # As in evaluate's metric, a program is no script: its `if __name__ == "__main__":` blocks do not run.
+        # As in evaluate's metric, a program is not a script: its `if __name__ == "__main__":` blocks do not run.
         with Sandbox(mode, num_workers, timeout, memory=memory, **{"main": False, **sandbox}) as workers:
-            for result in workers.run(programs()):
+            for result in sorted(workers.run(programs), key=lambda result: result.index):
                 task, number = places[result.index]
                 results[task].append((number, describe(result, task, number)))
-        for of_task in results.values():
-            of_task.sort(key=lambda numbered: numbered[0])
-        total = numpy.array([len(results[task]) for task in sorted(results)])
-        correct = numpy.array([sum(result["passed"] for _, result in results[task]) for task in sorted(results)])
+        total = numpy.array([len(entries) for entries in results.values()])
+        correct = numpy.array([sum(entry["passed"] for _, entry in entries) for entries in results.values()])
         pass_at_k = {f"pass@{n}": estimate_pass_at_k(total, correct, n).mean() for n in k if (total >= n).all()}
         return pass_at_k, results
 
@@ -147,7 +135,7 @@ def describe(result: Result, task: int, number: int) -> dict:
 
 
 def wording(result: Result) -> str:
-    """What evaluate's code_eval says: "passed", "timed out" or "failed: " with the error's message."""
+    """The words of evaluate's code_eval: "passed", "timed out", or "failed: " with the error's message."""
     if result.passed:
         return "passed"
     if result.outcome in ("timeout", "cpu_limit"):

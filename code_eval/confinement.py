@@ -1,8 +1,8 @@
 """How a worker confines its programs: what it gives up once, and what each program's process gives up in addition.
 
-Inside bubblewrap's namespaces, a worker gives up every privilege but a CAP_SYS_ADMIN that counts only in a user
+Inside bubblewrap's namespaces, a worker gives up every privilege except a CAP_SYS_ADMIN that counts only in a user
 namespace of its own. With it, each program's process gets a pid namespace, mounts and a /proc of its own, and then
-gives up this capability, too. Interfaces of the kernel for which Python 3.10 has no function are called through ctypes.
+gives up this capability, too. Kernel interfaces for which Python 3.10 has no function are called through ctypes.
 """
 
 import base64
@@ -57,7 +57,7 @@ libc = Libc()
 
 
 class Confinement:
-    """The isolation of one worker's programs. Every method raises OSError when the kernel refuses something."""
+    """The isolation of one worker's programs. Every method raises OSError if the kernel refuses something."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -82,9 +82,10 @@ class Confinement:
                 raise PermissionError(f"{folder} cannot be read by other users: chmod -R go+rX {folder}")
         uid, gid = os.getuid(), os.getgid()
         libc.unshare(CLONE_NEWUSER)
-        write("/proc/self/setgroups", "deny")
-        write("/proc/self/uid_map", f"{INSIDE_UID} {uid} 1")
-        write("/proc/self/gid_map", f"{INSIDE_UID} {gid} 1")
+        mapping = {"setgroups": "deny", "uid_map": f"{INSIDE_UID} {uid} 1", "gid_map": f"{INSIDE_UID} {gid} 1"}
+        for name, text in mapping.items():
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
         libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
         # A pid namespace starts with the next fork. This user namespace owns it, and so may nest others in it.
         if child := os.fork():
@@ -94,7 +95,6 @@ class Confinement:
             os._exit(0)
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
         mount_proc()
-        self.proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # the worker's own: no program sees it
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         for capability in range(64):
             with contextlib.suppress(OSError):  # beyond the last one that this kernel knows
@@ -170,9 +170,39 @@ def capabilities(mask: int) -> tuple[bytes, bytes]:
     return struct.pack("<Ii", CAPABILITY_VERSION_3, 0), struct.pack("<6I", low, low, 0, high, high, 0)
 
 
-def write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
+# The first program of each worker looks for holes in the isolation, and passes if there are none. It runs behind a line
+# that defines HIDDEN, the paths of the host that must not be visible inside.
+SELF_TEST = """
+import ctypes, os, resource, socket, errno
+
+def fails(action, *arguments):
     try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
+        action(*arguments)
+    except OSError:
+        return True
+    return False
+
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+    assert int(status[name], 16) == 0, f"it has capabilities ({name})"
+assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", "no system call filter"
+assert os.getpid() == 1 and [p for p in os.listdir("/proc") if p.isdigit()] == ["1"], "it sees other processes"
+for path in HIDDEN:
+    assert not os.path.exists(path), f"it sees {path}"
+for folder in ("/", "/usr", "/dev", "/etc", "/run", "/var", "/proc", "/proc/sys/kernel"):
+    assert fails(open, folder + "/written", "w"), f"it writes to {folder}"
+for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/oom_score_adj"):
+    assert fails(open, path, "r+"), f"it writes to {path}"
+connection = socket.socket()
+connection.settimeout(1)
+assert connection.connect_ex(("127.0.0.1", 9)) == errno.ENETUNREACH, "it has a network"
+assert [line.split(":")[0].strip() for line in open("/proc/self/net/dev").readlines()[2:]] in ([], ["lo"]), "interfaces"
+for family in (16, 17, 38, 40):  # NETLINK, PACKET, ALG, VSOCK
+    assert fails(socket.socket, family, 3), f"it opens sockets of family {family}"
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x10000000) == -1, "it makes namespaces"
+assert libc.mount(b"/usr", b"/tmp", None, 4096, None) == -1, "it mounts"
+assert libc.ptrace(0, 0, 0, 0) == -1, "it traces"
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+assert fails(os.fork), "limits on processes do not hold"
+"""

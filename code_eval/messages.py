@@ -1,7 +1,7 @@
-"""What the host and a worker say to each other: JSON objects, each after its length.
+"""What the host and a worker say to each other: JSON objects, each preceded by its length.
 
-The host sends `Settings` first, then for each program a `Job`, and {"cancel": id} for one that is no longer wanted. The
-worker answers {"ready": true} or {"failed": why} to the settings, and each job with an `Answer`. In strict mode the
+The host sends `Settings` first, then a `Job` for each program, and {"cancel": id} for one that is no longer wanted. The
+worker answers the settings with {"ready": true} or {"failed": why}, and each job with an `Answer`. In strict mode the
 tests come as a descriptor, attached to an empty message just before their job.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 LENGTH = struct.Struct("<I")  # of the JSON that follows, in bytes
 DETAIL_LIMIT = 300  # characters of a detail
-MOST_PATIENCE = 5  # for waiting for a CPU, a program gets at most so many times its wall time in addition
+MOST_PATIENCE = 5  # a program that waits for a CPU gets at most this many times its wall time in addition
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ START_FAILURES = 3  # workers in a row that do not start, before the sandbox giv
 
 
 class Pool:
-    """Workers and the programs that wait for them. `put`, `wake` and `close` may be called from any thread.
+    """Workers and the programs that wait for them. `put` and `close` may be called from any thread.
 
     Args:
         make_worker: starts the worker of a given number, counted from 0. Raises OSError when that is not possible.
@@ -63,10 +63,15 @@ class Pool:
             if self._closing:
                 raise RuntimeError("The sandbox is closed.") from self._broken
             self._waiting.append(task)
-        self.wake()
+        task.future.add_done_callback(self._hear_of_end)
+        self._wake()
 
-    def wake(self) -> None:
-        """Has the thread look around at once."""
+    def _hear_of_end(self, future: "Future[Result]") -> None:
+        if future.cancelled():
+            self._wake()
+
+    def _wake(self) -> None:
+        """Makes the thread look around at once."""
         with contextlib.suppress(OSError):  # full: it is awake already; closed: there is nothing to wake
             self._wake_out.send(b"w")
 
@@ -76,7 +81,7 @@ class Pool:
             return  # a fork of the process that owns the workers
         with self._lock:
             self._closing = True
-        self.wake()
+        self._wake()
         self._thread.join()
 
     # ---- the thread ----
@@ -108,7 +113,7 @@ class Pool:
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
 
     def _turn(self) -> None:
-        """One round: hears what the workers say, then gives work to those that have room."""
+        """One round: reads what the workers say, then gives work to those that have room."""
         now = time.monotonic()
         wait = min([SHARE if self._can_share() else IDLE, *(worker.deadline - now for worker in self.alive)])
         for key, _ in self._selector.select(max(0.0, wait)):
@@ -123,8 +128,7 @@ class Pool:
         now = time.monotonic()
         for worker in list(self.alive):
             if now > worker.deadline:
-                worker.failure = "It did not answer in time."
-                self._lose(worker)
+                self._lose(worker, "It did not answer in time.")
         self._hand_out()
         self._share(now)
         for worker in self.alive:
@@ -143,9 +147,8 @@ class Pool:
                     raise OSError(message["failed"])
                 else:
                     self._finish(worker, message)
-        except (OSError, ValueError, LookupError, TypeError) as error:  # it died, or it talks nonsense
-            worker.failure = worker.last_words() or str(error)
-            self._lose(worker)
+        except (OSError, ValueError, LookupError, TypeError) as error:  # it died, or it sends nonsense
+            self._lose(worker, worker.last_words() or str(error))
 
     def _finish(self, worker: WorkerProcess, message: dict) -> None:
         task = worker.take(message.pop("id"))
@@ -158,7 +161,7 @@ class Pool:
             task.finish(result)
 
     def _retry(self, task: Task, worker: WorkerProcess, reason: str) -> None:
-        """Has a program run once more, elsewhere: the sandbox failed, not the program."""
+        """Lets a program run once more, elsewhere: the sandbox failed, not the program."""
         if task.retries >= RETRIES:
             task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
             return
@@ -167,7 +170,7 @@ class Pool:
         with self._lock:
             self._waiting.appendleft(task)
 
-    def _lose(self, worker: WorkerProcess) -> None:
+    def _lose(self, worker: WorkerProcess, failure: str) -> None:
         """Replaces a worker that died; what it ran, and what waited there, goes to others."""
         self._selector.unregister(worker.socket)
         self.alive.remove(worker)
@@ -176,11 +179,11 @@ class Pool:
         with self._lock:
             self._waiting.extendleft(reversed(tasks[1:]))
         if tasks:
-            self._retry(tasks[0], worker, worker.failure)
+            self._retry(tasks[0], worker, failure)
         if not worker.ready:
             self._failures += 1
             if not self._started.done() or self._failures >= START_FAILURES:
-                raise SandboxUnavailable(diagnose(worker.failure))
+                raise SandboxUnavailable(diagnose(failure))
         self._start_worker()
 
     def _hand_out(self) -> None:
@@ -214,7 +217,7 @@ class Pool:
                 idle.give(task)
 
     def _stop(self) -> None:
-        """Ends everything, and tells those who still wait."""
+        """Ends everything, and the futures of those who still wait."""
         with self._lock:
             self._closing = True
             tasks = list(self._waiting)

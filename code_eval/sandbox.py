@@ -5,13 +5,12 @@
             print(result.index, result.outcome, result.detail)
 
 Each worker is a process in namespaces that bubblewrap makes (see worker.py). One thread of the host starts the workers,
-hands them programs over sockets, replaces those that die, and gives results back as they come (see pool.py). Everything
-here may be called from any thread.
-
-SECURITY.md says what is defended and how each claim is tested.
+sends them programs over sockets, replaces those that die, and returns results as they come (see pool.py). Everything
+here may be called from any thread. SECURITY.md says what is defended and how each claim is tested.
 """
 
 import base64
+import itertools
 import os
 import queue
 import threading
@@ -34,7 +33,7 @@ from .isolation import (
 )
 from .messages import Settings
 from .pool import QUEUE, Pool
-from .tasks import Program, Result, Task, TaskFuture
+from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
 __all__ = ["Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
@@ -82,18 +81,15 @@ class Limits:
 class Sandbox:
     """Workers that run programs until `close`.
 
-    Everything that can be set is a keyword of its own, so that the metric, scripts and configuration files can hand on
-    what they were given.
-
     Args:
         mode: "isolated"; "strict": tests and code in separate processes; "unsafe": no isolation.
         workers: processes that run programs, each one program at a time.
         timeout: seconds of CPU time for a program, all its processes together.
-        wall_timeout: seconds on the clock, not counting those in which a program waits for a CPU; None: three times
-            `timeout`.
+        wall_timeout: seconds of wall-clock time, not counting those for which a program waits for a CPU; None: three
+            times `timeout`.
         main: whether `if __name__ == "__main__":` blocks run.
         preload: modules that workers import once; None: those of PRELOAD that are installed.
-        read_only: further paths that programs may read, each at its own place.
+        read_only: further paths that programs may read, each under its own path.
         python: the interpreter that runs the programs, with its packages; None: this one.
         environment: variables that programs see in addition to the sandbox's own.
         **limits: the fields of Limits: memory, processes, output, disk, files, open_files.
@@ -118,7 +114,10 @@ class Sandbox:
         environment: Mapping[str, str] | None = None,
         **limits: int,
     ):
-        check_mode(mode)
+        if mode not in MODES:
+            raise ValueError(f"Unknown mode {mode!r}: one of {', '.join(MODES)}.")
+        if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
+            raise ValueError(UNSAFE_WARNING)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
         self._limits = Limits(**limits)
         self._interpreter = Interpreter(python)
@@ -168,14 +167,9 @@ class Sandbox:
         numbered = enumerate(programs)
         ahead = 2 * QUEUE * self.workers
         try:
-            exhausted = False
             while True:
-                while not exhausted and len(running) < ahead:
-                    following = next(numbered, None)
-                    if following is None:
-                        exhausted = True
-                        break
-                    future = self._submit(following[1], following[0])
+                for index, program in itertools.islice(numbered, ahead - len(running)):
+                    future = self._submit(program, index)
                     running.add(future)
                     future.add_done_callback(done.put)
                 if not running:
@@ -204,7 +198,7 @@ class Sandbox:
             raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")
         timeout = self.timeout if program.timeout is None else program.timeout
         wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
-        task = Task(program, index, timeout, wall, self.main, strict, TaskFuture(self._pool.wake))
+        task = Task(program, index, timeout, wall, self.main, strict)
         size = len(program.code) + len(program.tests or "")
         if size > PROGRAM_LIMIT:
             task.finish(Result(index, False, "error", f"A program of {size} characters; {PROGRAM_LIMIT} are allowed."))
@@ -221,11 +215,3 @@ class Sandbox:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def check_mode(mode: str) -> None:
-    """Raises ValueError if there is no such mode, or if it is not allowed."""
-    if mode not in MODES:
-        raise ValueError(f"Unknown mode {mode!r}: one of {', '.join(MODES)}.")
-    if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
-        raise ValueError(UNSAFE_WARNING)

@@ -98,8 +98,7 @@ def build_filter(machine: str) -> bytes:
     Raises KeyError for another machine.
     """
     allow, deny, unknown = [_return(ALLOW)], [_return(ERRNO | errno.EPERM)], [_return(ERRNO | errno.ENOSYS)]
-    actions = {number: allow for number in system_calls(machine).values()}
-    actions |= {number: _checked(name) or allow for name, number in system_calls(machine).items()}
+    actions = {number: _checked(name) or allow for name, number in system_calls(machine).items()}
     actions[CLONE3] = unknown
     # Neighbours with the same answer become one range; (first number, answer), ascending.
     ranges = [(0, actions.get(0, deny))]

@@ -1,27 +1,29 @@
 """Strict mode: code and tests in two processes, with a socket between them on which plain data passes.
 
-The code's process defines functions and answers calls of them. The tests' process has proxies in their place, and
-writes the verdict. What the code's process sends is never trusted: it is decoded to Python's own types, and may report
-failures only.
+The code's process defines functions and answers calls to them. The tests' process has proxies in their place, and
+writes the verdict. What the code's process sends is never trusted: it is decoded to Python's own types, and can report
+nothing but failures.
 """
 
+import base64
 import builtins
 import gc
 import importlib
 import json
+import math
 import os
 import types
 from collections.abc import Callable
 from typing import Any
 
 from .assertions import loaded_names
-from .messages import DETAIL_LIMIT, LENGTH, Job
-from .plain_data import decode, encode
+from .messages import DETAIL_LIMIT, LENGTH, Job, framed
 from .program import compiled, main_module, run_tests
 from .verdict import FAILURES, VERDICT, Claim, classify, conclude, describe
 
 CHANNEL, TESTS = 4, 5  # descriptors: the socket between code and tests, and the file with the text of the tests
 MESSAGE_LIMIT = 64 << 20  # bytes of a message
+LARGE_INTEGER = 4000  # digits beyond which json would refuse an integer (sys.int_info.default_max_str_digits)
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
 
 # Taken when this module is loaded, before any program can replace them.
@@ -32,7 +34,7 @@ _write, _leave, _read = os.write, os._exit, os.read
 
 
 def serve_code(job: Job, channel: int = CHANNEL) -> None:
-    """Runs the code, then answers calls of its functions until the tests' process is gone. Does not return."""
+    """Runs the code, then answers calls to its functions until the tests' process is gone. Does not return."""
     module = main_module(job)
     try:
         gc.enable()
@@ -52,7 +54,7 @@ def serve_code(job: Job, channel: int = CHANNEL) -> None:
 
 
 def answer_call(request: dict, names: dict) -> dict:
-    """The answer to a question about names, or to a call of one of them."""
+    """The answer to a question about names, or to a call to one of them."""
     if "names" in request:
         return {"names": {name: present(names[name]) for name in request["names"] if name in names}}
     arguments: Any = decode(request["arguments"])
@@ -90,10 +92,10 @@ def present(value: object) -> dict:
 
 
 def judge_code(job: Job, verdict: int = VERDICT, channel: int = CHANNEL, file: int = TESTS) -> None:
-    """Runs the tests with proxies in the place of what the code defined. Does not return.
+    """Runs the tests, with proxies for what the code defined. Does not return.
 
-    The tests come in a file in memory, and the detail goes back behind them. The worker reads neither: programs that
-    run later, in forks of the worker, could find in its memory what was expected of the code.
+    The tests come in a file in memory, and the detail is written behind them. The worker reads neither, because
+    programs that run later, in forks of the worker, could find in its memory what was expected of the code.
     """
     size = os.fstat(file).st_size
 
@@ -117,8 +119,8 @@ def judge_code(job: Job, verdict: int = VERDICT, channel: int = CHANNEL, file: i
 def free_names(code: types.CodeType) -> list[str]:
     """The names that the tests use without defining them.
 
-    The code is asked for these only, and never for a name of Python's own or for an assertion: it cannot replace what
-    judges it.
+    The code is only asked for these, and never for one of Python's own names or for an assertion, so it cannot replace
+    what judges it.
     """
     names = loaded_names(code) - set(dir(builtins))
     return sorted(name for name in names if not name.startswith(("__", "assert")))
@@ -159,16 +161,14 @@ def proxy(channel: int, name: str) -> Callable[..., object]:
     return call
 
 
-ENDS_OF_ITERATION = (StopIteration, StopAsyncIteration)
-
-
 def same_error(name: str, nearest: str, arguments, description: str, outcome: str) -> Exception:
     """What the code raised, as a built-in exception or a subclass of one, so that tests of errors work.
 
     Never one that ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none.
     """
     kind = getattr(builtins, str(nearest), None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ENDS_OF_ITERATION):
+    ends_iteration = (StopIteration, StopAsyncIteration)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ends_iteration):
         try:
             return (kind if name == nearest else type(name, (kind,), {}))(*[decode(argument) for argument in arguments])
         except Exception:  # some take arguments other than those they keep
@@ -195,9 +195,59 @@ def replace_contents(mine: Any, theirs: Any) -> None:
 # ---- messages between the two ----
 
 
+def encode(value):
+    """Plain data as JSON that keeps the types: exactly None, bool, int, float, complex, str, bytes, bytearray, list,
+    tuple, dict, set and frozenset, nested; numpy's numbers become Python's. Raises TypeError for everything else.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, str):
+        return value
+    if kind is int:
+        return value if value.bit_length() < LARGE_INTEGER * 3 else {"integer": hex(value)}
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind in (tuple, set, frozenset):
+        return {kind.__name__: [encode(item) for item in value]}
+    if kind is dict:
+        return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    if kind in (bytes, bytearray):
+        return {kind.__name__: base64.b64encode(value).decode()}
+    if kind is complex:
+        return {"complex": [repr(value.real), repr(value.imag)]}
+    if kind.__module__ == "numpy" and hasattr(kind, "item"):
+        return encode(value.item() if value.ndim == 0 else value.tolist())
+    raise TypeError(f"strict mode passes plain data between code and tests, not {kind.__name__!r}")
+
+
+DECODERS = {
+    "tuple": lambda items: tuple(map(decode, items)),
+    "set": lambda items: set(map(decode, items)),
+    "frozenset": lambda items: frozenset(map(decode, items)),
+    "dict": lambda pairs: {decode(key): decode(value) for key, value in pairs},
+    "integer": lambda text: int(text, 16),
+    "float": float,
+    "bytes": base64.b64decode,
+    "bytearray": lambda text: bytearray(base64.b64decode(text)),
+    "complex": lambda parts: complex(*map(float, parts)),
+}
+
+
+def decode(value):
+    """The inverse of `encode`. The result consists of Python's own types, whatever the other side sent."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind not in DECODERS:
+        raise ValueError(f"not plain data: {kind!r}")
+    return DECODERS[kind](content)
+
+
 def send(channel: int, message: dict) -> None:
-    body = json.dumps(message).encode()
-    data = memoryview(LENGTH.pack(len(body)) + body)
+    data = memoryview(framed(message))
     while data:
         data = data[_write(channel, data) :]
 
@@ -208,7 +258,7 @@ def receive(channel: int) -> dict:
         raise Claim("error", f"A message of {size} bytes; {MESSAGE_LIMIT} are allowed.")
     message = json.loads(_receive_exactly(channel, size))
     if not isinstance(message, dict):
-        raise Claim("error", "A message that is no object.")
+        raise Claim("error", "A message that is not an object.")
     return message
 
 

@@ -1,17 +1,16 @@
-"""A program on its way through the sandbox: what is to be run, how it ended, and who waits for it."""
+"""A program on its way through the sandbox: what to run, how it ended, and who waits for it."""
 
 import contextlib
 import os
-from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .messages import DETAIL_LIMIT, Job
 
 
 @dataclass(frozen=True)
 class Program:
-    """Code to be judged and the tests that judge it, compiled apart; `tests=None`: both are in `code`.
+    """Code to be judged and the tests that judge it, compiled separately; `tests=None`: both are in `code`.
 
     `timeout`: seconds of CPU time; None: the sandbox's.
     """
@@ -25,7 +24,7 @@ class Program:
 class Result:
     """How one program ended.
 
-    index: its place in what was given to `run`, or the number of `submit`s before it
+    index: its position in what was given to `run`, or the number of `submit`s before it
     passed: the last statement of the tests ran, and nothing went wrong
     outcome: passed, failed (an assertion), error, timeout (wall), cpu_limit, out_of_memory, output_limit,
         too_many_processes, syntax_error, no_tests, killed (by a signal), sandbox_error (not the program's fault)
@@ -45,7 +44,10 @@ class Result:
 
 @dataclass(eq=False)
 class Task:
-    """A program on its way, with its limits in seconds and the future that its result is set on."""
+    """A program on its way, with its limits in seconds and the future that receives its result.
+
+    The future stays pending until the result is there, so that it can be cancelled while the program runs.
+    """
 
     program: Program
     index: int
@@ -53,14 +55,14 @@ class Task:
     wall: float
     main: bool
     strict: bool
-    future: "TaskFuture"
+    future: "Future[Result]" = field(default_factory=Future)
     retries: int = 0
     avoid: object = None  # the worker on which it failed
     _tests: int = -1  # strict mode: the descriptor of a file in memory, and the bytes of the tests in it
     _size: int = 0
 
     def job(self, number: int) -> Job:
-        """What a worker is told, which will know the program by `number`."""
+        """The message to a worker, which will know the program by `number`."""
         tests = None if self.strict else self.program.tests
         return Job(number, self.program.code, tests, self.timeout, self.wall, self.main, self.strict)
 
@@ -97,17 +99,3 @@ class Task:
     def cancel(self) -> None:
         self.close_tests()
         self.future.cancel()
-
-
-class TaskFuture(Future):
-    """A future that can be cancelled while its program runs: it stays pending until the result is there."""
-
-    def __init__(self, wake: Callable[[], None]):
-        super().__init__()
-        self._wake = wake
-
-    def cancel(self) -> bool:
-        cancelled = super().cancel()
-        if cancelled:
-            self._wake()
-        return cancelled

@@ -1,12 +1,12 @@
 """What runs inside: a worker that runs one program after another, each in a fork of its own.
 
-The host starts it in bubblewrap's namespaces (or without them, in the mode "unsafe"), with a socket to itself and a
-pidfd of its own process: see isolation.START. The worker gives up its privileges (confinement.py) and imports what
+The host starts it in bubblewrap's namespaces (or without them, in the mode "unsafe"), with a socket to the host and a
+pidfd of the host's process: see isolation.START. The worker gives up its privileges (confinement.py) and imports what
 programs commonly need. Then it makes a process for each program - pid 1 of a fresh pid namespace, so that whatever the
 program starts dies with it - and watches it from outside: wall time, CPU time, memory, output. program.py and strict.py
-say what happens in that process.
+are what runs in that process.
 
-Here and in what it imports, only the standard library is used.
+This file and all that it imports use only the standard library.
 """
 
 import contextlib
@@ -26,9 +26,8 @@ from collections.abc import Callable, Sequence
 from . import program, strict
 from .accounting import Accounting
 from .assertions import let_unittest_fail
-from .confinement import Confinement, limit_resources
+from .confinement import SELF_TEST, Confinement, limit_resources
 from .messages import DETAIL_LIMIT, LENGTH, MOST_PATIENCE, Answer, Inbox, Job, Settings, framed
-from .self_test import SELF_TEST
 from .verdict import OUTCOMES, describe
 
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
@@ -59,7 +58,7 @@ class Worker:
     # ---- the start ----
 
     def prepare(self) -> None:
-        """Gives up privileges, sets limits, imports modules. Raises whatever goes wrong, for the host to hear of it."""
+        """Gives up privileges, sets limits, imports modules. Raises whatever goes wrong, so that the host learns it."""
         self.null = os.open("/dev/null", os.O_RDWR)
         while os.dup(self.null) < LOWEST:
             pass
@@ -76,9 +75,8 @@ class Worker:
         sys.stdout = sys.__stdout__ = printer(1, -1, "surrogateescape")
         sys.stderr = sys.__stderr__ = printer(2, 1, "backslashreplace")
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
-        self.accounting = Accounting(
-            self.confinement.proc if self.confinement else None, self.settings.memory, limit_resources(self.settings)
-        )
+        addresses = limit_resources(self.settings)
+        self.accounting = Accounting(self.settings.isolated, self.settings.memory, addresses)
         self.selector.register(self.control, selectors.EVENT_READ)
         self.selector.register(self.host, selectors.EVENT_READ)
         gc.collect()
@@ -86,7 +84,7 @@ class Worker:
         gc.disable()
 
     def test_itself(self) -> None:
-        """Runs a program that looks for holes in the isolation. Raises RuntimeError when it finds one."""
+        """Runs a program that looks for holes in the isolation. Raises RuntimeError if it finds one."""
         if self.confinement:
             code = f"HIDDEN = {self.settings.hidden!r}\n{SELF_TEST}"
             job = Job(id=-1, code=code, tests=None, timeout=10.0, wall=20.0, main=True, strict=False)
@@ -185,7 +183,7 @@ class Worker:
                 if job.cancelled:
                     return "cancelled", peak
                 if now >= deadline:
-                    # Time in which it waited for a CPU does not count: the machine is loaded.
+                    # The time for which it waited for a CPU does not count: the machine is loaded.
                     waited = min(self.accounting.waited(pids), MOST_PATIENCE * job.wall)
                     deadline = started + job.wall + waited
                     if now >= deadline:

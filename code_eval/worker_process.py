@@ -32,7 +32,7 @@ class WorkerProcess:
         self.told: set[int] = set()  # which of them it knows to be cancelled
         self.withdrawn: set[int] = set()  # programs that it was told to forget
         self.busy_since = 0.0
-        self.ready, self.failure = False, ""
+        self.ready = False
         self.to_send = bytearray()
         self._inbox = Inbox()
         self.deadline = time.monotonic() + START_LIMIT

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 MARK = "31415.92653"  # seconds to sleep: a process of ours is found on the host by them
 ARCHITECTURE = {"x86_64": 0, "aarch64": 1}[platform.machine()]
-CONTAINED = ("passed",)
 NEVER_ENDING, OTHERS = 0.4, 3.0  # seconds of CPU time
 
-# What attacks may use: `refused` tells whether the kernel says no, `call` makes a system call and returns its errno.
+# What attacks may use: `refused` says whether the kernel refuses something, `call` makes a system call and returns its
+# errno, `in_children` does some work in eight processes that keep what it returns.
 TOOLS = """
 import ctypes, errno, os, resource, signal, socket, struct, subprocess, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -27,23 +27,29 @@ def refused(action, *arguments, **keywords):
     except (OSError, ValueError):
         return True
     return False
+def in_children(work):
+    for _ in range(8):
+        if os.fork() == 0:
+            kept = work()
+            time.sleep(60)
+    time.sleep(60)
 """
 
 
 @dataclass(frozen=True)
 class Attack:
     code: str
-    outcomes: tuple[str, ...] = CONTAINED
+    outcomes: str = "passed"  # those that are allowed
     tests: str | None = None
 
     @property
     def timeout(self) -> float:
-        return NEVER_ENDING if {"cpu_limit", "timeout"} & set(self.outcomes) else OTHERS
+        return NEVER_ENDING if {"cpu_limit", "timeout"} & set(self.outcomes.split()) else OTHERS
 
 
-def endless(code: str, *outcomes: str) -> Attack:
+def endless(code: str, outcomes: str = "cpu_limit timeout") -> Attack:
     """An attack that never reaches its last line, which would fail; the first line makes sure that something is tested."""
-    return Attack(f"assert os.getpid()\n{code}\nassert os.getpid() < 0", outcomes or ("cpu_limit", "timeout"))
+    return Attack(f"assert os.getpid()\n{code}\nassert os.getpid() < 0", outcomes)
 
 
 # System calls that must fail: their numbers on x86-64 and aarch64 (if it has them), and arguments.
@@ -125,7 +131,7 @@ SOCKETS = {  # (family, kind)
 }  # fmt: skip
 ATTACKS = {
     # ---- processes ----
-    "fork_bomb": endless("while True:\n try: os.fork()\n except OSError: pass", "cpu_limit", "timeout"),
+    "fork_bomb": endless("while True:\n try: os.fork()\n except OSError: pass", "cpu_limit timeout"),
     "fork_bomb_unhandled": endless("while True: os.fork()", "too_many_processes"),
     "fork_bomb_of_daemons": endless(
         "def work():\n while True:\n  try:\n   if os.fork() == 0: os.setsid()\n  except OSError: pass\nwork()"
@@ -144,9 +150,9 @@ ATTACKS = {
     "zombies": Attack("for _ in range(10):\n if os.fork() == 0: os._exit(0)\nassert os.getpid()"),
     "kill_all": Attack("assert refused(os.kill, -1, 9)"),  # there is nobody else: ESRCH
     "kill_every_pid": Attack("for pid in range(2, 70000): assert refused(os.kill, pid, 9)"),
-    "kill_group_0": Attack("os.killpg(0, 9)\nassert os.getpid() == 1", ("passed", "killed")),
+    "kill_group_0": Attack("os.killpg(0, 9)\nassert os.getpid() == 1", "passed killed"),
     "kill_parent": Attack("assert os.getppid() == 0\nassert refused(os.kill, HOST, 9)"),
-    "stop_itself": Attack("os.kill(os.getpid(), signal.SIGSTOP)\nassert os.getpid()", ("passed", "timeout")),
+    "stop_itself": Attack("os.kill(os.getpid(), signal.SIGSTOP)\nassert os.getpid()", "passed timeout"),
     "only_own_processes": Attack("assert [p for p in os.listdir('/proc') if p.isdigit()] == ['1']"),
     "root_of_pid_1_is_its_own": Attack("assert os.listdir('/proc/1/root/tmp') == os.listdir('/tmp') in IN_TMP"),
     "memory_of_others": Attack("assert refused(open, f'/proc/{HOST}/mem')"),
@@ -163,7 +169,7 @@ ATTACKS = {
     ),
     "catches_everything": endless("while True:\n try:\n  while True: pass\n except BaseException: pass", "cpu_limit"),
     "regex": endless("import re\nre.match('(a*)*b', 'a' * 64)", "cpu_limit"),
-    "huge_pow": endless("10 ** 10 ** 9", "cpu_limit", "out_of_memory"),
+    "huge_pow": endless("10 ** 10 ** 9", "cpu_limit out_of_memory"),
     "sleep": endless("time.sleep(1000)", "timeout"),
     "pause": endless("signal.pause()", "timeout"),
     "waits_for_a_lock": endless("lock = threading.Lock()\nlock.acquire()\nlock.acquire()", "timeout"),
@@ -176,28 +182,21 @@ ATTACKS = {
     "memory_at_once": endless("x = bytearray(3 << 30)", "out_of_memory"),
     "memory_by_and_by": endless("x = []\nwhile True: x.append(bytearray(1 << 20))", "out_of_memory"),
     "memory_of_integers": endless("x = list(range(1 << 27))", "out_of_memory"),
-    "memory_in_children": endless(
-        "for _ in range(8):\n if os.fork() == 0:\n  x = bytearray(b'x') * (100 << 20)\n  time.sleep(60)\ntime.sleep(60)",
-        "out_of_memory",
-    ),
+    "memory_in_children": endless("in_children(lambda: bytearray(b'x') * (100 << 20))", "out_of_memory"),
     "memory_in_children_that_hide_it": endless(
-        "for _ in range(8):\n if os.fork() == 0:\n  libc.prctl(4, 0, 0, 0, 0)\n  x = bytearray(b'x') * (100 << 20)\n"
-        "  time.sleep(60)\ntime.sleep(60)",
-        "out_of_memory",
+        "in_children(lambda: [libc.prctl(4, 0, 0, 0, 0), bytearray(b'x') * (100 << 20)])", "out_of_memory"
     ),
     "memory_behind_an_ended_first_thread": endless(
         "def fill():\n time.sleep(0.1)\n x = bytearray(b'x') * (100 << 20)\n time.sleep(60)\n"
-        "for _ in range(8):\n if os.fork() == 0:\n  threading.Thread(target=fill).start()\n  call(EXIT, 0)\n"
-        "time.sleep(60)",
+        "def work():\n threading.Thread(target=fill).start()\n call(EXIT, 0)\nin_children(work)",
         "out_of_memory",
     ),
     "memory_shared_and_not_resident": endless(
-        "import mmap\nfor _ in range(8):\n if os.fork() == 0:\n  m = mmap.mmap(-1, 100 << 20)\n"
-        "  for i in range(100):\n   m[i << 20:i + 1 << 20] = bytes(1 << 20)\n   m.madvise(mmap.MADV_DONTNEED)\n"
-        "  time.sleep(60)\ntime.sleep(60)",
+        "import mmap\ndef work():\n m = mmap.mmap(-1, 100 << 20)\n for i in range(100):\n"
+        "  m[i << 20:i + 1 << 20] = bytes(1 << 20)\n  m.madvise(mmap.MADV_DONTNEED)\n return m\nin_children(work)",
         "out_of_memory",
     ),
-    "memory_shared": endless("import mmap\nx = [mmap.mmap(-1, 64 << 20) for _ in range(64)]", "error", "out_of_memory"),
+    "memory_shared": endless("import mmap\nx = [mmap.mmap(-1, 64 << 20) for _ in range(64)]", "error out_of_memory"),
     "memory_error_ignored": endless(
         "x = []\nwhile True:\n try: x.append(bytearray(1 << 24))\n except MemoryError: pass"
     ),
@@ -207,13 +206,10 @@ ATTACKS = {
     "raised_limit_of_pid_1": Attack("assert refused(resource.prlimit, 1, resource.RLIMIT_AS, (-1, -1))"),
     "recursion": endless("def f(): f()\nf()", "error"),
     "recursion_unlimited": endless(
-        "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", "killed", "out_of_memory", "error", "cpu_limit"
+        "sys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()", "killed out_of_memory error cpu_limit"
     ),
     "recursion_in_c": endless(
-        "sys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(1 << 18): x = [x]\nrepr(x)",
-        "killed",
-        "error",
-        "cpu_limit",
+        "sys.setrecursionlimit(1 << 30)\nx = []\nfor _ in range(1 << 18): x = [x]\nrepr(x)", "killed error cpu_limit"
     ),
     "segfault": endless("ctypes.string_at(1)", "killed"),
     "abort": endless("os.abort()", "killed"),
@@ -224,12 +220,12 @@ ATTACKS = {
     "stderr_flood": endless("while True: print('x' * 1000, file=sys.stderr)", "output_limit"),
     "flood_by_a_child": endless("subprocess.run(['yes'])", "output_limit"),
     "flood_at_the_end": Attack(
-        "assert os.getpid()\nos.write(1, b'x' * 60000)\nos.write(1, b'x' * 60000)", ("output_limit",)
+        "assert os.getpid()\nos.write(1, b'x' * 60000)\nos.write(1, b'x' * 60000)", "output_limit"
     ),
     "closes_everything": endless("os.closerange(0, 256)", "error"),
     "scribbles_on_descriptors": Attack(
         "assert os.getpid()\nfor fd in range(3, 256):\n refused(os.write, fd, b'\\xff\\n' * 4)\nassert os.getpid() < 0",
-        ("error", "failed"),
+        "error failed",
     ),
     "no_descriptor_of_the_host": Attack(
         "def link(fd): return os.readlink(f'/proc/self/fd/{fd}') if os.path.lexists(f'/proc/self/fd/{fd}') else ''\n"
@@ -263,7 +259,7 @@ ATTACKS = {
     "set_uid_bit": Attack(
         "import shutil\nshutil.copy('/usr/bin/env', '/tmp/id')\nrefused(os.chmod, '/tmp/id', 0o6755)\n"
         "out = subprocess.run(['/tmp/id', 'cat', '/proc/self/status'], capture_output=True, text=True).stdout\n"
-        "assert 'NoNewPrivs:\\t1' in out and 'CapEff:\\t0000000000000000' in out"
+        "assert 'NoNewPrivs:\\t1' in out and 'CapEff:\\t0000000000000000' in out and 'Seccomp:\\t2' in out"
     ),
     "core_pattern": Attack("assert refused(open, '/proc/sys/kernel/core_pattern', 'w')"),
     "sysrq": Attack("assert refused(open, '/proc/sysrq-trigger', 'w')"),
@@ -283,7 +279,7 @@ ATTACKS = {
     "ipv6": Attack("assert refused(socket.socket(socket.AF_INET6).connect, ('::1', PORT))"),
     "dns": Attack("assert refused(socket.getaddrinfo, 'example.org', 80)"),
     "abstract_socket": Attack("assert refused(socket.socket(socket.AF_UNIX).connect, '\\0' + ABSTRACT)"),
-    "interfaces": Attack("assert {name for _, name in socket.if_nameindex()} <= {'lo'}", ("passed", "error")),
+    "interfaces": Attack("assert {name for _, name in socket.if_nameindex()} <= {'lo'}", "passed error"),
     **{
         f"socket_family_{name}": Attack(f"assert refused(socket.socket, {family}, {kind})")
         for name, (family, kind) in SOCKETS.items()
@@ -302,48 +298,40 @@ ATTACKS = {
         "lines = [l for l in open('/proc/self/status') if l.startswith('Cap')]\n"
         "assert len(lines) == 5 and all(int(l.split()[1], 16) == 0 for l in lines)"
     ),
-    "more_privileges_by_exec": Attack(
-        "out = subprocess.run(['cat', '/proc/self/status'], capture_output=True, text=True).stdout\n"
-        "assert 'Seccomp:\\t2' in out and 'CapEff:\\t0000000000000000' in out"
-    ),
     # ---- verdicts that a lazy program would like ----
     "exit_0": endless("sys.exit(0)", "error"),
     "os_exit_0": endless("os._exit(0)", "error"),
-    "exit_in_tests": Attack("def f(): os._exit(0)", ("error",), tests="assert f() == 1"),
-    "exit_by_signal": Attack("def f(): os.abort()", ("killed",), tests="assert f() == 1"),
+    "exit_in_tests": Attack("def f(): os._exit(0)", "error", "assert f() == 1"),
+    "exit_by_signal": Attack("def f(): os.abort()", "killed", "assert f() == 1"),
     "becomes_true": endless("os.execv('/bin/true', ['true'])", "error"),
     "prints_passed": Attack(
-        "print('passed')\nprint('ready\\npassed\\n', file=sys.stderr)", ("failed",), "assert f'{1}' == ''"
+        "print('passed')\nprint('ready\\npassed\\n', file=sys.stderr)", "failed", "assert f'{1}' == ''"
     ),
-    "fork_that_goes_on": Attack(
-        "if os.fork(): time.sleep(0.2)\nchild = os.getpid() != 1", ("failed",), tests="assert child"
-    ),
-    "unterminated_string": Attack("x = '''", ("syntax_error",), tests="assert x == ''\n'''"),
-    "line_continued": Attack("x = 1 \\", ("syntax_error",), tests="assert x == 2"),
-    "swallowing_block": Attack("if 0:", ("syntax_error",), tests=" assert 0 == int()"),
+    "fork_that_goes_on": Attack("if os.fork(): time.sleep(0.2)\nchild = os.getpid() != 1", "failed", "assert child"),
+    "unterminated_string": Attack("x = '''", "syntax_error", "assert x == ''\n'''"),
+    "line_continued": Attack("x = 1 \\", "syntax_error", "assert x == 2"),
+    "swallowing_block": Attack("if 0:", "syntax_error", " assert 0 == int()"),
     "patched_builtins": Attack(
         "import builtins\nbuiltins.print = builtins.len = builtins.isinstance = lambda *a: True",
-        ("failed",),
-        tests="assert int('1') == 2",
+        "failed",
+        "assert int('1') == 2",
     ),
     "patched_assertion_error": Attack(
         "import builtins\nclass Quiet(BaseException): pass\nbuiltins.AssertionError = Quiet",
-        ("failed", "error"),
-        tests="assert int('1') == 2",
+        "failed error",
+        "assert int('1') == 2",
     ),
-    "patched_exit": Attack("os.write = os._exit = lambda *a: None", ("failed",), tests="assert int('1') == 2"),
-    "no_tests": Attack("x = 1", ("no_tests",), tests="x + 1"),
-    "no_tests_but_comments": Attack("x = 1", ("no_tests",), tests="# assert x == 1"),
-    "no_tests_but_strings": Attack("x = 1", ("no_tests",), tests="'''assert x == 1'''"),
-    "test_that_nobody_calls": Attack("x = 1", ("no_tests",), tests="def test():\n assert x == 1"),
-    "assertion_of_a_constant": Attack("x = 1", ("no_tests",), tests="assert True"),
-    "null_bytes": Attack("x = 1\0", ("syntax_error",), tests="assert x == 1"),
-    "lone_surrogate": Attack("x = '\ud800'", ("syntax_error",), tests="assert x == 1"),
-    "deep_parentheses": Attack(
-        "x = " + "(" * 50000 + ")" * 50000, ("syntax_error", "out_of_memory", "killed"), "assert x"
-    ),
+    "patched_exit": Attack("os.write = os._exit = lambda *a: None", "failed", "assert int('1') == 2"),
+    "no_tests": Attack("x = 1", "no_tests", "x + 1"),
+    "no_tests_but_comments": Attack("x = 1", "no_tests", "# assert x == 1"),
+    "no_tests_but_strings": Attack("x = 1", "no_tests", "'''assert x == 1'''"),
+    "test_that_nobody_calls": Attack("x = 1", "no_tests", "def test():\n assert x == 1"),
+    "assertion_of_a_constant": Attack("x = 1", "no_tests", "assert True"),
+    "null_bytes": Attack("x = 1\0", "syntax_error", "assert x == 1"),
+    "lone_surrogate": Attack("x = '\ud800'", "syntax_error", "assert x == 1"),
+    "deep_parentheses": Attack("x = " + "(" * 50000 + ")" * 50000, "syntax_error out_of_memory killed", "assert x"),
     "error_that_cannot_be_shown": endless("class E(Exception):\n def __str__(self): raise self\nraise E", "error"),
-    "endless_message": Attack("raise Exception('x' * (1 << 20))", ("error",)),
+    "endless_message": Attack("raise Exception('x' * (1 << 20))", "error"),
 }
 
 LEFTOVERS = {  # what the first program leaves behind, and what the second one must find instead

@@ -1,12 +1,10 @@
 """A sandbox in a process of its own, for tests that need another user, another interpreter, or a victim.
 
-python host.py FOLDER_OF_CODE_EVAL OPTIONS: reads one JSON request a line, {"code", "tests", "timeout"}, and
-answers each with one line, a Result as JSON. The first line it writes is {"ready": pid} or {"unavailable": message}.
+python -c THIS FOLDER_OF_CODE_EVAL OPTIONS: reads one JSON request per line, {"code", "tests", "timeout"}, and answers
+each with one line, a Result as JSON. The first line that it writes is {"ready": true} or {"unavailable": message}.
 """
 
-import dataclasses
 import json
-import os
 import signal
 import sys
 
@@ -19,9 +17,9 @@ if __name__ == "__main__":
 
     try:
         with Sandbox(**json.loads(sys.argv[2])) as sandbox:
-            print(json.dumps({"ready": os.getpid()}), flush=True)
+            print(json.dumps({"ready": True}), flush=True)
             for line in sys.stdin:
                 result = sandbox.submit(Program(**json.loads(line))).result()
-                print(json.dumps(dataclasses.asdict(result)), flush=True)
+                print(json.dumps(vars(result)), flush=True)
     except SandboxUnavailable as error:
         print(json.dumps({"unavailable": str(error)}), flush=True)

@@ -5,7 +5,6 @@ import ctypes
 import gc
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,11 @@ from tests.code_eval.tools import (
     IN_TMP,
     NEVER,
     NOBODY,
+    PATH,
     ROOT,
     Elsewhere,
     children,
-    copy_code_eval,
+    copy_of_code_eval,
     descendants,
     gone,
     one,
@@ -40,9 +40,9 @@ TRY = "try: Sandbox(workers=2, preload=[])\nexcept RuntimeError as error: print(
 
 
 @contextlib.contextmanager
-def victim(**options):
+def victim():
     """Another process with a sandbox in which a program sleeps, and all the processes that belong to it."""
-    host = Elsewhere(workers=2, timeout=100.0, preload=[], **options)
+    host = Elsewhere(workers=2, timeout=100.0, preload=[])
     host.request(NEVER)
     deadline = time.monotonic() + 10
     while len(descendants(host.process.pid)) < 7 and time.monotonic() < deadline:
@@ -58,21 +58,19 @@ def victim(**options):
             host.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_killed_host_leaves_nothing_running(number):
+    """After Ctrl-C, which is SIGINT, within a second."""
     with victim() as (process, inside):
+        seconds = 1 if number == signal.SIGINT else 5
         process.send_signal(number)
-        process.wait(5)
-        assert gone(inside)
+        process.wait(seconds)
+        assert gone(inside, seconds)
 
 
 def test_a_killed_host_leaves_nothing_even_if_a_fork_of_it_lives_on():
-    script = (
-        IMPORT + "sandbox = Sandbox(workers=1, preload=[])\n"
-        "child = os.fork()\n"
-        "if child == 0: time.sleep(60); os._exit(0)\n"
-        "print(child, flush=True)\ntime.sleep(60)"
-    )
+    fork = "child = os.fork()\nif child: print(child, flush=True)\ntime.sleep(60)"
+    script = f"{IMPORT}sandbox = Sandbox(workers=1, preload=[])\n{fork}"
     with subprocess.Popen([sys.executable, "-c", script, ROOT], stdout=subprocess.PIPE, cwd="/") as process:
         assert process.stdout
         fork = int(process.stdout.readline())
@@ -82,15 +80,6 @@ def test_a_killed_host_leaves_nothing_even_if_a_fork_of_it_lives_on():
             assert len(inside) == 3 and gone(inside)
         finally:
             os.kill(fork, signal.SIGKILL)
-
-
-def test_ctrl_c_ends_within_a_second():
-    with victim() as (process, inside):
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        process.wait(5)
-        assert time.monotonic() - started < 1
-        assert gone(inside, 1)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_program_run_again():
@@ -155,24 +144,19 @@ def test_too_few_descriptors_are_named():
         Sandbox(workers=8, preload=[])
 
 
+def as_nobody(script: str, *prefix: str) -> str:
+    """What a script prints that a user without rights runs; its first argument is the folder of code_eval."""
+    with copy_of_code_eval() as folder:
+        command = [*prefix, python_for_nobody(), "-s", "-B", "-c", script, folder]
+        options = {"env": {"PATH": PATH}, "timeout": 60, **NOBODY}
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", **options)
+        return done.stdout + done.stderr
+
+
 @root_only
 def test_too_few_processes_are_named():
     answer = as_nobody(IMPORT + "resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))\n" + TRY)
     assert "ulimit -u" in answer or "can't start new thread" in answer
-
-
-def as_nobody(script: str, *prefix: str, **options) -> str:
-    """What a script prints that a user without rights runs; its first argument is the folder of code_eval."""
-    folder = Path(f"/tmp/as-nobody-{os.getpid()}")
-    copy_code_eval(folder)
-    try:
-        command = [*prefix, python_for_nobody(), "-s", "-B", "-c", script, folder]
-        path = f"{os.path.dirname(isolation.find_bubblewrap())}:{os.environ['PATH']}"
-        options |= {"user": NOBODY, "group": NOBODY, "extra_groups": [], "env": {"PATH": path}}
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, **options)
-        return done.stdout + done.stderr
-    finally:
-        shutil.rmtree(folder)
 
 
 @root_only
@@ -191,12 +175,10 @@ def test_a_full_tmp_does_no_harm():
         assert libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, b"size=4096") == 0
         Path("/tmp/full").write_bytes(bytes(4096))
 
-    script = (
-        f"{IMPORT}with Sandbox(workers=1, preload=[]) as sandbox:\n print([r.outcome for r in sandbox.run([{GOOD!r}])])"
-    )
+    script = IMPORT + f"with Sandbox(workers=1, preload=[]) as sandbox: print(*sandbox.run([{GOOD!r}]))"
     command = [sys.executable, "-c", script, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", preexec_fn=fill)
-    assert done.stdout == "['passed']\n", done.stderr
+    assert "outcome='passed'" in done.stdout, done.stderr
 
 
 def test_no_bubblewrap(monkeypatch):

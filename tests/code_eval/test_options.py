@@ -52,11 +52,10 @@ def test_read_only_paths(tmp_path):
         with contextlib.suppress(PermissionError):
             folder.chmod(folder.stat().st_mode | 0o005)
     (shared / "data").write_text("x")
-    look = (
-        f"import os\nassert open('{shared}/data').read() == 'x'\ntry: open('{shared}/new', 'w')\nexcept OSError: pass\n"
-    )
+    look = f"import os\nassert open('{shared}/data').read() == 'x' and os.listdir('{tmp_path}') == ['shared']\n"
+    write = f"try: open('{shared}/new', 'w')\nexcept OSError: pass\nelse: raise ValueError"
     with Sandbox(workers=1, preload=[], read_only=[str(shared)]) as sandbox:
-        result = one(sandbox, look + f"else: raise ValueError\nassert os.listdir('{tmp_path}') == ['shared']")
+        result = one(sandbox, look + write)
         assert result.passed, result
 
 
@@ -67,10 +66,8 @@ def test_another_environment(tmp_path):
         (package,) = environment.glob("lib/python*/site-packages")
         (package / "only_there.py").write_text("x = 1")
         with Sandbox(workers=1, preload=[], python=str(environment / "bin" / "python")) as sandbox:
-            result = one(
-                sandbox,
-                f"import only_there, os\nassert only_there.x == 1\nassert '{environment.name}' in os.listdir('/tmp')",
-            )
+            look = f"import only_there, os\nassert only_there.x == 1 and '{environment.name}' in os.listdir('/tmp')"
+            result = one(sandbox, look)
             assert result.passed, result
     finally:
         shutil.rmtree(environment)
@@ -94,8 +91,7 @@ def test_versions_of_python(version, mode):
     python = find_python(version)
     if not python:
         pytest.skip(f"no Python {version}")
-    host = Elsewhere(python, mode=mode, workers=1, timeout=5.0)
-    try:
+    with contextlib.closing(Elsewhere(python, mode=mode, workers=1, timeout=5.0)) as host:
         assert "ready" in host.first, host.first
         f = "import sys\ndef f(x): return x * x"
         assert host.run(f, "assert f(2) == 4").outcome == "passed"
@@ -104,5 +100,3 @@ def test_versions_of_python(version, mode):
         assert host.run("def f(x):\n while True: pass", "assert f(2) == 4", 0.5).outcome in ("cpu_limit", "timeout")
         assert host.run("def f(x): return sys", "assert f(2)").outcome == "error"
         assert host.run("def f(x): return bytearray(5 << 30)", "assert f(2)").outcome == "out_of_memory"
-    finally:
-        host.close()

@@ -1,12 +1,19 @@
 # ruff: noqa: E501 - a program that is data stays on one line
 """Strict mode: code cannot forge a verdict, and plain data passes in both directions unharmed."""
 
+from http import HTTPStatus  # a subclass of int
+
 import pytest
 
-from code_eval import plain_data
 from code_eval.sandbox import Program, Sandbox
+from code_eval.strict import decode, encode
 
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(4) != f(5)"
+ITERATIONS = (  # which would hold if what the code raises could end them
+    "assert all(map(lambda x: f(x) == x * x, [2, 3]))",
+    "for got, want in zip(map(f, [2, 3]), [4, 9]):\n assert got == want",
+    "for got in iter(lambda: f(2), 4):\n assert got == 4",
+)
 SQUARE = "def f(x): return x * x"
 WRONG = "def f(x): return 0\n"
 
@@ -80,20 +87,6 @@ def test_forgery(name, strict):
     assert strict(SQUARE).passed
 
 
-@pytest.mark.parametrize(
-    "tests",
-    [
-        "assert all(map(lambda x: f(x) == x * x, [2, 3]))",
-        "for got, want in zip(map(f, [2, 3]), [4, 9]):\n assert got == want",
-        "for got in iter(lambda: f(2), 4):\n assert got == 4",
-    ],
-)
-@pytest.mark.parametrize("name", ["StopIteration", "StopAsyncIteration"])
-def test_code_cannot_end_the_iteration_of_the_tests(name, tests, strict):
-    assert strict(f"def f(x): raise {name}", tests).outcome == "error"
-    assert strict(SQUARE, tests).passed
-
-
 def test_the_search_in_memory_finds_what_is_there(strict):
     """Otherwise the forgery that looks for the tests in memory would prove nothing."""
     planted = "known = b'assert f(3) '.decode() + str('== 9')\n"
@@ -126,6 +119,7 @@ def test_the_search_in_memory_finds_what_is_there(strict):
         ("def f(*a, k=1): return k", "assert f(1, k=5) == 5", "passed"),
         ("def f(x): return x + 1\ndef g(x): return x - 1", "assert g(f(5)) == 5", "passed"),
         (SQUARE, "def check(candidate):\n assert candidate(3) == 9\ncheck(f)", "passed"),
+        *((SQUARE, tests, "passed") for tests in ITERATIONS),
     ],
 )
 def test_outcomes(code, tests, outcome, strict):
@@ -134,45 +128,39 @@ def test_outcomes(code, tests, outcome, strict):
 
 
 @pytest.mark.parametrize(
-    ("raised", "tests"),
+    ("raised", "caught", "check"),
     [
-        ("Low(7)", "try:\n f(1)\nexcept ValueError as e:\n assert e.args == (7,) and type(e).__name__ == 'Low'"),
-        ("KeyError('a')", "try:\n f(1)\nexcept KeyError as e:\n assert e.args == ('a',) and str(e) == repr('a')"),
-        (
-            "ValueError('a\\nb', (1, {2}))",
-            "try:\n f(1)\nexcept ValueError as e:\n assert e.args == ('a\\nb', (1, {2}))",
-        ),
-        ("ValueError(object)", "try:\n f(1)\nexcept ValueError as e:\n assert 'object' in str(e)"),
-        ("FileNotFoundError(2, 'no')", "try:\n f(1)\nexcept FileNotFoundError as e:\n assert e.errno == 2"),
-        ("UnicodeDecodeError('utf8', b'x', 0, 1, 'no')", "try:\n f(1)\nexcept UnicodeError as e:\n assert e.end == 1"),
+        ("Low(7)", "ValueError", "e.args == (7,) and type(e).__name__ == 'Low'"),
+        ("KeyError('a')", "KeyError", "e.args == ('a',) and str(e) == repr('a')"),
+        ("ValueError('a\\nb', (1, {2}))", "ValueError", "e.args == ('a\\nb', (1, {2}))"),
+        ("ValueError(object)", "ValueError", "'object' in str(e)"),
+        ("FileNotFoundError(2, 'no')", "FileNotFoundError", "e.errno == 2"),
+        ("UnicodeDecodeError('utf8', b'x', 0, 1, 'no')", "UnicodeError", "e.end == 1"),
     ],
 )
-def test_what_the_code_raises(raised, tests, strict):
-    code = f"class Low(ValueError): pass\ndef f(x): raise {raised}"
-    assert strict(code, tests).passed
-    assert strict("def f(x): return 1", tests + "\nelse: assert False").outcome == "failed"
+def test_what_the_code_raises(raised, caught, check, strict):
+    tests = f"try: f(1)\nexcept {caught} as e: assert {check}\nelse: assert False"
+    assert strict(f"class Low(ValueError): pass\ndef f(x): raise {raised}", tests).passed
+    assert strict("def f(x): return 1", tests).outcome == "failed"
 
 
 @pytest.mark.parametrize(
     ("code", "outcome"),
     [
-        ("class E(StopIteration): pass", "error"),
-        ("class E(SystemExit): pass", "error"),
-        ("class E(KeyboardInterrupt): pass", "error"),
-        ("class E(BaseException): pass", "error"),
-        ("E = GeneratorExit", "error"),
+        *((f"E = {name}", "error") for name in ("GeneratorExit", "StopIteration", "StopAsyncIteration")),
+        *((f"class E({name}): pass", "error") for name in ("StopIteration", "SystemExit", "KeyboardInterrupt")),
+        *((f"class E({name}): pass", "error") for name in ("BaseException", "OSError")),
         ("class E(AssertionError): pass", "failed"),
         ("class E(MemoryError): pass", "out_of_memory"),
-        ("class E(OSError): pass", "error"),
         ("class Claim(Exception): pass\ndef E(): return Claim('passed', '')", "error"),
         ("class E(Exception): args = ('passed', '')", "error"),
         ("def E(): return ExceptionGroup('passed', [ValueError()])", "error"),
     ],
 )
 def test_no_exception_of_the_code_is_better_than_a_failure(code, outcome, strict):
-    tests = "assert all(map(lambda x: f(x) == x * x, [2, 3]))"
-    result = strict(f"{code}\ndef f(x): raise E()", tests)
-    assert result.outcome == outcome, result
+    for tests in ITERATIONS:
+        result = strict(f"{code}\ndef f(x): raise E()", tests)
+        assert result.outcome == outcome, result
 
 
 def test_the_detail_comes_back(strict):
@@ -187,20 +175,16 @@ PLAIN = [
 
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_plain_data_survives(value):
-    copy = plain_data.decode(plain_data.encode(value))
+    copy = decode(encode(value))
     assert copy == value and type(copy) is type(value)
     if type(value) is not int:  # whose representation may be too long
         assert repr(copy) == repr(value), "types inside, or the sign of zero"
 
 
-class Integer(int):
-    pass
-
-
-@pytest.mark.parametrize("value", [object(), Integer(1), [object()], {1: int}, print, (i for i in "a"), type])
+@pytest.mark.parametrize("value", [object(), HTTPStatus.OK, [object()], {1: int}, print, (i for i in "a"), type])
 def test_other_data_is_refused(value):
     with pytest.raises(TypeError, match="plain data"):
-        plain_data.encode(value)
+        encode(value)
 
 
 def test_tests_must_come_apart():

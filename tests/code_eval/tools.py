@@ -16,7 +16,7 @@ from code_eval.isolation import find_bubblewrap
 from code_eval.sandbox import Program, Result, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NOBODY = 65534  # a user id without any rights
+NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}  # for subprocess: a user without any rights
 GOOD = "assert int('1') == 1"
 NEVER = f"{GOOD}\nimport time\ntime.sleep(1000)"
 
@@ -28,6 +28,7 @@ def shown_in(folder: str) -> list[str]:
 
 
 IN_TMP = shown_in("/tmp")
+PATH = f"{os.path.dirname(find_bubblewrap())}:{os.environ['PATH']}"
 
 
 class Here:
@@ -47,24 +48,19 @@ class Here:
 
 
 class Elsewhere:
-    """A sandbox in another process, as another user or under another interpreter."""
+    """A sandbox in another process, under another interpreter or as the `user` that Popen is given."""
 
-    def __init__(
-        self, python: str = sys.executable, user: int | None = None, environment: dict | None = None, **options
-    ):
-        self.folder = tempfile.mkdtemp()  # not pytest's: other users may not enter that
-        os.chmod(self.folder, 0o755)
-        copy_code_eval(Path(self.folder))
-        shutil.copy(ROOT / "tests" / "code_eval" / "host.py", self.folder)
-        path = f"{os.path.dirname(find_bubblewrap())}:{os.environ.get('PATH', '')}"
+    def __init__(self, python: str = sys.executable, user: dict | None = None, **options):
+        self.folder = copy_of_code_eval()
+        host = Path(__file__).with_name("host.py").read_text()
         self.process = subprocess.Popen(
-            [python, "-s", "-B", f"{self.folder}/host.py", self.folder, json.dumps(options)],
+            [python, "-s", "-B", "-c", host, self.folder.name, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd="/",
-            env={**os.environ, "PATH": path, **(environment or {})},
-            **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
+            env=os.environ | {"PATH": PATH},
+            **(user or {}),
         )
         assert self.process.stdin and self.process.stdout
         self.requests, self.answers = self.process.stdin, self.process.stdout
@@ -87,7 +83,7 @@ class Elsewhere:
         finally:
             self.process.wait(10)
             self.answers.close()
-            shutil.rmtree(self.folder)
+            self.folder.cleanup()
 
 
 def one(sandbox: Sandbox, *program, **options) -> Result:
@@ -95,8 +91,12 @@ def one(sandbox: Sandbox, *program, **options) -> Result:
     return sandbox.submit(Program(*program, **options)).result()
 
 
-def copy_code_eval(folder: Path) -> None:
-    shutil.copytree(ROOT / "code_eval", folder / "code_eval", ignore=shutil.ignore_patterns("__pycache__"))
+def copy_of_code_eval() -> tempfile.TemporaryDirectory:
+    """A folder with code_eval that any user may enter, unlike pytest's."""
+    folder = tempfile.TemporaryDirectory()
+    os.chmod(folder.name, 0o755)
+    shutil.copytree(ROOT / "code_eval", f"{folder.name}/code_eval", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 def sandbox_of(user: str, **options) -> Here | Elsewhere:
@@ -113,7 +113,7 @@ def python_for_nobody() -> str:
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             question = "import sys; assert sys.version_info >= (3, 10)"
-            subprocess.run([python, "-c", question], user=NOBODY, group=NOBODY, extra_groups=[], check=True, cwd="/")
+            subprocess.run([python, "-c", question], check=True, cwd="/", **NOBODY)
             return python
         except (OSError, subprocess.CalledProcessError):
             continue

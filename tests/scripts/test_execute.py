@@ -7,12 +7,8 @@ from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
 
 
 def sample(id, code, tests="assert f(2) == 3"):
-    return {
-        "id": id,
-        "response": f"Words.\n\n```python\n{code}\n```",
-        "tests": f"```python\n{tests}\n```",
-        "error": None,
-    }
+    response = f"Words.\n\n```python\n{code}\n```"
+    return {"id": id, "response": response, "tests": f"```python\n{tests}\n```", "error": None}
 
 
 SAMPLES = [
@@ -26,31 +22,33 @@ SAMPLES = [
 ]
 
 
+def execute(folder, samples, *arguments):
+    """The rows of the executions of `samples`, by id, and the run's counts."""
+    run_well("execute", write_rows(folder / "in.jsonl", samples), folder / "out", *arguments)
+    return {row["id"]: row for row in read_rows(folder / "out")}, run_json(folder / "out")["counts"]
+
+
 @pytest.fixture(scope="module")
 def executions(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("execute")
-    run_well("execute", write_rows(folder / "in.jsonl", SAMPLES), folder / "out", "--timeout", "1")
-    return folder / "out"
+    return execute(tmp_path_factory.mktemp("execute"), SAMPLES, "--timeout", "1")
 
 
 def test_each_sample_ends_as_it_should(executions):
-    rows = read_rows(executions)
-    assert [(row["id"], row["outcome"]) for row in rows] == [(row["id"], row["id"]) for row in rows]
-    assert [row["id"] for row in rows if row["passed"]] == ["passed"]
+    rows, counts = executions
+    assert {name: row["outcome"] for name, row in rows.items()} == {name: name for name in rows}
+    assert [name for name, row in rows.items() if row["passed"]] == ["passed"]
+    assert counts["unfinished"] == 1, "what had an error before"
 
 
-def test_the_reason_is_kept(executions):
-    details = {row["id"]: row["detail"] for row in read_rows(executions)}
-    assert "name 'y' is not defined" in details["error"] and details["passed"] is None
+def test_reason_and_program_are_kept(executions):
+    rows, _ = executions
+    assert "name 'y' is not defined" in rows["error"]["detail"] and rows["passed"]["detail"] is None
+    assert rows["passed"]["program"] == "def f(x):\n    return x + 1\n\n\nassert f(2) == 3\n"
 
 
-def test_what_had_an_error_before_is_counted(executions):
-    assert run_json(executions)["counts"]["unfinished"] == 1
-
-
-def test_the_program_is_code_and_tests(executions):
-    program = next(row["program"] for row in read_rows(executions) if row["id"] == "passed")
-    assert program == "def f(x):\n    return x + 1\n\n\nassert f(2) == 3\n"
+def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
+    strengths = [(row["vacuous"], row["mutation_score"]) for row in executions[0].values() if not row["passed"]]
+    assert strengths == [(None, None)] * 5
 
 
 # ---- how strong tests are: code, tests that check what it does, and tests that do not ----
@@ -83,20 +81,17 @@ ACCOUNT = """
 class Account:
     def __init__(self, balance=0):
         self.balance = balance
-        self.history = []
 
     def deposit(self, amount):
         if amount <= 0:
             raise ValueError("amount")
         self.balance += amount
-        self.history.append(("in", amount))
         return self.balance
 
     def withdraw(self, amount):
         if amount > self.balance:
             return False
         self.balance -= amount
-        self.history.append(("out", amount))
         return True
 """
 ACCOUNT_TESTS = """
@@ -105,7 +100,6 @@ assert account.balance == 0 and account.deposit(5) == 5 and account.balance == 5
 assert account.withdraw(6) is False and account.balance == 5
 assert account.withdraw(5) is True and account.balance == 0
 assert account.deposit(1) == 1
-assert account.history == [("in", 5), ("out", 5), ("in", 1)]
 for amount in (0, -1):
     try:
         account.deposit(amount)
@@ -119,10 +113,10 @@ WEAK = {
     "types only, closest": (CLOSEST, "assert isinstance(closest([5, 3, 9], 4), int)"),
     "types only, account": (ACCOUNT, "assert type(Account(1).withdraw(1)) is bool"),
     "no values, closest": (CLOSEST, "result = closest([5, 3, 9], 4)\nassert result is not None"),
-    "no values, account": (ACCOUNT, "account = Account()\naccount.deposit(1)\nassert account"),
 }
 VACUOUS = {
     "calls nothing": (CLOSEST, "assert callable(closest) and closest.__doc__ is None"),
+    "looks at no value": (ACCOUNT, "account = Account()\naccount.deposit(1)\nassert account"),
     "calls nothing but a constructor": (ACCOUNT, "assert isinstance(Account(), Account)"),
     "tests other things": (CLOSEST, "x = [2, 3, 5]\nassert x == [2, 3, 5]"),
     "tests a copy of its own": (CLOSEST, f"{CLOSEST}\nassert closest([1, 3], 2.5) == 3"),
@@ -131,62 +125,37 @@ VACUOUS = {
 }
 
 
-@pytest.fixture(scope="module")
-def strength_folder(tmp_path_factory):
-    """Executions of the responses above."""
-    folder = tmp_path_factory.mktemp("strength")
-    samples = [sample(name, *texts) for name, texts in {**THOROUGH, **WEAK, **VACUOUS}.items()]
-    samples.append(sample("sleeps", "import time\n\ndef f(x):\n    time.sleep(0.3)\n    return [x]", "assert f(2)"))
-    samples.append(sample("nothing to change", "def f():\n    pass", "assert f() is None"))
-    run_well("execute", write_rows(folder / "in.jsonl", samples), folder / "out", "--mutants", "40")
-    return folder / "out"
+OTHERS = {
+    "sleeps": ("import time\n\ndef f(x):\n    time.sleep(0.3)\n    return [x]", "assert f(2)"),
+    "nothing to change": ("def f():\n    pass", "assert f() is None"),
+}
 
 
 @pytest.fixture(scope="module")
-def strengths(strength_folder):
-    """Its rows by id."""
-    rows = {row["id"]: row for row in read_rows(strength_folder)}
+def strengths(tmp_path_factory):
+    """The rows of the executions of the responses above, by id."""
+    samples = [sample(name, *texts) for name, texts in {**THOROUGH, **WEAK, **VACUOUS, **OTHERS}.items()]
+    rows, counts = execute(tmp_path_factory.mktemp("strength"), samples, "--mutants", "40")
     assert all(row["passed"] for row in rows.values())
+    assert counts["vacuous"] == sum(row["vacuous"] for row in rows.values())
     return rows
 
 
-@pytest.mark.parametrize("name", THOROUGH)
-def test_thorough_tests_notice_most_mutants(strengths, name):
-    assert strengths[name]["mutation_score"] > 0.8 and strengths[name]["vacuous"] is False
+@pytest.mark.parametrize("name", [*THOROUGH, *WEAK, *VACUOUS])
+def test_how_strong_tests_are(strengths, name):
+    score = strengths[name]["mutation_score"]
+    assert score > 0.8 if name in THOROUGH else score < 0.3
+    assert strengths[name]["vacuous"] is (name in VACUOUS)
 
 
-@pytest.mark.parametrize("name", [*WEAK, *VACUOUS])
-def test_weak_tests_notice_few(strengths, name):
-    assert strengths[name]["mutation_score"] < 0.3
-
-
-@pytest.mark.parametrize("name", VACUOUS)
-def test_what_passes_with_stubs_is_vacuous(strengths, name):
-    assert strengths[name]["vacuous"] is True
-
-
-def test_a_program_that_waits_is_given_the_time(strengths):
-    assert strengths["sleeps"]["mutation_score"] < 1
-
-
-def test_where_nothing_can_be_changed_there_is_no_score(strengths):
+def test_scores_of_special_cases(strengths):
+    assert strengths["sleeps"]["mutation_score"] < 1, "its mutants are given the time to wait"
     assert strengths["nothing to change"]["mutation_score"] is None
 
 
-def test_what_does_not_pass_has_neither(executions):
-    rows = [row for row in read_rows(executions) if not row["passed"]]
-    assert {(row["vacuous"], row["mutation_score"]) for row in rows} == {(None, None)}
-
-
-def test_vacuous_tests_are_counted(strength_folder, strengths):
-    assert run_json(strength_folder)["counts"]["vacuous"] == sum(row["vacuous"] for row in strengths.values())
-
-
 def test_faults_of_the_sandbox_do_not_count():
-    results = [
-        Result(i, outcome == "passed", outcome) for i, outcome in enumerate(["passed", "failed", "sandbox_error"])
-    ]
-    assert load_script("execute").strength(results[1], results)["mutation_score"] == 0.5
+    passed, failed, fault = (Result(0, name == "passed", name) for name in ("passed", "failed", "sandbox_error"))
+    assert load_script("execute").strength(failed, [passed, failed, fault])["mutation_score"] == 0.5
 
 
 def test_a_mutant_gets_a_few_times_the_time_of_the_response():
