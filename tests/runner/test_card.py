@@ -30,10 +30,6 @@ def card_of(folder):
     return DatasetCard.load(folder / "out" / "README.md")
 
 
-def record_of(folder):
-    return run_json(folder / "out")
-
-
 @pytest.fixture
 def card(tmp_path):
     """The path of the card of `tmp_path`/out."""
@@ -48,7 +44,7 @@ def test_licences_and_repositories_are_carried_through_the_steps(tmp_path, monke
     some = lambda row: Done([] if row["number"] == 0 else [row] * (1 + (row["number"] == 5)))  # noqa: E731
     wanted = options(tmp_path, output=str(tmp_path / "next" / "out"))
     run_step(wanted, Table(open_source(str(tmp_path / "out")), some, {}))
-    assert record_of(tmp_path / "next")["lineage"] == {
+    assert run_json(tmp_path / "next" / "out")["lineage"] == {
         "license": {"MIT": 2, "Apache-2.0": 2, "unknown": 2},
         "repository": {"a/b": 2, "c/d": 2, "e/f": 2},
     }
@@ -61,7 +57,7 @@ def test_licences_in_long_strings_count_too(tmp_path):
     source = seeds(*MIXED)
     rows = source.rows.cast_column("license", datasets.Value("large_string"))
     double_all(tmp_path, replace(source, rows=rows))
-    assert record_of(tmp_path)["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
+    assert run_json(tmp_path / "out")["lineage"]["license"] == {"MIT": 3, "Apache-2.0": 2, "unknown": 1}
 
 
 LICENSES = {
@@ -110,7 +106,7 @@ def test_killed_between_card_and_run_json_the_next_run_mends_both(tmp_path, monk
         double_all(tmp_path, seeds(*MIXED), max_samples=max_samples)
     monkeypatch.undo()
     double_all(tmp_path, seeds(*MIXED))
-    record, card = record_of(tmp_path), card_of(tmp_path)
+    record, card = run_json(tmp_path / "out"), card_of(tmp_path)
     assert record["complete"] and record["rows_in"] == 6
     assert "| 6 | 6 |" in card.text and card.data.license == "other"
 
@@ -136,6 +132,7 @@ DAMAGED = {
     "Latin-1": "---\npretty_name: Caf\xe9\n---\n# Mine".encode("latin-1"),
     "no text": b"# Mine \xff\x00\x81",
     "no end of the YAML": b"---\nlicense: mit\n# Mine",
+    "a mark that a person removed": f"{cards.BEGIN}\n# Mine".encode(),
     "marks the other way round": f"# A\n{cards.END}\n# B\n{cards.BEGIN}\n# Mine".encode(),
 }
 
@@ -153,19 +150,10 @@ def test_a_card_that_is_damaged_loses_nothing_and_can_be_read(tmp_path, card, da
     assert {"selfcodealign", "synthetic"} <= set(tags) and ("Mine" in tags) == (b"tags" in damaged)
 
 
-def test_a_mark_that_a_person_removed_costs_no_text_below_it(tmp_path):
-    double_all(tmp_path, 3, max_samples=1)
-    card = tmp_path / "out" / "README.md"
-    card.write_text(card.read_text().replace(cards.END, "My remarks."))
-    for rows in (2, 3):
-        double_all(tmp_path, 3, max_samples=rows)
-    assert "My remarks." in card.read_text() and "| 3 | 3 |" in card.read_text()
-
-
 def test_many_repositories_are_counted_in_the_card_and_listed_in_run_json(tmp_path):
     double_all(tmp_path, seeds(*(("MIT", f"a/{i}") for i in range(50))))
     assert f"and {50 - cards.REPOSITORIES_SHOWN} more, in `run.json`" in card_of(tmp_path).text
-    assert len(record_of(tmp_path)["lineage"]["repository"]) == 50
+    assert len(run_json(tmp_path / "out")["lineage"]["repository"]) == 50
 
 
 def test_a_card_has_what_it_takes_to_do_it_again(tmp_path):
