@@ -23,12 +23,14 @@ from tests.runner.doubling import COLUMNS, REPO, double, double_on_hub, never, n
 from tests.scripts.test_execute import sample
 
 
-def test_rows_run_json_and_card_come_in_one_commit_and_a_finished_run_sends_nothing(hub, tmp_path):
+def test_all_comes_in_one_commit_and_a_finished_run_sends_nothing_and_refuses_others(hub, tmp_path):
     for function in (double, never):
         double_on_hub(hub, function=function)
         assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
         assert json.loads(hub.files(REPO)["run.json"])["complete"] and b"configs" in hub.files(REPO)["README.md"]
         assert len(hub.commits(REPO)) == 2, "the one that every repo starts with, and ours"
+    with pytest.raises(UserError, match="factor was 2, is 3"):
+        double_on_hub(hub, function=never, factor=3)
 
 
 @pytest.mark.parametrize("public", [False, True])
@@ -154,12 +156,6 @@ def test_a_hub_that_is_down_does_not_stop_the_work(hub, monkeypatch):
     assert numbers_in(hub) == list(range(50))
 
 
-def test_another_run_in_the_repo_is_refused(hub):
-    double_on_hub(hub)
-    with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_on_hub(hub, function=never, factor=3)
-
-
 def further_tables(hub, halves):
     """Three tables, of 50, 25 and no rows."""
     tables = {
@@ -188,11 +184,10 @@ try:
 except UserError as error:
     print(error)
 """
-    command, environment = [sys.executable, "-c", code], hub.environment(tmp_path / "reader")
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    whole = "50 ['id', 'number', 'double']"
-    first, second, third, fourth = process.stdout.splitlines()
-    assert (first, second, third) == (whole, whole, "25 ['double']") and "thirds" in fourth, process.stderr
+    reader = [sys.executable, "-c", code]
+    process = subprocess.run(reader, env=hub.environment(tmp_path / "reader"), capture_output=True, text=True)
+    *found, refusal = process.stdout.splitlines()
+    assert found == [*["50 ['id', 'number', 'double']"] * 2, "25 ['double']"] and "thirds" in refusal, process.stderr
 
 
 def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
