@@ -68,22 +68,16 @@ def example(request):
     return request.param
 
 
-@pytest.fixture(params=SMALL, ids=lambda example: example["name"])
-def small_example(request):
-    return request.param
-
-
-def test_has_the_keys_in_order_and_known_values(example):
+def test_has_keys_in_order_known_values_one_block_each_and_fits_the_page(example):
     assert list(example) == KEYS
     assert example["language"] == "python"
     assert example["category"] in {"function", "class", "program"}
     assert example["difficulty"] in {"easy", "medium", "hard"}
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", example["name"])
-
-
-def test_response_and_tests_have_one_block_each(example):
     assert example["response"].count("```") == example["tests"].count("```") == 2
     assert python_block(example["response"]) and python_block(example["tests"])
+    assert len(example["instruction"].split()) <= 200
+    assert all(len(line) <= 120 for key in ("seed", "response", "tests") for line in example[key].splitlines())
 
 
 def test_response_passes_its_tests(example):
@@ -128,44 +122,31 @@ def test_tests_use_a_name_of_the_response_that_the_instruction_says(example):
     assert all(re.search(rf"`{name}\b", example["instruction"]) for name in needed)
 
 
-def test_response_defines_other_names_than_the_seed(example):
-    assert not defined_names(example["seed"]) & defined_names(python_block(example["response"]))
-
-
-def test_shares_no_eight_words_and_no_function_with_humaneval(example):
+def test_seed_response_and_humaneval_share_no_name_and_no_eight_words(example):
     assert len(HUMANEVAL_NGRAMS) > 1000 and len(HUMANEVAL_NAMES) > 100, "an empty set would let every example pass"
-    defined = defined_names(example["seed"]) | defined_names(python_block(example["response"]))
+    seed, response = defined_names(example["seed"]), defined_names(python_block(example["response"]))
+    assert not seed & response and not (seed | response) & HUMANEVAL_NAMES
     assert not word_ngrams(example["instruction"]) & HUMANEVAL_NGRAMS
-    assert not defined & HUMANEVAL_NAMES
 
 
-def test_fits_the_page(example):
-    assert len(example["instruction"].split()) <= 200
-    assert all(len(line) <= 120 for key in ("seed", "response", "tests") for line in example[key].splitlines())
+@pytest.mark.parametrize("example", SMALL, ids=lambda example: example["name"])
+def test_small_example_is_what_the_smallest_models_can_imitate(example):
+    """A short, easy function, with tests of one form, `assert f(...) == literal`.
 
-
-def test_small_example_is_a_short_easy_function(small_example):
-    assert (small_example["category"], small_example["difficulty"]) == ("function", "easy")
-    assert 2 <= len(small_example["concepts"]) <= 3
-    texts = (small_example["seed"], python_block(small_example["response"]), python_block(small_example["tests"]))
-    seed, response, tests = (len(text.splitlines()) for text in texts)
-    assert seed <= 10 and response == 2 and tests == 3
-
-
-def test_small_example_tests_are_plain_assertions(small_example):
-    # One form, `assert f(...) == literal`, is all that the smallest models can imitate.
-    (name,) = defined_names(python_block(small_example["response"]))
-    for node in ast.parse(python_block(small_example["tests"])).body:
+    Its instruction shows no result: a small model would show wrong ones, and then write tests that ask for them.
+    """
+    assert (example["category"], example["difficulty"]) == ("function", "easy")
+    assert 2 <= len(example["concepts"]) <= 3
+    assert "returns `" not in example["instruction"] and len(example["instruction"].split()) <= 30
+    response, tests = python_block(example["response"]), python_block(example["tests"])
+    assert len(example["seed"].splitlines()) <= 10
+    assert len(response.splitlines()) == 2 and len(tests.splitlines()) == 3
+    (name,) = defined_names(response)
+    for node in ast.parse(tests).body:
         assert isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare)
         assert isinstance(node.test.left, ast.Call) and node.test.left.func.id == name
         assert isinstance(node.test.ops[0], ast.Eq)
         ast.literal_eval(node.test.comparators[0])
-
-
-def test_small_example_instruction_shows_no_result(small_example):
-    # A small model would show wrong results in its tasks, and then write tests that ask for them.
-    instruction = small_example["instruction"]
-    assert "returns `" not in instruction and len(instruction.split()) <= 30
 
 
 def test_large_examples_are_spread_over_categories_and_difficulties():
