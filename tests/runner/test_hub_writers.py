@@ -15,51 +15,44 @@ from selfalign.runner.step import EXIT_OPEN
 from tests.runner.doubling import REPO, double, double_on_hub, numbers_in, staged
 
 
-def on_another_machine(monkeypatch, tmp_path, call):
-    """Do `call` as a process elsewhere would: with nothing staged, while ours runs."""
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "another_machine"))
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
+@pytest.fixture
+def meeting(hub, tmp_path, monkeypatch):
+    """Makes a row function that, at row `at`, does a whole run as another machine would: with nothing staged."""
+
+    def make(at, **changes):
+        def function(row):
+            if row["number"] == at:
+                monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "another_machine"))
+                thread = threading.Thread(target=double_on_hub, args=[hub], kwargs=changes)
+                thread.start()
+                thread.join()
+            if row["number"] > at:
+                time.sleep(0.01)  # what ends the run comes before its last row
+            return double(row)
+
+        return function
+
+    return make
 
 
-def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, monkeypatch):
+def test_of_two_other_runs_at_once_the_second_is_refused(hub, tmp_path, meeting):
     """Both found an empty repo; the commit of the first one comes between."""
-
-    def first_run(row):
-        if row["number"] == 49:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_on_hub(hub))
-        return double(row)
-
     with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_on_hub(hub, function=first_run, factor=3)
+        double_on_hub(hub, function=meeting(49), factor=3)
     assert numbers_in(hub) == list(range(50)) and len(staged(tmp_path)) == 5
 
 
-def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch):
+def test_a_part_is_staged_once_though_another_run_is_found_while_sending(hub, tmp_path, monkeypatch, meeting):
     monkeypatch.setattr(hub_output, "COMMIT_SECONDS", 0)
-
-    def first_run(row):
-        if row["number"] == 5:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_on_hub(hub))
-        if row["number"] > 10:
-            time.sleep(0.01)  # the refusal comes in mid-run
-        return double(row)
-
     with pytest.raises(UserError, match="factor was 2, is 3"):
-        double_on_hub(hub, n=2000, function=first_run, factor=3)
+        double_on_hub(hub, n=2000, function=meeting(5), factor=3)
     firsts = [part.name.split("-")[1] for part in staged(tmp_path)]
     assert firsts and len(firsts) == len(set(firsts))
 
 
-def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, tmp_path, monkeypatch):
-    def first_run(row):
-        if row["number"] == 49:
-            on_another_machine(monkeypatch, tmp_path, lambda: double_on_hub(hub, max_samples=33))
-        return double(row)
-
+def test_rows_that_another_machine_did_meanwhile_are_not_doubled(hub, meeting):
     with pytest.raises(SystemExit) as stop:  # of the parts with rows 0 to 39 none is sent: 33 to 39 stay open
-        double_on_hub(hub, function=first_run)
+        double_on_hub(hub, function=meeting(49, max_samples=33))
     assert stop.value.code == EXIT_OPEN and len(numbers_in(hub)) == 43
     double_on_hub(hub)
     assert sorted(numbers_in(hub)) == list(range(50))
