@@ -4,7 +4,6 @@ The scripts run as they are, but for parts of a few rows, a pause in each row, a
 """
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -16,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfalign.runner.source import part_prefix
-from tests.helpers import ROOT, read_rows, write_rows
+from tests.helpers import ROOT, read_rows, run_json, write_rows
 from tests.scripts.test_execute import sample
+from tests.scripts.test_generating import small
 
 PART_ROWS, WINDOW, ROW_SECONDS = 5, 4, 0.02
 WRAPPER = f"""
@@ -68,12 +68,6 @@ def seed(i):
     return {"id": f"s{i:02d}", "content": f'def f{i}(x):\n    """Add {i}."""\n    return x + {i}'}
 
 
-def small(endpoint, source):
-    examples = ROOT / "prompts" / "examples_small.yaml"
-    options = ("--examples", examples, "--shots", 1, "--max-new-tokens", 8, "--concurrency", WINDOW)
-    return ("--endpoint", endpoint, *options)
-
-
 ROWS = {
     "collect_seeds": [{"content": f"{seed(i)['content']}\n", "path": f"{i}.py"} for i in range(40)],
     "generate_concepts": [seed(i) for i in range(40)],
@@ -100,7 +94,8 @@ ROWS = {
         for i in range(40)
     ],
 }
-KINDS = {"generate_concepts": small, "generate_tasks": small, "sample_responses": small}
+GENERATING = ("generate_concepts", "generate_tasks", "sample_responses")
+KINDS = dict.fromkeys(GENERATING, lambda endpoint, _: (*small(endpoint), "--concurrency", WINDOW))
 KINDS["collect_seeds"] = lambda *_: ("--type-checker", "pyrefly")  # it starts in no time
 KINDS["benchmark"] = lambda _, source: ("--data", source, "--max-new-tokens", 8, "--concurrency", WINDOW)
 
@@ -113,9 +108,7 @@ def rows_of(folder):
         plain = [{name: value for name, value in row.items() if name != "seconds"} for rows in read for row in rows]
         return sorted(plain, key=lambda row: row["id"])
 
-    return {
-        table: rows(table) for table in ("default", *json.loads((folder / "run.json").read_text()).get("tables", ()))
-    }
+    return {table: rows(table) for table in ("default", *run_json(folder).get("tables", ()))}
 
 
 def kill_again_and_again(name, kills, folder, endpoint):
@@ -146,7 +139,7 @@ def kill_again_and_again(name, kills, folder, endpoint):
     begun += (folder / "last").read_text().split() if (folder / "last").exists() else []
 
     assert rows_of(out) == rows_of(folder / "undisturbed")
-    assert json.loads((out / "run.json").read_text())["complete"]
+    assert run_json(out)["complete"]
     once = len((folder / "log").read_text().split())
     again = len(begun) - once
     allowed = kills * (PART_ROWS + WINDOW + 1)
