@@ -6,14 +6,14 @@
         subprocess.run([sys.executable, "script.py", "org/seeds"], env=hub.environment(tmp_path))
         hub.files("org/seeds"), hub.commits("org/seeds"), hub.requests, fault.hits
 
-Covers what the project's scripts ask for through huggingface_hub 2 and datasets 5, of models and datasets: creating
-repos; their info and trees at `main` or a sha; files with Range; plain and LFS uploads; commits with parentCommit (412
-when stale); validation of cards; private repos, missing repos, revisions and files with the Hub's status and
-X-Error-Code. Each commit is atomic, and any thread may call anything. Any other request is answered 404 and says so.
+Covers what the scripts ask for through huggingface_hub 2 and datasets 5, of models and datasets: creating repos; info
+and trees at `main` or a sha; files with Range; plain and LFS uploads; atomic commits with parentCommit (412 if stale);
+validation of cards; what is private or missing, with the Hub's status and X-Error-Code. Everything is in memory, and
+any thread may call anything. Any other request is answered 404 and says so.
 
 Does not cover: Xet (the environment turns it off), branches, tags, deleting, gated repos, listings in pages, redirects
 to a CDN, rate limits other than by a fault. Commits that race without parentCommit are queued, where the Hub answers
-some of them with 412: use a fault for that. Everything is in memory.
+some of them with 412: use a fault for that.
 """
 
 import base64
@@ -136,11 +136,10 @@ class LocalHub:
     def environment(self, home: Path) -> dict[str, str]:
         """A complete environment for subprocesses: this process's, less its own Hub settings and proxies, plus ours.
 
-        `home` becomes HF_HOME: caches go there, so a fresh folder is a machine that has downloaded nothing. datasets
-        takes its endpoint from the environment at import, so it belongs in a subprocess. It looks for a viewer under
-        `datasets-server.<host>`, which no variable turns off. So the local Hub is also the proxy for every other host:
-        it answers 404 to the viewer's name and 403 to all others, so that a test that reaches for the network fails at
-        once.
+        `home` becomes HF_HOME: with a fresh folder, nothing is downloaded yet. datasets takes its endpoint from the
+        environment at import, so it belongs in a subprocess. No variable stops it from looking for a viewer under
+        `datasets-server.<host>`. So the local Hub is also the proxy for all other hosts: it answers 404 for the viewer
+        and 403 for the rest, so a test that reaches for the network fails at once.
         """
         foreign = re.compile(r"(HF|HUGGING_?FACE(_HUB|_CO)?)_.*|TRANSFORMERS_OFFLINE|.*_PROXY", re.IGNORECASE)
         kept = {name: value for name, value in os.environ.items() if not foreign.fullmatch(name)}
@@ -186,9 +185,6 @@ class LocalHub:
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self._lock:
             return next((each for each in self._faults if each.takes(method, path)), None)
-
-    def log(self, path: str, status: int | None) -> None:
-        self.requests.append(Logged(path, status))
 
     def create(self, repo_type: str, repo_id: str, private: bool) -> Repo:
         repo = self._repos[repo_type, repo_id] = Repo(repo_type, repo_id, private)

@@ -22,8 +22,8 @@ Cut = Literal["before", "body", "after", "answer"]
 class Fault:
     """What befalls the requests whose method matches fully and whose path and query contain a match of `path`.
 
-    `skip` requests pass first, then `times` are hit (None: until `.off()`). For each, `call` is run (say, to commit as
-    somebody else, or to kill the client). Then it is answered with `status` and `retry_after` seconds and not
+    `skip` requests pass first, then `times` are hit (None: while it is `active`). For each, `call` is run (say, to
+    commit as somebody else, or to kill the client). Then it is answered with `status` and `retry_after` seconds and not
     performed, or the connection is `cut`, or else it is performed.
     """
 
@@ -37,9 +37,6 @@ class Fault:
     call: Callable[[], object] = lambda: None
     hits: int = 0
     active: bool = True
-
-    def off(self) -> None:
-        self.active = False
 
     def takes(self, method: str, path: str) -> bool:
         if not (self.active and re.fullmatch(self.method, method) and re.search(self.path, path)):
@@ -98,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut == "after":
             return self._reset()
         if fault.cut != "answer":
-            self.server.hub.log(self.path, answer.status)
+            self.server.hub.requests.append(Logged(self.path, answer.status))
         self.send_response(answer.status)
         for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
             self.send_header(name, value)
@@ -123,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         return reply({"error": f"No network in these tests: {self.path}"}, 403)
 
     def _reset(self) -> None:
-        self.server.hub.log(self.path, None)
+        self.server.hub.requests.append(Logged(self.path, None))
         # Closing with a linger time of 0 sends RST instead of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()

@@ -138,7 +138,7 @@ def test_a_hub_that_is_down_leaves_the_rows_staged_and_says_so(hub, tmp_path):
     with pytest.raises(UserError, match=r"5 parts could not be sent to org/doubles.* and stay in .*same command"):
         double_on_hub(hub)
     assert down.hits == selfalign.runner.hub.HUB_TRIES and len(staged(tmp_path)) == 5
-    down.off()
+    down.active = False
     double_on_hub(hub, function=never)
     assert numbers_in(hub) == list(range(50)) and not staged(tmp_path)
 
@@ -202,7 +202,7 @@ def test_a_table_that_was_cut_off_goes_on_where_it_was(hub, tmp_path):
     down, done = [], []
     with pytest.raises(UserError, match="could not be sent"):
         further_tables(hub, fails_late)
-    down.pop().off()
+    down.pop().active = False
     further_tables(hub, lambda row: done.append(row["number"]) or half(row))
     assert sorted(numbers_in(hub, "halves/rows-", "double")) == list(range(25))
     assert done == [22] and numbers_in(hub) == list(range(50)) and not staged(tmp_path)
@@ -236,9 +236,8 @@ input()
 new, old_again = open_source("org/in"), open_source("org/in@" + old.pin["revision"])
 print([len(s) for s in (old, new, old_again)], old.pin == old_again.pin != new.pin)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=hub.environment(tmp_path), stdin=-1, stdout=-1, stderr=-1, text=True
-    )
+    reader = [sys.executable, "-c", code]
+    process = subprocess.Popen(reader, env=hub.environment(tmp_path), stdin=-1, stdout=-1, stderr=-1, text=True)
     faults = [hub.fault("GET", "/api/datasets/org/in$", skip=1, status=500)]
     while not [each for each in hub.requests if "/resolve/" in each.path]:
         pass
@@ -264,8 +263,8 @@ def test_the_token_is_told_to_nobody(hub, tmp_path):
         if fault:
             hub.fault("POST", "/commit/|/api/repos/create", **fault)
         command = [sys.executable, str(ROOT / "select.py"), str(source), f"org/out{len(said)}", "--hf-token", hub.token]
-        process = subprocess.Popen(command, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
-        said.append(process.communicate(timeout=60)[0])
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        said.append(process.stdout + process.stderr)
     assert "org/out0" in said[0] and "can't be created" in said[1]
     written = [path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file()]
     written += hub.files("org/out0").values()
