@@ -59,22 +59,15 @@ LARGE = load_examples(PROMPTS / "examples.yaml")
 SMALL = load_examples(PROMPTS / "examples_small.yaml")
 
 
-@pytest.fixture
-def text_examples(tmp_path):
+def test_the_reference_text_format_is_read_and_its_system_texts_replace_ours(tmp_path):
     (tmp_path / "fewshot.txt").write_text(TEXT)
-    return load_examples(tmp_path / "fewshot.txt")
-
-
-def test_the_reference_text_format_is_read(text_examples):
-    first, second = text_examples.pool
+    examples = load_examples(tmp_path / "fewshot.txt")
+    first, second = examples.pool
     assert first.seed == "def f(x):\n    return x" and first.concepts == ["identity", "functions"]
     assert first.response == "Here:" and first.tests == "```python\nassert f(1) == 1\n```"
     assert (second.category, second.difficulty, second.concepts) == ("program", "hard", ["constants"])
-
-
-def test_system_texts_of_the_reference_replace_ours(text_examples):
-    assert text_examples.system == {"I->R": "Answer the task.", "S->C": "Name\nconcepts."}
-    prompt = load_prompt(PROMPTS / "concepts.jinja", text_examples)
+    assert examples.system == {"I->R": "Answer the task.", "S->C": "Name\nconcepts."}
+    prompt = load_prompt(PROMPTS / "concepts.jinja", examples)
     assert prompt.render(row={"content": "x"}, shots=[]).startswith("Name\nconcepts.\n\n## Example 1")
 
 
