@@ -176,8 +176,7 @@ class Simulation:
         """Status, kind and message of a refusal."""
         total = self.options.max_total_tokens
         if len(prompt.split()) + max_new_tokens > total:
-            limit = f"`inputs` tokens + `max_new_tokens` must be <= {total}"
-            return 422, "validation", f"Input validation error: {limit}."
+            return 422, "validation", f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {total}."
         loaded = self.running >= self.options.places / 2 and self.draws.random() < self.options.refusals
         if loaded or self.running >= self.options.max_concurrent_requests:
             return 429, "overloaded", "Model is overloaded"

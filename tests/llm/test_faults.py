@@ -126,8 +126,7 @@ def test_a_broken_tls_record_is_a_fault_of_the_server(api, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "tries"),
-    [(500, "oops", fleet.TRIES), (422, {"error": "no", "error_type": "validation"}, 1)],
+    ("status", "error", "tries"), [(500, "oops", fleet.TRIES), (422, {"error": "no", "error_type": "validation"}, 1)]
 )
 def test_a_prompt_that_fails_or_is_refused_leaves_only_its_own_row_open(status, error, tries):
     with simulated(on_prompt(7, status, error)) as server:

@@ -18,9 +18,8 @@ from tests.llm.asking import ROWS, ask_all, assert_all_right, open_rows, options
 
 @pytest.fixture
 def three():
-    pace = {"seconds_per_token": 0.002}
-    with simulated(**pace) as one, simulated(**pace) as two, simulated(**pace) as three:
-        yield [one, two, three]
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(simulated(seconds_per_token=0.002)) for _ in range(3)]
 
 
 def when(events):

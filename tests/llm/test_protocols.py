@@ -21,8 +21,7 @@ def requests_of(api, **more):
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {}, {"top_p": 0.95}, {"top_p": 1.0}], ids=str)
 @pytest.mark.parametrize(
-    ("api", "schema"),
-    [("tgi", "CompatGenerateRequest"), ("completions", "CompletionRequest"), ("chat", "ChatRequest")],
+    ("api", "schema"), [("tgi", "CompatGenerateRequest"), ("completions", "CompletionRequest"), ("chat", "ChatRequest")]
 )
 def test_requests_keep_tgis_contract(api, schema, sampling):
     for body in requests_of(api, **sampling):
