@@ -201,8 +201,7 @@ def test_slurm(folder, slurm):
     assert len(read_rows(folder / "out")) == N, (folder / "slurm.log").read_text()
     slurm()  # completes the card; nothing is left for Slurm
     assert all_done(folder) and "launch_pickled" not in (folder / "calls").read_text().split("\n", 2)[-1]
-    left = [file for file in folder.rglob("*") if file.is_file() and b"hf_secret" in file.read_bytes()]
-    assert not left
+    assert not [file for file in folder.rglob("*") if file.is_file() and b"hf_secret" in file.read_bytes()]
 
 
 def test_slurm_is_not_asked_twice_while_its_job_is_there(folder, slurm):
