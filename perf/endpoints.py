@@ -6,10 +6,9 @@
 saturation  The same work for a simulated TGI (128 places, lengths with a heavy tail, 5 % of answers 429 under load):
             ours; chunks with a barrier after each, as the reference implementation sends them; `asyncio.gather` under a
             fixed semaphore. The ideal is a list schedule of the same lengths over 128 places, without refusals or a
-            network in between. The three run at the same time, each with a server and a process of its own: all of
-            them mostly wait, and whatever else the machine does disturbs them alike. Answers list no tokens here.
-            `occupied` is the mean share of places taken, measured by the server until the last request arrived: on a
-            busy machine the server itself is late, and only this shows what the client is to blame for.
+            network in between. The three run at the same time, each with a server and a process of its own, so whatever
+            else the machine does disturbs them alike. Answers list no tokens here. `occupied` is the mean share of
+            places taken until the last request arrived, measured by the server, which is late on a busy machine itself.
 cost        The client's CPU time per request with a 10 kB prompt, 128 in flight: ours, the bare AsyncInferenceClient,
             our OpenAI client, and the openai package if it is installed. Rounds alternate; the median counts.
 memory      The client's resident memory while it sends requests, and the slope in MB per 1,000,000 of them.
@@ -176,9 +175,7 @@ def saturate(way: Callable[..., Any], requests: int) -> str:
 def saturation(options: Options) -> None:
     """The same work three ways."""
     print(f"saturation: {options.requests:,} requests, {PLACES} places, 5 % of answers 429 under load")
-    print(
-        f"{'':28} {'seconds':>8} {'ideal':>8} {'tokens/s':>9} {'of ideal':>9} {'occupied':>9} {'CPU s':>6}", flush=True
-    )
+    print(f"{'':28} {'seconds':>8} {'ideal':>8} {'tokens/s':>9} {'of ideal':>9} {'occupied':>9} {'CPU s':>6}")
     ways = (ours, gather_under_a_semaphore, chunks_with_a_barrier)
     with ProcessPoolExecutor(len(ways)) as pool:
         for line in pool.map(saturate, ways, [options.requests] * len(ways)):
