@@ -4,7 +4,6 @@
 The training was killed after its first checkpoint, of step 2.
 """
 
-import json
 import re
 import shutil
 
@@ -34,25 +33,19 @@ def begun(tmp_path):
     return tmp_path / "begun"
 
 
-def parts_of(folder):
-    """The rows of each Parquet file below `folder`, by path."""
-    return {path: pq.read_table(path).to_pylist() for path in sorted(folder.rglob("*.parquet"))}
-
-
 @pytest.mark.parametrize("step", ARGUMENTS)
 def test_a_begun_run_is_continued(begun, step):
     folder = begun / step
     before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
-    ids_before = [row["id"] for rows in parts_of(folder).values() for row in rows]
     with simulated() as server:
         endpoint = ("--endpoint", server.url) if step.startswith(("generate", "sample")) else ()
         result = run(step, *ARGUMENTS[step], *endpoint, cwd=folder)
         asked = {body.get("inputs") for body in server.bodies}
     assert result.returncode == 0, result.stderr
-    assert ids_before and all(path.read_bytes() == content for path, content in before.items()), "a part was rewritten"
+    assert before and all(path.read_bytes() == content for path, content in before.items()), "a part was rewritten"
     assert run_json(folder / "output")["complete"]
     for table in {path.parent for path in before}:
-        ids = [row["id"] for path, rows in parts_of(table).items() for row in rows]
+        ids = [id for path in table.rglob("*.parquet") for id in pq.read_table(path)["id"].to_pylist()]
         assert len(ids) == len(set(ids)) > sum(len(pq.read_table(path)) for path in before if path.parent == table)
     if endpoint:
         assert sum("concept 0" in str(text) or "f0(x)" in str(text) for text in asked) == 0, "a row was done again"
@@ -63,6 +56,6 @@ def test_a_begun_training_is_resumed(begun):
     options = ("--batch-size", "2", "--epochs", "10", "--max-length", "128", "--chat-template", "chat.jinja")
     result = run("finetune", "input.jsonl", "output", "--model", "model", *options, cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert json.loads((folder / "output" / "run.json").read_text())["complete"]
+    assert run_json(folder / "output")["complete"]
     steps = [int(step) for step in re.findall(r"\| (\d+)/40 ", result.stderr)]  # of the progress bar, which begins at 0
     assert min(step for step in steps if step) > 2, "a step was trained again"
