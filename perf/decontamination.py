@@ -29,45 +29,27 @@ from selfalign.options import DecontaminationOptions
 LIBRARY_FUNCTIONS = 2_000
 
 
-class Renamed(ast.NodeTransformer):
-    """Gives other names to everything that a program defines."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        bound |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-        bound |= {n.name for n in ast.walk(tree) if isinstance(n, DEFINITIONS)}
-        self.names = {name: f"other_{i}" for i, name in enumerate(sorted(bound))}
-
-    def visit_Name(self, node: ast.Name) -> ast.Name:
-        node.id = self.names.get(node.id, node.id)
-        return node
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.arg = self.names.get(node.arg, node.arg)
-        return node
-
-    def visit_definition(self, node):
-        node.name = self.names[node.name]
-        return self.generic_visit(node)
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_definition
-
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        if isinstance(node.func, ast.Name) and node.func.id in self.names:
-            for keyword in node.keywords:
-                keyword.arg = self.names.get(keyword.arg or "", keyword.arg)
-        return self.generic_visit(node)  # pyright: ignore[reportReturnType]
-
-    def visit_names(self, node):
-        node.names = [self.names.get(name, name) for name in node.names]
-        return node
-
-    visit_Global = visit_Nonlocal = visit_names
-
-
 def renamed(code: str) -> str:
+    """Other names for everything that a program defines."""
     tree = ast.parse(code)
-    return ast.unparse(Renamed(tree).visit(tree))
+    nodes = list(ast.walk(tree))
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
+    names = {name: f"other_{i}" for i, name in enumerate(sorted(bound))}
+    for node in nodes:  # a call before the name that it calls
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            for keyword in node.keywords:
+                keyword.arg = names.get(keyword.arg or "", keyword.arg)
+        elif isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id)
+        elif isinstance(node, ast.arg):
+            node.arg = names[node.arg]
+        elif isinstance(node, DEFINITIONS):
+            node.name = names[node.name]
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            node.names = [names.get(name, name) for name in node.names]
+    return ast.unparse(tree)
 
 
 def commented(code: str) -> str:

@@ -8,40 +8,26 @@ from tests.benchmarks.tools import in_markdown, problems_of
 CANITEDIT = load_benchmark("canitedit")
 
 
-def row(number, name, kind, before, after, tests, descriptive, lazy):
-    return {
-        "full_name": f"{number}_{name}",
-        "before": before,
-        "after": after,
-        "tests": tests,
-        "instruction_descriptive": descriptive,
-        "instruction_lazy": lazy,
-        "taxonomy": {"change_kind": kind},
-    }
-
-
 ROWS = [
-    row(
-        3,
-        "mean",
-        "corrective",
-        "def mean(values):\n    return sum(values) // len(values)\n",
-        "def mean(values):\n    return sum(values) / len(values)\n",
-        "### START TESTS ###\nif True:  # pragma: no cover\n    assert mean([1, 2]) == 1.5\n",
-        "The function `mean` rounds its result down. Make it return the exact mean.",
-        "Fix mean.",
-    ),
-    row(
-        4,
-        "powers",
-        "perfective",
-        "def powers(n):\n    return [2 ** k for k in range(n)]\n",
-        "def powers(n):\n    for k in range(n):\n        yield 2 ** k\n",
-        "### START TESTS ###\nif True:  # pragma: no cover\n    assert not isinstance(powers(3), list)\n"
+    {
+        "full_name": "3_mean",
+        "before": "def mean(values):\n    return sum(values) // len(values)\n",
+        "after": "def mean(values):\n    return sum(values) / len(values)\n",
+        "tests": "### START TESTS ###\nif True:  # pragma: no cover\n    assert mean([1, 2]) == 1.5\n",
+        "instruction_descriptive": "The function `mean` rounds its result down. Make it return the exact mean.",
+        "instruction_lazy": "Fix mean.",
+        "taxonomy": {"change_kind": "corrective"},
+    },
+    {
+        "full_name": "4_powers",
+        "before": "def powers(n):\n    return [2 ** k for k in range(n)]\n",
+        "after": "def powers(n):\n    for k in range(n):\n        yield 2 ** k\n",
+        "tests": "### START TESTS ###\nif True:  # pragma: no cover\n    assert not isinstance(powers(3), list)\n"
         "    assert list(powers(3)) == [1, 2, 4]\n",
-        "Make `powers` a generator, so that it holds one number at a time.",
-        "Save memory.",
-    ),
+        "instruction_descriptive": "Make `powers` a generator, so that it holds one number at a time.",
+        "instruction_lazy": "Save memory.",
+        "taxonomy": {"change_kind": "perfective"},
+    },
 ]
 
 

@@ -11,9 +11,7 @@ from tests.helpers import read_rows, run_well, write_rows
 STRATEGIES = ("holistic", "incremental", "compositional")
 
 HEADS = {
-    "parse": (
-        'def parse(text):\n        """\n        Reads an amount such as "3 g".\n        :return: int\n        """'
-    ),
+    "parse": 'def parse(text):\n        """\n        Reads an amount such as "3 g".\n        :return: int\n        """',
     "add": 'def add(self, text):\n    """\n    Puts an amount into the bowl.\n    :return: float, all in it\n    """',
     # As published for some: typographic quotes, which end no docstring.
     "is_full": "def is_full(self):\n        ”“”\n        Whether nothing more goes in.\n        ”“”",

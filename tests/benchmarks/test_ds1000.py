@@ -9,7 +9,7 @@ DS1000 = load_benchmark("ds1000")
 
 # What runs a solution, as in the published contexts; one question asks for a function by its name.
 CONTEXT = '''
-import {library} as lib
+import {module} as lib
 import numpy as np
 import tokenize, io
 
@@ -34,65 +34,58 @@ def test_string(solution: str):
 """
 
 
-def row(number, library, prompt, solution, context):
+def row(number, library, prompt, solution, more="", **context):
+    """A question; `context` is what CONTEXT leaves open, and `more` follows it."""
     return {
         "prompt": prompt,
         "reference_code": solution,
         "metadata": {"problem_id": number, "library": library},
-        "code_context": context,
+        "code_context": CONTEXT.format(**context) + more,
     }
 
 
-PANDAS = row(
-    0,
-    "Pandas",
-    "Problem:\nI have prices in a column and want them doubled in a new one, `twice`.\n\nA:\n<code>\n"
-    "import pandas as pd\ndf = pd.DataFrame({'price': [1, 2]})\n</code>\n"
-    "df = ... # put solution in this variable\nBEGIN SOLUTION\n<code>\n",
-    "df['twice'] = 2 * df['price']",
-    CONTEXT.format(
-        library="pandas",
+ROWS = [
+    row(
+        *(0, "Pandas"),
+        "Problem:\nI have prices in a column and want them doubled in a new one, `twice`.\n\nA:\n<code>\n"
+        "import pandas as pd\ndf = pd.DataFrame({'price': [1, 2]})\n</code>\n"
+        "df = ... # put solution in this variable\nBEGIN SOLUTION\n<code>\n",
+        "df['twice'] = 2 * df['price']",
+        module="pandas",
         first="lib.DataFrame({'price': [1, 2]})",
         second="lib.DataFrame({'price': [-3, 0]})",
         comparison="assert list(result['twice']) == list(2 * data['price'])",
         inserted="import pandas as pd\ndf = test_input\n[insert]\nresult = df",
     ),
-)
-# The solution is the end of a function's body: it has to be indented.
-NUMPY = row(
-    1,
-    "Numpy",
-    "Problem:\nWhich positions hold a zero? Use numpy.\n\nA:\n<code>\nimport numpy as np\ndef f(a):\n"
-    "    # return the solution in this function\n    ### BEGIN SOLUTION",
-    "\n    return np.where(a == 0)[0]",
-    CONTEXT.format(
-        library="numpy",
+    row(  # the solution is the end of a function's body: it has to be indented
+        *(1, "Numpy"),
+        "Problem:\nWhich positions hold a zero? Use numpy.\n\nA:\n<code>\nimport numpy as np\ndef f(a):\n"
+        "    # return the solution in this function\n    ### BEGIN SOLUTION",
+        "\n    return np.where(a == 0)[0]",
+        USES_WHERE,
+        module="numpy",
         first="lib.array([1, 0, 0])",
         second="lib.array([5])",
         comparison="np.testing.assert_array_equal(result, lib.flatnonzero(data == 0))",
         inserted="import numpy as np\na = test_input\ndef f(a):\n[insert]\nresult = f(a)",
-    )
-    + USES_WHERE,
-)
-PYTORCH = row(
-    2,
-    "Pytorch",
-    "Problem:\nTurn a tensor into an array.\n\nA:\n<code>\nimport torch\na = ...\n</code>\nresult = ...\n"
-    "BEGIN SOLUTION\n<code>\n",
-    "result = a.numpy()",
-    CONTEXT.format(
-        library="torch",
+    ),
+    row(
+        *(2, "Pytorch"),
+        "Problem:\nTurn a tensor into an array.\n\nA:\n<code>\nimport torch\na = ...\n</code>\nresult = ...\n"
+        "BEGIN SOLUTION\n<code>\n",
+        "result = a.numpy()",
+        module="torch",
         first="lib.ones(3)",
         second="lib.zeros(2, 2)",
         comparison="assert type(result) is np.ndarray and (result == data.numpy()).all()",
         inserted="import torch\na = test_input\n[insert]",
     ),
-)
+]
 
 
 @pytest.fixture
 def problems(tmp_path):
-    return problems_of(tmp_path, "ds1000", PANDAS, NUMPY, PYTORCH)[1]
+    return problems_of(tmp_path, "ds1000", *ROWS)[1]
 
 
 @pytest.mark.parametrize("style", ["completion", "chat", "solution"])

@@ -45,7 +45,6 @@ FUNCTIONAL = row(302, "2023-08-20", [("[1, 2]\n1", "3"), ("[1, 2, 3]\n2", "12"),
 ADD = "input()\nprint(sum(map(int, input().split())))"
 METHOD = f"{STARTER}return times * sum(numbers)"
 
-
 EVIL = base64.b64encode(zlib.compress(pickle.dumps(os.getcwd))).decode()  # a pickle that names a function
 EXAMPLES = [
     row(304, "2023-06-01", [("3\n1 5 5\n", "5 2\n"), ("1\n-2\n", "-2 1\n")]),

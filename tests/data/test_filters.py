@@ -74,11 +74,10 @@ BAD = {
     "long_instruction": [row(instruction="word " * 201)],
     "does_not_compile": [row("def add(a, b)\n    pass"), row("return 1"), row(tests="assert add(1, 2 == 3")],
     "unfinished_code": [
-        row("def add(a, b):\n    # TODO: add\n    return 3"),
-        row("def add(a, b):\n    # todo\n    return 3"),
-        row("def add(a, b):\n    # FIXME\n    return 3"),
-        row("def add(a, b):\n    # Your code here\n    return 3"),
-        row("def add(a, b):\n    # your implementation goes here\n    return 3"),
+        *(
+            row(f"def add(a, b):\n    # {comment}\n    return 3")
+            for comment in ("TODO: add", "todo", "FIXME", "Your code here", "your implementation goes here")
+        ),
         row("def add(a, b):\n    raise NotImplementedError"),
         row("class Sum:\n    def of(self, a):\n        raise NotImplementedError('later')", "Sum().of(1)"),
         row('def add(a, b):\n    """Add."""'),

@@ -45,7 +45,6 @@ def {entry_point}(*arguments):
     return {returned}
 """
 
-
 Ids = list[tuple[str, int]]  # of samples: the problem, and the number of its sample
 
 

@@ -8,8 +8,6 @@ from selfalign.benchmarks.harness.functions import FunctionBenchmark, code_defin
 HUMANEVAL = load_benchmark("humaneval")
 PROBLEMS = HUMANEVAL.problems()
 FIRST = PROBLEMS[0]
-
-
 HELPED = "import math\nN = 2\ndef help(x):\n    return x * N\ndef f(x):\n    return help(x)\n"
 DECORATED = "import functools\n@functools.cache\ndef f(x):\n    return x\n"
 
