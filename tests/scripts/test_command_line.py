@@ -65,9 +65,13 @@ def test_a_reader_that_has_read_enough_is_no_error(name):
     assert process.wait() == 128 + signal.SIGPIPE
 
 
-@each_script
+BASELINES = [f"experiments/baselines/{path.stem}" for path in (ROOT / "experiments/baselines").glob("[!_]*.py")]
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *sorted(BASELINES)])
 def test_its_docstring_shows_the_command_to_copy(name):
-    assert f"python {name}.py" in (load_script(name).__doc__ or "")
+    shown = f"-m {name.replace('/', '.')}" if name in BASELINES else f"{name}.py"
+    assert f"python {shown}" in (load_script(name).__doc__ or "")
 
 
 @each_script
