@@ -67,8 +67,6 @@ assert closest([5, 4, 9]) == 4
 assert closest([1, 9, 6], 7) == 6
 assert closest([3, -1]) == -1
 assert closest([-2, 2]) == -2
-assert closest([2, 3, 9], 9) == 9
-assert closest([7]) == 7
 """
 ACCOUNT = """
 class Account:

@@ -60,7 +60,7 @@ def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, 
     assert strategy.startswith("random") or verdicts == {strategy == "passes"}
 
 
-# ---- rules ----
+# ---- rules, benchmarks and duplicates ----
 
 
 VACUOUS = [sample("sort", n, vacuous=vacuous) for n, vacuous in enumerate([True, None, True])]
@@ -114,9 +114,6 @@ def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path)
     assert all("humaneval HumanEval/4 (" in row["contamination"] for row in table(tmp_path, "rejected"))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
-
-
-# ---- duplicates and benchmarks ----
 
 
 def test_a_dropped_duplicate_says_which_row_stays(tmp_path):
