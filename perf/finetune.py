@@ -20,25 +20,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tyro
 
-from selfalign.training.loading import BaseModel, attention_of, dtype_of, without_dropout
+from selfalign.training.loading import attention_of, dtype_of, without_dropout
 from tests.fakes.tiny_model import make_tiny_model
 from tests.helpers import load_script
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # FLOP/s in dense bfloat16, without sparsity, from NVIDIA's data sheets; the first key in the device's name counts.
 PEAKS = {
@@ -113,20 +115,6 @@ def ways_of(options: Options, device: str, batch_size: int) -> Iterator[Way]:
         yield Way(f"packed, {number} at a time", True, number)
 
 
-@dataclasses.dataclass(frozen=True)
-class RandomModel(BaseModel):
-    """A model with random weights, which finetune.py loads in place of a base model."""
-
-    config: PreTrainedConfig | None = None
-
-    def load(self) -> PreTrainedModel:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        dtype = getattr(torch, self.dtype)
-        return AutoModelForCausalLM.from_config(self.config, dtype=dtype, attn_implementation=self.attention)
-
-
 def random_examples(count: int, options: Options, vocabulary: int) -> Dataset:
     """Examples in tokens, of which the first third is the prompt."""
     import datasets
@@ -182,13 +170,12 @@ class Speed(NamedTuple):
     memory: float  # peak of the GPU in GiB; NaN on a CPU
 
 
-def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: Dataset, steps: int) -> Speed:
-    """Train for `steps` optimizer steps after a first one, with the options `made` of finetune.py."""
+def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: Dataset, device: str) -> Speed:
+    """Train on the examples with the options `made` of finetune.py; the first optimizer step is not timed."""
     import torch
     from transformers import TrainerCallback
     from transformers.trainer_utils import SaveStrategy
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     times, computed = [], []
 
     class Clock(TrainerCallback):
@@ -197,7 +184,7 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
 
     trainer = load_script("finetune").make_trainer(made, tokenizer, examples)
     trainer.data_collator.pad_to_multiple_of = way.pad_to
-    trainer.args.max_steps, trainer.args.save_strategy = steps + 1, SaveStrategy.NO
+    trainer.args.max_steps, trainer.args.save_strategy = len(examples) // made.batch_size, SaveStrategy.NO
     trainer.args.disable_tqdm = True
     trainer.add_callback(Clock())
     compute_loss = trainer.compute_loss
@@ -217,15 +204,13 @@ def measure(made: Any, way: Way, tokenizer: PreTrainedTokenizerBase, examples: D
 
 
 def compare(
-    options: Options, model: RandomModel, examples: Dataset, batch_size: int, steps: int
+    options: Options, load: Callable[[], PreTrainedModel], examples: Dataset, batch_size: int, device: str
 ) -> Iterator[tuple[Way, Speed]]:
-    """Measure each way in turn: the way and its speed."""
-    import torch
+    """Measure each way in turn, with the model that `load` makes: the way and its speed."""
     from transformers import AutoTokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     finetune = load_script("finetune")
-    finetune.base_model = lambda _: model
+    finetune.base_model = lambda _: SimpleNamespace(load=load)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(folder) / "tokenizer"))
         for way in ways_of(options, device, batch_size):
@@ -240,7 +225,7 @@ def compare(
                 learning_rate=1e-5,
                 gradient_checkpointing=options.gradient_checkpointing,
             )
-            yield way, measure(made, way, tokenizer, examples, steps)
+            yield way, measure(made, way, tokenizer, examples, device)
 
 
 def main(options: Options) -> None:
@@ -275,8 +260,9 @@ def main(options: Options) -> None:
     )
     print(f"\n{'':28} {'tokens/s':>10} {'MFU':>7} {'beside the first':>17} {'no padding':>11} {'GPU memory':>11}")
     first = None
-    random_model = RandomModel("random", dtype, attention, config=config)
-    for way, speed in compare(options, random_model, examples, batch_size, steps):
+    make = AutoModelForCausalLM.from_config
+    load = functools.partial(make, config, dtype=getattr(torch, dtype), attn_implementation=attention)
+    for way, speed in compare(options, load, examples, batch_size, device):
         tokens = speed.tokens_per_second
         first = first or tokens
         memory = f"{speed.memory:.1f} GiB" if device == "cuda" else "-"

@@ -7,10 +7,8 @@ from selfalign.errors import UserError
 from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
-from tests.helpers import ROOT, load_script, read_rows, run_json, write_rows
+from tests.helpers import load_script, read_rows, run_json, write_rows
 from tests.training.tools import finetune, prepared, tokenizer_of
-
-SCRIPTS = sorted(path.stem for path in (ROOT / "experiments" / "baselines").glob("[!_]*.py"))
 
 
 def done(name, source, folder, **options):
@@ -21,11 +19,6 @@ def done(name, source, folder, **options):
     script = load_script(f"experiments/baselines/{name}")
     script.main(script.Options(input=str(source), output=str(folder / "out"), **options))
     return read_rows(folder / "out"), run_json(folder / "out")["counts"]
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_the_docstring_shows_the_command_to_copy(name):
-    assert f"python -m experiments.baselines.{name}" in (load_script(f"experiments/baselines/{name}").__doc__ or "")
 
 
 # Published ------------------------------------------------------------------------------------------------------------
@@ -73,9 +66,9 @@ def octopack(tmp_path):
             for i in range(10)
         ]
         write_rows(tmp_path / "commits" / "data" / language / "data.jsonl", commits)
-    messages = [{"role": "prompter", "text": "Why?"}, {"role": "assistant", "text": "Because."}]
-    more = [{"role": "prompter", "text": "Really?"}, {"role": "assistant", "text": "Yes."}]
-    conversations = [{"conversations": messages + more, "lang": "en"}, {"conversations": messages[:1], "lang": "de"}]
+    texts = {"Why?": "prompter", "Because.": "assistant", "Really?": "prompter", "Yes.": "assistant"}
+    messages = [{"role": role, "text": text} for text, role in texts.items()]
+    conversations = [{"conversations": messages, "lang": "en"}, {"conversations": messages[:1], "lang": "de"}]
     write_rows(tmp_path / "oasst.jsonl", conversations)
     return {"languages": ("python", "go"), "conversations": str(tmp_path / "oasst.jsonl"), "commits": 8}
 

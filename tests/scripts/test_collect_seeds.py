@@ -42,8 +42,7 @@ DROPPED = {
     "no_docstring": ["def f(x):\n    return x"],
     "no_argument": ['def f():\n    """Doc."""\n    return 1'],
     "no_return_value": [
-        *(f"{HEAD}print(x)", f"{HEAD}return", f"{HEAD}return None"),
-        *(f"{HEAD}def g():\n        return 1", f"{HEAD}lambda: 1"),
+        HEAD + body for body in ("print(x)", "return", "return None", "def g():\n        return 1", "lambda: 1")
     ],
     "unfinished": [f"{HEAD}# TODO: more\n    return x"],
     "unsafe_import": [
@@ -137,17 +136,15 @@ def test_the_card_has_a_table_of_what_benchmarks_removed(collected):
 
 
 def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
-    files = write_rows(
-        tmp_path / "files.jsonl", [{"text": GOOD, "file": "a.py", "max_stars_repo_licenses": ["mit", "0bsd"]}]
-    )
+    row = {"text": GOOD, "file": "a.py", "max_stars_repo_licenses": ["mit", "0bsd"]}
+    files = write_rows(tmp_path / "files.jsonl", [row])
     run_well("collect_seeds", files, tmp_path / "seeds", "--text-column", "text", "--type-checker", "none")
     assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
 
 
 def test_the_order_of_the_files_does_not_matter(tmp_path):
-    files = [
-        {"content": function(f"f{i % 3}", SIMILAR.format(i)), "max_stars_repo_name": f"r{i}"} for i in range(6)
-    ] * 2
+    functions = [function(f"f{i % 3}", SIMILAR.format(i)) for i in range(6)]
+    files = 2 * [{"content": text, "max_stars_repo_name": f"r{i}"} for i, text in enumerate(functions)]
     for name, order in (("one", files), ("two", files[::-1])):
         source = write_rows(tmp_path / f"{name}.jsonl", order)
         run_well("collect_seeds", source, tmp_path / name, "--type-checker", "none")
@@ -180,19 +177,16 @@ def test_verdicts_are_read_from_the_first_word(answer, verdict):
 def test_docstrings_are_judged_by_the_model(tmp_path):
     async def judge(request, body, number):
         verdict = "No" if "def vague" in body["inputs"].rpartition("### Function")[2] else "Yes"
-        return web.json_response(
-            {"generated_text": verdict, "details": {"finish_reason": "eos_token", "generated_tokens": 1}}
-        )
+        details = {"finish_reason": "eos_token", "generated_tokens": 1}
+        return web.json_response({"generated_text": verdict, "details": details})
 
     rows = [{"content": function("clear", "return x")}, {"content": function("vague", "return 2 * x")}]
     files = write_rows(tmp_path / "f.jsonl", rows)
     with simulated(judge) as server:
         options = ("--judge-docstrings", "--endpoint", server.url, "--type-checker", "none")
         run_well("collect_seeds", files, tmp_path / "seeds", *options)
-    assert {row["name"]: row["verdict"] for row in read_rows(tmp_path / "seeds-judged")} == {
-        "clear": "good",
-        "vague": "bad",
-    }
+    judged = {row["name"]: row["verdict"] for row in read_rows(tmp_path / "seeds-judged")}
+    assert judged == {"clear": "good", "vague": "bad"}
     assert [row["name"] for row in read_rows(tmp_path / "seeds")] == ["clear"]
     assert run_json(tmp_path / "seeds")["counts"]["docstring_not_good"] == 1
 

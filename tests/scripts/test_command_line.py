@@ -65,9 +65,13 @@ def test_a_reader_that_has_read_enough_is_no_error(name):
     assert process.wait() == 128 + signal.SIGPIPE
 
 
-@each_script
+BASELINES = [f"experiments/baselines/{path.stem}" for path in (ROOT / "experiments/baselines").glob("[!_]*.py")]
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *sorted(BASELINES)])
 def test_its_docstring_shows_the_command_to_copy(name):
-    assert f"python {name}.py" in (load_script(name).__doc__ or "")
+    shown = f"-m {name.replace('/', '.')}" if name in BASELINES else f"{name}.py"
+    assert f"python {shown}" in (load_script(name).__doc__ or "")
 
 
 @each_script
@@ -75,31 +79,20 @@ def test_an_unknown_option_is_refused(name, said):
     assert "no-such-option" in said(name, "a b --no-such-option", status=2)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("generate_concepts", "--max-samples 0"),
-        ("generate_concepts", "--max-samples -1"),
-        ("generate_concepts", "--shots -1"),
-        ("generate_tasks", "--max-new-tokens 0"),
-        ("generate_tasks", "--temperature -1.0"),
-        ("generate_tasks", "--temperature nan"),
-        ("sample_responses", "--samples 0"),
-        ("sample_responses", "--top-p 2.0"),
-        ("sample_responses", "--concurrency 0"),
-        ("execute", "--shards 0"),
-        ("execute", "--workers 0"),
-        ("execute", "--sandboxes 0"),
-        ("execute", "--timeout 0.0"),
-        ("select", "--seed -1"),
-        ("collect_seeds", "--near-duplicates 0.0"),
-        ("finetune", "--epochs 0.0"),
-        ("finetune", "--warmup 5.0"),
-        ("benchmark", "--samples-per-problem 0"),
-        ("serve", "--max-batch-size 0"),
-        ("serve", "--port 70000"),
-    ],
-)
+OUT_OF_RANGE = {
+    "generate_concepts": ["--max-samples 0", "--max-samples -1", "--shots -1"],
+    "generate_tasks": ["--max-new-tokens 0", "--temperature -1.0", "--temperature nan"],
+    "sample_responses": ["--samples 0", "--top-p 2.0", "--concurrency 0"],
+    "execute": ["--shards 0", "--workers 0", "--sandboxes 0", "--timeout 0.0"],
+    "select": ["--seed -1"],
+    "collect_seeds": ["--near-duplicates 0.0"],
+    "finetune": ["--epochs 0.0", "--warmup 5.0"],
+    "benchmark": ["--samples-per-problem 0"],
+    "serve": ["--max-batch-size 0", "--port 70000"],
+}
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, some in OUT_OF_RANGE.items() for words in some])
 def test_a_number_that_is_out_of_range_is_said_before_anything_is_done(said, name, words):
     positional = "" if name == "serve" else "in out "
     assert said(name, positional + words, status=2).startswith(f"{name}.py: {words} is out of range: it must be ")

@@ -55,8 +55,6 @@ def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
 
 CLOSEST = """
 def closest(values, target=0):
-    if not values:
-        raise ValueError("no values")
     best = values[0]
     for value in values[1:]:
         if abs(value - target) < abs(best - target):
@@ -69,24 +67,11 @@ assert closest([5, 4, 9]) == 4
 assert closest([1, 9, 6], 7) == 6
 assert closest([3, -1]) == -1
 assert closest([-2, 2]) == -2
-assert closest([2, 3, 9], 9) == 9
-assert closest([7]) == 7
-try:
-    closest([])
-    assert False
-except ValueError:
-    pass
 """
 ACCOUNT = """
 class Account:
     def __init__(self, balance=0):
         self.balance = balance
-
-    def deposit(self, amount):
-        if amount <= 0:
-            raise ValueError("amount")
-        self.balance += amount
-        return self.balance
 
     def withdraw(self, amount):
         if amount > self.balance:
@@ -95,18 +80,9 @@ class Account:
         return True
 """
 ACCOUNT_TESTS = """
-account = Account()
-assert account.balance == 0 and account.deposit(5) == 5 and account.balance == 5
+account = Account(5)
 assert account.withdraw(6) is False and account.balance == 5
-assert account.withdraw(5) is True and account.balance == 0
-assert account.deposit(1) == 1
-for amount in (0, -1):
-    try:
-        account.deposit(amount)
-        assert False
-    except ValueError:
-        pass
-assert account.balance == 1
+assert account.withdraw(5) is True and account.balance == Account().balance == 0
 """
 THOROUGH = {"closest": (CLOSEST, CLOSEST_TESTS), "account": (ACCOUNT, ACCOUNT_TESTS)}
 WEAK = {
@@ -116,15 +92,13 @@ WEAK = {
 }
 VACUOUS = {
     "calls nothing": (CLOSEST, "assert callable(closest) and closest.__doc__ is None"),
-    "looks at no value": (ACCOUNT, "account = Account()\naccount.deposit(1)\nassert account"),
+    "looks at no value": (ACCOUNT, "account = Account(1)\naccount.withdraw(1)\nassert account"),
     "calls nothing but a constructor": (ACCOUNT, "assert isinstance(Account(), Account)"),
     "tests other things": (CLOSEST, "x = [2, 3, 5]\nassert x == [2, 3, 5]"),
     "tests a copy of its own": (CLOSEST, f"{CLOSEST}\nassert closest([1, 3], 2.5) == 3"),
     "swallows what goes wrong": (CLOSEST, "try:\n    assert closest([1]) == 1\nexcept Exception:\n    pass"),
     "holds in any case": (CLOSEST, "assert closest([1]) == 2 or True is not None"),
 }
-
-
 OTHERS = {
     "sleeps": ("import time\n\ndef f(x):\n    time.sleep(0.3)\n    return [x]", "assert f(2)"),
     "nothing to change": ("def f():\n    pass", "assert f() is None"),

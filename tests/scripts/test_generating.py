@@ -34,9 +34,10 @@ def test_concepts_as_a_command(tmp_path, endpoint):
     assert all(bool(row["concepts"]) == (row["error"] is None) for row in rows)
 
 
-def test_tasks_as_a_command(tmp_path, endpoint):
-    rows = generate("generate_tasks", CONCEPTS, tmp_path, endpoint)
+def test_tasks_as_a_command_are_made_of_rows_without_an_error(tmp_path, endpoint):
+    rows = generate("generate_tasks", [*CONCEPTS, {"id": "x", "error": "no_concepts"}], tmp_path, endpoint)
     assert {row["concepts_id"] for row in rows} == {row["id"] for row in CONCEPTS}
+    assert run_json(tmp_path / "out")["counts"]["no_concepts"] == 1
     assert all(row["error"] == "unfinished" or row["finish_reason"] != "length" for row in rows)
 
 
@@ -50,12 +51,6 @@ def test_the_ablation_without_concepts_is_another_template(tmp_path, endpoint):
     template = ROOT / "prompts" / "tasks_from_seed.jinja"
     rows = generate("generate_tasks", SEEDS, tmp_path, endpoint, "--template", template)
     assert {row["content"] for row in rows} == {seed["content"] for seed in SEEDS}
-
-
-def test_rows_with_an_error_are_counted_and_left_out(tmp_path, endpoint):
-    rows = generate("generate_tasks", [*CONCEPTS, {"id": "x", "error": "no_concepts"}], tmp_path, endpoint)
-    assert "x" not in {row["concepts_id"] for row in rows}
-    assert run_json(tmp_path / "out")["counts"]["no_concepts"] == 1
 
 
 def test_two_runs_give_the_same_rows(tmp_path, endpoint):
