@@ -19,7 +19,7 @@ from tests.training.tools import PAIRS, ROWS, finetune, options_of
         (PAIRS[0], {"method": "dpo", "packing": True}, "cannot be combined"),
         (ROWS[0], {"report_to": "nowhere"}, "--report-to nowhere is not installed"),
         (ROWS[0], {"optimizer": "nowhere"}, "--optimizer nowhere is not known to transformers"),
-        (ROWS[0], {"chat_template": PROMPTS / "tasks.jinja"}, "is not a chat template: 'system' is undefined"),
+        (ROWS[0], {"chat_template": PROMPTS / "tasks.jinja"}, "tasks.jinja is not a chat template: 'system'"),
         (ROWS[0], {"executor": "slurm"}, "accelerate launch"),
         (ROWS[0], {"eval_fraction": 1.5}, "--eval-fraction 1.5 must be at least 0 and below 1"),
         (ROWS[0] | {"response": None}, {}, "can be used: {'no_response': 1}"),
