@@ -18,6 +18,8 @@ class Completion:
     text: str
     finish_reason: str
     generated_tokens: int
+    logprob: float | None = None
+    """The sum of the tokens' log-probabilities, where the server tells them (TGI does)."""
 
     @property
     def is_cut_off(self) -> bool:

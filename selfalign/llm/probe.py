@@ -14,9 +14,17 @@ from selfalign.llm.client import Busy, Client, RequestRefused, ServerFault, Unfi
 from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.options import GenerationOptions
 
-# Any model can continue this in many ways, so two equal samples at temperature 1 were not drawn at random.
-PROBE = "Here are forty random digits, each drawn by rolling a die with ten sides: "
+# Texts that can go on in many ways. A model that is sure of itself may still continue one of them in one way only:
+# Qwen2.5-Coder-0.5B-Instruct writes "1, 2, 3, 4, 5, 6" for the digits. So one pair of equal samples proves nothing.
+PROBES = (
+    "Here are forty random digits, each drawn by rolling a die with ten sides: ",
+    "Once upon a time, in a strange city,",
+    "Nobody could have guessed what was in the box: ",
+    "A list of unusual names for a boat:\n",
+)
 PROBE_TOKENS = 16
+HOT = 2.0  # a temperature at which even a confident model varies; the highest that OpenAI's interface takes
+CERTAIN = 5.0  # nats for all probes: a text that is likelier than this comes twice by itself
 TELLING_TOKENS = 8  # equal samples shorter than this prove nothing
 MIN_SAMPLES = 50  # before their lengths are judged
 EMPTY_IN_A_ROW = 20
@@ -27,15 +35,15 @@ EQUAL_PROMPTS = 5  # prompts whose samples are all equal
 async def probe(client: Client, options: GenerationOptions) -> list[str]:
     """Probe a server that has described itself. Returns remarks that the user should see.
 
-    A few requests of 16 tokens find out whether it generates, whether two samples at temperature 1 differ, whether a
-    seed reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`).
+    A few requests of 16 tokens find out whether it generates, whether samples of a prompt differ, whether a seed
+    reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`).
 
     Raises:
         ServerFault: it does not answer.
         Unfit: it refuses the request, or does not sample although `options` ask for sampling.
     """
     sampled = options.temperature > 0
-    request = CompletionRequest(PROBE, PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
+    request = CompletionRequest(PROBES[0], PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
     try:
         if sampled:
             return await _probe_sampling(client, request)
@@ -52,21 +60,37 @@ async def _probe_sampling(client: Client, request: CompletionRequest) -> list[st
     # Without seeds where `n` is taken: a server that dies of a seed is to fail on the next request and not on this one.
     takes_seeds, client.takes_seeds = client.takes_seeds, client.takes_seeds and not client.takes_n
     try:
-        samples = await client.complete(replace(request, n=2 if client.takes_n else 1))
-        if len(samples) == 1:
-            client.takes_n = False
-            samples += await client.complete(replace(request, seed=2))
+        equal = await _equal_samples(client, request)
     finally:
         client.takes_seeds = takes_seeds
     remarks = await _probe_seeds(client, request) if takes_seeds else []
-    first, second = samples
-    if first.text == second.text and min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS:
-        raise Unfit(
-            f"{client.url} gives the same text twice at temperature 1 ({first.text[:30]!r}): it ignores the "
-            "temperature, or there is a cache in front of it. All samples of a prompt would be the same "
-            "(`transformers serve` does this)"
-        )
-    return remarks
+    if not equal:
+        return remarks
+    pairs = [equal]
+    for prompt in PROBES[1:]:
+        equal = await _equal_samples(client, replace(request, prompt=prompt, temperature=HOT))
+        if not equal:
+            return remarks  # a confident model
+        pairs.append(equal)
+    logprobs = [completion.logprob for completion in pairs]
+    if None not in logprobs and -sum(filter(None, logprobs)) < CERTAIN:
+        return [*remarks, "its model is so sure of every token that equal samples tell nothing about the temperature"]
+    raise Unfit(
+        f"{client.url} gives the same text twice for {len(pairs)} different prompts, even at temperature {HOT:g} "
+        f"({pairs[0].text[:30]!r}): it ignores the temperature, or there is a cache in front of it. All samples of a "
+        "prompt would be the same (`transformers serve` does this)"
+    )
+
+
+async def _equal_samples(client: Client, request: CompletionRequest) -> Completion | None:
+    """One of two samples of a prompt if they are equal, and long enough for that to tell something."""
+    samples = await client.complete(replace(request, n=2 if client.takes_n else 1))
+    if len(samples) == 1:
+        client.takes_n = False
+        samples += await client.complete(replace(request, seed=2))
+    first, second = samples[:2]
+    telling = min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS
+    return first if first.text == second.text and telling else None
 
 
 async def _probe_seeds(client: Client, request: CompletionRequest) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selfalign.llm.client import (
@@ -61,7 +62,9 @@ class TgiClient(Client):
                     **(sampling if request.temperature > 0 else {}),
                 )
             details = output.details
-            return [checked(request, output.generated_text, details.finish_reason, details.generated_tokens)]
+            completion = checked(request, output.generated_text, details.finish_reason, details.generated_tokens)
+            logprobs = [token.logprob for token in details.tokens or ()]
+            return [replace(completion, logprob=sum(logprobs) if logprobs and None not in logprobs else None)]
         except (HfHubHTTPError, TextGenerationError) as error:
             response = getattr(error if isinstance(error, HfHubHTTPError) else error.__cause__, "response", None)
             if response is None:

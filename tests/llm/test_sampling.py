@@ -10,7 +10,7 @@ from aiohttp import web
 from selfalign.errors import UserError
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.probe import Suspicions
+from selfalign.llm.probe import PROBES, Suspicions
 from tests.fakes.server import expected, simulated
 from tests.llm.asking import ask_all, assert_all_right, changing, open_rows, options, prompt, samples_of
 
@@ -93,9 +93,50 @@ GREEDY = {"temperature": 0, "do_sample": False}
     ("api", "changes"), [("tgi", GREEDY), ("completions", GREEDY), ("chat", GREEDY), ("tgi", {"seed": 1})]
 )
 def test_a_server_whose_samples_are_equal_is_refused(api, changes):
-    refusal = pytest.raises(UserError, match="same text twice at temperature 1")
+    refusal = pytest.raises(UserError, match="same text twice for 4 different prompts")
     with simulated(changing(lambda asked: asked.update(changes)), median_tokens=30) as server, refusal:
         Endpoint(options(server, api=api))
+
+
+def repeating(texts, logprob):
+    """A hook of a server whose model gives each prompt of `texts` one text only, with this log-probability a token."""
+
+    async def answer(request, body, number):
+        if (text := texts.get(body["inputs"])) is None:
+            return None
+        tokens = [{"id": 0, "text": word, "logprob": logprob, "special": False} for word in text.split()]
+        details = {
+            "finish_reason": "length",
+            "generated_tokens": len(tokens),
+            "seed": 1,
+            "prefill": [],
+            "tokens": tokens,
+        }
+        return web.json_response({"generated_text": text, "details": details})
+
+    return answer
+
+
+NUMBERS = "1 2 3 4 5 6 7 8 9"
+
+
+def test_a_confident_model_is_not_taken_for_a_deaf_server(capsys):
+    """It continues the first prompt in one way only, as Qwen2.5-Coder-0.5B-Instruct does, but not the others."""
+    with simulated(repeating({PROBES[0]: NUMBERS}, -0.5), median_tokens=30) as server:
+        Endpoint(options(server))
+    assert "temperature" not in capsys.readouterr().err
+
+
+def test_a_model_that_always_repeats_itself_gets_a_remark(capsys):
+    with simulated(repeating(dict.fromkeys(PROBES, NUMBERS), -0.01)) as server:
+        Endpoint(options(server))
+    assert "so sure of every token" in capsys.readouterr().err
+
+
+def test_a_server_that_repeats_what_its_model_is_not_sure_of_is_refused():
+    refusal = pytest.raises(UserError, match="same text twice for 4 different prompts")
+    with simulated(repeating(dict.fromkeys(PROBES, NUMBERS), -0.5)) as server, refusal:
+        Endpoint(options(server))
 
 
 @pytest.mark.parametrize(
