@@ -24,7 +24,7 @@ Besides these rows, the output has two further configurations:
 
 The rules apply in this order, and what each drops is counted. All samples: FILTERS in selfalign/data/filters.py, then
 `vacuous` and `weak_tests`. The chosen samples: `contaminated`, then SAME and SIMILAR in selfalign/data/duplicates.py.
-The results of --choose agreement are kept in OUTPUT-agreement.
+The results of --choose agreement are kept in OUTPUT-agreement, those of --strategy consensus in OUTPUT-consensus.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ if __name__ == "select" and not TYPE_CHECKING:
 else:
     from selfalign.code.markdown import python_code
     from selfalign.data.agreement import agreements
+    from selfalign.data.consensus import agreed_executions
     from selfalign.data.decontamination import decontaminator_of, record_of
     from selfalign.data.examples import (
         LINEAGE,
@@ -95,9 +96,11 @@ COLUMNS = {"messages": [{"role": str, "content": str}], "shown_tests": str}
 class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    strategy: Literal["passes", "failures", "random", "random-subset"] = "passes"
+    strategy: Literal["passes", "failures", "random", "random-subset", "consensus"] = "passes"
     """Which samples to choose from (Table 9): those that passed, those that failed, or all. `failures` and
-    `random-subset` yield as many examples as `passes` would, so that the datasets are of equal size."""
+    `random-subset` yield as many examples as `passes` would, so that the datasets are of equal size. `consensus`, which
+    the paper does not have, chooses from the samples that do what most samples of the task do, whether their own tests
+    pass or not, and gives them tests that state these outputs."""
 
     choose: Literal["random", "agreement", "shortest", "strongest-tests"] = "random"
     """Which sample of a task to take: a random one (paper, 2.3), the one that agrees with most others on all of the
@@ -115,10 +118,10 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Probability that an instruction shows its tests, if these have a suitable form (paper, C.1); 0 turns this off."""
 
     timeout: Positive = 10.0
-    """For --choose agreement: CPU seconds that a program may use."""
+    """For --choose agreement and --strategy consensus: CPU seconds that a program may use."""
 
     memory: Count = 1024
-    """For --choose agreement: memory that a program may use, in MiB."""
+    """For --choose agreement and --strategy consensus: memory that a program may use, in MiB."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)
     """Write report.html and its figures beside the data. The report shows what was chosen, what was not, and why."""
@@ -131,9 +134,12 @@ def check(options: Options, columns: Sequence[str]) -> None:
     if options.choose == "agreement" and options.strategy != "passes":
         raise UserError("--choose agreement compares samples that passed, so it needs --strategy passes")
     strongest = options.choose == "strongest-tests"
-    if "mutation_score" not in columns and (strongest or options.min_mutation_score is not None):
+    if strongest or options.min_mutation_score is not None:
         option = "--choose strongest-tests" if strongest else "--min-mutation-score"
-        raise UserError(f"{options.input} has no column mutation_score, which {option} needs")
+        if options.strategy == "consensus":
+            raise UserError(f"{option} is about a sample's own tests, which --strategy consensus replaces")
+        if "mutation_score" not in columns:
+            raise UserError(f"{options.input} has no column mutation_score, which {option} needs")
 
 
 def costs_of(samples: Sequence[Sample], executions: Source, options: Options) -> dict[str, float]:
@@ -176,6 +182,10 @@ def main(options: Options) -> None:
         decontaminator=decontaminator,
     )
     samples, unusable = read_samples(executions)
+    if options.strategy == "consensus":
+        tasks, limits = list(tasks_of(samples).values()), {"timeout": options.timeout, "memory": options.memory << 20}
+        executions = agreed_executions(options, executions, tasks, options.sandboxes, **limits)
+        samples, unusable = read_samples(executions)
     selection = select_samples(executions, samples, rules)
     dropped = unusable | selection.dropped
     if not selection.chosen:

@@ -14,8 +14,8 @@ from typing import Any
 
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
+from selfalign.data.selection import source_of_tasks
 from selfalign.errors import RowOpen, UserError
-from selfalign.ids import content_id
 from selfalign.options import StepOptions
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
@@ -65,7 +65,6 @@ def agreements(
         UserError: programs cannot be isolated here.
         SystemExit: as `run_step` does, if tasks stay open.
     """
-    import datasets
 
     async def passes(code: str, tests: str) -> bool:
         result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
@@ -82,8 +81,6 @@ def agreements(
     if not tasks:
         return {}
     output = options.output.rstrip("/") + "-agreement"
-    pin = executions.pin | {"tasks": content_id(*tasks)}
-    rows = Source(executions.name, pin, datasets.Dataset.from_dict({"positions": tasks}), executions.run)
     try:
         sandbox = Sandbox(workers=sandboxes, timeout=timeout, memory=memory)
     except SandboxUnavailable as error:
@@ -91,7 +88,7 @@ def agreements(
     with sandbox:
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
-            Table(rows, agreements_in, COLUMNS, carry=False),
+            Table(source_of_tasks(executions, tasks), agreements_in, COLUMNS, carry=False),
             window=TASKS_PER_SANDBOX * sandboxes,
             title="agreement",
         )

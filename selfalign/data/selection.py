@@ -17,8 +17,19 @@ from selfalign.data.filters import FILTERS, failed_filter
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
 
-WANTED = {"passes": (True,), "failures": (False,), "random": (True, False), "random-subset": (True, False)}
-UNWANTED = {"passes": "did_not_pass", "failures": "passed"}  # how the funnel counts what a strategy does not want
+WANTED = {
+    "passes": (True,),
+    "consensus": (True,),  # passing the tests that a task's samples agree on
+    "failures": (False,),
+    "random": (True, False),
+    "random-subset": (True, False),
+}
+# How the funnel counts the samples that a strategy does not want.
+UNWANTED = {
+    "passes": "did_not_pass",
+    "consensus": "not_agreed_on",
+    "failures": "passed",
+}
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, *SAME, *SIMILAR)  # rules that can be left out
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
@@ -55,6 +66,14 @@ def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
     for sample in sorted(samples, key=lambda sample: (sample.task_id, sample.id)):
         tasks[sample.task_id].append(sample.position)
     return dict(tasks)
+
+
+def source_of_tasks(executions: Source, tasks: list[list[int]], **pin: str) -> Source:
+    """A source with a row for each task, whose `positions` are those of its samples in `executions`."""
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"positions": tasks})
+    return Source(executions.name, executions.pin | {"tasks": content_id(*tasks)} | pin, rows, executions.run)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,370 @@
+"""Consensus: which of a task's samples do what most of them do, whatever their own tests claim.
+
+A model states wrong outputs in its tests more often than it writes wrong code, and one wrong assertion fails a right
+solution. Here the tests of a task's samples only give the inputs. Every sample runs on all of them, the output that
+most samples give is taken for the right one, and the sample that gives it most often is kept, with tests that state
+these outputs. After rStar-Coder (arXiv 2505.21297) and CodeT (arXiv 2207.10397).
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import copy
+import dataclasses
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
+from selfalign.code.markdown import python_code
+from selfalign.code.mutation import stubbed
+from selfalign.code.parsing import parsed
+from selfalign.data.selection import source_of_tasks
+from selfalign.errors import RowOpen, UserError
+from selfalign.options import StepOptions
+from selfalign.runner.source import Source, open_source
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
+
+MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
+MAX_TESTS = 6  # of a kept sample
+MIN_TESTS = 2  # agreed tests that a task must have
+MIN_VOTES = 2  # samples that must give an output before it is taken for right
+TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
+MAX_OUTPUT = 200  # characters of an output that a test states
+MAX_SOURCE = 1_000  # characters of an input
+COMPARISONS = {"assertEqual", "assertEquals", "assertTrue", "assertFalse", "assertIs", "assertListEqual"}
+BUILTINS = frozenset(dir(builtins))
+
+# What runs after a sample's code. `_shown` writes equal outputs equally: sets in order, floats to nine digits.
+OBSERVE = """
+def _shown(value):
+    kind = type(value)
+    if kind is float:
+        return format(value, ".9g")
+    if kind in (list, tuple):
+        return kind.__name__ + "(" + ",".join(map(_shown, value)) + ")"
+    if kind in (set, frozenset):
+        return "set(" + ",".join(sorted(map(_shown, value))) + ")"
+    if kind is dict:
+        return "dict(" + ",".join(sorted(_shown(k) + ":" + _shown(v) for k, v in value.items())) + ")"
+    if kind in (int, bool, str, bytes, type(None), complex):
+        return repr(value)
+    raise TypeError("no plain value")
+
+def _evaluated(setup, call):
+    space = dict(globals())
+    exec(setup, space)
+    return eval(call, space)
+
+def _mark(setup, call):
+    import hashlib
+    try:
+        return hashlib.sha256(_shown(_evaluated(setup, call)).encode("utf-8", "replace")).hexdigest()[:8]
+    except Exception:
+        return "-"
+"""
+SEEN = "seen "  # begins the message by which a program tells what it saw
+
+
+@dataclass(frozen=True)
+class Input:
+    """A call that a test makes: the statements before it that it needs, the expression, both as source, and the output
+    that the test claims, as source (None where it compares with nothing)."""
+
+    setup: str
+    call: str
+    claimed: str | None = None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the samples of a task agree on.
+
+    support: for each sample, the mean over the inputs of the share of the other samples that give the same output
+    outputs: for each input, the mark of the output that most samples give; None if fewer than MIN_VOTES give it
+    """
+
+    support: list[float]
+    outputs: list[str | None]
+
+
+Run = Callable[[str, str], Awaitable[Result]]  # code and tests of a program -> how it ended
+
+
+# Inputs ---------------------------------------------------------------------------------------------------------------
+
+
+def inputs_of(suites: Sequence[str], names: Collection[str]) -> list[Input]:
+    """The inputs in the tests of a task's samples, each once, at most MAX_INPUTS, taken from the suites by turns.
+
+    Args:
+        suites: the tests of each sample, as Python.
+        names: what the samples define, of which an input must call one.
+    """
+    by_suite = [list(dict.fromkeys(_inputs_in(tests, names))) for tests in dict.fromkeys(suites)]
+    in_turn = (
+        some[turn] for turn in range(max(map(len, by_suite), default=0)) for some in by_suite if turn < len(some)
+    )
+    return list({(found.setup, found.call): found for found in list(in_turn)[::-1]}.values())[::-1][:MAX_INPUTS]
+
+
+def _inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
+    tree = parsed(tests)
+    if tree is None:
+        return
+    top = [node for node in tree.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    yield from _inputs_of_block(top, [], names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+            yield from _inputs_of_block(node.body, [n for n in top if not _claim(n)], names)
+
+
+def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
+    """The inputs of one block of statements. A call that needs a variable needs all that was done before it."""
+    done = list(before)
+    for statement in body:
+        claim = _claim(statement)
+        if claim is None:
+            if not isinstance(statement, (ast.For, ast.While, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef)):
+                done.append(statement)
+            continue
+        call, claimed = claim
+        used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+        if used & set(names) or any(_names_in(node) & set(names) for node in done):
+            needed = done if used - set(names) - BUILTINS else []
+            setup, text = "\n".join(map(_source, needed)), _source(call)
+            calls = any(isinstance(node, ast.Call) for node in ast.walk(call))
+            if calls and "self" not in used and len(setup) + len(text) <= MAX_SOURCE:
+                yield Input(setup, text, _source(claimed) if claimed is not None else None)
+        done.append(ast.Expr(call))  # it may have changed what is called next
+
+
+def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
+    """Of an assertion, what it evaluates and what that should equal; None of any other statement."""
+    if isinstance(statement, ast.Assert):
+        test = statement.test
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else None
+        if name not in COMPARISONS or not call.args:
+            return None
+        if name in ("assertTrue", "assertFalse"):
+            return call.args[0], ast.Constant(name == "assertTrue")
+        return call.args[0], call.args[1] if len(call.args) > 1 else None
+    else:
+        return None
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], (ast.Eq, ast.Is)):
+        left, right = test.left, test.comparators[0]
+        return (right, left) if isinstance(left, ast.Constant) else (left, right)
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return test.operand, ast.Constant(False)
+    return test, ast.Constant(True)
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def _source(node: ast.AST) -> str:
+    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
+
+
+def definitions_in(code: str) -> set[str]:
+    """The names of the functions and classes that a program defines at its top."""
+    tree = parsed(code)
+    body = tree.body if tree else []
+    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+
+
+# Outputs --------------------------------------------------------------------------------------------------------------
+
+
+def observing(inputs: Sequence[Input]) -> str:
+    """Tests that tell the mark of the output of each input: "-" where it raises, or gives no plain value."""
+    pairs = [(each.setup, each.call) for each in inputs]
+    return f"{OBSERVE}\nraise AssertionError({SEEN!r} + ' '.join(_mark(*pair) for pair in {pairs!r}))\n"
+
+
+def observed(detail: str, count: int) -> list[str | None]:
+    """The marks in the detail of a program that ran with `observing`; None where there is none."""
+    _, told, marks = detail.partition(SEEN)
+    found = marks.split() if told else []
+    return [None if mark == "-" else mark for mark in found] if len(found) == count else [None] * count
+
+
+def vote(marks: Sequence[Sequence[str | None]]) -> Vote:
+    """Let the samples of a task vote, by the marks of what each gave for each input."""
+    by_input = [Counter(filter(None, column)) for column in zip(*marks, strict=True)]
+    others = max(1, len(marks) - 1)
+    support = [
+        sum((votes[mark] - 1) / others for votes, mark in zip(by_input, row, strict=True) if mark) / max(1, len(row))
+        for row in marks
+    ]
+    winners = [votes.most_common(1)[0] if votes else ("", 0) for votes in by_input]
+    return Vote(support, [mark if count >= MIN_VOTES else None for mark, count in winners])
+
+
+async def marks_of(codes: Sequence[str], inputs: Sequence[Input], run: Run) -> list[list[str | None]]:
+    """The marks that each program gives for each input; equal programs run once."""
+    tests = observing(inputs)
+    unique = list(dict.fromkeys(codes))
+    results = await asyncio.gather(*(run(code, tests) for code in unique))
+    seen = {code: observed(result.detail, len(inputs)) for code, result in zip(unique, results, strict=True)}
+    return [seen[code] for code in codes]
+
+
+async def agreed_tests(
+    code: str, inputs: Sequence[Input], marks: Sequence[str | None], outputs: Sequence[str | None], run: Run
+) -> list[str]:
+    """Assertions for the inputs on which `code` gives the output that most samples give; at most MAX_TESTS."""
+    agreed = [each for each, mark, output in zip(inputs, marks, outputs, strict=True) if mark and mark == output]
+    results = await asyncio.gather(*(run(code, _showing(each)) for each in agreed[: 2 * MAX_TESTS]))
+    tests = []
+    for each, result in zip(agreed, results, strict=False):
+        _, told, output = result.detail.partition(SEEN)
+        if told and _is_literal(output):
+            tests.append(f"{each.setup}\nassert {each.call} == {output}".strip())
+    return tests[:MAX_TESTS]
+
+
+def _showing(each: Input) -> str:
+    """Tests that tell the output of one input as source; nothing where it is long, or reads back as something else."""
+    return (
+        f"{OBSERVE}\nimport ast as _ast\n_output = _evaluated({each.setup!r}, {each.call!r})\n_text = repr(_output)\n"
+        f"assert len(_text) <= {MAX_OUTPUT} and _ast.literal_eval(_text) == _output, 'no literal'\n"
+        f"raise AssertionError({SEEN!r} + _text)\n"
+    )
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+# The step -------------------------------------------------------------------------------------------------------------
+
+COLUMNS = {"id": str, "passed": bool, "outcome": str, "tests": str, "vacuous": bool, "support": float}
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the samples of a task agree on: the tests, as Python; whether each sample gives all the outputs that the
+    tests state; and each sample's support, as in `Vote`. No tests: they do not agree."""
+
+    tests: list[str]
+    passed: list[bool]
+    support: list[float]
+
+
+async def consensus_of(programs: Sequence[tuple[str, str]], run: Run) -> Agreed:
+    """What the samples of a task, each code and tests, agree on.
+
+    The expected outputs are those of the sample with the most support, on the inputs for which most samples give the
+    same as it does.
+    """
+    codes = [code for code, _ in programs]
+    names = set().union(*map(definitions_in, codes))
+    inputs = inputs_of([tests for _, tests in programs], names)
+    marks = await marks_of(codes, inputs, run)
+    voted = vote(marks)
+    best = max(range(len(codes)), key=lambda sample: voted.support[sample])
+    pairs = list(zip(marks[best], voted.outputs, strict=True))
+    expected = [i for i, (mark, output) in enumerate(pairs) if mark and mark == output]
+    tests = await agreed_tests(codes[best], inputs, marks[best], voted.outputs, run)
+    passed = [all(row[i] == marks[best][i] for i in expected) and len(tests) >= MIN_TESTS for row in marks]
+    return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, voted.support)
+
+
+async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
+    """How a program ended; RowOpen if the sandbox fails."""
+    result = await asyncio.wrap_future(sandbox.submit(Program(code, tests)))
+    if result.outcome == "sandbox_error":
+        raise RowOpen(f"the sandbox failed: {result.detail}")
+    return result
+
+
+def agreed_executions(
+    options: StepOptions, executions: Source, tasks: list[list[int]], sandboxes: int, *, timeout: float, memory: int
+) -> Source:
+    """The executions judged by consensus instead of by each sample's own tests: a step that writes OUTPUT-consensus.
+
+    `tests`, `passed`, `outcome` and `vacuous` are those of the tests that a task's samples agree on; `outcome` is
+    "no_consensus" where they do not. The mutation score, which is of other tests, is left out.
+
+    Args:
+        options: of the script.
+        executions: rows with `id`, `response` and `tests`.
+        tasks: positions of the samples of each task.
+        sandboxes: how many programs run at a time.
+        timeout: seconds of processor time for each program.
+        memory: bytes for each program.
+
+    Raises:
+        UserError: programs cannot be isolated here.
+        SystemExit: as `run_step` does, if tasks stay open.
+    """
+
+    async def judged(task: dict[str, Any]) -> Done:
+        samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]
+        programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
+        run = partial(result_in, sandbox)
+        agreed = await consensus_of(programs, run)
+        tests = "\n".join(agreed.tests)
+        vacuous = None
+        if tests:
+            stub = stubbed(programs[agreed.passed.index(True)][0])
+            vacuous = (await run(stub, tests)).passed
+        block = f"```python\n{tests}\n```" if tests else None
+        return Done(
+            [
+                {
+                    "id": row["id"],
+                    "passed": passed,
+                    "outcome": "no_consensus" if not tests else "passed" if passed else "failed",
+                    "tests": block or row["tests"],
+                    "vacuous": vacuous,
+                    "support": support,
+                }
+                for row, passed, support in zip(samples, agreed.passed, agreed.support, strict=True)
+            ]
+        )
+
+    output = options.output.rstrip("/") + "-consensus"
+    try:
+        sandbox = Sandbox(workers=sandboxes, timeout=timeout, memory=memory)
+    except SandboxUnavailable as error:
+        raise UserError(str(error)) from None
+    with sandbox:
+        run_step(
+            dataclasses.replace(options, output=output, max_samples=None),
+            Table(source_of_tasks(executions, tasks), judged, COLUMNS, carry=False, count_by="outcome"),
+            window=TASKS_PER_SANDBOX * sandboxes,
+            title="consensus",
+        )
+    found = open_source(output, columns=tuple(COLUMNS), token=options.hf_token).rows
+    return with_columns(executions, {name: found[name] for name in COLUMNS})
+
+
+def with_columns(executions: Source, columns: dict[str, list[Any]]) -> Source:
+    """`executions` with these columns in the place of its own, by `id`; null for rows that `columns` does not have."""
+    import datasets
+
+    where = {id: number for number, id in enumerate(columns.pop("id"))}
+    order = [where.get(id) for id in executions.rows["id"]]
+    old = [name for name in (*columns, "mutation_score") if name in executions.rows.column_names]
+    rows = executions.rows.remove_columns(old)
+    new = {name: [None if n is None else values[n] for n in order] for name, values in columns.items()}
+    features = datasets.Features({name: datasets.Value(KINDS[COLUMNS[name]]) for name in new})
+    rows = datasets.concatenate_datasets([rows, datasets.Dataset.from_dict(new, features)], axis=1)
+    return dataclasses.replace(executions, rows=rows)
+
+
+KINDS = {str: "string", bool: "bool", float: "float64"}

@@ -1,0 +1,126 @@
+"""Consensus: inputs out of tests, marks of outputs, the vote, and tests that state what was agreed on."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from code_eval.sandbox import Sandbox
+from selfalign.data.consensus import (
+    MAX_INPUTS,
+    Input,
+    agreed_tests,
+    definitions_in,
+    inputs_of,
+    marks_of,
+    result_in,
+    vote,
+)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Runs a program in a real sandbox."""
+    with Sandbox(workers=1, timeout=5.0) as sandbox:
+        yield partial(result_in, sandbox)
+
+
+def calls(tests, *names):
+    return [(each.setup, each.call, each.claimed) for each in inputs_of([tests], names or ("f",))]
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"),
+    [
+        ("assert f(1) == 2", [("", "f(1)", "2")]),
+        ("assert 2 == f(1)", [("", "f(1)", "2")]),
+        ("assert f(1)", [("", "f(1)", "True")]),
+        ("assert not f(1), 'why'", [("", "f(1)", "False")]),
+        ("assert len(f(1)) == 2", [("", "len(f(1))", "2")]),
+        ("import math\nassert f(math.pi) == 3", [("import math", "f(math.pi)", "3")]),
+        ("x = [1]\nassert f(x) == 2", [("x = [1]", "f(x)", "2")]),
+        ("s = f()\nassert s.pop() == 1\nassert s.pop() == 2", [
+            ("s = f()", "s.pop()", "1"), ("s = f()\ns.pop()", "s.pop()", "2"),
+        ]),
+        ("def test_it():\n    x = 1\n    assert f(x) == 2", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(1), 2)", [("", "f(1)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(self.x), 2)", []),
+        ("assert g(1) == 2", []),
+        ("assert f == 2", []),
+        ("assert f(1) ==", []),
+        ("for x in [1]:\n    assert f(x) == 2", []),
+    ],
+)  # fmt: skip
+def test_the_inputs_of_tests(tests, expected):
+    assert calls(tests) == expected
+
+
+def test_each_input_counts_once_and_each_suite_has_its_turn():
+    suites = [f"assert f({n}) == 0\nassert f(-1) == 1\nassert f({n} + 100) == 0" for n in range(MAX_INPUTS)]
+    found = inputs_of(suites, {"f"})
+    assert len(found) == len(set(found)) == MAX_INPUTS
+    assert {each.call for each in found} >= {f"f({n})" for n in range(MAX_INPUTS - 1)}
+
+
+INPUTS = [Input("", f"f({n})") for n in (1, 2, 3)]
+RIGHT, ALSO_RIGHT = "def f(x): return x * x", "def f(x): return x ** 2"
+WRONG, WORSE = "def f(x): return x + x", "def f(x): raise ValueError"
+
+
+def test_most_samples_decide(run):
+    marks = asyncio.run(marks_of([RIGHT, WRONG, ALSO_RIGHT, WORSE], INPUTS, run))
+    assert marks[3] == [None] * 3 and marks[0] == marks[2] != marks[1]
+    verdict = vote(marks)
+    assert verdict.outputs == marks[0]
+    assert verdict.support[0] == verdict.support[2] > verdict.support[1] > verdict.support[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("{3, 1, 2}", "{1, 2, 3}", True),
+        ("0.1 + 0.2", "0.3", True),
+        ("[1, 2]", "(1, 2)", False),
+        ("{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}", True),
+        ("True", "1", False),
+        ("object()", "object()", False),  # no plain value: equal to nothing
+        ("'\\ud800'", "'\\ud800'", True),
+    ],
+)
+def test_equal_outputs_have_equal_marks(run, one, other, equal):
+    (first,), (second,) = asyncio.run(
+        marks_of([f"def f(): return {one}", f"def f(): return {other}"], [Input("", "f()")], run)
+    )
+    assert (first is not None and first == second) is equal
+
+
+def test_a_program_that_does_not_end_has_no_outputs(run):
+    assert asyncio.run(marks_of(["def f(x):\n    while True: pass"], INPUTS, run)) == [[None] * 3]
+
+
+def test_the_kept_tests_state_what_was_agreed_on(run):
+    marks = asyncio.run(marks_of([RIGHT, ALSO_RIGHT, WRONG], INPUTS, run))
+    tests = asyncio.run(agreed_tests(RIGHT, INPUTS, marks[0], vote(marks).outputs, run))
+    assert tests == ["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 9"]
+    assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == ["assert f(2) == 4"]
+
+
+@pytest.mark.parametrize("output", ["'x' * 500", "float('nan')", "[float('inf')]"])
+def test_outputs_that_are_no_short_literals_are_not_stated(run, output):
+    code, inputs = f"def f(): return {output}", [Input("", "f()")]
+    marks = asyncio.run(marks_of([code, code], inputs, run))
+    assert asyncio.run(agreed_tests(code, inputs, marks[0], vote(marks).outputs, run)) == []
+
+
+def test_one_sample_agrees_with_nobody():
+    assert vote([["a", "b"]]).outputs == [None, None] and vote([["a", "b"]]).support == [0]
+    assert vote([]).support == []
+
+
+def test_definitions():
+    assert definitions_in("import os\ndef f(): pass\nclass A:\n    def g(self): pass\nasync def h(): pass") == {
+        "f",
+        "A",
+        "h",
+    }
+    assert definitions_in("def (") == set()
