@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from selfalign.benchmarks import benchmark_names, load_benchmark
+from selfalign.benchmarks.harness.problems import files_by_name
 from selfalign.code.contamination import Decontaminator, Item, Match
 from selfalign.errors import UserError, warn
 from selfalign.options import DecontaminationOptions
@@ -23,12 +24,7 @@ def decontaminator_of(options: DecontaminationOptions) -> Decontaminator | None:
     if not names:
         warn("no decontamination, because --decontaminate names no benchmark")
         return None
-    files = {}  # to read instead of what is published
-    for pair in options.benchmark_data:
-        name, equals, file = pair.partition("=")
-        if not (name and equals and file):
-            raise UserError(f"--benchmark-data {pair} does not have the form NAME=FILE")
-        files[name] = file
+    files = files_by_name(options.benchmark_data)
     if unknown := [known for known in files if known not in names and known.rpartition("-")[0] not in names]:
         raise UserError(f"--benchmark-data has {', '.join(unknown)}, which --decontaminate does not name")
     decontaminator = Decontaminator([item for name in dict.fromkeys(names) for item in read_items(name, files)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")  # of a row 
 def problem_of(row: Row, test: str, timeout: float = 0.0) -> Problem:
     """The problem of a row that has FIELDS."""
     return Problem(**{name: row[name] for name in FIELDS}, test=test, timeout=timeout)
+
+
+def files_by_name(pairs: Iterable[str]) -> dict[str, str]:
+    """What --benchmark-data says, as {benchmark: file to read instead of what is published}."""
+    files = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not (name and equals and file):
+            raise UserError(f"--benchmark-data {pair} does not have the form NAME=FILE")
+        files[name] = file
+    return files
 
 
 def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:

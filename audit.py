@@ -1,0 +1,187 @@
+"""Audit: executions -> how often each way to select samples picks correct code, by tests that the model has not seen.
+
+The paper keeps a response that passes the model's own tests, and takes it for correct. Here the tasks are problems of
+benchmarks, which have hidden tests, so that every sample can be judged. The output says for each way to select samples
+how many of those that it keeps are right (precision), how many of the tasks that the model can solve are then solved
+(recall), and for how many tasks it keeps anything (yield). Run this before you spend a week generating:
+
+    python -m experiments.problem_tasks ./tasks --benchmarks humanevalplus mbppplus
+    python sample_responses.py ./tasks ./responses --samples 8
+    python execute.py ./responses ./executions
+    python audit.py ./executions ./audit
+
+Columns in:  id, task_id, benchmark, problem, response, tests, passed; if present, outcome, vacuous, mutation_score
+
+Columns out: all of these, and
+
+    right               whether the hidden tests pass
+    hidden_outcome      how the code ended under the hidden tests: passed, failed, error, timeout, ...
+    accepts_reference   whether the sample's own tests pass with the benchmark's solution
+    rejects_wrong       of the wrong responses of other samples to the task, the share that its own tests reject
+    agreement           with the other passing samples, on the tests of all of them; null where it did not pass
+    support             the share of the other samples that give the same outputs, see selfalign/data/consensus.py
+
+`audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
+precision over `passes`; the card shows them as a table and a figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from code_eval.sandbox import Sandbox
+from selfalign.benchmarks import Problem, load_benchmark
+from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
+from selfalign.benchmarks.harness.problems import files_by_name, pin_of
+from selfalign.code.markdown import python_code
+from selfalign.data.agreement import agreement_of
+from selfalign.data.audit import RULES, Audit, Audited, at_coverage, audit, audit_table, share_of
+from selfalign.data.consensus import consensus_of, result_in
+from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
+from selfalign.ids import content_id
+from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script
+from selfalign.report.audit import write_audit
+from selfalign.runner.source import open_source, read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Done, Table
+
+NEEDED = ("id", "task_id", "benchmark", "problem", "response", "tests", "passed")
+KEPT = {"outcome": str, "vacuous": bool, "mutation_score": float}  # columns of the input, null where it lacks them
+COLUMNS = {
+    **dict.fromkeys(NEEDED[:-1], str),
+    "passed": bool,
+    **KEPT,
+    "right": bool,
+    "hidden_outcome": str,
+    "accepts_reference": bool,
+    "rejects_wrong": float,
+    "agreement": float,
+    "support": float,
+}
+TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(SandboxOptions, StepOptions):
+    """Options of this step."""
+
+    benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
+    """Files to read the problems from instead of the Hub, such as mbppplus=MbppPlus.jsonl.gz."""
+
+    timeout: Positive = 10.0
+    """Seconds of CPU time that a program may use; hidden tests have their benchmark's own limit."""
+
+    memory: Count = 1024
+    """MiB that a program may use; hidden tests have their benchmark's own limit."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A benchmark whose problems are tasks here."""
+
+    problems: dict[str, Problem]
+    judge: Judge
+    reference: dict[str, str]
+    """The code of each problem's own solution."""
+
+
+async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list[Row]:
+    """The rows of one task's samples, with what the audit finds out about each."""
+    problem = judged.problems[samples[0]["problem"]]
+    programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
+    verdicts = await asyncio.gather(*(judged.judge(problem, code, "solution") for code, _ in programs))
+
+    run = partial(result_in, sandbox)
+
+    async def passes(code: str, tests: str) -> bool:
+        return (await run(code, tests)).passed
+
+    wrong = {code for (code, _), verdict in zip(programs, verdicts, strict=True) if not verdict["passed"]}
+    accepts = await asyncio.gather(*(passes(judged.reference[problem.task_id], tests) for _, tests in programs))
+    rejects = [[not await passes(other, tests) for other in sorted(wrong - {code})] for code, tests in programs]
+    passing = [i for i, row in enumerate(samples) if row["passed"]]
+    shares = await agreement_of([programs[i] for i in passing], passes) if len(passing) > 1 else [1.0] * len(passing)
+    agreement = dict(zip(passing, shares, strict=True))
+    support = (await consensus_of(programs, run)).support
+    return [
+        {name: row.get(name) for name in (*NEEDED, *KEPT)}
+        | {
+            "right": verdict["passed"],
+            "hidden_outcome": verdict["outcome"],
+            "accepts_reference": accepts[i],
+            "rejects_wrong": share_of(rejects[i]),
+            "agreement": agreement.get(i),
+            "support": support[i],
+        }
+        for i, (row, verdict) in enumerate(zip(samples, verdicts, strict=True))
+    ]
+
+
+def audited(row: Row) -> Audited:
+    """What the rules look at in a row."""
+    return Audited(
+        passed=row["passed"],
+        right=row["right"],
+        length=len(row["response"]),
+        vacuous=row["vacuous"],
+        mutation_score=row["mutation_score"],
+        agreement=row["agreement"],
+        support=row["support"],
+    )
+
+
+def figures_of(rows: list[Row]) -> tuple[dict[str, Audit], int]:
+    """The audit of every rule over all tasks, and the number of tasks."""
+    tasks: dict[str, list[Audited]] = {}
+    for row in rows:
+        tasks.setdefault(row["task_id"], []).append(audited(row))
+    samples = list(tasks.values())
+    kept = audit(samples, {"passes": RULES["passes"]})["passes"].kept
+    rules = RULES | {"consensus, at the yield of passes": at_coverage(samples, kept)}
+    return audit(samples, rules), len(samples)
+
+
+def main(options: Options) -> None:
+    """Judge every sample of every task by the hidden tests of its problem, and compare the ways to select."""
+    executions = read_input(options, *NEEDED)
+    samples, _ = read_samples(executions)
+    tasks = list(tasks_of(samples).values())
+    names = sorted(set(executions.rows["benchmark"]))
+    data = files_by_name(options.benchmark_data)
+    with ExitStack() as stack:
+        benchmarks, pins = {}, {}
+        for name in names:
+            benchmark = load_benchmark(name)
+            source, pins[name] = pin_of(data.get(name) or benchmark.dataset, options.hf_token)
+            problems = {problem.task_id: problem for problem in benchmark.problems(source)}
+            limits = {"workers": options.sandboxes, "timeout": benchmark.timeout, "python": None}
+            hidden = stack.enter_context(sandbox_for(benchmark, problems.values(), **limits))
+            references = {id: problem.prompt + problem.canonical_solution for id, problem in problems.items()}
+            benchmarks[name] = Judged(problems, judge_of(benchmark, hidden), references)
+        sandbox = stack.enter_context(
+            Sandbox(workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
+        )
+
+        async def audited_task(task: Row) -> Done:
+            rows = [row for _, row in executions.read(sorted(task["positions"]))]
+            return Done(await audit_of(rows, benchmarks[rows[0]["benchmark"]], sandbox))
+
+        run_step(
+            options,
+            Table(source_of_tasks(executions, tasks, problems=content_id(pins)), audited_task, COLUMNS, carry=False),
+            window=TASKS_PER_SANDBOX * options.sandboxes,
+        )
+    rows = open_source(options.output, token=options.hf_token).rows.to_list()
+    audits, count = figures_of(rows)
+    write_audit(options.output, audits, count, pins, token=options.hf_token)
+    print(audit_table(audits, count))
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

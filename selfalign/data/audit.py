@@ -1,0 +1,177 @@
+"""How well each way to select samples picks correct code, given the verdict of hidden tests on every sample.
+
+A rule takes the samples of one task and says which it would keep. Where it keeps several, one of them is drawn, as
+select.py does, so a task counts with the share of its kept samples that are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+RESAMPLES = 10_000
+CONFIDENCE = 95  # percent
+MUTATION_SCORES = (0.5, 0.8, 1.0)
+SUPPORTS = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A sample with what the pipeline knows of it, and whether hidden tests accept it.
+
+    passed: its own tests pass
+    vacuous, mutation_score: of its own tests, as execute.py has them (None where they do not pass)
+    agreement: with the other passing samples on the tests of all (None where it does not pass)
+    support: share of the other samples that give the same outputs (see `selfalign.data.consensus`)
+    length: characters of the response
+    right: the hidden tests pass
+    """
+
+    passed: bool
+    right: bool
+    length: int
+    vacuous: bool | None = None
+    mutation_score: float | None = None
+    agreement: float | None = None
+    support: float = 0.0
+
+
+Samples = Sequence[Audited]
+Rule = Callable[[Samples], Samples]
+
+
+def passing(samples: Samples) -> Samples:
+    """The samples whose own tests pass."""
+    return [sample for sample in samples if sample.passed]
+
+
+def strong(samples: Samples, least: float = 0.0) -> Samples:
+    """The passing samples whose tests are not vacuous and notice at least this share of mutants."""
+    return [s for s in passing(samples) if not s.vacuous and (s.mutation_score or 0.0) >= least]
+
+
+def best(samples: Samples, merit: Callable[[Audited], float]) -> Samples:
+    """The samples of the highest merit."""
+    highest = max(map(merit, samples), default=0.0)
+    return [sample for sample in samples if merit(sample) == highest]
+
+
+def supported(samples: Samples, least: float = 0.0) -> Samples:
+    """The samples that most others agree with, if at least this share does, and at least one other."""
+    return [s for s in best(samples, lambda s: s.support) if s.support > 0 and s.support >= least]
+
+
+RULES: dict[str, Rule] = {
+    "random": lambda samples: samples,
+    "passes": passing,
+    "passes, not vacuous": strong,
+    **{
+        f"mutation score >= {least}": (lambda samples, least=least: strong(samples, least)) for least in MUTATION_SCORES
+    },
+    "passes, shortest": lambda samples: best(passing(samples), lambda s: -s.length),
+    "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
+    "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
+    "passes, consensus": lambda samples: supported(passing(samples)),
+    "consensus": supported,
+    **{f"consensus >= {least}": partial(supported, least=least) for least in SUPPORTS},
+}
+
+
+class Score(NamedTuple):
+    """A share with its 95 % interval; NaN where nothing was kept."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a rule keeps.
+
+    precision: of the tasks with a kept sample, the share where it is right
+    recall: of the tasks that some sample solves, the share where the kept one does
+    coverage: the share of tasks with a kept sample (the yield)
+    gain: precision less that of the rule it is compared with, by a paired bootstrap over tasks
+    """
+
+    kept: int
+    precision: Score
+    recall: Score
+    coverage: Score
+    gain: Score | None = None
+
+
+def audit(tasks: Sequence[Samples], rules: Mapping[str, Rule] = RULES, against: str = "passes") -> dict[str, Audit]:
+    """Each rule's precision, recall and yield over `tasks`, with intervals by bootstrap over tasks."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).multinomial(len(tasks), np.full(len(tasks), 1 / len(tasks)), size=RESAMPLES)
+    draws = np.vstack([np.ones(len(tasks)), draws])  # first the tasks as they are
+    solvable = np.array([any(sample.right for sample in samples) for samples in tasks], float)
+    outcomes = {}
+    for name, rule in rules.items():
+        chosen = [rule(samples) for samples in tasks]
+        kept = np.array([bool(samples) for samples in chosen], float)
+        right = np.array([_share_right(samples) for samples in chosen])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = draws @ right / (draws @ kept), draws @ right / (draws @ solvable)
+        outcomes[name] = int(kept.sum()), precision, recall, draws @ kept / len(tasks)
+    baseline = outcomes[against][1]
+    return {
+        name: Audit(
+            kept,
+            precision=_score(precision),
+            recall=_score(recall),
+            coverage=_score(coverage),
+            gain=None if name == against else _score(precision - baseline),
+        )
+        for name, (kept, precision, recall, coverage) in outcomes.items()
+    }
+
+
+def at_coverage(tasks: Sequence[Samples], kept: int) -> Rule:
+    """Consensus that keeps a sample of `kept` tasks, those with the highest support: to compare at equal yield."""
+    supports = sorted((max((s.support for s in samples), default=0.0) for samples in tasks), reverse=True)
+    least = supports[min(kept, len(supports)) - 1] if kept else 1.1
+    return lambda samples: supported(samples, least)
+
+
+def _share_right(samples: Samples) -> float:
+    return sum(sample.right for sample in samples) / len(samples) if samples else 0.0
+
+
+def _score(draws: Any) -> Score:
+    """The first of `draws` is the value itself; the others are resamples."""
+    import numpy as np
+
+    tail = (100 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(draws[1:], [tail, 100 - tail]) if np.isfinite(draws[1:]).any() else (np.nan, np.nan)
+    return Score(float(draws[0]), float(low), float(high))
+
+
+def audit_table(audits: Mapping[str, Audit], tasks: int) -> str:
+    """The audits as a Markdown table, in percent."""
+    lines = [
+        f"| rule | kept of {tasks} | precision | recall | yield | precision beside `passes` |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, result in audits.items():
+        cells = (_cell(score) for score in (result.precision, result.recall, result.coverage))
+        gain = _cell(result.gain, sign="+") if result.gain else ""
+        lines.append(f"| {name} | {result.kept} | {' | '.join(cells)} | {gain} |")
+    return "\n".join(lines)
+
+
+def _cell(score: Score, sign: str = "") -> str:
+    if score.value != score.value:
+        return "-"
+    return f"{100 * score.value:{sign}.1f} [{100 * score.low:{sign}.1f}, {100 * score.high:{sign}.1f}]"
+
+
+def share_of(verdicts: Iterable[bool | None]) -> float | None:
+    """The share of true verdicts; None where there is none."""
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,55 @@
+"""The audit of selection rules: what they keep of hand-made tasks, and how sure their figures are."""
+
+import math
+
+import pytest
+
+from selfalign.data.audit import RULES, Audited, at_coverage, audit, audit_table
+
+
+def sample(passed, right, **more):
+    return Audited(passed, right, more.pop("length", 10), **more)
+
+
+STRONG = {"vacuous": False, "mutation_score": 1.0}
+# One task where consensus knows better than the samples' own tests, one where they agree, one that nobody solves.
+TASKS = [
+    [sample(True, False, **STRONG), sample(False, True, support=0.5), sample(False, True, support=0.5)],
+    [sample(True, True, support=0.5, length=5, **STRONG), sample(False, True, support=0.5), sample(False, False)],
+    [sample(True, False, vacuous=True, mutation_score=0.0), sample(False, False), sample(False, False)],
+]
+
+
+def test_precision_recall_and_yield():
+    found = audit(TASKS)
+    assert found["passes"].precision.value == pytest.approx(1 / 3)
+    assert found["passes"].recall.value == pytest.approx(1 / 2)
+    assert found["passes"].coverage.value == 1
+    assert found["consensus"].precision.value == 1 and found["consensus"].kept == 2
+    assert found["random"].precision.value == pytest.approx((2 / 3 + 2 / 3) / 3)
+    assert found["passes, not vacuous"].kept == 2
+    assert found["consensus"].gain.value == pytest.approx(2 / 3) and found["passes"].gain is None
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_tasks():
+    few, many = audit(TASKS)["passes"].precision, audit(TASKS * 30)["passes"].precision
+    assert few.low <= few.value <= few.high and many.low <= many.value <= many.high
+    assert many.high - many.low < few.high - few.low
+
+
+def test_a_rule_that_keeps_nothing_has_no_precision():
+    nothing = audit([[sample(False, True)]])["passes"]
+    assert nothing.kept == 0 and math.isnan(nothing.precision.value)
+    assert "| - |" in audit_table({"passes": nothing}, 1)
+
+
+def test_consensus_at_equal_yield_keeps_what_is_most_agreed_on():
+    tasks = [[sample(False, True, support=share)] * 2 for share in (0.2, 0.8, 0.5)]
+    rule = at_coverage(tasks, 2)
+    assert [bool(rule(samples)) for samples in tasks] == [False, True, True]
+    assert not any(at_coverage(tasks, 0)(samples) for samples in tasks)
+
+
+def test_ties_are_all_kept_and_every_rule_takes_an_empty_task():
+    assert len(RULES["consensus"](TASKS[0])) == 2
+    assert all(list(rule([])) == [] for rule in RULES.values())

@@ -1,0 +1,95 @@
+"""audit.py and the tasks that it needs: problems as tasks, samples judged by hidden tests, figures of the rules."""
+
+import json
+
+import pytest
+
+from experiments import problem_tasks
+from tests.benchmarks.rows import DOUBLE, SQUARES
+from tests.helpers import read_rows, run, run_json, run_well, write_rows
+
+RIGHT = "def double(x):\n    return x + x"
+ALSO_RIGHT = "def double(x):\n    return 2 * x"
+WRONG = "def double(x):\n    return x ** 2"
+TESTS = "assert double(1) == 2\nassert double(3) == 6\nassert double(4) == 8"
+WRONG_TESTS = "assert double(1) == 1\nassert double(3) == 9"
+
+
+def block(code):
+    return f"```python\n{code}\n```"
+
+
+def sample(number, code, tests, passed):
+    return {
+        "id": f"s{number}",
+        "task_id": "t",
+        "benchmark": "humanevalplus",
+        "problem": "HumanEval/900",
+        "instruction": "Double a number.",
+        "response": block(code),
+        "tests": block(tests),
+        "passed": passed,
+        "vacuous": False if passed else None,
+        "mutation_score": 1.0 if passed else None,
+    }
+
+
+SAMPLES = [
+    sample(0, RIGHT, WRONG_TESTS, False),  # right, and given up by the paper's rule
+    sample(1, ALSO_RIGHT, TESTS, True),
+    sample(2, WRONG, WRONG_TESTS, True),  # wrong, with tests that agree
+]
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("problems") / "humanevalplus.jsonl", [DOUBLE])
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory, problems):
+    folder = tmp_path_factory.mktemp("audit")
+    executions = write_rows(folder / "executions.jsonl", SAMPLES)
+    result = run_well("audit", executions, folder / "out", "--benchmark-data", f"humanevalplus={problems}")
+    return folder / "out", result.stdout
+
+
+def test_each_sample_is_judged_by_the_hidden_tests(audited):
+    rows = read_rows(audited[0])
+    assert [row["right"] for row in rows] == [True, True, False]
+    assert [row["accepts_reference"] for row in rows] == [False, True, False]
+    assert [row["rejects_wrong"] for row in rows] == [0.0, 1.0, None]
+    assert rows[0]["support"] == rows[1]["support"] > rows[2]["support"]
+    assert rows[0]["agreement"] is None and rows[1]["agreement"] is not None
+
+
+def test_the_figures_say_which_rule_keeps_what_is_right(audited):
+    folder, printed = audited
+    rules = json.loads((folder / "audit.json").read_text())["rules"]
+    assert rules["passes"]["precision"][0] == 0.5 and rules["consensus"]["precision"][0] == 1.0
+    assert "| consensus | 1 | 100.0 [100.0, 100.0]" in printed
+    assert (
+        printed.partition("\n")[2].strip() in (folder / "README.md").read_text()
+        and (folder / "figures" / "precision.png").exists()
+    )
+
+
+def test_it_is_known_by_its_problems(audited, tmp_path):
+    """The same command does nothing again; other problems are another audit."""
+    folder, _ = audited
+    other = write_rows(tmp_path / "other.jsonl", [DOUBLE | {"plus_input": [[7]]}])
+    result = run("audit", folder.parent / "executions.jsonl", folder, "--benchmark-data", f"humanevalplus={other}")
+    assert result.returncode == 2 and "differs" in result.stderr
+
+
+def test_problems_become_tasks(tmp_path, problems):
+    squares = write_rows(tmp_path / "mbppplus.jsonl", [SQUARES])
+    data = (f"humanevalplus={problems}", f"mbppplus={squares}")
+    problem_tasks.main(problem_tasks.Options(output=str(tmp_path / "tasks"), benchmark_data=data))
+    double, square = sorted(read_rows(tmp_path / "tasks"), key=lambda row: row["benchmark"])
+    assert double["instruction"].startswith("Complete the Python function `double`")
+    assert square["instruction"] == (
+        "Write a function to square the numbers of a list.\n\nThe function is `square(xs)`."
+    )
+    assert (square["benchmark"], square["problem"], square["error"]) == ("mbppplus", "Mbpp/8", None)
+    assert run_json(tmp_path / "tasks")["complete"]
