@@ -34,7 +34,7 @@ from selfalign.options import API_KEY_VARIABLE, ROOT, StepOptions, program_of
 from selfalign.processes import die_with_parent
 from selfalign.runner.hub import hub_name, is_hub_id
 
-SHIPPED = ("*.py", "selfalign/**/*", "code_eval/**/*", "prompts/*", "experiments/**/*.py")
+SHIPPED = ("*.py", "selfalign/**/*", "code_eval/**/*", "server/*.py", "prompts/*", "experiments/**/*.py")
 # Packages in requirements.txt that no sharded step needs; they take gigabytes.
 NOT_ON_JOBS = ("torch==", "trl==", "peft==", "accelerate==", "gguf==")
 

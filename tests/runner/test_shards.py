@@ -3,6 +3,7 @@
 The step is a script of its own, started from a folder that is not the project, as nodes would have it.
 """
 
+import io
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -91,6 +93,14 @@ def test_shards_cover_every_row_once():
 def test_what_is_not_a_shard_is_refused(text):
     with pytest.raises(UserError, match="is not a shard"):
         Shard.parse(text)
+
+
+def test_all_that_a_step_imports_travels_with_its_shards():
+    """Also what it starts: benchmark.py serves a model folder with serve.py."""
+    shipped = set(zipfile.ZipFile(io.BytesIO(executors._project())).namelist())
+    rooms = ("selfalign", "code_eval", "server", "experiments/baselines")
+    ours = {path.relative_to(ROOT).as_posix() for room in rooms for path in (ROOT / room).rglob("*.py")}
+    assert ours | {"serve.py", "prompts/chat.jinja", "selfalign/report/page.js"} <= shipped
 
 
 def test_a_bad_row_leaves_the_other_shards_alone_and_is_done_by_the_next_run(folder):
