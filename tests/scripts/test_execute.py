@@ -55,6 +55,8 @@ def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
 
 CLOSEST = """
 def closest(values, target=0):
+    if not values:
+        raise ValueError("no values")
     best = values[0]
     for value in values[1:]:
         if abs(value - target) < abs(best - target):
@@ -67,6 +69,11 @@ assert closest([5, 4, 9]) == 4
 assert closest([1, 9, 6], 7) == 6
 assert closest([3, -1]) == -1
 assert closest([-2, 2]) == -2
+try:
+    closest([])
+    assert False
+except ValueError:
+    pass
 """
 ACCOUNT = """
 class Account:
