@@ -38,9 +38,9 @@ from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.markdown import python_code
-from selfalign.data.agreement import agreement_of
+from selfalign.data.agreement import agreement_of, result_in
 from selfalign.data.audit import RULES, Audit, Audited, at_coverage, audit, audit_table, share_of
-from selfalign.data.consensus import consensus_of, result_in
+from selfalign.data.consensus import consensus_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
+from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import RowOpen, UserError
@@ -45,6 +45,14 @@ async def agreement_of(programs: list[tuple[str, str]], passes: Callable[[str, s
     return [(sum(row) - len(suites)) / (len(suites) * (len(programs) - 1)) for row in agreeing]
 
 
+async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
+    """How a program ended; RowOpen if the sandbox fails."""
+    result = await asyncio.wrap_future(sandbox.submit(Program(code, tests)))
+    if result.outcome == "sandbox_error":
+        raise RowOpen(f"the sandbox failed: {result.detail}")
+    return result
+
+
 def agreements(
     options: StepOptions, executions: Source, tasks: list[list[int]], sandboxes: int, *, timeout: float, memory: int
 ) -> dict[str, float]:
@@ -67,10 +75,7 @@ def agreements(
     """
 
     async def passes(code: str, tests: str) -> bool:
-        result = await asyncio.wrap_future(sandbox.submit(Program(code=code, tests=tests)))
-        if result.outcome == "sandbox_error":
-            raise RowOpen(f"the sandbox failed: {result.detail}")
-        return result.passed
+        return (await result_in(sandbox, code, tests)).passed
 
     async def agreements_in(task: dict[str, Any]) -> Done:
         samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]

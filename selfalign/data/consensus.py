@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
+from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
 from selfalign.code.mutation import stubbed
 from selfalign.code.parsing import parsed
+from selfalign.data.agreement import result_in
 from selfalign.data.selection import source_of_tasks
-from selfalign.errors import RowOpen, UserError
+from selfalign.errors import UserError
 from selfalign.options import StepOptions
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
@@ -281,14 +282,6 @@ async def consensus_of(programs: Sequence[tuple[str, str]], run: Run) -> Agreed:
     tests = await agreed_tests(codes[best], inputs, marks[best], voted.outputs, run)
     passed = [all(row[i] == marks[best][i] for i in expected) and len(tests) >= MIN_TESTS for row in marks]
     return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, voted.support)
-
-
-async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
-    """How a program ended; RowOpen if the sandbox fails."""
-    result = await asyncio.wrap_future(sandbox.submit(Program(code, tests)))
-    if result.outcome == "sandbox_error":
-        raise RowOpen(f"the sandbox failed: {result.detail}")
-    return result
 
 
 def agreed_executions(

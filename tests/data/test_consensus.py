@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from code_eval.sandbox import Sandbox
+from selfalign.data.agreement import result_in
 from selfalign.data.consensus import (
     MAX_INPUTS,
     Input,
@@ -13,7 +14,6 @@ from selfalign.data.consensus import (
     definitions_in,
     inputs_of,
     marks_of,
-    result_in,
     vote,
 )
 
