@@ -46,6 +46,7 @@ from selfalign.options import (
     identity_of,
     run_script,
 )
+from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import Source, read_input
 from selfalign.training.loading import BaseModel, adapters
 from selfalign.training.model_folder import ModelFolder, open_model_folder
@@ -158,12 +159,17 @@ def checked(options: Options) -> Options:
         raise UserError(f"--eval-fraction {options.eval_fraction} must be at least 0 and below 1")
     if not options.chat_template.is_file():
         raise UserError(f"--chat-template {options.chat_template} is not a file")
+    if is_hub_id(options.output):
+        raise UserError(
+            f"a model is written to a folder, and {options.output} has the form of a Hub id: "
+            f"write ./{options.output}, and add --push-to-hub {options.output} if it shall be uploaded"
+        )
     dpo = options.method == "dpo"
     rate = 1e-6 if dpo else 1e-4 if options.lora_rank else 1e-5
     output = os.path.expanduser(options.output)
     return dataclasses.replace(
         options,
-        output=output if output.startswith((".", "/")) else f"./{output}",  # a folder, never a Hub id
+        output=output if output.startswith((".", "/")) else f"./{output}",  # a folder that is there, or a single name
         config=options.config or ("preferences" if dpo else None),
         learning_rate=rate if options.learning_rate is None else options.learning_rate,
         epochs=(1.0 if dpo else 4.0) if options.epochs is None else options.epochs,

@@ -19,6 +19,7 @@ problems, if both have results, and the commands for missing runs follow. `--for
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from dataclasses import dataclass
 from itertools import product
@@ -32,6 +33,7 @@ from selfalign.report.paper import NOT_STATED, Cell, PaperTable, format_number, 
 from selfalign.report.results import OurValue, Results, our_values
 from selfalign.report.statistics import paired_bootstrap
 
+DEFAULT_RESULTS = "./runs/out"
 COMPARISON_HEADER = ["ours", "against", "column", "published difference", "ours [95 %]", "p", "problems"]
 CSV_COLUMNS = ("table", "row", "column", "system", "published", "ours", "low", "high", "difference", "command")
 
@@ -40,9 +42,9 @@ CSV_COLUMNS = ("table", "row", "column", "system", "published", "ours", "low", "
 class Options:
     """What to print and draw."""
 
-    results: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = ("./runs/out",)
+    results: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = ()
     """Folders with results, or the results of one system as SYSTEM=results.json or SYSTEM=FOLDER. If a result is found
-    twice, the first one counts."""
+    twice, the first one counts. By default, ./runs/out if it is there."""
 
     tables: tuple[str, ...] = ()
     """Tables to print: 1 to 12, starcoder2_instruct, small, quickstart. By default, all of them."""
@@ -186,7 +188,7 @@ def draw_table(table: PaperTable, found: list[dict[str, OurValue]], file: Path) 
 
 def main(options: Options) -> None:
     """Print each table with what we have for it, and draw it."""
-    results = Results(options.results)
+    results = Results(options.results or filter(os.path.isdir, [DEFAULT_RESULTS]))
     tables = [load_table(name) for name in options.tables or table_names()]
     if options.figures:
         options.figures.mkdir(parents=True, exist_ok=True)

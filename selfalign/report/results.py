@@ -24,7 +24,7 @@ class OurValue(NamedTuple):
 class Results:
     """The results in the places that the user names: folders of results, and single ones as SYSTEM=PATH.
 
-    UserError if PATH holds no result, or if there is no such system.
+    UserError if there is no such folder, if PATH holds no result, or if there is no such system.
     """
 
     def __init__(self, places: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ class Results:
             else:
                 self.folders.append(Path(place).expanduser())
         if missing := [str(folder) for folder in self.folders if not folder.is_dir()]:
-            warn(f"no results in {', '.join(missing)}: there is no such folder")
+            raise UserError(f"there is no folder {', '.join(missing)}, from which results were to be read")
 
     def _add(self, system: str, path: Path) -> None:
         """Take `path` for a result of `system`, or for the folder of all its results. The first of several counts."""

@@ -15,6 +15,7 @@ PASS_AT = (1, 10, 100)
 RESAMPLES = 10_000
 RESAMPLES_OF_ROWS = 1000  # of scores that are computed anew from the rows of each resample
 CONFIDENCE = 0.95
+DEVIATIONS = 1.96  # standard deviations, of as much of a normal distribution
 
 
 def summarize(
@@ -61,8 +62,21 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def bootstrap_interval(values: Sequence[float]) -> list[float]:
-    """The 95 % interval of the mean of `values`, one for each problem, from problems drawn with replacement."""
+    """The 95 % interval of the mean of `values`, one for each problem, from problems drawn with replacement.
+
+    Where all problems were solved or none was, resamples don't differ, and the interval is Wilson's.
+    """
+    if all(value in (0, 1) for value in values) and sum(values) in (0, len(values)):
+        return list(wilson_interval(int(sum(values)), len(values)))
     return interval_of(_means(values, 0, RESAMPLES))
+
+
+def wilson_interval(passed: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share, by Wilson's formula (1927), which also holds for few samples."""
+    z2 = DEVIATIONS**2
+    middle = (passed + z2 / 2) / (total + z2)
+    spread = DEVIATIONS / (total + z2) * (passed * (total - passed) / total + z2 / 4) ** 0.5
+    return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
 def bootstrap(statistic: Callable[[list[int]], Mapping[str, float]], problems: int) -> dict[str, list[float]]:

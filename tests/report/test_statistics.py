@@ -33,7 +33,13 @@ def test_intervals_have_the_width_of_a_binomial():
     values = [1.0] * 82 + [0.0] * 82
     low, high = interval = bootstrap_interval(values)
     assert high - low == pytest.approx(2 * 1.96 * (0.25 / 164) ** 0.5, rel=0.05)
-    assert bootstrap_interval(values) == interval and bootstrap_interval([1.0] * 9) == [1.0, 1.0]
+    assert bootstrap_interval(values) == interval
+
+
+@pytest.mark.parametrize(("value", "interval"), [(0.0, [0, 0.3903]), (1.0, [0.6097, 1])])
+def test_none_and_all_of_few_problems_have_wide_intervals(value, interval):
+    """By Wilson's formula; resamples of six equal values would all be alike."""
+    assert bootstrap_interval([value] * 6) == pytest.approx(interval, abs=1e-4)
 
 
 def test_intervals_of_further_scores_are_over_problems():

@@ -22,6 +22,7 @@ from tests.training.tools import PAIRS, ROWS, finetune, options_of
         (ROWS[0], {"chat_template": PROMPTS / "tasks.jinja"}, "tasks.jinja is not a chat template: 'system'"),
         (ROWS[0], {"executor": "slurm"}, "accelerate launch"),
         (ROWS[0], {"eval_fraction": 1.5}, "--eval-fraction 1.5 must be at least 0 and below 1"),
+        (ROWS[0], {"output": "org/model"}, "write ./org/model, and add --push-to-hub org/model"),
         (ROWS[0] | {"response": None}, {}, "can be used: {'no_response': 1}"),
     ],
 )

@@ -160,3 +160,8 @@ def test_every_table_is_drawn(results, tmp_path, printed):
     printed(results, "--tables", "1", "8", "--figures", figures)
     assert sorted(path.name for path in figures.iterdir()) == ["table01.png", "table08.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in figures.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path, printed):
+    with pytest.raises(UserError, match=r"there is no folder .*nothere"):
+        printed(tmp_path / "nothere")

@@ -27,7 +27,7 @@ QUICK = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "eval_fraction": 0
 def options_of(folder, model, rows=ROWS, **more):
     """Options of a training of `model` on `rows`, in `folder`."""
     data = write_rows(folder / "in.jsonl", rows)
-    return finetune.Options(input=str(data), output=str(folder / "model"), model=str(model), **more)
+    return finetune.Options(**{"input": str(data), "output": str(folder / "model"), "model": str(model), **more})
 
 
 def words_of(options, *more):
