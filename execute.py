@@ -110,10 +110,10 @@ def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
 
 
 def open_sandbox(options: Options) -> Sandbox:
-    """The sandbox; UserError if programs cannot be isolated on this machine."""
+    """The sandbox; UserError if programs cannot be isolated on this machine, or not with these options."""
     try:
         return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, memory=options.memory << 20)
-    except SandboxUnavailable as error:
+    except (SandboxUnavailable, ValueError) as error:
         raise UserError(str(error)) from None
 
 

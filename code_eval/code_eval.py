@@ -23,6 +23,7 @@ import numpy
 # ruff: noqa: F401 - evaluate copies into its cache only those files of this folder that this one imports
 from .accounting import Accounting
 from .assertions import has_tests
+from .checks import check_counts
 from .confinement import Confinement
 from .isolation import SandboxUnavailable
 from .messages import Settings
@@ -105,12 +106,15 @@ class CodeEval(evaluate.Metric):
         mode: str = "isolated",
         **sandbox,
     ) -> tuple[dict[str, numpy.float64], dict[int, list[tuple[int, dict]]]]:
+        check_counts(num_workers=num_workers, **{f"k[{place}]": number for place, number in enumerate(k)})
         places = [(task, number) for task, samples in enumerate(predictions) for number in range(len(samples))]
+        if not places or not all(map(len, predictions)):
+            raise ValueError("predictions must have at least one program for each task: there is nothing to judge.")
         programs = (Program(predictions[task][number], references[task]) for task, number in places)
         results: dict[int, list[tuple[int, dict]]] = defaultdict(list)
         # As in evaluate's metric, a program is not a script: its `if __name__ == "__main__":` blocks do not run.
         with Sandbox(mode, num_workers, timeout, memory=memory, **{"main": False, **sandbox}) as workers:
-            for result in sorted(workers.run(programs), key=lambda result: result.index):
+            for result in workers.run(programs):
                 task, number = places[result.index]
                 results[task].append((number, describe(result, task, number)))
         total = numpy.array([len(entries) for entries in results.values()])

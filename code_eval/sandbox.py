@@ -2,7 +2,7 @@
 
     with Sandbox(workers=2) as sandbox:
         for result in sandbox.run(["assert 1 + 1 == 2", "assert 1 + 1 == 3"]):
-            print(result.index, result.outcome, result.detail)
+            print(result.outcome, result.detail)
 
 Each worker is a process in namespaces that bubblewrap makes (see worker.py). One thread of the host starts the workers,
 sends them programs over sockets, replaces those that die, and returns results as they come (see pool.py). Everything
@@ -10,14 +10,16 @@ here may be called from any thread. SECURITY.md says what is defended and how ea
 """
 
 import base64
+import contextlib
 import itertools
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from .checks import check_counts, check_lists, check_seconds, check_texts
 from .isolation import (
     ENVIRONMENT,
     START,
@@ -96,7 +98,8 @@ class Sandbox:
 
     Raises:
         SandboxUnavailable: programs cannot be isolated here.
-        ValueError: an unknown mode, or "unsafe" without HF_ALLOW_CODE_EVAL=1 in the environment.
+        ValueError: an unknown mode, or "unsafe" without HF_ALLOW_CODE_EVAL=1 in the environment; a number that is too
+            small, or no number at all.
         FileNotFoundError: a path of `read_only` does not exist.
     """
 
@@ -118,8 +121,11 @@ class Sandbox:
             raise ValueError(f"Unknown mode {mode!r}: one of {', '.join(MODES)}.")
         if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
             raise ValueError(UNSAFE_WARNING)
-        self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
         self._limits = Limits(**limits)
+        check_counts(workers=workers, **vars(self._limits))
+        check_seconds(timeout=timeout, wall_timeout=1 if wall_timeout is None else wall_timeout)
+        check_lists(preload=() if preload is None else preload, read_only=read_only)
+        self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
         self._interpreter = Interpreter(python)
         self._read_only = [os.path.abspath(path) for path in read_only]
         for path in self._read_only:
@@ -161,7 +167,22 @@ class Sandbox:
         return [*bubblewrap, "--info-fd", info, "--", *python, WORKER_FOLDER, control, host]
 
     def run(self, programs: Iterable[str | Program]) -> Iterator[Result]:
-        """Results as programs finish, in no order; `programs` is read only as far ahead as keeps the workers busy."""
+        """The result of each program, in their order.
+
+        `programs` is read only as far ahead as keeps the workers busy. A program that takes long holds back the results
+        of those after it, which run on meanwhile.
+        """
+        finished: dict[int, Result] = {}
+        wanted = 0
+        with contextlib.closing(self.run_unordered(programs)) as results:
+            for result in results:
+                finished[result.index] = result
+                while wanted in finished:
+                    yield finished.pop(wanted)
+                    wanted += 1
+
+    def run_unordered(self, programs: Iterable[str | Program]) -> Generator[Result, None, None]:
+        """Results as programs finish, in no order: `result.index` says which program it was."""
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         running: set[Future[Result]] = set()
         numbered = enumerate(programs)
@@ -197,6 +218,8 @@ class Sandbox:
         if strict and program.tests is None:
             raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")
         timeout = self.timeout if program.timeout is None else program.timeout
+        check_seconds(timeout=timeout)
+        check_texts(code=program.code, tests=program.tests or "")
         wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
         task = Task(program, index, timeout, wall, self.main, strict)
         size = len(program.code) + len(program.tests or "")

@@ -57,6 +57,21 @@ def test_options_of_the_sandbox_reach_it_and_main_blocks_do_not_run(metric):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"predictions": [], "references": []}, "nothing to judge"),
+        ({"predictions": [["x = 1"], []], "references": ["assert x"] * 2}, "at least one program for each task"),
+        ({"num_workers": 0}, "^num_workers must be at least 1, and not 0.$"),
+        ({"k": [0]}, r"^k\[0\] must be at least 1, and not 0.$"),
+        ({"timeout": "3"}, "^timeout must be a number of seconds"),
+    ],
+)
+def test_arguments_are_checked(arguments, message, metric):
+    with pytest.raises(ValueError, match=message):
+        metric.compute(**({"predictions": [["x = 1"]], "references": ["assert x"]} | arguments))
+
+
+@pytest.mark.parametrize(
     ("n", "c", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (5, 5, 2), (10, 3, 5), (4, 3, 4), (6, 1, 6)]
 )
 def test_the_estimator_is_the_mean_over_all_draws(n, c, k):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from code_eval.sandbox import Sandbox, SandboxUnavailable
+from code_eval.checks import LEAST
+from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from tests.code_eval.tools import GOOD, Elsewhere, one
 
 
@@ -36,12 +37,35 @@ def test_an_option(options, program):
         ({"python": "/bin/false"}, SandboxUnavailable, "not a Python"),
         ({"read_only": ["/does/not/exist"]}, FileNotFoundError, "/does/not/exist"),
         ({"memroy": 1}, TypeError, "memroy"),
+        ({"workers": 0}, ValueError, "^workers must be at least 1, and not 0.$"),
+        ({"workers": 1.5}, ValueError, "^workers must be a whole number"),
+        ({"memory": "1GB"}, ValueError, "^memory must be a whole number of bytes, such as 16777216, and not '1GB'.$"),
+        ({"memory": 1024}, ValueError, "^memory must be at least 16777216 bytes, and not 1024.$"),
+        ({"processes": 2}, ValueError, "^processes must be at least 4"),
+        ({"open_files": 8}, ValueError, "^open_files must be at least 32"),
+        *(({"timeout": t}, ValueError, "^timeout must be a number of seconds above 0") for t in (0, -1, "3", None)),
+        ({"wall_timeout": 0}, ValueError, "^wall_timeout must be"),
+        ({"preload": "numpy"}, ValueError, "^preload must be a list of strings, and not 'numpy'.$"),
         *(({"mode": mode}, ValueError, "isolated, strict, unsafe") for mode in ("", "safe", "Isolated", None)),
     ],
 )
 def test_an_option_that_cannot_be(options, error, message):
     with pytest.raises(error, match=message):
         Sandbox(**{"workers": 1, **options})
+
+
+def test_programs_that_cannot_be():
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        with pytest.raises(ValueError, match="timeout must be a number of seconds above 0, and not -1"):
+            sandbox.submit(Program(GOOD, timeout=-1))
+        with pytest.raises(TypeError, match="code must be a string, and not None"):
+            sandbox.submit(Program(None))
+
+
+@pytest.mark.parametrize("options", [{name: LEAST[name]} for name in LEAST])
+def test_the_least_that_is_allowed_runs_programs(options):
+    with Sandbox("strict", workers=1, **options) as sandbox:
+        assert one(sandbox, "x = 1", "assert x").passed
 
 
 def test_read_only_paths(tmp_path):

@@ -36,18 +36,25 @@ def is_free(sandbox: Sandbox) -> bool:
 
 def test_each_program_has_its_result(sandbox):
     programs = [f"assert int('{i}') % 2 == 0" for i in range(50)]
-    results = sorted(sandbox.run(programs), key=lambda result: result.index)
-    assert [(result.index, result.passed) for result in results] == [(i, i % 2 == 0) for i in range(50)]
+    results = sandbox.run_unordered(programs)
+    assert sorted((result.index, result.passed) for result in results) == [(i, i % 2 == 0) for i in range(50)]
 
 
-def test_results_come_as_they_finish(sandbox):
-    slow = "import time\ntime.sleep(2)\n" + GOOD
-    assert [result.index for result in sandbox.run([slow, GOOD, GOOD])][-1] == 0
+SLOW_FIRST = ["import time\ntime.sleep(1)\n" + GOOD, GOOD, "assert int('1') == 2", *[GOOD] * 20]
+
+
+def test_results_come_in_the_order_of_the_programs(sandbox):
+    results = [(result.index, result.passed) for result in sandbox.run(SLOW_FIRST)]
+    assert results == [(i, i != 2) for i in range(len(SLOW_FIRST))]
+
+
+def test_results_come_as_they_finish_where_the_order_does_not_matter(sandbox):
+    assert [result.index for result in sandbox.run_unordered(SLOW_FIRST)][-1] == 0
 
 
 def test_programs_are_read_no_further_ahead_than_needed(sandbox):
     read = itertools.count()
-    results = sandbox.run(GOOD for _ in read)
+    results = sandbox.run_unordered(GOOD for _ in read)
     for _ in range(10):
         next(results)
     results.close()

@@ -3,6 +3,7 @@
 import pytest
 
 from code_eval.sandbox import Result
+from selfalign.errors import UserError
 from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
 
 
@@ -150,6 +151,12 @@ def test_a_mutant_gets_a_few_times_the_time_of_the_response():
     assert limit(cpu_seconds=0.001) == execute.MUTANT_TIME_FLOOR
     assert limit(cpu_seconds=9.0) == options.timeout
     assert 3 * limit(wall_seconds=1.0) > 1.0  # the wall is three times the limit
+
+
+def test_too_little_memory_is_said_in_one_sentence():
+    execute = load_script("execute")
+    with pytest.raises(UserError, match="memory must be at least"):
+        execute.open_sandbox(execute.Options("in", "out", memory=1))
 
 
 def test_all_python_blocks_of_a_response_run():
