@@ -80,6 +80,7 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
+from selfalign.reach import use_cache_if_unreachable
 from selfalign.report.statistics import summarize
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source, fingerprint, open_source
@@ -216,6 +217,7 @@ def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None
         yield options.input, options.tokenizer, None
         return
     model = resolve_model(options.input)
+    use_cache_if_unreachable(model)
     with served(model) as url:
         yield url, options.tokenizer or model, model_fingerprint(model)
 
@@ -236,6 +238,7 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     """
     from transformers import AutoTokenizer
 
+    use_cache_if_unreachable(name)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:

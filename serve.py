@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from selfalign.errors import UserError
+from selfalign.errors import UserError, first_line
 from selfalign.models import DEFAULT_CACHE, SMOLLM2, smollm2_folder
 from selfalign.options import Count, Port, run_script
+from selfalign.reach import use_cache_if_unreachable
 
 if TYPE_CHECKING:
     from server.app import App
@@ -134,10 +135,12 @@ async def serve(app: App, listener: socket.socket) -> None:
 
 def main(options: Options) -> None:
     listener = listen(options)
+    if options.model:
+        use_cache_if_unreachable(options.model)
     try:
         app = load(options)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"can't load the model {options.model or SMOLLM2}: {error}") from None
+        raise UserError(f"can't load the model {options.model or SMOLLM2}: {first_line(error)}") from None
     asyncio.run(serve(app, listener))
     os._exit(0)  # skip the interpreter's exit: the engine's thread may still be computing, and torch takes 0.6 s
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from selfalign.errors import first_line
+from selfalign.reach import need_hub
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
@@ -40,7 +41,11 @@ def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
     The libraries retry listings and uploads, but neither commits nor repo infos. Waits double, with jitter, and last at
     least as long as Retry-After says. `call` itself must check whether an earlier attempt succeeded although its answer
     was lost.
+
+    Raises:
+        UserError: this process has not reached the Hub yet, and can't.
     """
+    need_hub()
     for attempt in range(tries):
         try:
             return call()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
 from selfalign.models import resolve_model
+from selfalign.reach import use_cache_if_unreachable
 from selfalign.runner.hub import is_hub_id
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class BaseModel:
         path, revision = resolve_model(self.name), ""
         if is_hub_id(path):
             path, _, revision = path.partition("@")
+        use_cache_if_unreachable(path)
         try:
             return auto_class.from_pretrained(path, revision=revision or "main", token=self.token, **more)
         except (OSError, ValueError, ImportError) as error:

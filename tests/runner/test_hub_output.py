@@ -88,7 +88,7 @@ def test_retry_after_is_waited_for(hub, waits):
     assert max(waits) == 40 and numbers_in(hub) == list(range(50))
 
 
-def test_the_hubs_own_header_is_waited_for(waits):
+def test_the_hubs_own_header_is_waited_for(hub, waits):
     """It limits requests in windows of five minutes, and says when the next one begins."""
     request = httpx2.Request("POST", "https://hub/commit")
     response = httpx2.Response(429, headers={"RateLimit": '"api";r=0;t=280'}, request=request)

@@ -63,13 +63,12 @@ def file_hash(path: str) -> str:
 
 def _commit_of(repo: str, revision: str | None, token: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return str(with_retries(lambda: HfApi(token=token).dataset_info(repo, revision=revision)).sha)
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
         raise UserError(
-            f"the problems in {repo} can't be read from the Hub ({first_line(error)}); --data FILE reads a file instead"
+            f"the problems in {repo} can't be read: {first_line(error)}; --data FILE reads a file instead"
         ) from None
 
 
