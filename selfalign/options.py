@@ -237,7 +237,8 @@ def command_of(options: DataclassInstance) -> str:
     a_secret = re.compile(SECRET_NAME, re.IGNORECASE)
     for f in dataclasses.fields(options):
         value = getattr(options, f.name)
-        if f.name in ("input", "output", "shard", "hf_token", "api_key") or value == f.default:
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if f.name in ("input", "output", "shard", "hf_token", "api_key") or value == default:
             continue
         flag = "--" + f.name.replace("_", "-")
         if isinstance(value, bool):

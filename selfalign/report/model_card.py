@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.models import resolve_model
-from selfalign.runner.card import BEGIN, END, funnel_table, license_data, marked
+from selfalign.runner.card import BEGIN, END, funnel_table, marked
 from selfalign.runner.hub import is_hub_id, with_retries
+from selfalign.runner.provenance import (
+    MODEL_LICENSES,
+    UNKNOWN,
+    license_data,
+    license_of_card,
+    license_on_hub,
+    licenses_of_models,
+    models_of,
+    without_local_paths,
+)
 
 if TYPE_CHECKING:
-    from huggingface_hub import CardData
     from transformers import PreTrainedTokenizerBase
 
     from selfalign.runner.source import Source
@@ -19,8 +29,6 @@ if TYPE_CHECKING:
 Curves = dict[str, list[tuple[int, float]]]  # by name: pairs of optimizer step and value
 
 PICTURE = "loss.png"
-UNKNOWN = "unknown"
-LICENSES = {"smollm2": "apache-2.0"}  # whose folder has no card
 HUB_TRIES = 3  # few: what is asked for is only shown
 QUESTION = "Write a Python function that returns the n-th Fibonacci number."
 # By our names: what the trainers log.
@@ -63,22 +71,17 @@ def draw(curves: Curves) -> bytes:
 
 def base_of(model: str, commit: str | None, token: str | None) -> dict[str, str]:
     """The base model: its name, its commit if it came from the Hub, and the licence that its card names."""
-    from huggingface_hub import HfApi, ModelCard
+    from huggingface_hub import ModelCard
 
-    base = {"model": model, "license": LICENSES.get(model, UNKNOWN)}
+    base = {"model": model, "license": MODEL_LICENSES.get(model, UNKNOWN)}
     if commit:
         base["revision"] = commit
     name = resolve_model(model)
-    try:
-        if is_hub_id(name):
-            name, _, revision = name.partition("@")
-            info = with_retries(lambda: HfApi(token=token).model_info(name, revision=revision or None), HUB_TRIES)
-            card = info.card_data
-        else:
-            card = ModelCard.load(Path(name) / "README.md").data
-        base["license"] = _license(card)
-    except Exception:  # without a card, or a Hub to ask, the licence stays unknown: the training has been done
-        pass
+    if is_hub_id(name):
+        base["license"] = license_on_hub(name, token)
+    else:
+        with contextlib.suppress(Exception):  # without a card that can be read, the licence stays unknown
+            base["license"] = license_of_card(ModelCard.load(Path(name) / "README.md").data)
     return base
 
 
@@ -86,6 +89,8 @@ def licenses_of(source: Source, token: str | None) -> dict[str, int]:
     """How many rows of the data have which licence: from its run.json, else from its card on the Hub."""
     from huggingface_hub import HfApi
 
+    if models := models_of(source.run):
+        return {", ".join(licenses_of_models(models, token, ask=True)): len(source)}
     if licenses := source.run.get("lineage", {}).get("license"):
         return licenses
     if "dataset" not in source.pin:
@@ -93,14 +98,9 @@ def licenses_of(source: Source, token: str | None) -> dict[str, int]:
     api = HfApi(token=token)
     try:
         info = with_retries(lambda: api.dataset_info(source.pin["dataset"], revision=source.pin["revision"]), HUB_TRIES)
-        return {_license(info.card_data): len(source)}
-    except Exception:  # as above
+        return {license_of_card(info.card_data): len(source)}
+    except Exception:  # what is asked for is only shown
         return {}
-
-
-def _license(card: CardData | None) -> str:
-    data = card.to_dict() if card else {}
-    return data.get("license_name") or data.get("license") or UNKNOWN
 
 
 def model_card(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase, existing: str | None) -> str:
@@ -117,7 +117,7 @@ def model_card(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase, existing
     if "dataset" in source:
         data["datasets"] = [source["dataset"]]
     if "license" not in there:  # the licences of both, as in Table 13 of the paper
-        data |= license_data({base["license"]: 1, **(source["licenses"] or {UNKNOWN: 1})})
+        data |= license_data({base["license"], *(source["licenses"] or {UNKNOWN})})
     text = marked(card.text, BEGIN, END, _story(run, tokenizer))
     return f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{text}"
 
@@ -131,14 +131,18 @@ def _story(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
         "licence of the base model": base["license"],
         "data": f"`{source['name']}` at `{pinned}`",
         "licences of the data": licenses,
-        **{name: f"`{value}`" for name, value in options.items() if name not in ("model", "chat_template")},
+        **{
+            name: f"`{value}`"
+            for name, value in options.items()
+            if name not in ("model", "chat_template") and value is not None
+        },
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
     }
     table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items())
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
     )
-    return f"""# {run["identity"]["options"]["method"].upper()} of {base["model"]}
+    return without_local_paths(f"""# {run["identity"]["options"]["method"].upper()} of {base["model"]}
 
 Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410.24198)) by
 
@@ -177,4 +181,4 @@ A fine-tuned model takes the licences of its base model and of the model that wr
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}"""
+{funnel_table(run["funnel"])}""")

@@ -6,6 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from selfalign.runner.provenance import (
+    UNKNOWN,
+    license_data,
+    licenses_of_models,
+    models_of,
+    sources_of,
+    without_local_paths,
+)
 from selfalign.runner.source import MAIN_TABLE, part_prefix
 
 if TYPE_CHECKING:
@@ -14,13 +22,6 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- selfalign: begin -->", "<!-- selfalign: end -->"
 OUR_LICENSE = re.compile(r"<!-- license as counted: (\S+) -->")  # what the YAML says unless a person changed it
 REPOSITORIES_SHOWN, ITEMS_SHOWN = 20, 200  # on a card; run.json has all
-# Those licences of The Stack and of Python's standard library for which the Hub has a name
-# (https://huggingface.co/docs/hub/repositories-licenses). Any other, and any mixture, is "other" there, with a name of
-# its own beside it.
-HUB_LICENSES = frozenset(
-    """0bsd apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc-by-4.0 cc0-1.0 isc mit ms-pl ncsa postgresql
-    unlicense wtfpl zlib""".split()  # noqa: SIM905
-)
 PACKAGES = ("datasets", "huggingface_hub", "transformers", "trl", "torch", "basedpyright", "pyrefly")
 
 
@@ -38,8 +39,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> str:
+def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool, token: str | None = None) -> str:
     """The README.md of the dataset that `run` (its run.json) describes, in place of `existing`.
+
+    Its licence is that of the models that generated something in it, for which the Hub is asked if the dataset is
+    `on_hub`; without models, that of the seeds.
 
     What a person wrote into `existing`, above or below our text or in the YAML, stays: only our keys and the text
     between our two marks are replaced.
@@ -53,19 +57,19 @@ def dataset_card(run: dict[str, Any], existing: str | None, *, on_hub: bool) -> 
         "tags": sorted({*_tags_of(data.get("tags")), "selfcodealign", "synthetic"}),
     }
     if on_hub:  # in a folder they make load_dataset take another one of the same name from its cache
-        filled = [table for table, entry in run.get("tables", {}).items() if entry["rows_out"]]
         data["configs"] = [
             {"config_name": table, "data_files": [{"split": "train", "path": f"{part_prefix(table)}*.parquet"}]}
-            for table in (MAIN_TABLE, *filled)  # load_dataset fails on a path without files
+            for table in _filled_tables(run)  # load_dataset fails on a path without files
         ]
     found = OUR_LICENSE.search(existing or "")
     said = found and found[1]
     if data.get("license") == said:  # what we said ourselves, or nothing: nobody chose it
         data = {name: value for name, value in data.items() if name not in ("license", "license_name")}
-        data |= license_data(run["lineage"]["license"])
+        models = licenses_of_models(models_of(run), token, ask=on_hub)
+        data |= license_data(models or run["lineage"]["license"])
         said = data.get("license")
-    if "dataset" in run["input"]:
-        data["source_datasets"] = [run["input"]["dataset"]]
+    if on_the_hub := list(dict.fromkeys(source["dataset"] for source in sources_of(run) if "dataset" in source)):
+        data["source_datasets"] = on_the_hub[::-1]
     data.pop("dataset_info", None)  # with the sizes of an earlier state, load_dataset refuses later parts
     note = f"\n\n<!-- license as counted: {said} -->" if said else ""
     text = marked(card.text, BEGIN, END, _story(run) + note)
@@ -100,16 +104,6 @@ def marked(text: str, begin: str, end: str, ours: str) -> str:
     return f"{text.strip()}\n\n{ours}".strip() + "\n"
 
 
-def license_data(licenses: dict[str, int]) -> dict[str, str]:
-    """The licence as a card's YAML has it, from how many rows have which licence."""
-    known = sorted(set(licenses) - {"unknown"})
-    if not known:
-        return {}
-    if len(licenses) == 1 and known[0].lower() in HUB_LICENSES:
-        return {"license": known[0].lower()}
-    return {"license": "other", "license_name": ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")}
-
-
 def size_category(rows: int) -> str:
     """The Hub's name for the size of a dataset of so many rows."""
     bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
@@ -118,20 +112,19 @@ def size_category(rows: int) -> str:
 
 def _story(run: dict[str, Any]) -> str:
     identity = run["identity"]
-    source = run["input"]
-    pinned = source.get("revision") or source.get("fingerprint") or ""
-    facts = {"input": f"`{source['name']}` at `{pinned}`"}
-    if identity.get("model"):
-        facts["model"] = f"`{identity['model']}`"
-        facts["model"] += f" at `{identity['revision']}`" if identity.get("revision") else ""
+    facts = {"input": _pinned(run["input"])}
+    if models := models_of(run):
+        facts["model"] = ", ".join(
+            f"`{m['model']}`" + (f" at `{m['revision']}`" if m["revision"] else "") for m in models
+        )
     if identity.get("prompts"):
         facts["prompts"] = f"`{identity['prompts']}`"
-    facts |= {name: f"`{value}`" for name, value in identity["options"].items()}
+    facts |= {name: f"`{value}`" for name, value in identity["options"].items() if value not in (None, [], "")}
     if run.get("generation"):
         facts["generation"] = generation_of(run["generation"])
     facts["versions"] = ", ".join(f"{name} {v}" for name, v in run["versions"].items())
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    return f"""# {run["step"]}
+    return without_local_paths(f"""# {run["step"]}
 
 Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410.24198)) by
 
@@ -145,7 +138,17 @@ Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run["lineage"])}"""
+{funnel_table(run["funnel"])}{_rules(run)}{_decontamination(run)}{_tables(run)}{_lineage(run)}""")
+
+
+def _pinned(source: dict[str, str]) -> str:
+    return f"`{source['name']}` at `{source.get('revision') or source.get('fingerprint') or ''}`"
+
+
+def _filled_tables(run: dict[str, Any]) -> dict[str, int]:
+    """The tables (configurations) that have rows, with their number."""
+    tables = {MAIN_TABLE: run, **run.get("tables", {})}
+    return {table: entry["rows_out"] for table, entry in tables.items() if entry["rows_out"]}
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
@@ -183,18 +186,25 @@ def _decontamination(run: dict[str, Any]) -> str:
 
 def _tables(run: dict[str, Any]) -> str:
     """The tables (configurations) of a dataset that has several, and the number of rows in each; "" if it has one."""
-    if not (tables := run.get("tables")):
+    filled = _filled_tables(run)
+    if not set(filled) - {MAIN_TABLE}:
         return ""
-    rows = [(table, entry["rows_out"]) for table, entry in {MAIN_TABLE: run, **tables}.items()]
-    return "\n\n## Configurations\n\n" + _table(("configuration", "rows"), rows)
+    return "\n\n## Configurations\n\n" + _table(("configuration", "rows"), filled.items())
 
 
-def _lineage(lineage: dict[str, dict[str, int]]) -> str:
-    """The licences and repositories of the code that the rows were made from, as two tables; "" if not known."""
+def _lineage(run: dict[str, Any]) -> str:
+    """The datasets that each step read, what the licence follows from, and the licences and repositories of the code
+    that the rows were made from, as tables; "" if not known."""
     text = ""
+    if len(sources := sources_of(run)) > 1:
+        rows = "\n".join(f"| {source['step']} | {_pinned(source)} |" for source in sources)
+        text += f"\n\n## Lineage\n\n| step | what it read |\n|---|---|\n{rows}"
+    if models := models_of(run):
+        names = " and ".join(f"`{name}`" for name in dict.fromkeys(model["model"] for model in models))
+        text += f"\n\nWhat {names} generated takes the licence of the model."
     for name, plural, most in (("license", "Licences", None), ("repository", "Repositories", REPOSITORIES_SHOWN)):
-        counts = lineage[name]
-        if set(counts) <= {"unknown"}:
+        counts = run["lineage"][name]
+        if set(counts) <= {UNKNOWN}:
             continue
         shown = list(counts.items())[:most]
         text += f"\n\n## {plural} of the seeds\n\n{_table((name, 'rows'), shown)}{_more(len(counts) - len(shown))}"

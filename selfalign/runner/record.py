@@ -14,6 +14,7 @@ from selfalign.ids import content_id
 from selfalign.options import StepOptions, command_of, identity_of
 from selfalign.runner.card import dataset_card, versions
 from selfalign.runner.part import LINEAGE, Part, covered_rows
+from selfalign.runner.provenance import models_of, sources_of
 from selfalign.runner.source import MAIN_TABLE
 from selfalign.runner.table import Removed, Table
 
@@ -61,8 +62,14 @@ class Run:
         """The card and run.json of an output that holds `parts`; UserError if `read` finds another run's there."""
         refuse_other_run(output.name, read("run.json"), self.identity)
         record = self.record(parts)
-        card = dataset_card(record, read("README.md"), on_hub=output.on_hub)
+        card = dataset_card(record, read("README.md"), on_hub=output.on_hub, token=self.options.hf_token)
         return {"README.md": card, "run.json": json.dumps(record, indent=2)}  # last: it says that all is complete
+
+    @property
+    def _models(self) -> list[dict[str, str | None]]:
+        """The models that generated something in the output, each once."""
+        models = models_of(self.tables[MAIN_TABLE].source.run) + models_of({"identity": self.identity})
+        return list({(model["model"], model["revision"]): model for model in models}.values())
 
     def record(self, parts: list[Part]) -> dict[str, Any]:
         """The run.json for `parts`.
@@ -89,6 +96,8 @@ class Run:
                 for column in LINEAGE
             },
             "funnel": [*source.run.get("funnel", []), entry],
+            "sources": [*sources_of(source.run), {"step": self.step, "name": source.name, **source.pin}],
+            "models": self._models,
             "versions": versions(),
         }
         if dropped:

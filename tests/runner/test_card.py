@@ -1,15 +1,18 @@
 """Cards and lineage: what a dataset says of where it comes from."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import datasets
 import pytest
 from huggingface_hub import DatasetCard
 
+from selfalign.options import SandboxOptions, StepOptions, command_of
 from selfalign.runner import card as cards
 from selfalign.runner import writer
 from selfalign.runner.folder_output import FolderOutput
+from selfalign.runner.provenance import licenses_of_models, models_of, without_local_paths
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
@@ -173,3 +176,70 @@ def test_run_json_is_the_same_whoever_writes_it(tmp_path, monkeypatch):
     run.write_text(json.dumps(json.loads(before) | {"complete": False}))  # killed before it was written
     double_all(tmp_path, 6)
     assert run.read_text() == before and len(read_rows(tmp_path / "out")) == 6
+
+
+# ---- models, licences and paths ----
+
+
+@pytest.fixture
+def written_by_a_model(tmp_path):
+    """A source that a model generated, from a run.json of before `models` was in it, in the folder `generated`."""
+    double_all(tmp_path / "generated", seeds(*MIXED))
+    source = open_source(str(tmp_path / "generated" / "out"))
+    run = {name: value for name, value in source.run.items() if name not in ("models", "sources")}
+    identity = run["identity"] | {"model": "org/model", "revision": "abc"}
+    return replace(source, run=run | {"identity": identity})
+
+
+def test_what_a_model_generated_has_its_licence_and_its_name(tmp_path, written_by_a_model):
+    """The seeds' licences are told, but they are not the data's. The step itself asks no model."""
+    double_all(tmp_path, written_by_a_model)
+    card = card_of(tmp_path)
+    assert (card.data.license, card.data.license_name) == ("other", "that of org/model")
+    assert "| model | `org/model` at `abc` |" in card.text and "## Licences of the seeds" in card.text
+    models = [{"model": "org/model", "revision": "abc", "license": None}]
+    assert run_json(tmp_path / "out")["models"] == models
+
+
+def test_a_licence_that_was_given_for_a_teacher_counts():
+    teacher = {"identity": {"model": "a/b", "options": {"license": "cc-by-4.0"}}}
+    assert licenses_of_models(models_of(teacher), None, ask=False) == ["cc-by-4.0"]
+
+
+def test_a_card_lists_the_datasets_that_it_was_made_from(tmp_path, written_by_a_model):
+    double_all(tmp_path, written_by_a_model)
+    rows = card_of(tmp_path).text.partition("## Lineage")[2].splitlines()[4:6]
+    first, second = (row.split("|")[2].strip() for row in rows)
+    assert first == "`seeds` at `seeds`" and second.startswith("`…/out` at `")
+
+
+def test_empty_configurations_are_not_listed(tmp_path):
+    empty = Table(replace(seeds(*MIXED), pin={"fingerprint": "other"}), lambda row: Done([]), {})
+    full = replace(empty, row_function=lambda row: row)
+    table = Table(seeds(*MIXED), lambda row: row, {})
+    run_step(options(tmp_path), table, tables={"preferences": full, "rejected": empty})
+    text = card_of(tmp_path).text
+    assert "| preferences | 6 |" in text and "| rejected |" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("python x.py /home/me/in --f=/mnt/d/y", "python x.py ~/in --f=…/y"),
+        ("`/home/me/work/a/b` at", "`./a/b` at"),
+        ("http://host:80/v1 s3://b/c [/INST] </s> 1/2 tokens/s ./a /", None),
+    ],
+)
+def test_no_absolute_path_of_this_machine_is_shown(monkeypatch, text, shown):
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/home/me/work"))
+    assert without_local_paths(text) == (shown or text)
+
+
+def test_the_command_names_no_option_that_was_not_given(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Options(SandboxOptions, StepOptions):
+        pass
+
+    monkeypatch.setattr("sys.argv", ["step.py"])
+    assert command_of(Options(input="./a", output="./b")) == "python step.py ./a ./b"

@@ -26,7 +26,13 @@ def test_the_card_says_how_it_was_made_and_how_to_ask(trained):
 
     card = ModelCard.load(Path(trained.output) / "README.md")
     assert "selfcodealign" in card.data.tags and card.data.pipeline_tag == "text-generation"
-    facts = "| learning rate | `0.001` |", "| finetune | 16 |", trained.model, "### Instruction\nWrite a Python", "!["
+    facts = (
+        "| learning rate | `0.001` |",
+        "| finetune | 16 |",
+        f"…/{Path(trained.model).name}",
+        "### Instruction\nWrite a Python",
+        "![",
+    )
     assert [fact for fact in facts if fact not in card.text] == []
     assert (Path(trained.output) / "loss.png").read_bytes().startswith(b"\x89PNG")
 
