@@ -1,4 +1,6 @@
-"""MBPP+ (EvalPlus v0.2.0, arXiv:2305.01210): 378 problems of MBPP with about 35 times as many tests.
+"""MBPP+ (EvalPlus, arXiv:2305.01210): problems of MBPP with about 35 times as many tests.
+
+The Hub has version 0.2.0 with 378 problems; the paper measured on version 0.1.0 with 399, which `--data FILE` reads.
 
 An answer must pass them all; `mbppplus-base` are the same problems with MBPP's own three tests. It reads the Hub's data
 and those of EvalPlus' releases, and judges them in the same way: see `harness.evalplus`.
@@ -31,7 +33,8 @@ TYPED: list[tuple[tuple[int, ...], Callable[..., list[Any]]]] = [
      lambda *arguments: [[tuple(e) for e in a] for a in arguments]),
     ((75, 413, 444, 753), lambda first, *rest: [[tuple(e) for e in first], *rest]),
     ((106, 750), lambda first, second: [first, tuple(second)]),
-    ((115,), lambda first: [[set(e) if e else {} for e in first]]),  # the empty set became a dict
+    # Whatever is no list becomes an empty dict, also the dicts with content that version 0.1.0 has.
+    ((115,), lambda first: [[set(e) if isinstance(e, list) and e else {} for e in first]]),
     ((124,), lambda first, second: [float(first), complex(second)]),
     ((250, 307, 405, 446, 617, 720, 763, 808), lambda first, *rest: [tuple(first), *rest]),
     ((252,), lambda first: [complex(first)]),
