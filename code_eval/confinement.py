@@ -13,7 +13,7 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .accounting import PAGE, read
 from .messages import Settings
@@ -22,6 +22,7 @@ from .messages import Settings
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -110,7 +111,23 @@ class Confinement:
     def enter(self) -> None:
         """The rest of the isolation, in the program's process: its mounts, no capabilities, the filter."""
         libc.unshare(CLONE_NEWNS)
-        # The program's own /tmp would hide what lies in the worker's, an interpreter perhaps.
+        self._mount_tmp()
+        mount_proc()
+        os.chdir("/tmp")
+        libc.syscall(*self._capset)
+        libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self._filter), 0, 0)
+
+    @contextlib.contextmanager
+    def writable_tmp(self) -> Iterator[None]:
+        """A /tmp in which the worker itself can write, and which is gone afterwards; programs get one of their own."""
+        self._mount_tmp()
+        try:
+            yield
+        finally:
+            libc.umount2(b"/tmp", MNT_DETACH)
+
+    def _mount_tmp(self) -> None:
+        """Mounts an empty /tmp over the one that is there, in which an interpreter may lie: it stays visible."""
         visible = [(os.open(path, O_PATH), path) for path in self._settings.under_tmp]
         libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, self._tmpfs)
         for descriptor, path in visible:
@@ -120,10 +137,7 @@ class Confinement:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 os.close(os.open(path, os.O_CREAT, 0o644))
             libc.mount(b"/proc/self/fd/%d" % descriptor, path.encode(), None, MS_BIND | MS_REC, None)
-        mount_proc()
-        os.chdir("/tmp")
-        libc.syscall(*self._capset)
-        libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(self._filter), 0, 0)
+            os.close(descriptor)
 
 
 def limit_resources(settings: Settings) -> int:

@@ -232,8 +232,8 @@ def diagnose(failure: str) -> str:
         cause, remedy = "AppArmor restricts user namespaces", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
     elif "error while loading shared libraries" in failure:
         cause, remedy = "it lies outside the interpreter's folder", "name its folder: read_only=[...]"
-    elif "No module named" in failure:
-        cause, remedy = "it is missing from the environment of the programs", "install it there, or preload less"
+    elif "did not answer in time" in failure:
+        cause, remedy = "this machine is too busy to start its interpreter", "try again, or use fewer workers"
     elif any(map(os.path.exists, ["/.dockerenv", "/run/.containerenv"])) or "Seccomp:\t2" in proc("self/status"):
         cause = "the container forbids new namespaces or a new /proc"
         remedy = "start it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"

@@ -1,8 +1,8 @@
 """What the host and a worker say to each other: JSON objects, each preceded by its length.
 
 The host sends `Settings` first, then a `Job` for each program, and {"cancel": id} for one that is no longer wanted. The
-worker answers the settings with {"ready": true} or {"failed": why}, and each job with an `Answer`. In strict mode the
-tests come as a descriptor, attached to an empty message just before their job.
+worker answers the settings with {"ready": true, "left_out": {module: why}} or {"failed": why}, and each job with an
+`Answer`. In strict mode the tests come as a descriptor, attached to an empty message just before their job.
 """
 
 import json
@@ -22,7 +22,7 @@ class Settings:
     isolated: bool
     path: list[str]  # folders that the interpreter would not find by itself
     preload: list[str]  # modules to import
-    optional: list[str]  # those of them that may be missing
+    optional: list[str]  # those of them that may be missing without a word
     memory: int
     processes: int
     output: int

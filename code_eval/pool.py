@@ -38,6 +38,7 @@ class Pool:
 
     def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int, depth: int):
         self.alive: list[WorkerProcess] = []
+        self.left_out: dict[str, str] = {}  # modules that a worker could not import ahead, and why
         self._make_worker, self._count, self._depth = make_worker, count, depth
         self._made = self._failures = 0  # workers so far; those of late that did not start
         self._lock = threading.Lock()
@@ -143,6 +144,7 @@ class Pool:
             for message in worker.exchange():
                 if "ready" in message:
                     worker.ready, worker.deadline, self._failures = True, math.inf, 0
+                    self.left_out |= message["left_out"]
                 elif "failed" in message:
                     raise OSError(message["failed"])
                 else:

@@ -15,6 +15,7 @@ import itertools
 import os
 import queue
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -90,7 +91,8 @@ class Sandbox:
         wall_timeout: seconds of wall-clock time, not counting those for which a program waits for a CPU; None: three
             times `timeout`.
         main: whether `if __name__ == "__main__":` blocks run.
-        preload: modules that workers import once; None: those of PRELOAD that are installed.
+        preload: modules that workers import once; None: those of PRELOAD that are installed. One that can't be
+            imported ahead is left out with a warning, and programs import it themselves.
         read_only: further paths that programs may read, each under its own path.
         python: the interpreter that runs the programs, with its packages; None: this one.
         environment: variables that programs see in addition to the sandbox's own.
@@ -137,6 +139,8 @@ class Sandbox:
             self._bubblewrap = find_bubblewrap()
         self._submitted, self._lock = 0, threading.Lock()
         self._pool = Pool(self._make_worker, workers, depth=1 if mode == "strict" else QUEUE)
+        for module, why in self._pool.left_out.items():
+            warnings.warn(f"{module} can't be imported ahead of the programs ({why}).", RuntimeWarning, stacklevel=2)
 
     def _worker_settings(self, preload: Sequence[str] | None) -> Settings:
         """The settings of worker 0."""

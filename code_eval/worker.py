@@ -53,6 +53,7 @@ class Worker:
         self.tests: list[int] = []  # strict mode: the descriptor of the tests, which comes before its job
         self.current: Job | None = None
         self.printed = 0  # bytes that the current program has printed
+        self.left_out: dict[str, str] = {}  # modules that could not be imported ahead, and why
         self.selector = selectors.PollSelector()
 
     # ---- the start ----
@@ -65,12 +66,7 @@ class Worker:
         if self.confinement:
             self.confinement.leave_privileges([self.control.fileno(), self.host])
         sys.path += [folder for folder in self.settings.path if folder not in sys.path]
-        for name in self.settings.preload:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                if name not in self.settings.optional:
-                    raise
+        self.preload()
         let_unittest_fail()
         sys.stdout = sys.__stdout__ = printer(1, -1, "surrogateescape")
         sys.stderr = sys.__stderr__ = printer(2, 1, "backslashreplace")
@@ -82,6 +78,17 @@ class Worker:
         gc.collect()
         gc.freeze()  # the collector would otherwise touch every page, and so copy it, in every fork
         gc.disable()
+
+    def preload(self) -> None:
+        """Imports modules. One that can't be imported ahead is left out, and programs import it themselves."""
+        # Some modules write files when they are imported.
+        with self.confinement.writable_tmp() if self.confinement else contextlib.nullcontext():
+            for name in self.settings.preload:
+                try:
+                    importlib.import_module(name)
+                except (Exception, SystemExit) as error:
+                    if name not in self.settings.optional or not isinstance(error, ModuleNotFoundError):
+                        self.left_out[name] = describe(error)
 
     def test_itself(self) -> None:
         """Runs a program that looks for holes in the isolation. Raises RuntimeError if it finds one."""
@@ -310,5 +317,5 @@ def main() -> None:
     except Exception as error:
         worker.send({"failed": describe(error)})
         return
-    worker.send({"ready": True})
+    worker.send({"ready": True, "left_out": worker.left_out})
     worker.serve()

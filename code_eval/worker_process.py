@@ -16,7 +16,7 @@ from .tasks import Task
 
 GRACE = 10.0  # seconds beyond a program's wall time after which its worker is given up
 LAST_WORDS = 0.5  # seconds to wait for a dying worker's message
-START_LIMIT = 30.0  # seconds that a worker may take to start
+START_LIMIT = 120.0  # seconds that a worker may take to start; scipy and scikit-learn from a slow disk take a minute
 NOTHING = framed({})  # a message that carries a descriptor
 
 

@@ -33,7 +33,6 @@ def test_an_option(options, program):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"preload": ["not_installed"]}, SandboxUnavailable, "No module named 'not_installed'"),
         ({"python": "/bin/false"}, SandboxUnavailable, "not a Python"),
         ({"read_only": ["/does/not/exist"]}, FileNotFoundError, "/does/not/exist"),
         ({"memroy": 1}, TypeError, "memroy"),
@@ -94,6 +93,33 @@ def test_another_environment(tmp_path):
             assert result.passed, result
     finally:
         shutil.rmtree(environment)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """An interpreter, and the folder of its packages."""
+    venv.create(tmp_path / "environment", symlinks=True)
+    (packages,) = tmp_path.glob("environment/lib/python*/site-packages")
+    return str(tmp_path / "environment" / "bin" / "python"), packages
+
+
+def test_a_module_that_needs_a_temporary_file_is_imported_ahead(environment):
+    python, packages = environment
+    (packages / "writes.py").write_text("import tempfile\nfile = tempfile.TemporaryFile()\nfile.write(b'x')")
+    with Sandbox(workers=1, preload=["writes"], python=python) as sandbox:
+        result = one(sandbox, "import os, sys\nassert 'writes' in sys.modules")
+        assert result.passed, result
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "import not_installed", "raise SystemExit"])
+def test_a_module_that_cannot_be_imported_ahead_is_left_out_and_said_once(environment, code):
+    python, packages = environment
+    (packages / "broken.py").write_text(code)
+    with pytest.warns(RuntimeWarning, match="^broken can't be imported ahead of the programs") as said:
+        sandbox = Sandbox(workers=2, preload=["broken", "statistics"], python=python)
+    with sandbox:
+        assert len(said) == 1
+        assert one(sandbox, "import sys\nassert 'statistics' in sys.modules and 'broken' not in sys.modules").passed
 
 
 @pytest.mark.parametrize("folder", ["/", "/tmp", "/usr", "/proc", "/dev", "/etc", "/run", "/home"])
