@@ -311,7 +311,7 @@ def main(options: Options) -> None:
         python, processes = options.type_checker_python, options.type_checker_processes
         checker = TypeChecker(options.type_checker, python=python, processes=processes)
 
-    decontaminator = decontaminator_of(options)
+    options, decontaminator = decontaminator_of(options)
     candidates = extract_functions(options, decontaminator)
     found = record_of(decontaminator, filter(None, candidates.rows["contamination"]))
     options = dataclasses.replace(options, max_samples=None)  # counts files

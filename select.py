@@ -172,7 +172,7 @@ def main(options: Options) -> None:
     benchmark or duplicate another, show tests in some of the instructions, and pair the rest with failures."""
     executions = read_input(options, *NEEDED)
     check(options, executions.rows.column_names)
-    decontaminator = decontaminator_of(options)
+    options, decontaminator = decontaminator_of(options)
     rules = Rules(
         strategy=options.strategy,
         seed=options.seed,

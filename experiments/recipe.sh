@@ -67,6 +67,10 @@ is_complete() { grep -qs '"complete": true' "$1/run.json"; }
 
 servers=() server=() served_model=''
 
+# What is kept out of all data: every benchmark that is measured here (EvalPerf's problems are those of HumanEval+ and
+# MBPP+), and GSM8K, which the reference implementation removes as well. A recipe ends if one of them can't be read.
+kept_out=(--decontaminate humaneval mbpp humanevalplus mbppplus evoeval livecodebench classeval ds1000 canitedit gsm8k)
+
 # serve MODEL [REPLICAS [GPUS]]: starts vLLM with MODEL, which is a model of experiments/serving/models.sh, a Hub id or
 # a folder. Starts as many replicas as fit, or REPLICAS, on GPUS each. Afterwards `server` holds the options for a step.
 serve() {
@@ -125,7 +129,7 @@ tasks_to_instructions() {
     python sample_responses.py "$data/tasks" "$data/responses" "${server[@]}" --samples 10
     stop_serving
     python execute.py "$data/responses" "$data/executions"
-    python select.py "$data/executions" "$data/instructions"
+    python select.py "$data/executions" "$data/instructions" "${kept_out[@]}"
 }
 
 # train_and_evaluate BASE INSTRUCTIONS SYSTEM RATE BENCHMARK ...: section C.3. Batches of 64 sequences of 1280 tokens,

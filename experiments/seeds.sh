@@ -17,10 +17,11 @@
 only --published
 
 if [ "${positional[0]:-}" = --published ]; then
-    python collect_seeds.py bigcode/python-stack-v1-functions-filtered-sc2 "$out/seeds" --text-column content
+    python collect_seeds.py bigcode/python-stack-v1-functions-filtered-sc2 "$out/seeds" --text-column content \
+        "${kept_out[@]}"
     exit
 fi
 
 serve_generator starcoder2-15b
 python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python "$out/seeds" --text-column content \
-    --judge-docstrings "${server[@]}"
+    "${kept_out[@]}" --judge-docstrings "${server[@]}"

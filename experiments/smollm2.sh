@@ -26,6 +26,8 @@ strategies=(passes failures random-subset)
 [ ${#arguments[@]} -lt 2 ] || strategies=("${arguments[@]:1}")
 positional=("${strategies[@]}")
 only passes failures random random-subset
+kept_out=(--decontaminate humaneval mbpp-sanitized) # what is measured
+[ ${#mbpp[@]} -eq 0 ] || kept_out+=(--benchmark-data "mbpp-sanitized=${mbpp[1]}")
 [ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # otherwise the libraries wait for an answer from the Hub
 export HF_DATASETS_DISABLE_PROGRESS_BARS=1
 here=$out/smollm2
@@ -59,7 +61,7 @@ say "Data: $size seeds, 6 responses for each task"
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 files=stdlib
 [ "$size" -le 200 ] || files=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-python collect_seeds.py "$files" "$here/seeds" --max-lines 20
+python collect_seeds.py "$files" "$here/seeds" --max-lines 20 "${kept_out[@]}"
 python generate_concepts.py "$here/seeds" "$here/concepts" "${small[@]}" --max-samples "$size" \
     --shots 4 --max-new-tokens 40 --temperature 0.5
 python generate_tasks.py "$here/concepts" "$here/tasks" "${small[@]}" \
@@ -76,7 +78,8 @@ batch=4
 for strategy in "${strategies[@]}"; do
     say "Fine-tuned on: $strategy"
     system=smollm2/$strategy
-    python select.py "$here/executions" "$out/$system/instructions" --strategy "$strategy"
+    python select.py "$here/executions" "$out/$system/instructions" --strategy "$strategy" \
+        "${kept_out[@]}"
     python finetune.py "$out/$system/instructions" "$out/$system/model" --model smollm2 \
         --batch-size $batch --epochs 2 --max-length 512
     measure "$out/$system/model" "$system"

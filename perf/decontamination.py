@@ -114,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     names, files = tuple(options.decontaminate), tuple(options.benchmark_data)
-    decontaminator = decontaminator_of(DecontaminationOptions(decontaminate=names, benchmark_data=files))
+    _, decontaminator = decontaminator_of(DecontaminationOptions(decontaminate=names, benchmark_data=files))
     assert decontaminator
     print(f"index of {len(decontaminator.items)} items in {time.perf_counter() - started:.1f} s")
 

@@ -49,7 +49,7 @@ echo "$endpoint"
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 
 say "1. Seeds: functions of the standard library with docstring, argument and return value"
-python collect_seeds.py stdlib "$out/seeds" --max-lines 20
+python collect_seeds.py stdlib "$out/seeds" --max-lines 20 --decontaminate humaneval
 
 say "2. Concepts: what 64 of the seeds are about"
 python generate_concepts.py "$out/seeds" "$out/concepts" "${small[@]}" --max-samples 64 \
@@ -67,7 +67,7 @@ say "5. Executions: every sample is run against its own tests, in a sandbox"
 python execute.py "$out/responses" "$out/executions" --timeout 3
 
 say "6. Instructions: one passing response for each task"
-python select.py "$out/executions" "$out/after/instructions"
+python select.py "$out/executions" "$out/after/instructions" --decontaminate humaneval
 
 # Greedy as in the paper, with 160 tokens instead of 512, since what this model can solve has short solutions.
 say "HumanEval before"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 OPERATIONAL = {"operational": True}
 API_KEY_VARIABLE = "SELFALIGN_API_KEY"  # the key of the endpoints, where it must travel to other processes
 ROOT = Path(__file__).resolve().parent.parent  # of the project
+ALL_BENCHMARKS = "all"  # in --decontaminate: all that can be read
 PROMPTS = ROOT / "prompts"
 
 T = TypeVar("T", bound="DataclassInstance")
@@ -174,10 +175,11 @@ class GenerationOptions:
 class DecontaminationOptions:
     """Options of every step that keeps benchmarks out of the data."""
 
-    decontaminate: tuple[str, ...] = ("humaneval",)
+    decontaminate: tuple[str, ...] = (ALL_BENCHMARKS,)
     """Benchmarks whose problems and solutions are removed, such as humaneval mbpp humanevalplus mbppplus evoeval ds1000
-    livecodebench classeval canitedit. HumanEval comes with a package; the others are read from the Hub. If no
-    name is given, nothing is removed."""
+    livecodebench classeval canitedit gsm8k; each that is named must be readable. HumanEval comes with a package; the
+    others are read from the Hub. `all` stands for those of them that can be read, but not for livecodebench, which is a
+    download of 1.3 GB. If no name is given, nothing is removed."""
 
     benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Files to read benchmarks from instead of the Hub, such as mbpp=mbpp.jsonl."""

@@ -10,6 +10,7 @@ import pytest
 import tyro
 
 from selfalign.benchmarks import benchmark_names
+from selfalign.data.decontamination import sets_by_family
 from selfalign.report.paper import load_table, system_of, table_names
 from tests.helpers import ROOT, load_script
 
@@ -127,6 +128,18 @@ def test_what_the_recipes_write_is_where_the_tables_look(noted):
             if cell.system == "published/starcoder2-15b-instruct" and "mbpp" in cell.benchmarks[0]:
                 continue  # the released samples are for other problems
             assert {f"{cell.system}/{name}" for name in cell.benchmarks} <= written, cell
+
+
+def test_whatever_a_recipe_measures_is_kept_out_of_its_data(noted):
+    sets = sets_by_family()
+    for recipe in RECIPES:
+        calls = [call for arguments in RECIPES[recipe] for call in noted(recipe, *arguments)]
+        measured = {words[words.index("--benchmark") + 1] for _, words in calls if "--benchmark" in words}
+        for name, words in calls:
+            if name in ("collect_seeds", "select"):
+                kept_out = {s for n in options_from(name, words).decontaminate for s in sets.get(n, [n])}
+                assert {name for name in measured if name != "evalperf"} <= kept_out
+                assert recipe == "smollm2" or {"humaneval", "mbpp-full", "ds1000", "gsm8k"} <= kept_out
 
 
 def test_each_model_makes_its_data_once_and_learns_from_it_at_half_the_rate(noted):
