@@ -30,7 +30,16 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.options import (
+    LATER,
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    GenerationOptions,
+    StepOptions,
+    run_script,
+)
 from selfalign.runner.source import first_usable, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
@@ -60,6 +69,9 @@ class Options(GenerationOptions, StepOptions):
     difficulties: tuple[str, ...] = DIFFICULTIES
     """Difficulties to draw from (paper, 2.2)."""
 
+    similar_shots: bool = field(default=False, metadata=LATER)
+    """Draw worked examples of the task's own category first, nearest in difficulty. Helps small models."""
+
     template: Path = field(default=PROMPTS / "tasks.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
@@ -85,7 +97,8 @@ def main(options: Options) -> None:
     def prompt_for(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
         draws = draws_of(options.seed, row["id"])
         properties = draw_properties(draws, options)
-        text = prompt.render(row=row, shots=draw_examples(draws, examples, options.shots), **properties)
+        shots = draw_examples(draws, examples, options.shots, like=properties if options.similar_shots else None)
+        text = prompt.render(row=row, shots=shots, **properties)
         return text, properties, draws.getrandbits(31)
 
     async def task_of(row: dict[str, Any]) -> dict[str, Any] | Done:

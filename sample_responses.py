@@ -31,7 +31,16 @@ from selfalign.code.markdown import code_blocks, python_code, split_at_heading
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
-from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.options import (
+    LATER,
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    GenerationOptions,
+    StepOptions,
+    run_script,
+)
 from selfalign.runner.source import first_usable, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
@@ -66,6 +75,9 @@ class Options(GenerationOptions, StepOptions):
     """Maximum length of a response with its tests, in tokens. Together with the prompt, the paper's context is about
     3000 tokens (section 6)."""
 
+    similar_shots: bool = field(default=False, metadata=LATER)
+    """Draw worked examples of the task's own category first, nearest in difficulty. Helps small models."""
+
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
 
@@ -87,12 +99,13 @@ def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
-    tasks = read_input(options, "id", *prompt.columns)
+    tasks = read_input(options, "id", *prompt.columns, *(("category", "difficulty") if options.similar_shots else ()))
     endpoint = Endpoint(options, samples_a_row=options.samples)
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
-        return prompt.render(row=task, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
+        shots = draw_examples(draws, examples, options.shots, like=task if options.similar_shots else None)
+        return prompt.render(row=task, shots=shots), draws.getrandbits(31)
 
     async def responses_to(task: dict[str, Any]) -> Done:
         if task.get("error"):

@@ -5,7 +5,7 @@
 A task shows a problem's description and the name of the function with its arguments. MBPP's example is left out,
 since it is one of the hidden tests. These rows are never to be trained on.
 
-Columns out:  id, benchmark, problem (its id in the benchmark), instruction, category, error (null)
+Columns out:  id, benchmark, problem (its id in the benchmark), instruction, category, difficulty, error (null)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from selfalign.runner.source import Source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
 
-COLUMNS = {"id": str, "benchmark": str, "problem": str, "instruction": str, "category": str, "error": str}
+COLUMNS = dict.fromkeys(("id", "benchmark", "problem", "instruction", "category", "difficulty", "error"), str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,12 @@ def main(options: Options) -> None:
         ]
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"id": content_id(row["benchmark"], row["problem"]), "category": "function", "error": None}
+        return row | {
+            "id": content_id(row["benchmark"], row["problem"]),
+            "category": "function",
+            "difficulty": "medium",
+            "error": None,
+        }
 
     problems = Source(", ".join(options.benchmarks), pin, datasets.Dataset.from_list(rows), {})
     run_step(options, Table(problems, task, COLUMNS))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 OPERATIONAL = {"operational": True}
+LATER = {"later": True}  # an option that came after runs had been begun: not in a run's identity while at its default
 API_KEY_VARIABLE = "SELFALIGN_API_KEY"  # the key of the endpoints, where it must travel to other processes
 ROOT = Path(__file__).resolve().parent.parent  # of the project
 ALL_BENCHMARKS = "all"  # in --decontaminate: all that can be read
@@ -218,8 +219,10 @@ def check_ranges(options: object) -> None:
 
 
 def identity_of(options: DataclassInstance) -> dict[str, Any]:
-    """The options that determine the output, by name: all but those marked `OPERATIONAL`."""
-    return {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
+    """The options that determine the output, by name: all but those marked `OPERATIONAL`, and those marked `LATER` only
+    where they are not at their defaults."""
+    values = {f: getattr(options, f.name) for f in dataclasses.fields(options) if not f.metadata.get("operational")}
+    return {f.name: value for f, value in values.items() if not (f.metadata.get("later") and value == f.default)}
 
 
 def program_of(script: Path) -> list[str]:

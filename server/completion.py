@@ -1,5 +1,6 @@
 """One completion: what a client asked for, the tokens that it has so far, and how the next one is chosen."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,6 +9,8 @@ import torch
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
+BLOCK = 128  # of the vocabulary, in which a drawn number is looked up
+ROWS_AT_ONCE = 16  # 64 rows of 151,936 tokens take 22 ms by 16, and 87 ms all at once
 CONTEXT_TOKENS = 4  # of the prompt, decoded with what follows it, as a tokenizer may drop a leading space
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]  # TGI's
@@ -52,22 +55,60 @@ class Completion:
         return self.prompt[-CONTEXT_TOKENS:]
 
 
-def choose(completion: Completion, scores: Tensor) -> tuple[int, float]:
-    """The next token and its log-probability, from scores [vocabulary]; in TGI's order: temperature, top-k, top-p."""
-    scores = scores.float()
-    if completion.seed is None:
-        token = int(scores.argmax())
-        return token, float(scores[token] - scores.logsumexp(-1))
-    scores = scores / completion.temperature
-    if completion.top_k is not None and completion.top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(completion.top_k).values[-1], -torch.inf)
-    if completion.top_p is not None:
-        scores = keep_top_p(scores, completion.top_p)
-    logprobs = scores.log_softmax(-1)
-    cumulated = logprobs.exp().cumsum(0)  # one uniform number for each token, looked up in the cumulated probabilities
-    drawn = torch.rand(1, generator=completion.generator).to(scores.device) * cumulated[-1]
-    token = int(torch.searchsorted(cumulated, drawn, right=True).clamp(max=len(scores) - 1))
-    return token, float(logprobs[token])
+def choose(completions: Sequence[Completion], scores: Tensor) -> list[tuple[int, float]]:
+    """The next token of each completion and its log-probability, from scores [completions, vocabulary]."""
+    rows = range(0, len(completions), ROWS_AT_ONCE)
+    return [each for i in rows for each in drawn(completions[i : i + ROWS_AT_ONCE], scores[i : i + ROWS_AT_ONCE])]
+
+
+def drawn(completions: Sequence[Completion], scores: Tensor) -> list[tuple[int, float]]:
+    """What `choose` does, for rows that fit into the processor's cache together.
+
+    In TGI's order: temperature, top-k, top-p. Each draw is one uniform number, looked up in the cumulated
+    probabilities.
+    """
+    greedy = torch.tensor([completion.seed is None for completion in completions], device=scores.device)
+    temperatures = [1.0 if completion.seed is None else completion.temperature for completion in completions]
+    scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]  # in float32 from here on
+    for row, completion in enumerate(completions):
+        if completion.seed is not None and (completion.top_k is not None or completion.top_p is not None):
+            scores[row] = narrowed(scores[row], completion.top_k, completion.top_p)
+    probabilities = scores.softmax(-1)
+    uniform = [0.0 if c.seed is None else float(torch.rand(1, generator=c.generator)) for c in completions]
+    found = look_up(probabilities, torch.tensor(uniform, device=scores.device))
+    tokens = (torch.where(greedy, scores.argmax(-1), found) if greedy.any() else found)[:, None]
+    logprobs = probabilities.gather(1, tokens).log()
+    return list(zip(tokens[:, 0].tolist(), logprobs[:, 0].tolist(), strict=True))
+
+
+def look_up(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """For each row of probabilities [rows, vocabulary], where its number from [0, 1) falls in their cumulated sum.
+
+    Sums of blocks are cumulated first, then the one block in which the number falls: cumulating the whole vocabulary
+    of 151,936 tokens for 64 rows took 9 ms a step more.
+    """
+    missing = -probabilities.shape[-1] % BLOCK
+    blocks = torch.nn.functional.pad(probabilities, (0, missing)).unflatten(-1, (-1, BLOCK))
+    upto = blocks.sum(-1).cumsum(-1)
+    target = uniform[:, None] * upto[:, -1:]
+    block = first_above(upto, target)
+    before = torch.where(block > 0, upto.gather(1, (block - 1).clamp(min=0)), 0)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1)
+    return (block * BLOCK + first_above(inside, target - before))[:, 0]
+
+
+def first_above(cumulated: Tensor, target: Tensor) -> Tensor:
+    """In each row, the first place above `target` [rows, 1]: one of positive probability, also if rounding has put
+    the target at the end or beyond it."""
+    target = torch.minimum(target, torch.nextafter(cumulated[:, -1:], torch.zeros_like(target)))
+    return torch.searchsorted(cumulated, target, right=True)
+
+
+def narrowed(scores: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Scores [vocabulary] with -inf for all but the tokens that top-k, then top-p, keep."""
+    if top_k is not None and top_k < len(scores):
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
+    return scores if top_p is None else keep_top_p(scores, top_p)
 
 
 def keep_top_p(scores: Tensor, top_p: float) -> Tensor:

@@ -95,7 +95,8 @@ class Engine:
                 continue
             try:
                 prompt = self.computed(tuple(completion.prompt))
-                if not self.advance(completion, prompt.scores):
+                (first,) = choose([completion], prompt.scores[None])
+                if not self.advance(completion, *first):
                     self.rows.append((completion, prompt))
             except Exception as error:
                 end(completion, error)
@@ -120,13 +121,14 @@ class Engine:
             past_key_values=self.cache,
             shared=SharedPrompts(groups, self.cache.mask(self.model.dtype)),
         ).logits[:, -1]
-        ended = [row for row, (completion, _) in enumerate(self.rows) if self.advance(completion, scores[row])]
+        completions = [completion for completion, _ in self.rows]
+        chosen = choose(completions, scores)
+        ended = [row for row, completion in enumerate(completions) if self.advance(completion, *chosen[row])]
         for row in reversed(ended):
             self.leave(row)
 
-    def advance(self, completion: Completion, scores: Tensor) -> bool:
+    def advance(self, completion: Completion, id: int, logprob: float) -> bool:
         """Give a completion its next token; whether that was its last."""
-        id, logprob = choose(completion, scores)
         text = completion.decoder.step(self.tokenizer.backend_tokenizer, id) or ""
         completion.tokens.append(Token(id, text, logprob, id in self.special))
         completion.text += text

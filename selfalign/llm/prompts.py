@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,23 @@ def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
     return PromptTemplate(render, columns, digest)
 
 
-def draw_examples(draws: random.Random, examples: Examples, shots: int) -> list[Example]:
-    """`shots` examples in random order (paper, C.1: 8 for concepts and instructions, 1 for responses)."""
-    return draws.sample(examples.pool, min(shots, len(examples.pool)))
+def draw_examples(
+    draws: random.Random, examples: Examples, shots: int, like: Mapping[str, Any] | None = None
+) -> list[Example]:
+    """`shots` examples in random order (paper, C.1: 8 for concepts and instructions, 1 for responses).
+
+    With `like`, a task, those of its category are drawn first, and of these the ones nearest to its difficulty. The
+    most similar example then comes last, right before the task.
+    """
+    drawn = draws.sample(examples.pool, min(shots, len(examples.pool)) if like is None else len(examples.pool))
+    if like is None:
+        return drawn
+
+    def distance(example: Example) -> tuple[bool, int]:
+        return example.category != like["category"], abs(_rank(example.difficulty) - _rank(like["difficulty"]))
+
+    return sorted(drawn, key=distance)[:shots][::-1]
+
+
+def _rank(difficulty: str | None) -> int:
+    return {"easy": 0, "hard": 2}.get(difficulty or "", 1)

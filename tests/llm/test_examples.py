@@ -18,6 +18,7 @@ from pyflakes import checker, messages
 from selfalign.options import PROMPTS
 
 LARGE = yaml.safe_load((PROMPTS / "examples.yaml").read_text(encoding="utf-8"))
+PLAIN = yaml.safe_load((PROMPTS / "examples_plain.yaml").read_text(encoding="utf-8"))
 SMALL = yaml.safe_load((PROMPTS / "examples_small.yaml").read_text(encoding="utf-8"))
 KEYS = ["name", "seed", "concepts", "category", "language", "difficulty", "instruction", "response", "tests", "broken"]
 TIMEOUT = 10  # seconds for one program, most of it the start of Python
@@ -63,7 +64,7 @@ HUMANEVAL_NGRAMS = set().union(*map(word_ngrams, humaneval_docstrings()))
 HUMANEVAL_NAMES = {problem["entry_point"] for problem in read_problems().values()}
 
 
-@pytest.fixture(params=LARGE + SMALL, ids=lambda example: example["name"])
+@pytest.fixture(params=LARGE + PLAIN + SMALL, ids=lambda example: example["name"])
 def example(request):
     return request.param
 
@@ -149,6 +150,19 @@ def test_small_example_is_what_the_smallest_models_can_imitate(example):
         ast.literal_eval(node.test.comparators[0])
 
 
+@pytest.mark.parametrize("example", PLAIN, ids=lambda example: example["name"])
+def test_plain_example_is_short(example):
+    """As long as a small model can follow, and no longer."""
+    assert len(example["instruction"].split()) <= 80
+    assert len(python_block(example["response"]).splitlines()) <= 25
+    assert len(python_block(example["tests"]).splitlines()) <= 13
+
+
+def test_plain_examples_are_spread_over_categories_and_difficulties():
+    kinds = Counter((example["category"], example["difficulty"]) for example in PLAIN)
+    assert len(kinds) == 9 and len(PLAIN) == 12
+
+
 def test_large_examples_are_spread_over_categories_and_difficulties():
     assert Counter(example["category"] for example in LARGE) == {"function": 10, "class": 6, "program": 5}
     assert Counter(example["difficulty"] for example in LARGE) == {"easy": 7, "medium": 7, "hard": 7}
@@ -156,7 +170,7 @@ def test_large_examples_are_spread_over_categories_and_difficulties():
 
 
 def test_examples_differ():
-    names = [example["name"] for example in LARGE + SMALL]
-    concepts = [concept.lower() for example in LARGE + SMALL for concept in example["concepts"]]
+    names = [example["name"] for example in LARGE + PLAIN + SMALL]
+    concepts = [concept.lower() for example in LARGE + PLAIN + SMALL for concept in example["concepts"]]
     assert len(names) == len(set(names)) and len(concepts) == len(set(concepts))
-    assert sum("numpy" in example["response"] for example in LARGE + SMALL) <= 2
+    assert sum("numpy" in example["response"] for example in LARGE + PLAIN + SMALL) <= 2

@@ -163,3 +163,9 @@ def test_runs_begun_by_earlier_versions_continue(tmp_path, pool, system, digest)
     """The hash covers the repr of the examples: with another class or field name, these runs could not be resumed."""
     (tmp_path / "t.jinja").write_text("{{ row.content }}")
     assert load_prompt(tmp_path / "t.jinja", Examples(pool, system)).hash == digest
+
+
+def test_similar_examples_are_of_the_same_category_and_the_nearest_comes_last():
+    task = {"category": "class", "difficulty": "hard"}
+    drawn = draw_examples(random.Random(0), LARGE, 4, like=task)
+    assert [(e.category, e.difficulty) for e in drawn] == [("class", "medium")] * 2 + [("class", "hard")] * 2

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TopPLogitsWarper
 
 from selfalign.llm.local_server import served
-from server.completion import Completion, choose, keep_top_p
+from server.completion import Completion, choose, keep_top_p, look_up
 from server.engine import Engine
 from tests.server.client import PROMPT, generate, text, texts_at_once
 
@@ -79,9 +79,20 @@ def test_top_p_keeps_transformers_nucleus():
 
 
 def test_draws_follow_the_probabilities():
-    completion = Completion(prompt=[0], max_new_tokens=1, seed=0)
-    drawn = [choose(completion, torch.tensor([0.5, 0.3, 0.2]).log())[0] for _ in range(4000)]
-    assert [drawn.count(token) / 4000 for token in range(3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+    """Tokens far apart, so that they are in different blocks."""
+    scores = torch.full((2, 1000), -torch.inf)
+    scores[:, [3, 4, 900]] = torch.tensor([0.5, 0.3, 0.2]).log()
+    completions = [Completion(prompt=[0], max_new_tokens=1, seed=seed) for seed in range(2)]
+    drawn = [token for _ in range(4000) for token, _ in choose(completions, scores)]
+    assert [drawn.count(token) / 8000 for token in (3, 4, 900)] == pytest.approx([0.5, 0.3, 0.2], abs=0.02)
+
+
+def test_every_number_falls_on_a_token_of_positive_probability():
+    probabilities = torch.zeros(1, 300)
+    probabilities[0, [10, 127, 128, 250]] = torch.tensor([1e-8, 0.4, 0.6, 1e-8])
+    numbers = torch.cat([torch.linspace(0, 1, 1000), torch.tensor([1 - 2**-24, 1.0])])
+    found = look_up(probabilities.expand(len(numbers), -1), numbers)
+    assert set(found.tolist()) <= {10, 127, 128, 250} and found.tolist() == sorted(found.tolist())
 
 
 def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[Any, Any], monkeypatch):
