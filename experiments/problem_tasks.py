@@ -25,7 +25,9 @@ from selfalign.runner.source import Source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
 
-COLUMNS = dict.fromkeys(("id", "benchmark", "problem", "instruction", "category", "difficulty", "error"), str)
+COLUMNS: dict[str, type] = dict.fromkeys(
+    ("id", "benchmark", "problem", "instruction", "category", "difficulty", "error"), str
+)
 
 
 @dataclass(frozen=True, kw_only=True)
