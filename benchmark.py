@@ -61,7 +61,7 @@ from selfalign.benchmarks import Benchmark, Problem, load_benchmark
 from selfalign.benchmarks.harness.benchmark import Row
 from selfalign.benchmarks.harness.given_samples import given_samples
 from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_for
-from selfalign.benchmarks.harness.packages import missing_packages, packages_for
+from selfalign.benchmarks.harness.packages import check_missing, packages_for
 from selfalign.benchmarks.harness.problems import pin_of
 from selfalign.errors import UserError, first_line
 from selfalign.ids import draws_of
@@ -132,7 +132,11 @@ class Options(SandboxOptions, StepOptions):
     """CPU seconds that a program may use. By default, the benchmark's own."""
 
     python: str | None = None
-    """The Python that runs the programs, with its packages (DS-1000 needs older ones). By default, this one."""
+    """The Python that runs the programs, with its packages. By default, this one. DS-1000, ClassEval and CanItEdit need
+    one of their era, which `python -m selfalign.benchmarks.harness.environment` makes."""
+
+    allow_missing: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
+    """Score without these packages, although problems need them: answers that import them fail."""
 
     tokenizer: str | None = None
     """If MODEL is an endpoint, the model folder or Hub id whose chat template to use."""
@@ -269,6 +273,7 @@ def main(options: Options) -> None:
     if data:
         data, pins = pin_of(data, options.hf_token)
     problems = benchmark.problems(data)
+    packages = packages_for(benchmark, problems, options.python, options.allow_missing)
     with contextlib.ExitStack() as stack:
         if options.samples:
             rows, pins[options.samples] = given_samples(
@@ -292,7 +297,7 @@ def main(options: Options) -> None:
         # What identifies the run: the model, the problems and the samples, wherever they are stored.
         pin = {"fingerprint": revision, "data": ", ".join(pins.values())}
         source = Source(options.input, pin, datasets.Dataset.from_list(rows), {})
-        run(options, benchmark, problems, source, model, pins)
+        run(options, benchmark, problems, source, model, {"data": pins, "packages": packages})
 
 
 def run(
@@ -301,9 +306,12 @@ def run(
     problems: list[Problem],
     source: Source,
     model: Model | None,
-    pins: dict[str, str],
+    used: Row,
 ) -> None:
-    """Answer, execute and score the rows of `source`; write the samples and results.json, and print the scores."""
+    """Answer, execute and score the rows of `source`; write the samples and results.json, and print the scores.
+
+    `used` has what results.json says of `data` and `packages`.
+    """
     endpoint = model.endpoint if model else None
     by_id = {problem.task_id: problem for problem in problems}
 
@@ -318,7 +326,6 @@ def run(
         ids = {name: row[name] for name in ("id", "task_id", "sample")}
         return ids | columns | await judge(problem, answer, style)
 
-    packages = packages_for(problems, options.python)
     timeout = options.timeout or benchmark.timeout
     with sandbox_for(benchmark, problems, workers=options.sandboxes, timeout=timeout, python=options.python) as sandbox:
         judge = judge_of(benchmark, sandbox)
@@ -331,14 +338,15 @@ def run(
     rows = open_source(options.output, token=options.hf_token).rows.to_list()
     for row in rows:
         row["checks"] = {check["name"]: check["outcome"] for check in row["checks"] or ()}
+    missing = check_missing(rows, used["packages"], options.allow_missing)
     measured = measured_by(benchmark, rows, by_id, timeout=timeout, python=options.python)
     for row in rows:
         row["measured"] = measured.get(row["id"])
     results = {"benchmark": options.benchmark, "model": endpoint.model if endpoint else options.input}
     results |= {"revision": source.pin["fingerprint"] if endpoint else None}
     results |= summarize(rows, lambda drawn: benchmark.scores(drawn, by_id))
-    results |= settings_of(options, benchmark, model, run_json) | {"data": pins, "measured": measured}
-    results |= {"packages": packages, "missing_packages": missing_packages(rows)}
+    results |= settings_of(options, benchmark, model, run_json) | used
+    results |= {"measured": measured, "missing_packages": missing}
     with open_output(options.output, public=options.public, token=options.hf_token) as output:
         output.commit(lambda read, parts: {"results.json": json.dumps(results, indent=2)}, final=True)
     print_scores(results)

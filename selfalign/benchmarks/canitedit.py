@@ -21,6 +21,7 @@ class CanItEdit(Benchmark):
     top_p, max_new_tokens = 0.95, 2048  # the benchmark's own script
     completion_stop = ("\n```",)
     timeout = 30.0  # some of the programs import torch
+    requirements = "canitedit"
     memory = 4 << 30  # address space
 
     def problems(self, data: str | None = None) -> list[Problem]:

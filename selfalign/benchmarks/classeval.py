@@ -12,7 +12,8 @@ A class passes when all of its test classes do: one for each method, and mostly 
 Some published solutions can't pass, not even in the benchmark's own script: a test of ClassEval_17 passes only before 2
 January 2024, one of ClassEval_48 only on a machine called LAPTOP-2CS86KUM, and a test class of ClassEval_69 has no
 tests. Method by method, ClassEval_25 and 49 lack a method that is not listed. Seven classes need packages (docx,
-openpyxl, gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2.
+openpyxl, gensim, PIL, nltk with its data, PyPDF2), and ClassEval_51 needs NumPy before 2:
+`python -m selfalign.benchmarks.harness.environment classeval-holistic` makes an environment for them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class ClassEval(Benchmark):
     max_new_tokens = 1024
     completion_stop = ("\n```",)
     timeout = 10.0
+    requirements = "classeval"
+    downloads = (
+        ("nltk.downloader", "-q", "-d", "{environment}/nltk_data", "punkt", "averaged_perceptron_tagger", "wordnet"),
+    )
 
     def problems(self, data: str | None = None) -> list[Problem]:
         """The classes, in order."""

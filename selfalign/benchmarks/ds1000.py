@@ -1,9 +1,9 @@
 """DS-1000 (arXiv:2211.11501): 1000 questions about seven data science libraries, in the simplified format of 2024.
 
 A question ends where its solution begins. The solution replaces `[insert]` in the `code_context`, which is then run.
-The programs need pandas, numpy, matplotlib, tensorflow, scipy, scikit-learn and torch, in the versions of 2023 that the
-reference solutions were written for (environment.yml of xlang-ai/DS-1000): `--python` names the interpreter of an
-environment that has them.
+The programs need pandas, numpy, matplotlib, tensorflow, scipy, scikit-learn and torch, in the versions that the
+reference solutions were written for (environment.yml of xlang-ai/DS-1000). An environment that has them is made by
+`python -m selfalign.benchmarks.harness.environment ds1000`, and its interpreter is for `--python`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class DS1000(Benchmark):
     completion_stop = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "```")
 
     timeout = 120.0  # the benchmark's own script
+    requirements = "ds1000"
     memory = 8 << 30  # address space, of which tensorflow and torch reserve a lot
     # Not matplotlib, which needs a writable folder when it is imported, nor tensorflow and torch, whose threads do not
     # survive a fork.

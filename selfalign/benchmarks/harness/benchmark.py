@@ -73,6 +73,13 @@ class Benchmark(ABC):
     preload: Sequence[str] | None = None
     """Modules that workers import once, beside those of the sandbox; None: only those of the sandbox."""
     environment: Mapping[str, str] = {}
+    requirements: str = ""
+    """Name of the file in selfalign/benchmarks/requirements with the packages of its era that the programs need:
+    `python -m selfalign.benchmarks.harness.environment` installs them. Empty if this project's packages do."""
+    pythons: Sequence[str] = ("3.10", "3.11")
+    """Versions of Python for which these packages were published, the best first."""
+    downloads: Sequence[Sequence[str]] = ()
+    """What else an environment needs: modules to run in it with their arguments; `{environment}` is its folder."""
 
     def __init__(self, variant: str | None = None) -> None:
         self.variant = variant

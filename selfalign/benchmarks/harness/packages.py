@@ -11,10 +11,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from selfalign.benchmarks.harness.benchmark import Problem, Row
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row
 from selfalign.code.parsing import parsed
 from selfalign.errors import UserError, warn
 
+COMMAND = "python -m selfalign.benchmarks.harness.environment"
 # Runs in the programs' interpreter, whose Python may be older than ours.
 QUESTION = """
 import importlib.util, json, sys
@@ -29,17 +30,47 @@ for name in names:
         found[name] = version(distributions[name][0]) if name in distributions else ""
 print(json.dumps(found))
 """
-MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
+MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)'")
 
 
-def packages_for(problems: Collection[Problem], python: str | None = None) -> dict[str, str | None]:
-    """Versions of the packages that the problems need, None for those that `python` lacks; warns of these."""
+def packages_for(
+    benchmark: Benchmark, problems: Collection[Problem], python: str | None = None, without: Collection[str] = ()
+) -> dict[str, str | None]:
+    """Versions of the packages that the problems need, None for those that `python` lacks.
+
+    Raises:
+        UserError: `python` lacks one that is not in `without`; right answers would fail.
+    """
     needed = needed_packages(problems)
     packages = dict.fromkeys(sorted(needed)) | installed_packages(needed, python)
-    if missing := [name for name, version in packages.items() if version is None]:
-        some = ", ".join(f"{name} (imported by {needed[name]} of {len(problems)} problems)" for name in missing)
-        warn(f"the programs' Python lacks {some}: answers that need it will fail; --python names another Python")
+    missing = [name for name, version in packages.items() if version is None]
+    if lacking := [name for name in missing if name not in without]:
+        some = ", ".join(f"{name} (imported by {needed[name]} of {len(problems)} problems)" for name in lacking)
+        remedy = f"--allow-missing {' '.join(missing)} scores without"
+        if benchmark.requirements:
+            name = type(benchmark).__module__.rpartition(".")[2]
+            name = f"{name}-{benchmark.variant}" if benchmark.variant else name
+            remedy = f"`{COMMAND} {name}` makes an environment and prints its Python, for --python; {remedy}"
+        raise UserError(f"the programs' Python lacks {some}, so right answers would fail: {remedy}")
+    if missing:
+        warn(f"the programs' Python lacks {', '.join(missing)}: answers that need it will fail")
     return packages
+
+
+def check_missing(rows: Iterable[Row], needed: Iterable[str], without: Collection[str]) -> dict[str, int]:
+    """{package: number of samples that failed because it was missing}.
+
+    Raises:
+        UserError: one of these is `needed` by the problems and not in `without`: the rows were judged by an environment
+            that has changed since.
+    """
+    missing = missing_packages(rows)
+    if wrong := [f"{missing[name]} without {name}" for name in needed if missing.get(name) and name not in without]:
+        raise UserError(
+            f"samples were judged in an environment that was not complete ({', '.join(wrong)}): judge them again, into "
+            "another output"
+        )
+    return missing
 
 
 def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
@@ -55,6 +86,14 @@ def needed_packages(problems: Iterable[Problem]) -> Counter[str]:
 def _imported(code: str) -> set[str]:
     tree = parsed(textwrap.dedent(code))  # many solutions are only the body of a function
     nodes = list(ast.walk(tree)) if tree else []
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    # DS-1000's programs are strings in its tests.
+    nodes += [
+        node
+        for text in texts
+        if "import " in text and "\n" in text
+        for node in ast.walk(parsed(text) or ast.Module([], []))
+    ]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
     return {name.split(".")[0] for name in names}

@@ -1,0 +1,60 @@
+"""Environments of benchmarks' programs: made once, continued, and what is said when they can't be."""
+
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+
+from selfalign.benchmarks import load_benchmark
+from selfalign.benchmarks.harness import environment
+from selfalign.benchmarks.harness.environment import environment_of
+from selfalign.errors import UserError
+
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    """A benchmark that needs the package `era`, and downloads a file."""
+    monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path)
+    wheel = tmp_path / "era-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("era.py", "version = 1")
+        file.writestr("era-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: era\nVersion: 1.0\n")
+        file.writestr("era-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("era-1.0.dist-info/RECORD", "")
+    (tmp_path / "toy.txt").write_text(f"{wheel}\n")
+    downloads = [("compileall", "-q", "{environment}/pyvenv.cfg")]
+    return SimpleNamespace(requirements="toy", pythons=(HERE,), downloads=downloads)
+
+
+def test_an_environment_is_made_once_and_completed_if_it_was_interrupted(tmp_path, benchmark):
+    python = environment_of(benchmark, tmp_path / "all", sys.executable)
+    assert subprocess.run([python, "-c", "import era"]).returncode == 0
+    wheel = (tmp_path / "era-1.0-py3-none-any.whl").rename(tmp_path / "away")
+    assert environment_of(benchmark, tmp_path / "all", sys.executable) == python  # nothing is installed again
+    wheel.rename(tmp_path / "era-1.0-py3-none-any.whl")
+    for left in ("bin/python", "installed"):
+        (tmp_path / "all" / "toy" / left).unlink()
+        assert environment_of(benchmark, tmp_path / "all", sys.executable) == python
+        assert subprocess.run([python, "-c", "import era"]).returncode == 0
+
+
+def test_what_can_not_be_installed_is_said(tmp_path, benchmark):
+    (tmp_path / "toy.txt").write_text("./nowhere.whl\n")
+    with pytest.raises(UserError, match=r"toy\.txt can't be installed: .*nowhere\.whl"):
+        environment_of(benchmark, tmp_path / "all", sys.executable)
+    assert not (tmp_path / "all" / "toy" / "installed").exists()
+
+
+@pytest.mark.parametrize(("python", "said"), [(None, "none on the PATH"), (sys.executable, "is not one")])
+def test_a_python_of_another_era_is_said(tmp_path, benchmark, python, said):
+    benchmark.pythons = ("2.7",)
+    with pytest.raises(UserError, match=rf"need Python 2\.7 with venv, and .*{said}"):
+        environment_of(benchmark, tmp_path / "all", python)
+
+
+def test_a_benchmark_without_requirements_has_this_interpreter():
+    assert environment_of(load_benchmark("humaneval")) == sys.executable
