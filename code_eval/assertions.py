@@ -79,11 +79,16 @@ def loaded_names(code: types.CodeType) -> set[str]:
     return names
 
 
+unittest_counts: list[tuple[int, int]] = []  # of each run of unittest: tests that passed, tests
+
+
 def let_unittest_fail() -> None:
     """Makes unittest's runner, which only prints failures, and `unittest.main`, which always exits, raise on them."""
     import unittest
 
     def judge(result):
+        bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+        unittest_counts.append((max(0, result.testsRun - bad), result.testsRun))
         if not result.wasSuccessful():
             tracebacks = [text for _, text in [*result.failures, *result.errors]] or ["AssertionError: it succeeded"]
             raise Claim("failed", tracebacks[0].strip().splitlines()[-1])

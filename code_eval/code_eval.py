@@ -25,6 +25,7 @@ from .accounting import Accounting
 from .assertions import has_tests
 from .checks import check_counts
 from .confinement import Confinement
+from .counting import run_each
 from .isolation import SandboxUnavailable
 from .messages import Settings
 from .pool import Pool

@@ -2,15 +2,25 @@
 
 The host sends `Settings` first, then a `Job` for each program, and {"cancel": id} for one that is no longer wanted. The
 worker answers the settings with {"ready": true, "left_out": {module: why}} or {"failed": why}, and each job with an
-`Answer`. In strict mode the tests come as a descriptor, attached to an empty message just before their job.
+`Answer`.
+
+The texts of a program come in files in memory, whose descriptors are attached to its job. The worker hands them on
+unread, and its processes leave their report in them: what a worker has never read cannot be found in its memory by a
+program that runs later, in a fork of it.
 """
 
+import fcntl
 import json
+import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 LENGTH = struct.Struct("<I")  # of the JSON that follows, in bytes
 DETAIL_LIMIT = 300  # characters of a detail
+COUNTS = struct.Struct("<II")  # the report in a file of texts: tests that passed, tests, and then the detail in UTF-8
+REPORT_SIZE = COUNTS.size + 4 * DETAIL_LIMIT  # bytes in front of the texts
+QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
 MOST_PATIENCE = 5  # a program that waits for a CPU gets at most this many times its wall time in addition
 
 
@@ -36,16 +46,21 @@ class Settings:
 
 @dataclass
 class Job:
-    """A program to run, with its limits in seconds of CPU time and of wall time."""
+    """A program to run, with its limits in seconds of CPU time and of wall time.
+
+    `files` are the worker's descriptors of the texts: code and tests in one file, or in strict mode in two.
+    """
 
     id: int
-    code: str
-    tests: str | None  # None: in `code`, or in strict mode in a file
+    code: int  # bytes of its text
+    tests: int | None  # None: they are in the code
     timeout: float
     wall: float
     main: bool  # whether `if __name__ == "__main__":` blocks run
     strict: bool
-    tests_file: int = -1  # strict mode: the worker's descriptor of the tests
+    count: bool  # whether tests go on after one that failed
+    files: list[int] = field(default_factory=list)
+    secret: str = field(default_factory=lambda: os.urandom(8).hex())  # without which a verdict does not count
     cancelled: bool = False
 
 
@@ -78,6 +93,28 @@ class Inbox:
             messages.append(json.loads(self._received[LENGTH.size : LENGTH.size + size]))
             del self._received[: LENGTH.size + size]
         return messages
+
+
+def file_of(*texts: str) -> tuple[int, list[int]]:
+    """(descriptor of a file in memory with room for a report and then the texts, the bytes of each text).
+
+    It can neither grow nor shrink: it is not charged to the programs that write to it.
+    """
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    file = os.memfd_create("program", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    with open(file, "wb", closefd=False) as stream:
+        stream.write(b"".join([bytes(REPORT_SIZE), *encoded]))
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return file, [len(text) for text in encoded]
+
+
+def texts_in(file: int, sizes: Sequence[int]) -> list[str]:
+    """The texts of a file, of so many bytes each."""
+    texts, place = [], REPORT_SIZE
+    for size in sizes:
+        texts.append(os.pread(file, size, place).decode("utf-8", "surrogatepass"))
+        place += size
+    return texts
 
 
 def framed(message: dict) -> bytes:

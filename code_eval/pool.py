@@ -12,14 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from .isolation import SandboxUnavailable, diagnose
-from .messages import DETAIL_LIMIT
+from .messages import DETAIL_LIMIT, QUEUE
 from .tasks import Result, Task
 from .worker_process import WorkerProcess
 
 SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
 IDLE = 60.0  # seconds after which the thread looks around without being woken
 STOP_LIMIT = 2.0  # seconds that a worker may take to end by itself
-QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
 RETRIES = 1  # how often a program is run again, elsewhere, after the sandbox failed it
 START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
 
@@ -30,21 +29,20 @@ class Pool:
     Args:
         make_worker: starts the worker of a given number, counted from 0. Raises OSError when that is not possible.
         count: workers at a time.
-        depth: programs that a worker may hold, 1 or QUEUE.
 
     Raises:
         SandboxUnavailable: a worker does not start; the message names the cause and the remedy.
     """
 
-    def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int, depth: int):
+    def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int):
         self.alive: list[WorkerProcess] = []
         self.left_out: dict[str, str] = {}  # modules that a worker could not import ahead, and why
-        self._make_worker, self._count, self._depth = make_worker, count, depth
+        self._make_worker, self._count = make_worker, count
         self._made = self._failures = 0  # workers so far; those of late that did not start
         self._lock = threading.Lock()
         self._waiting: deque[Task] = deque()
         self._pid = os.getpid()
-        self._closing = False
+        self.closing = False
         self._broken: BaseException | None = None  # why the pool ended by itself
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -61,7 +59,7 @@ class Pool:
     def put(self, task: Task) -> None:
         """Adds a program to those that wait. Raises RuntimeError after the end."""
         with self._lock:
-            if self._closing:
+            if self.closing:
                 raise RuntimeError("The sandbox is closed.") from self._broken
             self._waiting.append(task)
         task.future.add_done_callback(self._hear_of_end)
@@ -81,7 +79,7 @@ class Pool:
         if os.getpid() != self._pid:
             return  # a fork of the process that owns the workers
         with self._lock:
-            self._closing = True
+            self.closing = True
         self._wake()
         self._thread.join()
 
@@ -93,7 +91,7 @@ class Pool:
         try:
             for _ in range(self._count):
                 self._start_worker()
-            while not self._closing:
+            while not self.closing:
                 self._turn()
                 if not self._started.done() and all(worker.ready for worker in self.alive):
                     self._started.set_result(None)
@@ -190,7 +188,7 @@ class Pool:
 
     def _hand_out(self) -> None:
         """Gives programs to the workers, first to those without work."""
-        for depth in range(self._depth):
+        for depth in range(QUEUE):
             for worker in self.alive:
                 if not worker.ready or len(worker.tasks) != depth:
                     continue
@@ -221,7 +219,7 @@ class Pool:
     def _stop(self) -> None:
         """Ends everything, and the futures of those who still wait."""
         with self._lock:
-            self._closing = True
+            self.closing = True
             tasks = list(self._waiting)
             self._waiting.clear()
         for worker in self.alive:

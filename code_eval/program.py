@@ -11,30 +11,39 @@ import types
 from collections.abc import Callable
 
 from .assertions import has_tests, let_doctest_fail, without_main_block
-from .messages import Job
-from .verdict import VERDICT, Claim, conclude, describe
+from .counting import number_of, reporter, run_each, statements_of
+from .messages import Job, texts_in
+from .verdict import TEXTS, Claim, conclude, describe
 
 
-def run(job: Job, verdict: int = VERDICT) -> None:
+def run(job: Job) -> None:
     """Runs code, then tests; "passed" is written after the last statement of the tests. Does not return."""
 
     def body() -> str:
-        code = compiled(job.code, "code")
-        if job.tests is None:
-            return run_tests(code, job.code, job, lambda: main_module(job).__dict__)
-        tests = compiled(job.tests, "tests")
+        text, *rest = texts_in(TEXTS, [job.code] if job.tests is None else [job.code, job.tests])
+        code = compiled(text, "code")
+        if not rest:
+            return run_tests(code, text, job, lambda: main_module(job, text).__dict__)
+        tests = compiled(rest[0], "tests")
 
         def names_from_code() -> dict:
-            module = main_module(job)
+            module = main_module(job, text)
             exec(code, module.__dict__)
             return module.__dict__
 
-        return run_tests(tests, job.tests, job, names_from_code)
+        return run_tests(tests, rest[0], job, names_from_code)
 
-    conclude(body, verdict)
+    conclude(body, job.secret)
 
 
-def run_tests(tests: types.CodeType, text: str, job: Job, names: Callable[[], dict]) -> str:
+def run_tests(
+    tests: types.CodeType,
+    text: str,
+    job: Job,
+    names: Callable[[], dict],
+    # Taken when this module is loaded, before any program can replace them.
+    run: Callable[[types.CodeType, dict], object] = exec,
+) -> str:
     """Runs the tests, compiled from `text`, with the names that they find; the outcome if nothing is raised.
 
     Nothing is run, and `names` is not called, if the tests cannot test anything: no assertion of theirs can be reached,
@@ -43,9 +52,15 @@ def run_tests(tests: types.CodeType, text: str, job: Job, names: Callable[[], di
     tested = has_tests(tests if job.main else without_main_block(tests, text))
     if not tested and "doctest" not in text:
         return "no_tests"
+    report = reporter(TEXTS)
+    statements = statements_of(tests, text, job.main) if job.count else []
+    report(0, number_of(statements))  # before anything runs that nobody trusts
     found = names()
     examples = let_doctest_fail() if "doctest" in text else []
-    exec(tests, found)
+    if job.count:
+        run_each(statements, found, report)
+    else:
+        run(tests, found)
     return "passed" if tested or any(examples) else "no_tests"
 
 
@@ -56,13 +71,13 @@ def compiled(text: str, name: str) -> types.CodeType:
         raise Claim("syntax_error", describe(error)) from None
 
 
-def main_module(job: Job) -> types.ModuleType:
+def main_module(job: Job, text: str) -> types.ModuleType:
     """The module that a program is; `dataclasses`, `pickle` and `unittest` look for it in sys.modules."""
     module = types.ModuleType("__main__" if job.main else "__program__")
     if job.main:  # what else a script has: its text for `inspect`, and `import` of the files that it writes
         sys.path.append("/tmp")
         module.__dict__.update(__builtins__=builtins, __file__="<code>")
-        linecache.cache["<code>"] = (len(job.code), None, job.code.splitlines(True), "<code>")
+        linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
     sys.modules["__main__"] = sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     return module

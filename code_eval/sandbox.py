@@ -34,8 +34,8 @@ from .isolation import (
     is_inside,
     system_call_filter,
 )
-from .messages import Settings
-from .pool import QUEUE, Pool
+from .messages import QUEUE, Settings
+from .pool import Pool
 from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
@@ -138,7 +138,7 @@ class Sandbox:
         if mode != "unsafe":
             self._bubblewrap = find_bubblewrap()
         self._submitted, self._lock = 0, threading.Lock()
-        self._pool = Pool(self._make_worker, workers, depth=1 if mode == "strict" else QUEUE)
+        self._pool = Pool(self._make_worker, workers)
         for module, why in self._pool.left_out.items():
             warnings.warn(f"{module} can't be imported ahead of the programs ({why}).", RuntimeWarning, stacklevel=2)
 
@@ -232,6 +232,11 @@ class Sandbox:
         else:
             self._pool.put(task)
         return task.future
+
+    @property
+    def closed(self) -> bool:
+        """Whether it runs nothing any more: it was closed, or its workers could not be replaced."""
+        return self._pool.closing
 
     def close(self) -> None:
         """Ends all workers and all that runs in them, and cancels the futures that wait."""

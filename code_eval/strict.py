@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .assertions import loaded_names
-from .messages import DETAIL_LIMIT, LENGTH, Job, framed
+from .messages import DETAIL_LIMIT, LENGTH, Job, framed, texts_in
 from .program import compiled, main_module, run_tests
-from .verdict import FAILURES, VERDICT, Claim, classify, conclude, describe
+from .verdict import FAILURES, TEXTS, Claim, classify, conclude, describe
 
-CHANNEL, TESTS = 4, 5  # descriptors: the socket between code and tests, and the file with the text of the tests
+CHANNEL = 5  # the descriptor of the socket between code and tests
 MESSAGE_LIMIT = 64 << 20  # bytes of a message
 LARGE_INTEGER = 4000  # digits beyond which json would refuse an integer (sys.int_info.default_max_str_digits)
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
@@ -35,10 +35,12 @@ _write, _leave, _read = os.write, os._exit, os.read
 
 def serve_code(job: Job, channel: int = CHANNEL) -> None:
     """Runs the code, then answers calls to its functions until the tests' process is gone. Does not return."""
-    module = main_module(job)
+    (text,) = texts_in(TEXTS, [job.code])
+    os.close(TEXTS)
+    module = main_module(job, text)
     try:
         gc.enable()
-        exec(compiled(job.code, "code"), module.__dict__)
+        exec(compiled(text, "code"), module.__dict__)
         send(channel, {"loaded": True})
     except BaseException as error:
         send(channel, {"claim": classify(error)})
@@ -91,29 +93,24 @@ def present(value: object) -> dict:
 # ---- the tests' process ----
 
 
-def judge_code(job: Job, verdict: int = VERDICT, channel: int = CHANNEL, file: int = TESTS) -> None:
-    """Runs the tests, with proxies for what the code defined. Does not return.
-
-    The tests come in a file in memory, and the detail is written behind them. The worker reads neither, because
-    programs that run later, in forks of the worker, could find in its memory what was expected of the code.
-    """
-    size = os.fstat(file).st_size
+def judge_code(job: Job, channel: int = CHANNEL) -> None:
+    """Runs the tests, with proxies for what the code defined. Does not return."""
 
     def body() -> str:
-        text = os.pread(file, size, 0).decode("utf-8", "surrogatepass")
+        (text,) = texts_in(TEXTS, [job.tests or 0])
         tests = compiled(text, "tests")
 
         def names_from_code() -> dict:
             first = receive(channel)
             if "claim" in first:
                 raise failure(*first["claim"])
-            module = main_module(job)
+            module = main_module(job, text)
             module.__dict__.update(fetch(channel, free_names(tests)))
             return module.__dict__
 
         return run_tests(tests, text, job, names_from_code)
 
-    conclude(body, verdict, tell=lambda detail: os.pwrite(file, detail, size))
+    conclude(body, job.secret)
 
 
 def free_names(code: types.CodeType) -> list[str]:
@@ -227,11 +224,36 @@ DECODERS = {
     "frozenset": lambda items: frozenset(map(decode, items)),
     "dict": lambda pairs: {decode(key): decode(value) for key, value in pairs},
     "integer": lambda text: int(text, 16),
-    "float": float,
+    "float": lambda text: NotANumber() if text == "nan" else float(text),
     "bytes": base64.b64decode,
     "bytearray": lambda text: bytearray(base64.b64decode(text)),
     "complex": lambda parts: complex(*map(float, parts)),
 }
+
+
+class NotANumber(float):
+    """A NaN that the code returned. It can be asked what it is, but not whether it is larger or smaller.
+
+    That is false in either case, so `assert not abs(f(2) - 4) > 1e-6` would hold for it.
+    """
+
+    def __new__(cls, *_):
+        return super().__new__(cls, "nan")
+
+    def _compare(self, _):
+        raise Claim("failed", "the tests ask whether a NaN, which the code returned, is larger or smaller")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _compare
+
+    def __round__(self, digits=None):
+        return super().__round__() if digits is None else self
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(NotANumber, f"__{_name}__", NotANumber)
+    setattr(NotANumber, f"__r{_name}__", NotANumber)
+for _name in ("neg", "pos", "abs"):
+    setattr(NotANumber, f"__{_name}__", NotANumber)
 
 
 def decode(value):

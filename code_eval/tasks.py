@@ -5,7 +5,7 @@ import os
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field, replace
 
-from .messages import DETAIL_LIMIT, Job
+from .messages import COUNTS, DETAIL_LIMIT, REPORT_SIZE, Job, file_of
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,14 @@ class Program:
     """Code to be judged and the tests that judge it, compiled separately; `tests=None`: both are in `code`.
 
     `timeout`: seconds of CPU time; None: the sandbox's.
+    `count`: whether the tests go on after one that failed, so that the result says how many of them passed. A test is a
+        statement of the tests that tests something, such as an `assert`, or a test that unittest runs.
     """
 
     code: str
     tests: str | None = None
     timeout: float | None = None
+    count: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Result:
     detail: the last line of the error, at most 300 characters
     cpu_seconds, wall_seconds: of the program and all that it started and waited for
     peak_memory: bytes, of the largest process or, if higher, of all together as seen every 50 ms
+    tests_passed, tests: how many of how many, if the program was to `count` them
     """
 
     index: int
@@ -40,6 +44,8 @@ class Result:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     peak_memory: int = 0
+    tests_passed: int = 0
+    tests: int = 0
 
 
 @dataclass(eq=False)
@@ -58,44 +64,47 @@ class Task:
     future: "Future[Result]" = field(default_factory=Future)
     retries: int = 0
     avoid: object = None  # the worker on which it failed
-    _tests: int = -1  # strict mode: the descriptor of a file in memory, and the bytes of the tests in it
-    _size: int = 0
+    _files: list[int] = field(default_factory=list)  # what the worker was given: the last one has the report
 
-    def job(self, number: int) -> Job:
-        """The message to a worker, which will know the program by `number`."""
-        tests = None if self.strict else self.program.tests
-        return Job(number, self.program.code, tests, self.timeout, self.wall, self.main, self.strict)
+    def job(self, number: int) -> tuple[Job, list[int]]:
+        """The message to a worker, which will know the program by `number`, and the descriptors that go with it."""
+        self.close_files()
+        program = self.program
+        texts = [program.code] if program.tests is None else [program.code, program.tests]
+        sizes: list[int] = []
+        for parts in [[text] for text in texts] if self.strict else [texts]:
+            file, found = file_of(*parts)
+            self._files.append(file)
+            sizes += found
+        tests = None if program.tests is None else sizes[1]
+        limits = (self.timeout, self.wall)
+        return Job(number, sizes[0], tests, *limits, self.main, self.strict, program.count), self._files
 
-    def open_tests(self) -> int:
-        """Strict mode: a file in memory with the tests, which the worker hands on unread."""
-        if self._tests < 0:
-            text = (self.program.tests or "").encode("utf-8", "surrogatepass")
-            self._tests, self._size = os.memfd_create("tests"), len(text)
-            with open(self._tests, "wb", closefd=False) as file:
-                file.write(text)
-        return self._tests
-
-    def close_tests(self) -> str:
-        """Closes the file of the tests, if there is one; the detail that the tests' process has written behind them."""
-        if self._tests < 0:
-            return ""
-        detail = os.pread(self._tests, 4 * DETAIL_LIMIT, self._size)
-        os.close(self._tests)
-        self._tests = -1
-        return detail.decode("utf-8", "replace")[:DETAIL_LIMIT]
+    def close_files(self) -> None:
+        while self._files:
+            os.close(self._files.pop())
 
     def finish(self, result: Result) -> None:
-        """Sets the result; in strict mode, the tests' process may have left its detail."""
-        if detail := self.close_tests():
-            result = replace(result, detail=result.detail or detail)
+        """Sets the result, completed by the report that the program's process has left, and makes it printable."""
+        if self._files:
+            report = os.pread(self._files[-1], REPORT_SIZE, 0)
+            passed, tests = COUNTS.unpack_from(report)
+            detail = result.detail or report[COUNTS.size :].rstrip(b"\0").decode("utf-8", "replace")
+            result = replace(result, detail=detail, tests_passed=passed, tests=tests)
+            self.close_files()
         with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
-            self.future.set_result(result)
+            self.future.set_result(replace(result, detail=printable(result.detail)[:DETAIL_LIMIT]))
 
     def fail(self, error: BaseException) -> None:
-        self.close_tests()
+        self.close_files()
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
 
     def cancel(self) -> None:
-        self.close_tests()
+        self.close_files()
         self.future.cancel()
+
+
+def printable(text: str) -> str:
+    """Text without what would command a terminal, such as the escape sequences of ANSI."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

@@ -1,18 +1,19 @@
 """The verdict of a program's own process: what can go wrong, and how the outcome gets to the worker.
 
-The process writes to a pipe: "ready" before anything that nobody trusts has run, then the outcome, then its detail, one
-a line. Code that shares the process can find the pipe and write to it (see SECURITY.md); in strict mode, the code has a
-process of its own, and the pipe is out of its reach.
+The process writes to a socket: "ready" before anything that nobody trusts has run, then a secret of this program and
+the outcome. The detail goes into the file of the texts, which the worker does not read. Code that shares the process
+can find socket and secret (see SECURITY.md); in strict mode, the code has a process of its own, without either.
 """
 
+import contextlib
 import errno
 import gc
 import os
 from collections.abc import Callable
 
-from .messages import DETAIL_LIMIT
+from .messages import COUNTS, DETAIL_LIMIT
 
-VERDICT = 3  # the descriptor of the pipe
+VERDICT, TEXTS = 3, 4  # descriptors: the socket, and the file with the texts and the report
 
 # How a program can end as far as its own process knows; the rest is seen from outside.
 FAILURES = ("failed", "error", "syntax_error", "no_tests", "out_of_memory", "output_limit", "too_many_processes")
@@ -25,18 +26,15 @@ class Claim(Exception):
 
 def conclude(
     body: Callable[[], str],
-    verdict: int,
-    tell: Callable[[bytes], object] | None = None,
+    secret: str,
     # Taken when this module is loaded, before any program can replace them.
     write=os.write,
+    report=os.pwrite,
     leave=os._exit,
     getpid=os.getpid,
 ) -> None:
-    """Runs `body`, writes the outcome that it returns or raises to `verdict`, and ends the process.
-
-    `tell` takes the detail if it is not to be written there.
-    """
-    write(verdict, b"ready\n")
+    """Runs `body`, writes the outcome that it returns or raises, and ends the process."""
+    write(VERDICT, b"ready\n")
     judge = getpid()
     outcome, detail = "error", ""
     try:
@@ -47,11 +45,9 @@ def conclude(
     finally:
         if getpid() != judge:
             leave(0)  # a fork that the program made, and that ran on
-        message = detail[:DETAIL_LIMIT].encode("utf-8", "replace")
-        if tell:
-            tell(message)
-            message = b""
-        write(verdict, outcome.encode("utf-8", "replace") + b"\n" + message)
+        with contextlib.suppress(OSError):  # the program has closed it, or something else has its number now
+            report(TEXTS, detail[:DETAIL_LIMIT].encode("utf-8", "replace"), COUNTS.size)
+        write(VERDICT, f"\n{secret} {outcome}\n".encode("utf-8", "replace"))
         leave(0)
 
 

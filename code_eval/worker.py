@@ -27,10 +27,24 @@ from . import program, strict
 from .accounting import Accounting
 from .assertions import let_unittest_fail
 from .confinement import SELF_TEST, Confinement, limit_resources
-from .messages import DETAIL_LIMIT, LENGTH, MOST_PATIENCE, Answer, Inbox, Job, Settings, framed
+from .messages import (
+    COUNTS,
+    DETAIL_LIMIT,
+    LENGTH,
+    MOST_PATIENCE,
+    QUEUE,
+    REPORT_SIZE,
+    Answer,
+    Inbox,
+    Job,
+    Settings,
+    file_of,
+    framed,
+)
 from .verdict import OUTCOMES, describe
 
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
+BUFFER = 1 << 16  # bytes that are read at a time
 TICK = 0.05  # seconds between two looks at a program's CPU time and memory
 LOWEST = 10  # descriptors below are for the programs
 
@@ -50,10 +64,11 @@ class Worker:
         self.confinement = Confinement(settings) if settings.isolated else None
         self.inbox = Inbox()
         self.queue: list[Job] = []  # programs that wait here
-        self.tests: list[int] = []  # strict mode: the descriptor of the tests, which comes before its job
+        self.files: list[int] = []  # descriptors of texts whose jobs have not come yet
         self.current: Job | None = None
         self.printed = 0  # bytes that the current program has printed
         self.left_out: dict[str, str] = {}  # modules that could not be imported ahead, and why
+        self.buffer = bytearray(BUFFER)  # wiped after each program: the next one must not find what this one printed
         self.selector = selectors.PollSelector()
 
     # ---- the start ----
@@ -94,10 +109,13 @@ class Worker:
         """Runs a program that looks for holes in the isolation. Raises RuntimeError if it finds one."""
         if self.confinement:
             code = f"HIDDEN = {self.settings.hidden!r}\n{SELF_TEST}"
-            job = Job(id=-1, code=code, tests=None, timeout=10.0, wall=20.0, main=True, strict=False)
+            file, (size,) = file_of(code)
+            job = Job(-1, size, None, timeout=10.0, wall=20.0, main=True, strict=False, count=False, files=[file])
             answer = self.execute(job)
+            detail = os.pread(file, REPORT_SIZE, 0)[COUNTS.size :].rstrip(b"\0").decode("utf-8", "replace")
+            os.close(file)
             if answer.outcome != "passed":
-                raise RuntimeError(f"the self-test says: {answer.outcome}, {answer.detail}")
+                raise RuntimeError(f"the self-test says: {answer.outcome}, {detail or answer.detail}")
 
     # ---- the conversation with the host ----
 
@@ -109,9 +127,10 @@ class Worker:
                     self.hear(key.fd)
             job = self.queue.pop(0)
             try:
-                answer = self.execute(job)
+                answer = Answer(job.id, "cancelled") if job.cancelled else self.execute(job)
             except OSError as error:  # no process, no descriptor, no memory: the machine's fault
                 answer = Answer(job.id, "sandbox_error", describe(error))
+            close(job.files)
             self.send(vars(answer))
 
     def hear(self, descriptor: int) -> None:
@@ -119,17 +138,17 @@ class Worker:
         if descriptor == self.host:
             os._exit(0)
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
+            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 2 * QUEUE)
         except ConnectionError:
             data, descriptors = b"", []
         if not data:
             os._exit(0)  # the host is gone; the kernel ends all that is in this namespace
-        self.tests += descriptors
+        self.files += descriptors
         for message in self.inbox.add(data):
             if "code" in message:
                 job = Job(**message)
-                if job.strict:
-                    job.tests_file = self.tests.pop()
+                count = 2 if job.strict else 1
+                job.files, self.files = self.files[:count], self.files[count:]
                 self.queue.append(job)
             elif "cancel" in message:
                 for job in [*self.queue, *filter(None, [self.current])]:
@@ -145,19 +164,21 @@ class Worker:
         self.current, self.printed = job, 0
         started = time.monotonic()
         pids: list[int] = []
-        verdict, verdict_end = os.pipe()
+        # A socket, because a program could open a pipe in /proc/self/fd again, and read from it what was written.
+        verdict, verdict_end = (end.detach() for end in socket.socketpair())
         output, output_end = os.pipe()
-        ends = [verdict_end, output_end, *([job.tests_file] if job.strict else [])]
+        ends = [verdict_end, output_end]
         try:
             printing = (self.null, output_end, output_end)
             if job.strict:
                 ends += (end.detach() for end in socket.socketpair())
-                tests, theirs, ours = ends[2:]
+                theirs, ours = ends[2:]
+                code, tests = job.files
                 silent = [self.null] * 3  # what tests print could tell later code what is expected
-                pids.append(self.start(strict.judge_code, job, [*silent, verdict_end, ours, tests], verdict_end))
-                pids.append(self.start(strict.serve_code, job, [*printing, self.null, theirs], verdict_end))
+                pids.append(self.start(strict.judge_code, job, [*silent, verdict_end, tests, ours], verdict_end))
+                pids.append(self.start(strict.serve_code, job, [*printing, self.null, code, theirs], verdict_end))
             else:
-                pids.append(self.start(program.run, job, [*printing, verdict_end], verdict_end))
+                pids.append(self.start(program.run, job, [*printing, verdict_end, *job.files], verdict_end))
             close(ends)
             reason, peak = self.watch(pids, job, started, output)
         finally:
@@ -165,8 +186,9 @@ class Worker:
             for pid in pids:
                 self.kill(pid)
             endings = [os.wait4(pid, 0) for pid in pids]
-            said = read_all(verdict, VERDICT_LIMIT)
-            self.printed += len(read_all(output, self.settings.output + 1))
+            self.printed += self.read(output, self.settings.output + 1)
+            self.wipe()
+            said = self.read(verdict, VERDICT_LIMIT)
             close([verdict, output])
             self.current = None
         cpu = sum(usage.ru_utime + usage.ru_stime for _, _, usage in endings)
@@ -174,7 +196,23 @@ class Worker:
         if not reason and self.printed > self.settings.output:
             reason = "output_limit"
         outcome, detail = self.judge(said, reason, [status for _, status, _ in endings], cpu, job)
+        self.wipe()
         return Answer(job.id, outcome, detail[:DETAIL_LIMIT], cpu, time.monotonic() - started, peak)
+
+    def read(self, descriptor: int, limit: int) -> int:
+        """The bytes that lie in a pipe or socket, at most about `limit`; does not wait for those who may still write.
+
+        The first of them, as many as there is room for, stay in the buffer.
+        """
+        os.set_blocking(descriptor, False)
+        size = 0
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while size < limit and (part := os.readv(descriptor, [memoryview(self.buffer)[min(size, BUFFER // 2) :]])):
+                size += part
+        return size
+
+    def wipe(self) -> None:
+        self.buffer[:] = bytes(BUFFER)
 
     def watch(self, pids: list[int], job: Job, started: float, output: int) -> tuple[str, int]:
         """Waits until the first process ends or a limit is broken; (why it must end, the peak of memory in bytes)."""
@@ -208,8 +246,8 @@ class Worker:
                         return "", peak
                     if key.fd != output:
                         self.hear(key.fd)
-                    elif data := os.read(output, 1 << 16):
-                        self.printed += len(data)
+                    elif printed := os.readv(output, [self.buffer]):
+                        self.printed += printed
                         if self.printed > self.settings.output:
                             return "output_limit", peak
                     else:
@@ -227,14 +265,22 @@ class Worker:
                 os.killpg(pid, signal.SIGKILL)
             os.kill(pid, signal.SIGKILL)
 
-    def judge(self, said: bytes, reason: str, statuses: list[int], cpu: float, job: Job) -> tuple[str, str]:
-        """(outcome, detail), from what the worker saw, what the program's process wrote, and how it ended."""
-        ready, _, verdict = said.decode("utf-8", "replace").partition("\n")
+    def judge(self, said: int, reason: str, statuses: list[int], cpu: float, job: Job) -> tuple[str, str]:
+        """(outcome, detail), from what the worker saw, what was said to it (bytes in the buffer), and how it ended.
+
+        Only a line that begins with the job's secret counts. A process that fails before anything runs that nobody
+        trusts has told the detail as well.
+        """
+        secret = f"\n{job.secret} ".encode()
+        place = self.buffer.find(secret, 0, said) + len(secret)
+        verdict = self.buffer[place:said].decode("utf-8", "replace") if place >= len(secret) else ""
         outcome, _, detail = verdict.partition("\n")
         if reason:
             return reason, self.explain(reason, job)
-        if ready != "ready":
-            return "sandbox_error", detail or f"It did not start: status {statuses}."
+        if outcome == "sandbox_error":
+            return outcome, detail
+        if not self.buffer.startswith(b"ready\n"):
+            return "sandbox_error", f"It did not start: status {statuses}."
         signals = [os.WTERMSIG(status) for status in statuses if os.WIFSIGNALED(status)]
         if job.strict:  # the code's process is always killed in the end
             signals = [number for number in signals if number != signal.SIGKILL]
@@ -243,7 +289,7 @@ class Worker:
                 return "cpu_limit", self.explain("cpu_limit", job)
             return "killed", signal.Signals(signals[0]).name
         if outcome in OUTCOMES:
-            return outcome, detail
+            return outcome, ""
         return "error", f"It ended before its tests had: exit status {os.waitstatus_to_exitcode(statuses[0])}."
 
     def explain(self, reason: str, job: Job) -> str:
@@ -270,7 +316,7 @@ class Worker:
             for number, descriptor in enumerate(descriptors):
                 os.dup2(descriptor, number)
         except BaseException as error:
-            os.write(verdict, f"failed\n\n{describe(error)}".encode())
+            os.write(verdict, f"\n{job.secret} sandbox_error\n{describe(error)}".encode())
             os._exit(1)
         try:
             os.closerange(len(descriptors), 1 << 20)
@@ -293,16 +339,6 @@ def close(descriptors: list[int]) -> None:
     """Closes descriptors and empties their list."""
     while descriptors:
         os.close(descriptors.pop())
-
-
-def read_all(descriptor: int, limit: int) -> bytes:
-    """What lies in a pipe, at most `limit` bytes; does not wait for those who may still hold its other end."""
-    os.set_blocking(descriptor, False)
-    data = b""
-    with contextlib.suppress(BlockingIOError):
-        while len(data) < limit and (part := os.read(descriptor, limit - len(data))):
-            data += part
-    return data
 
 
 def main() -> None:

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from .messages import MOST_PATIENCE, Inbox, Settings, framed
-from .tasks import Task
+from .tasks import Result, Task
 
 GRACE = 10.0  # seconds beyond a program's wall time after which its worker is given up
 LAST_WORDS = 0.5  # seconds to wait for a dying worker's message
 START_LIMIT = 120.0  # seconds that a worker may take to start; scipy and scikit-learn from a slow disk take a minute
-NOTHING = framed({})  # a message that carries a descriptor
 
 
 class WorkerProcess:
@@ -76,10 +75,15 @@ class WorkerProcess:
         self.tasks[number] = task
         if len(self.tasks) == 1:
             self._expect()
-        if task.strict:
-            with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
-                socket.send_fds(self.socket, [NOTHING], [task.open_tests()])
-        self._queue(vars(task.job(number)))
+        try:
+            job, files = task.job(number)
+        except OSError as error:  # no descriptor, no memory
+            del self.tasks[number]
+            task.finish(Result(task.index, False, "sandbox_error", str(error)))
+            return
+        with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read, or does not come
+            self._send()
+            socket.send_fds(self.socket, [framed(vars(job))], files)
 
     def take(self, number: int) -> Task | None:
         """The task that an answer is for; None: withdrawn. Raises KeyError for an answer that nobody asked for."""

@@ -32,6 +32,7 @@ def targets():
     yield (
         f"HOST, PORT, ABSTRACT, SECRET = {os.getpid()}, {listener.getsockname()[1]}, 'host-{os.getpid()}', {secret!r}\n"
         f"PROJECT, DEVICES, IOCTL, EXIT = {project!r}, {devices!r}, {ioctl}, {leave}\n"
+        "SEEN = ['pipe', 'pipe', 'socket', '/memfd']\n"
         f"IN_TMP, IN_PROJECT = ([], {shown_in('/tmp')}), ({shown_in(project)},)\n"
     )
     del os.environ["HF_TOKEN"]
@@ -62,7 +63,7 @@ def test_attack(name, unharmed, targets):
     result = unharmed.run(TOOLS + targets + attack.code, attack.tests, attack.timeout)
     assert result.outcome in attack.outcomes.split(), result
     assert result.passed == (result.outcome == "passed")
-    assert len(result.detail) <= 300
+    assert len(result.detail) <= 300 and result.detail.isprintable()
 
 
 @pytest.mark.parametrize("name", LEFTOVERS)

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from code_eval.pool import QUEUE
+from code_eval.messages import QUEUE
 from code_eval.sandbox import PROGRAM_LIMIT, Sandbox
 from tests.code_eval.tools import GOOD, NEVER, descendants, gone, one
 

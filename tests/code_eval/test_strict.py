@@ -49,13 +49,14 @@ FORGERIES = {
     "replaces_builtins": WRONG + "__builtins__ = {}\nAssertionError = ValueError\nassert_ = len = all = isinstance = f",
     "replaces_builtins_module": WRONG + "import builtins\nbuiltins.AssertionError = builtins.BaseException = int",
     "answers_beforehand": WRONG + "import json, os\nfor value in (4, 9, 1, 2):\n"
-    " body = json.dumps({'value': value}).encode()\n os.write(4, len(body).to_bytes(4, 'little') + body)",
-    "answers_with_rubbish": WRONG + "import os\nos.write(4, b'\\xff' * 64)",
+    " body = json.dumps({'value': value}).encode()\n os.write(5, len(body).to_bytes(4, 'little') + body)",
+    "answers_with_rubbish": WRONG + "import os\nos.write(5, b'\\xff' * 64)",
     "answers_for_names_nobody_asked": "import sys\nmodule = sys.modules['code_eval_worker.strict']\n"
     "module.answer_call = lambda request, names: {'names': {'f': {'callable': True}, '__builtins__': {'value': {}}}}",
     "answers_with_unknown_kinds": "import sys\nmodule = sys.modules['code_eval_worker.strict']\n"
     "def f(x): return 0\nmodule.encode = lambda value: {'exec': ['passed']}",
     "answers_with_nan": "def f(x): return float('nan')",
+    "answers_with_nan_in_a_list": "def f(x): return [float('nan')]",
     "kills_all": WRONG + "import os\nfor pid in [-1, 0, *range(1, 300)]:\n try: os.kill(pid, 9)\n except OSError: pass",
     "module_by_another_name": "import unittest.mock as f",
     "looks_for_the_tests_in_files": "import os\ndef f(x):\n for fd in range(64):\n"
@@ -123,6 +124,23 @@ def test_the_search_in_memory_finds_what_is_there(strict):
 def test_outcomes(code, tests, outcome, strict):
     result = strict(code, tests, timeout=0.5)
     assert result.outcome == outcome, result
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["not f() > 4", "not f() < 4", "not abs(f() - 4) > 1e-6", "not abs(4 - f()) >= 1", "not -f() / 2 > 1",
+     "not max(f(), 4) < 4", "not round(f(), 2) > 1", "not sum([1, f()]) > 2", "not 4 < f()", "not 2 * f() + 1 > 0"],
+)  # fmt: skip
+def test_a_nan_is_neither_large_nor_small(test, strict):
+    assert strict("def f(): return 5e-7", "assert f() and not abs(f()) > 1e-6").passed
+    assert strict("def f(): return float('nan')", f"assert {test}").outcome == "failed"
+
+
+def test_a_nan_can_be_recognized(strict):
+    tests = (
+        "import math\nx = f()\nassert math.isnan(x) and x != x and isinstance(x, float) and str(x) == 'nan' and x != 4"
+    )
+    assert strict("def f(): return float('nan')", tests).passed
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_mutant_gets_a_few_times_the_time_of_the_response():
 def test_too_little_memory_is_said_in_one_sentence():
     execute = load_script("execute")
     with pytest.raises(UserError, match="memory must be at least"):
-        execute.open_sandbox(execute.Options("in", "out", memory=1))
+        execute.open_sandbox(execute.Options(input="in", output="out", memory=1))
 
 
 def test_all_python_blocks_of_a_response_run():
