@@ -1,7 +1,7 @@
 """Seconds that a batch of completions costs a training step: our reward beside a pool of subprocesses, in one run.
 
-    python -m perf.reward                  # 64 completions of HumanEval, a third of them wrong, one in 16 endless
-    python -m perf.reward --batch 256 --workers 16
+    python -m perf.reward                  # 64 completions of HumanEval, a third of them wrong
+    python -m perf.reward --batch 256 --workers 16 --endless 16
 
 Peers:
   subprocess pool     threads that start `python` with a file of code and tests, and end it after the time limit: what
@@ -9,7 +9,8 @@ Peers:
                       and the reward is 0 or 1
   ours, isolated      the share of tests, in the sandbox, code and tests in one process
   ours, strict        the default: code and tests in two processes
-Rounds alternate between all of them, so that other load on the machine affects all of them alike; the best one counts.
+`--endless N` makes N of them endless. The pool ends these after a second on the clock, ours after a second of CPU time,
+which takes longer where other work shares the CPUs. Rounds alternate between all of them, so that other load on the machine affects all of them alike; the best one counts.
 """
 
 import argparse
@@ -29,12 +30,12 @@ ENDLESS = "    while True: pass\n"
 WRONG = "    return None\n"
 
 
-def batch_of(size: int) -> tuple[list[str], list[str]]:
-    """(completions, tests): of HumanEval's problems, in turn right, right and wrong, and one in 16 endless."""
+def batch_of(size: int, endless: int) -> tuple[list[str], list[str]]:
+    """(completions, tests): of HumanEval's problems, in turn right, right and wrong, and some endless."""
     problems = list(read_problems().values())
     chosen = [problems[number % len(problems)] for number in range(size)]
     completions = [
-        problem["prompt"] + (ENDLESS if n % 16 == 7 else WRONG if n % 3 == 2 else problem["canonical_solution"])
+        problem["prompt"] + (ENDLESS if n < endless else WRONG if n % 3 == 2 else problem["canonical_solution"])
         for n, problem in enumerate(chosen)
     ]
     return completions, [f"{problem['test']}\ncheck({problem['entry_point']})\n" for problem in chosen]
@@ -59,9 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--endless", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    completions, tests = batch_of(options.batch)
+    completions, tests = batch_of(options.batch, options.endless)
     ours = {"workers": options.workers, "timeout": TIMEOUT, "format_weight": 0}
     with CodeReward("isolated", **ours) as isolated, CodeReward(**ours) as strict:
         contestants = {
