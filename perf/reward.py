@@ -10,7 +10,8 @@ Peers:
   ours, isolated      the share of tests, in the sandbox, code and tests in one process
   ours, strict        the default: code and tests in two processes
 `--endless N` makes N of them endless. The pool ends these after a second on the clock, ours after a second of CPU time,
-which takes longer where other work shares the CPUs. Rounds alternate between all of them, so that other load on the machine affects all of them alike; the best one counts.
+which takes longer where other work shares the CPUs. Rounds alternate between all of them, so that other load on the
+machine affects all of them alike; the best one counts.
 """
 
 import argparse
