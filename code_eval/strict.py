@@ -245,7 +245,7 @@ class NotANumber(float):
 
     __lt__ = __le__ = __gt__ = __ge__ = _compare
 
-    def __round__(self, digits=None):
+    def __round__(self, digits=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().__round__() if digits is None else self
 
 
