@@ -29,7 +29,7 @@ from typing import Any
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+from selfalign.llm.prompts import Examples, draw_examples, in_words_of, load_examples, load_prompt
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -76,13 +76,15 @@ class Options(GenerationOptions, StepOptions):
     """Jinja template of the prompt."""
 
 
-def draw_properties(draws: random.Random, options: Options) -> dict[str, str]:
-    """The kind of task to ask for (paper, 2.2: category and difficulty are drawn at random)."""
-    return {
+def draw_properties(draws: random.Random, options: Options, examples: Examples) -> dict[str, str]:
+    """The kind of task to ask for, in the words of the worked examples (paper, 2.2: category and difficulty are drawn
+    at random)."""
+    drawn = {
         "category": draws.choice(options.categories),
         "language": "python",
         "difficulty": draws.choice(options.difficulties),
     }
+    return {column: in_words_of(examples, column, name) for column, name in drawn.items()}
 
 
 def main(options: Options) -> None:
@@ -96,7 +98,7 @@ def main(options: Options) -> None:
 
     def prompt_for(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
         draws = draws_of(options.seed, row["id"])
-        properties = draw_properties(draws, options)
+        properties = draw_properties(draws, options, examples)
         shots = draw_examples(draws, examples, options.shots, like=properties if options.similar_shots else None)
         text = prompt.render(row=row, shots=shots, **properties)
         return text, properties, draws.getrandbits(31)

@@ -46,7 +46,9 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
 TESTS_HEADING = "### Tests"
-STOP = ["\n## Example", "\n### Task", "\n### Response"]
+# Where the layout of the reference implementation has tags instead of headings (prompts/reference/responses.jinja).
+TAGS = re.compile(r"^(?P<response>.*?)\s*</response>\s*<tests>(?P<tests>.*?)(</tests>.*)?\Z", re.DOTALL)
+STOP = ["\n## Example", "\n### Task", "\n### Response", "</tests>"]
 CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # at which, or right after which, the text was cut
 COLUMNS = {
     "task_id": str,
@@ -85,7 +87,8 @@ class Options(GenerationOptions, StepOptions):
 def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
     """Split a completion into response and tests, and say what is wrong with it (None if both contain a closed Python
     block)."""
-    response, tests = split_at_heading(completion, TESTS_HEADING)
+    tagged = TAGS.match(completion)
+    response, tests = tagged.group("response", "tests") if tagged else split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
     tests = CUT_HEADING.sub("", tests.strip()) if tests else None
     if any(not block.closed for block in code_blocks(completion)):

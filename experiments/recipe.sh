@@ -8,6 +8,8 @@
 #     --seeds DATASET  the seeds to start from; FOLDER/seeds by default, which experiments/seeds.sh makes
 #     --endpoint URL   a server that already serves the generating model; repeat the option for several servers. Without
 #                      it, vLLM (pip install vllm) runs on the GPUs of this machine for as long as it is needed
+#     --examples FILE  worked examples for the generating model, such as the reference implementation's own prompt file,
+#                      whose layout the prompts then have; prompts/examples.yaml by default
 #     --gpus N         how many GPUs to use; by default all GPUs of this machine, or those in CUDA_VISIBLE_DEVICES
 #
 # FOLDER/data/NAME       what a model generated: concepts, tasks, responses, executions, instructions
@@ -21,11 +23,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . experiments/serving/models.sh
 
-out=./runs/out seeds='' machine_gpus='' given_endpoints=() positional=()
+out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=()
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift 2 ;;
         --seeds) seeds=$2; shift 2 ;;
+        --examples) examples=$2; shift 2 ;;
         --gpus) machine_gpus=$2; shift 2 ;;
         --endpoint) given_endpoints+=(--endpoint "$2"); shift 2 ;;
         -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "experiments/${0##*/}"; exit ;;
@@ -34,6 +37,12 @@ while [ $# -gt 0 ]; do
 done
 case $out in /* | ./*) ;; *) out=./$out ;; esac # without ./ it could be taken for a Hub id
 seeds=${seeds:-$out/seeds}
+
+# prompt NAME: sets `prompt`, the options with which a step gets its worked examples, and the template NAME for them.
+prompt() {
+    prompt=(--template "prompts/$1.jinja")
+    [ -z "$examples" ] || prompt=(--examples "$examples" --template "prompts/reference/$1.jinja")
+}
 . runs/setup.sh
 if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then # the GPUs that this recipe may use
     IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
@@ -108,6 +117,10 @@ serve_generator() {
     if [ ${#given_endpoints[@]} -gt 0 ]; then server=(--api completions "${given_endpoints[@]}"); else serve "$1"; fi
 }
 
+# Settings of the paper or its reference implementation that are not the scripts' defaults (docs/fidelity.md). The
+# longest answer of every generating step:
+tokens=(--max-new-tokens 1536)
+
 # The parts of a recipe ------------------------------------------------------------------------------------------------
 
 # make_data MODEL FOLDER SEEDS [options of generate_concepts.py]: sections 2.1 to 2.3 of the paper. The defaults of the
@@ -118,15 +131,19 @@ make_data() {
     shift 3
     is_complete "$data/instructions" && return
     serve_generator "$model"
-    python generate_concepts.py "$from" "$data/concepts" "${server[@]}" "$@"
-    python generate_tasks.py "$data/concepts" "$data/tasks" "${server[@]}"
+    prompt concepts
+    python generate_concepts.py "$from" "$data/concepts" "${server[@]}" "${prompt[@]}" "${tokens[@]}" "$@"
+    prompt tasks
+    python generate_tasks.py "$data/concepts" "$data/tasks" "${server[@]}" "${prompt[@]}" "${tokens[@]}"
     tasks_to_instructions "$data"
 }
 
 # tasks_to_instructions FOLDER: the second half of make_data, with the model that is already being served.
 tasks_to_instructions() {
     local data=$1
-    python sample_responses.py "$data/tasks" "$data/responses" "${server[@]}" --samples 10
+    prompt responses
+    python sample_responses.py "$data/tasks" "$data/responses" "${server[@]}" --samples 10 "${prompt[@]}" \
+        "${tokens[@]}"
     stop_serving
     python execute.py "$data/responses" "$data/executions"
     python select.py "$data/executions" "$data/instructions" "${kept_out[@]}"

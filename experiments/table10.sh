@@ -24,8 +24,9 @@ for row in "${rows[@]}"; do
         seed-to-instruction)
             if ! is_complete "$data/instructions"; then
                 serve_generator codeqwen1.5-7b
-                python generate_tasks.py "$seeds" "$data/tasks" "${server[@]}" --max-samples 37000 \
-                    --template prompts/tasks_from_seed.jinja
+                prompt tasks_from_seed
+                python generate_tasks.py "$seeds" "$data/tasks" "${server[@]}" --max-samples 37000 "${prompt[@]}" \
+                    "${tokens[@]}"
                 tasks_to_instructions "$data"
             fi
             ;;

@@ -103,6 +103,8 @@ def _from_text(text: str, path: Path) -> Examples:
     for number, body in enumerate(bodies, 1):
         _, *parts = re.split(rf"^\[({'|'.join(TEXT_SECTIONS)})\][ \t]*$", body, flags=re.MULTILINE)
         sections = {name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
+        # A snippet may begin in the middle of a function: its first line keeps its indentation.
+        snippets = {name: part.strip("\n").rstrip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
         missing = [name for name in TEXT_SECTIONS if name not in sections]
         if missing:
             raise UserError(f"examples {path}: example {number} has no [{missing[0]}]")
@@ -111,7 +113,7 @@ def _from_text(text: str, path: Path) -> Examples:
         prop = {key.strip().lower(): value.strip() for key, _, value in pairs}
         if absent := {"category", "language", "difficulty", "concepts"} - prop.keys():
             raise UserError(f"examples {path}: the [Property] of example {number} has no {', '.join(sorted(absent))}")
-        seed = re.sub(r"\A```\w*\n|\n```\Z", "", sections["Code"])
+        seed = re.sub(r"\A```\w*\n|\n```\Z", "", snippets["Code"])
         concepts = [concept.strip() for concept in prop["concepts"].split(",")]
         texts = (sections["Instruction"], sections["Response"], sections["Tests"])
         pool.append(Example(seed, concepts, prop["category"], prop["language"], prop["difficulty"], *texts))
@@ -188,3 +190,13 @@ def draw_examples(
 
 def _rank(difficulty: str | None) -> int:
     return {"easy": 0, "hard": 2}.get(difficulty or "", 1)
+
+
+def in_words_of(examples: Examples, column: str, name: str) -> str:
+    """The word for `name` that the examples use in `column`: "function implementation" for "function", or `name`.
+
+    A query in other words than its worked examples would be the odd one out among them.
+    """
+    words = {getattr(example, column) for example in examples.pool}
+    alike = sorted(word for word in words if word.lower().split()[:1] == [name.lower()])
+    return name if name in words or len(alike) != 1 else alike[0]

@@ -6,7 +6,15 @@ from collections import Counter
 import pytest
 
 from selfalign.errors import UserError
-from selfalign.llm.prompts import Example, Examples, JudgedDocstring, draw_examples, load_examples, load_prompt
+from selfalign.llm.prompts import (
+    Example,
+    Examples,
+    JudgedDocstring,
+    draw_examples,
+    in_words_of,
+    load_examples,
+    load_prompt,
+)
 from selfalign.options import PROMPTS
 
 TEXT = """### System: I->R
@@ -69,6 +77,28 @@ def test_the_reference_text_format_is_read_and_its_system_texts_replace_ours(tmp
     assert examples.system == {"I->R": "Answer the task.", "S->C": "Name\nconcepts."}
     prompt = load_prompt(PROMPTS / "concepts.jinja", examples)
     assert prompt.render(row={"content": "x"}, shots=[]).startswith("Name\nconcepts.\n\n## Example 1")
+
+
+def test_a_snippet_that_begins_in_the_middle_of_a_function_keeps_its_indentation(tmp_path):
+    (tmp_path / "fewshot.txt").write_text(TEXT.replace("[Code]\ng = 1", "[Code]\n    g = 1\n    return g\n"))
+    assert load_examples(tmp_path / "fewshot.txt").pool[1].seed == "    g = 1\n    return g"
+
+
+def test_a_query_uses_the_words_of_its_worked_examples(tmp_path):
+    text = TEXT.replace("category: function", "category: function implementation")
+    (tmp_path / "fewshot.txt").write_text(text)
+    examples = load_examples(tmp_path / "fewshot.txt")
+    words = [("category", "function"), ("category", "program"), ("category", "class"), ("language", "python")]
+    used = [in_words_of(examples, column, name) for column, name in words]
+    assert used == ["function implementation", "program", "class", "Python"]
+    assert [in_words_of(LARGE, column, name) for column, name in words] == [name for _, name in words]
+
+
+def test_the_references_layout_is_that_of_its_responses():
+    shot = LARGE.pool[0]
+    text = load_prompt(PROMPTS / "reference" / "responses.jinja", LARGE).render(row=ROW, shots=[shot])
+    assert f"<response>\n{shot.response}\n</response>\n\n<tests>\n{shot.tests}\n</tests>\n\n## Example 2" in text
+    assert text.endswith("<instruction>\nTASK\n</instruction>\n\n<response>\n")
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) 
         "a heading cut off": (f"{RESPONSE}\n### Tests\n{TESTS}\n\n##", (RESPONSE, TESTS, None)),
         "a heading without text": (f"{RESPONSE}\n### Tests\n{TESTS}\n## Notes\n", (RESPONSE, TESTS, None)),
         "nothing": ("", (None, None, "no_code")),
+        "with tags": (f"{RESPONSE}\n</response>\n\n<tests>\n{TESTS}\n", (RESPONSE, TESTS, None)),
+        "all tags": (f"{RESPONSE}\n</response>\n\n<tests>\n{TESTS}\n</tests>\nmore", (RESPONSE, TESTS, None)),
     }.values(),
 )
 def test_completions_are_split(completion, parts):
@@ -176,7 +178,8 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
     script = load_script("generate_tasks")
     options = script.Options(input="i", output="o")
     draws = random.Random(0)
-    counts = Counter(script.draw_properties(draws, options)["category"] for _ in range(4000))
+    examples = script.load_examples(options.examples)
+    counts = Counter(script.draw_properties(draws, options, examples)["category"] for _ in range(4000))
     assert counts["function"] / 4000 == pytest.approx(0.5, abs=0.05)
     assert counts["class"] / 4000 == pytest.approx(0.25, abs=0.05)
 
