@@ -64,7 +64,7 @@ from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_
 from selfalign.benchmarks.harness.packages import check_missing, packages_for
 from selfalign.benchmarks.harness.problems import pin_of
 from selfalign.errors import UserError, first_line
-from selfalign.ids import draws_of
+from selfalign.ids import content_id, draws_of
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.local_server import served
@@ -114,8 +114,9 @@ class Options(SandboxOptions, StepOptions):
     samples: str | None = field(default=None, metadata=OPERATIONAL)
     """Samples to score instead of asking a model: a file, a folder or a Hub dataset. MODEL is then only a name."""
 
-    prompt_style: Literal["completion", "chat"] = "completion"
-    """Continue the prompt (base models), or ask through the chat template (instruction-tuned models)."""
+    prompt_style: Literal["completion", "chat", "reference"] = "completion"
+    """Continue the prompt (base models), or ask through the chat template (instruction-tuned models): in our words, or
+    in those of the paper's reference implementation, which also begins the answer with a code block."""
 
     samples_per_problem: Count | None = None
     """Samples per problem. By default, the benchmark's own number; with --samples, as many as there are."""
@@ -142,6 +143,11 @@ class Options(SandboxOptions, StepOptions):
     tokenizer: str | None = None
     """If MODEL is an endpoint, the model folder, Hub id or .gguf file whose chat template to use."""
 
+    # A run is identified by the text of the template, wherever the file is.
+    chat_template: Path | None = field(default=None, metadata=OPERATIONAL)
+    """Jinja chat template to use instead of the tokenizer's own, for models that were published without one: see
+    experiments/serving/templates."""
+
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Maximum number of requests in flight. By default, as many as the endpoint allows."""
 
@@ -159,6 +165,11 @@ def with_defaults(options: Options, benchmark: Benchmark) -> Options:
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 
 
+def judged_style(options: Options) -> Literal["completion", "chat"]:
+    """What the answers are: continuations of the prompt, or Markdown."""
+    return "completion" if options.prompt_style == "completion" else "chat"
+
+
 # The model ------------------------------------------------------------------------------------------------------------
 
 
@@ -168,13 +179,15 @@ class Model:
     def __init__(self, options: Options, benchmark: Benchmark, url: str, tokenizer: str | None) -> None:
         self.options, self.benchmark = options, benchmark
         self.template, self.prefix, self.stop = None, "", tuple(benchmark.completion_stop)
-        if options.prompt_style == "chat":
+        if judged_style(options) == "chat":
             self.stop = ()
             # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
             if options.api != "chat":
                 if not tokenizer:
-                    raise UserError("--prompt-style chat with an endpoint needs --tokenizer, for its chat template")
-                self.template = chat_template_of(tokenizer)
+                    raise UserError(
+                        f"--prompt-style {options.prompt_style} with an endpoint needs --tokenizer, for the template"
+                    )
+                self.template = chat_template_of(tokenizer, options.chat_template)
                 self.prefix, self.stop = benchmark.chat_prefix, tuple(benchmark.chat_stop)
         generation_options = GenerationOptions(
             endpoint=(url,),
@@ -201,7 +214,7 @@ class Model:
             generations.append(generation)
             return self.prefix + generation.text
 
-        answer = await self.benchmark.answer(problem, ask, self.options.prompt_style)
+        answer = await self.benchmark.answer(problem, ask, judged_style(self.options))
         return answer, {
             "prompt": "\n\n".join(prompts),
             "completion": answer.removeprefix(self.prefix),
@@ -236,11 +249,12 @@ def model_fingerprint(model: str) -> str | None:
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
 
 
-def chat_template_of(name: str) -> Callable[[str], str]:
-    """The function that turns a user's question into the text that a model sees, by the tokenizer `name`.
+def chat_template_of(name: str, template: Path | None = None) -> Callable[[str], str]:
+    """The function that turns a user's question into the text that a model sees, by the tokenizer `name` and a file
+    with a chat template, or by the tokenizer's own.
 
     Raises:
-        UserError: the tokenizer can't be loaded, or has no chat template.
+        UserError: the tokenizer can't be loaded, the file can't be read, or there is no chat template.
     """
     from transformers import AutoTokenizer
 
@@ -249,8 +263,12 @@ def chat_template_of(name: str) -> Callable[[str], str]:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"the tokenizer of {name} can't be loaded: {first_line(error)}") from None
+    if template:
+        tokenizer.chat_template = template_text(template)
     if not tokenizer.chat_template:
-        raise UserError(f"the tokenizer of {name} has no chat template: use --prompt-style completion")
+        raise UserError(
+            f"the tokenizer of {name} has no chat template: use --prompt-style completion, or --chat-template FILE"
+        )
     # If the tokenizer begins every prompt with this token, the server adds it, and the one in the template must go.
     adds_bos = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
 
@@ -262,6 +280,14 @@ def chat_template_of(name: str) -> Callable[[str], str]:
     return prompt_of
 
 
+def template_text(template: Path) -> str:
+    """The text of a file with a chat template; UserError if it can't be read."""
+    try:
+        return template.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--chat-template {template} can't be read: {first_line(error)}") from None
+
+
 # The step -------------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +297,8 @@ def main(options: Options) -> None:
 
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
+    if options.prompt_style == "reference":
+        benchmark.ask_as_the_reference()
     data, pins = options.data or benchmark.dataset, {}
     if data:
         data, pins = pin_of(data, options.hf_token)
@@ -282,7 +310,7 @@ def main(options: Options) -> None:
                 options.samples,
                 problems,
                 per_problem=options.samples_per_problem,
-                style=options.prompt_style,
+                style=judged_style(options),
                 config=options.config,
                 split=options.split,
             )
@@ -298,6 +326,8 @@ def main(options: Options) -> None:
             ]
         # What identifies the run: the model, the problems and the samples, wherever they are stored.
         pin = {"fingerprint": revision, "data": ", ".join(pins.values())}
+        if options.chat_template:
+            pin["chat_template"] = content_id(template_text(options.chat_template))
         source = Source(options.input, pin, datasets.Dataset.from_list(rows), {})
         run(options, benchmark, problems, source, model, {"data": pins, "packages": packages})
 
@@ -320,7 +350,7 @@ def run(
     async def sample_of(row: Row) -> Row:
         problem = by_id[row["task_id"]]
         if model:
-            style = options.prompt_style
+            style = judged_style(options)
             answer, columns = await model.answer(problem, draws_of(options.seed, row["id"]))
         else:
             answer, style = row["text"], row["style"]

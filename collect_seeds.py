@@ -47,19 +47,20 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from selfalign.code.contamination import Decontaminator
-from selfalign.code.functions import functions_of
+from selfalign.code.functions import functions_of, parts_that_parse
 from selfalign.code.near_duplicates import near_duplicates
 from selfalign.code.type_checkers import TypeChecker
 from selfalign.data.decontamination import decontaminator_of, record_of
 from selfalign.data.duplicates import near_duplicates_by_step
 from selfalign.data.python_files import open_python_files
-from selfalign.data.seeds import MAX_FILE_BYTES, filtered
+from selfalign.data.seeds import MAX_FILE_BYTES, UNSAFE_IMPORTS, UNSAFE_IMPORTS_OF_REFERENCE, filtered
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
 from selfalign.options import (
+    LATER,
     OPERATIONAL,
     PROMPTS,
     Count,
@@ -83,6 +84,7 @@ STAGES = {
     "judge_docstrings": ("judged", "verdict"),
 }
 
+UNSAFE = {"ours": UNSAFE_IMPORTS, "reference": UNSAFE_IMPORTS_OF_REFERENCE}
 MAX_LINES = 150  # longer functions fill the prompt
 NEAR_DUPLICATES = 0.5  # Jaccard similarity (paper, B)
 VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put around it
@@ -137,6 +139,20 @@ class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Sampling temperature for the verdicts. Decoding is greedy by default, because a filter should give the same
     answer twice."""
 
+    unsafe_imports: Literal["ours", "reference"] = field(default="ours", metadata=LATER)
+    """Which imports make a function unsafe to run: any of 89 modules, or of the 8 of the reference implementation."""
+
+    broken_files: Literal["drop", "salvage"] = field(default="drop", metadata=LATER)
+    """What to do with files that are not Python 3 as a whole, such as those with a `print` statement of Python 2: drop
+    them, or take the top-level functions that are Python 3 by themselves, as the paper's parser does."""
+
+    duplicates: Literal["last", "first"] = field(default="last", metadata=LATER)
+    """Whether near-duplicates are dropped after all other filters, so that one of each group is left, or before the
+    type checker and the judge, as in the paper, where a group is lost if the one that was kept fails later."""
+
+    shuffle_shots: bool = field(default=False, metadata=LATER)
+    """Show the judge its worked examples in another random order for each function (reference implementation)."""
+
     near_duplicates: ShareAboveZero = NEAR_DUPLICATES
     """Functions that share at least this proportion of their shingles (Jaccard similarity) are near-duplicates; one of
     them is kept."""
@@ -151,11 +167,13 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
     functions = functions_of(file["text"])
+    if functions is None and options.broken_files == "salvage":
+        functions = functions_of(parts_that_parse(file["text"]))
     if functions is None:
         return Done([], {"files_that_do_not_parse": 1})
     seeds, counts = [], Counter()
     for function in functions:
-        function, failed = filtered(function, options.max_lines)
+        function, failed = filtered(function, options.max_lines, UNSAFE[options.unsafe_imports])
         match = decontaminator.match(function.content) if decontaminator and not failed else None
         counts[failed or ("contaminated" if match else "ok")] += 1
         if not failed:
@@ -239,8 +257,11 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
     prompt = load_prompt(options.template, examples)
 
     async def judged(function: dict[str, Any]) -> dict[str, Any]:
-        text = prompt.render(row=function, shots=examples.pool)
-        seed = draws_of(options.seed, function["id"]).getrandbits(31)
+        draws = draws_of(options.seed, function["id"])
+        seed, shots = draws.getrandbits(31), examples.pool
+        if options.shuffle_shots:
+            shots = draws.sample(shots, len(shots))
+        text = prompt.render(row=function, shots=shots)
         answer = await endpoint.generate(text, max_new_tokens=VERDICT_TOKENS, seed=seed, stop=["\n"])
         return function | {"verdict": parse_verdict(answer)}
 
@@ -318,17 +339,22 @@ def main(options: Options) -> None:
     functions, contaminated = passing(candidates, "contamination", None)
     functions, repeated = without_duplicates(functions)
     dropped = {"contaminated": contaminated, "exact_duplicates": repeated}
+    if options.duplicates == "first":
+        functions, similar = without_near_duplicates(functions, options)
+        dropped["near_duplicates"] = similar
     if checker:
         functions, faulty = passing(check_types(options, functions, dropped, checker), "type_error", None)
         dropped = {"type_error": faulty}
     if endpoint:
         functions, rejected = passing(judge_docstrings(options, functions, dropped, endpoint), "verdict", "good")
         dropped = {"docstring_not_good": rejected}
-    seeds, similar = without_near_duplicates(functions, options)
+    if options.duplicates == "last":
+        functions, similar = without_near_duplicates(functions, options)
+        dropped["near_duplicates"] = similar
     run_step(
         options,
-        Table(seeds, lambda function: {name: function[name] for name in COLUMNS}, COLUMNS, carry=False),
-        removed=Removed(dropped | {"near_duplicates": similar}, decontamination=found),
+        Table(functions, lambda function: {name: function[name] for name in COLUMNS}, COLUMNS, carry=False),
+        removed=Removed(dropped, decontamination=found),
     )
 
 

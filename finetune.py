@@ -34,6 +34,7 @@ import tyro
 
 from selfalign.errors import UserError
 from selfalign.options import (
+    LATER,
     OPERATIONAL,
     PROMPTS,
     Count,
@@ -128,7 +129,11 @@ class Options(StepOptions):
     """Recompute activations, which takes less memory but a third more time."""
 
     chat_template: Path = PROMPTS / "chat.jinja"
-    """Jinja chat template to store in the tokenizer."""
+    """Jinja chat template to store in the tokenizer; prompts/reference/chat.jinja is that of StarCoder2-Instruct."""
+
+    average_loss_over: Literal["tokens", "sequences"] = field(default="tokens", metadata=LATER)
+    """Whether all tokens of an optimizer step weigh the same, or all device batches, however many tokens these have.
+    The second is what transformers did in 2024: with --device-batch-size 1, each sequence weighed the same."""
 
     eval_fraction: float = 0.0
     """Share of the examples to hold out for measuring the loss."""
@@ -356,7 +361,10 @@ def make_trainer(
     }
     if options.method == "dpo":
         return DPO(**given, ref_model=None if options.lora_rank else base.load())
-    return SFT(**given)
+    trainer = SFT(**given)
+    if options.average_loss_over == "sequences":
+        trainer.model_accepts_loss_kwargs = False  # the number of tokens in the whole step, to divide by
+    return trainer
 
 
 def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) -> None:

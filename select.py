@@ -44,7 +44,7 @@ if __name__ == "select" and not TYPE_CHECKING:
     spec = PathFinder.find_spec("select", [p for p in sys.path if not os.path.exists(os.path.join(p, "select.py"))])
     sys.modules["select"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["select"])
-    OPERATIONAL, StepOptions = {}, object
+    LATER, OPERATIONAL, StepOptions = {}, {}, object
     DecontaminationOptions, SandboxOptions = type("", (), {}), type("", (), {})
 else:
     from selfalign.code.markdown import python_code
@@ -71,6 +71,7 @@ else:
     from selfalign.errors import UserError
     from selfalign.ids import content_id, draws_of
     from selfalign.options import (
+        LATER,
         OPERATIONAL,
         Count,
         DecontaminationOptions,
@@ -117,6 +118,10 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     test_in_instruction: Share = 0.5
     """Probability that an instruction shows its tests, if these have a suitable form (paper, C.1); 0 turns this off."""
 
+    shown_tests: Literal["first", "random"] = field(default="first", metadata=LATER)
+    """Which assertions an instruction shows: the first ones, or random ones in random order (reference
+    implementation)."""
+
     timeout: Positive = 10.0
     """For --choose agreement and --strategy consensus: CPU seconds that a program may use."""
 
@@ -160,7 +165,8 @@ def costs_of(samples: Sequence[Sample], executions: Source, options: Options) ->
 def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """A chosen row as a training example, whose instruction may show some of the tests (paper, C.1)."""
     draws = draws_of(options.seed, row["id"])
-    shown = tests_to_show(row["instruction"], python_code(row["tests"]) or "", options.test_in_instruction, draws)
+    tests, probability = python_code(row["tests"]) or "", options.test_in_instruction
+    shown = tests_to_show(row["instruction"], tests, probability, draws, options.shown_tests)
     question = row["instruction"]
     if shown:
         question += f"\n\nThe code has to pass these tests:\n\n```python\n{shown}\n```"

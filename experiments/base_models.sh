@@ -11,10 +11,12 @@
 
 models=(starcoder2-3b llama-3-8b starcoder2-15b deepseek-coder-33b codeqwen1.5-7b)
 [ ${#positional[@]} -eq 0 ] || models=("${positional[@]}")
+for name in "${models[@]}"; do gpus_of "$name" >/dev/null; done # ends here if there is no such model
 for name in "${models[@]}"; do
     case $name in
         codeqwen1.5-7b | starcoder2-15b) benchmarks=("${all_benchmarks[@]}") ;;
         *) benchmarks=(humanevalplus) ;;
     esac
-    evaluate "base/$name" "$name" completion "$(gpus_of "$name")" "${benchmarks[@]}"
+    attempt "$name" evaluate "base/$name" "$name" completion "$(gpus_of "$name")" "${benchmarks[@]}"
 done
+list_failures

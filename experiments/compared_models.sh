@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Other people's instruction-tuned models in Tables 1 to 7: bash experiments/compared_models.sh [NAME ...]
 #
-# Nothing is trained: the published weights answer through their own chat templates. Three models of Table 1 are closed
-# (GPT-4-Turbo, Mistral Large, Gemini Pro) and can't be run. OctoCoder and WizardCoder were published without a chat
-# template, and benchmark.py says so: add the one from their cards to a copy of the tokenizer, and put the folder of
-# that copy in place of the Hub id.
+# Nothing is trained: the published weights answer through their own chat templates. OctoCoder, WizardCoder and
+# Magicoder get the formats on their cards, from experiments/serving/templates. Three models of Table 1 are closed
+# (GPT-4-Turbo, Mistral Large, Gemini Pro) and can't be run. A model that fails is left out: the others are still run,
+# and the end lists what failed and why.
 #
 # Needs     the number of GPUs of 80 GB in the list below: 2 bytes per parameter, with a tenth of the memory left free
 # Takes     minutes to an hour for Tables 1, 3 and 5; hours each for EvalPerf and DS-1000
@@ -38,7 +38,7 @@ for name in "${names[@]}"; do
     read -r needed tables model < <(awk -v name="$name" '$1 == name {print $2, $3, $4}' <<<"$list") ||
         fail "there is no model $name in its list"
     if [ "$needed" -gt "$machine_gpus" ] && [ ${#positional[@]} -eq 0 ]; then
-        echo "$name is left out: it needs $needed GPUs, and there are $machine_gpus here" >&2
+        failures+=("$name: it needs $needed GPUs, and there are $machine_gpus here")
         continue
     fi
     case $tables in
@@ -46,5 +46,12 @@ for name in "${names[@]}"; do
         4) benchmarks=(evalperf) ;;
         *) benchmarks=("${all_benchmarks[@]}") ;;
     esac
-    evaluate "compared/$name" "$model" chat "$needed" "${benchmarks[@]}"
+    case $name in
+        octocoder-*) template=octocoder ;;
+        wizardcoder-*) template=wizardcoder ;;
+        magicoder-*) template=magicoder ;;
+        *) template='' ;;
+    esac
+    attempt "$name" evaluate "compared/$name" "$model" chat "$needed" "${benchmarks[@]}"
 done
+list_failures

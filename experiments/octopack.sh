@@ -9,6 +9,7 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 only
+environments "${all_benchmarks[@]}"
 
 python -m experiments.baselines.octopack bigcode/commitpackft@fc56fe33c030c6daa414c2b112c932b8eed085e6 \
     "$out/octopack-cq-7b/instructions"

@@ -120,6 +120,12 @@ serve_generator() {
 # Settings of the paper or its reference implementation that are not the scripts' defaults (docs/fidelity.md). The
 # longest answer of every generating step:
 tokens=(--max-new-tokens 1536)
+# What a program may use, in MiB:
+memory=(--memory 4096)
+# Plain passes: our rules that the reference does not have are left out, and random assertions are shown.
+plain=(--skip vacuous stub tests_do_not_call --shown-tests random)
+# The reference's chat template and the loss of the transformers of 2024:
+training=(--chat-template prompts/reference/chat.jinja --average-loss-over sequences)
 
 # The parts of a recipe ------------------------------------------------------------------------------------------------
 
@@ -145,8 +151,8 @@ tasks_to_instructions() {
     python sample_responses.py "$data/tasks" "$data/responses" "${server[@]}" --samples 10 "${prompt[@]}" \
         "${tokens[@]}"
     stop_serving
-    python execute.py "$data/responses" "$data/executions"
-    python select.py "$data/executions" "$data/instructions" "${kept_out[@]}"
+    python execute.py "$data/responses" "$data/executions" "${memory[@]}"
+    python select.py "$data/executions" "$data/instructions" "${kept_out[@]}" "${plain[@]}"
 }
 
 # train_and_evaluate BASE INSTRUCTIONS SYSTEM RATE BENCHMARK ...: section C.3. Batches of 64 sequences of 1280 tokens,
@@ -170,7 +176,7 @@ train_and_evaluate() {
     local was_complete='' started=$SECONDS
     is_complete "$out/$system/model" && was_complete=1
     "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \
-        ${more[@]+"${more[@]}"} --learning-rate "$rate"
+        ${more[@]+"${more[@]}"} --learning-rate "$rate" "${training[@]}"
     # Table 12 shows these seconds. If the training was killed and continued, they are those of its last part.
     if [ -z "$was_complete" ]; then
         mkdir -p "$out/$system"
@@ -179,21 +185,73 @@ train_and_evaluate() {
     evaluate "$system" "$out/$system/model" chat "$(gpus_of "$base")" "$@"
 }
 
+# environments BENCHMARK ...: makes environments for those whose programs need the packages of their era, each once.
+# `pythons` then has the interpreter for each. Called at the start of a recipe, so that it does not fail after days.
+declare -A pythons=()
+environments() {
+    local name
+    for name in "$@"; do
+        case $name in
+            ds1000 | canitedit | classeval-*)
+                [ -n "${pythons[$name]:-}" ] ||
+                    pythons[$name]=$(python -m selfalign.benchmarks.harness.environment "$name")
+                ;;
+        esac
+    done
+}
+
+template='' # of experiments/serving/templates, for a model that was published without a chat template
 # evaluate SYSTEM MODEL STYLE GPUS BENCHMARK ...: section 3. The paper's decoding is the default of each benchmark.
-# STYLE is `completion` for base models and `chat` for models that follow instructions.
+# STYLE is `completion` for base models and `chat` for models that follow instructions. Where the reference
+# implementation published its prompt, it is used, with its 1024 tokens.
 evaluate() {
     local system=$1 evaluated=$2 style=$3 gpus_each=$4 name todo=() options=()
     shift 4
     for name in "$@"; do [ -e "$out/$system/$name/results.json" ] || todo+=("$name"); done
     [ ${#todo[@]} -gt 0 ] || return 0
+    environments "${todo[@]}"
     serve "$evaluated" 1 "$gpus_each"
-    [ "$style" != chat ] || options=(--prompt-style chat --tokenizer "$served_model")
     for name in "${todo[@]}"; do
+        case $style,$name in
+            completion,*) options=() ;;
+            chat,humaneval* | chat,mbpp* | chat,evoeval-* | chat,evalperf)
+                options=(--prompt-style reference --max-new-tokens 1024 --tokenizer "$served_model") ;;
+            chat,*) options=(--prompt-style chat --tokenizer "$served_model") ;;
+        esac
+        [ -z "$template" ] || options+=(--chat-template "experiments/serving/templates/$template.jinja")
+        options+=(${pythons[$name]:+--python "${pythons[$name]}"})
         say "$system: $name"
         python benchmark.py http://127.0.0.1:8100 "$out/$system/$name" --benchmark "$name" --api completions \
             ${options[@]+"${options[@]}"}
     done
     stop_serving
+}
+
+# attempt NAME COMMAND ...: runs COMMAND; if it fails, notes NAME with the last line of its errors, and goes on.
+failures=()
+attempt() {
+    local name=$1 status log=$out/logs/attempt-${1//\//-}.log
+    shift
+    # Not as a condition, within which bash would ignore `set -e`. The errors are shown and kept.
+    set +e
+    {
+        (set -e && trap stop_serving EXIT && "$@") 2>&1 >&3 | tee "$log" >&2
+        status=${PIPESTATUS[0]}
+    } 3>&1
+    set -e
+    case $status in
+        0) ;;
+        130 | 143) exit "$status" ;; # interrupted by the user, or by the system
+        *) failures+=("$name: $(grep -v '^$' "$log" | tail -n 1)") ;;
+    esac
+}
+
+# list_failures: says what failed and why, and ends the recipe with status 1 if anything did.
+list_failures() {
+    [ ${#failures[@]} -gt 0 ] || return 0
+    say "Left out, and to be run again by the same command:"
+    printf '  %s\n' "${failures[@]}"
+    exit 1
 }
 
 # How many GPUs it takes to serve a model of experiments/serving/models.sh.

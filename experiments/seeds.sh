@@ -22,6 +22,8 @@ if [ "${positional[0]:-}" = --published ]; then
     exit
 fi
 
+# The paper's and the reference implementation's settings, where ours differ (docs/fidelity.md).
+as_published=(--unsafe-imports reference --broken-files salvage --duplicates first --shuffle-shots)
 serve_generator starcoder2-15b
 python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python "$out/seeds" --text-column content \
-    "${kept_out[@]}" --judge-docstrings "${server[@]}"
+    "${kept_out[@]}" "${as_published[@]}" --judge-docstrings "${server[@]}"

@@ -14,6 +14,7 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/recipe.sh" "$@"
 only
+environments "${all_benchmarks[@]}"
 
 say "Data: CodeQwen1.5-7B's own, from all seeds"
 make_data codeqwen1.5-7b "$out/data/codeqwen1.5-7b-full" "$seeds"

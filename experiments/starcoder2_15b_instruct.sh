@@ -28,6 +28,7 @@ case ${positional[0]:-} in
         done
         exit
         ;;
+    --published | '') environments ds1000 ;;&
     --published) instructions=bigcode/self-oss-instruct-sc2-exec-filter-50k ;;
     '') make_data starcoder2-15b "$data" "$seeds" ;;
     *) fail "unknown argument ${positional[0]} (known: --published --samples)" ;;

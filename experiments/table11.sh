@@ -54,7 +54,7 @@ for row in "${rows[@]}"; do
         direct-distillation)
             make_data codeqwen1.5-7b "$out/data/codeqwen1.5-7b-full" "$seeds"
             python -m experiments.baselines.distill "$out/data/codeqwen1.5-7b-full/instructions" "$data/instructions" \
-                "${teacher[@]}"
+                --shown-tests "${teacher[@]}"
             ;;
         evol-instruct)
             published=(nickrosh/Evol-Instruct-Code-80k-v1 "$data/instructions" --response-column output \

@@ -24,7 +24,8 @@ make_data codeqwen1.5-7b "$data" "$seeds" --max-samples 37000
 for strategy in "${strategies[@]}"; do
     system=table9/$strategy
     say "$system"
-    python select.py "$data/executions" "$out/$system/instructions" --strategy "$strategy" "${kept_out[@]}"
+    python select.py "$data/executions" "$out/$system/instructions" --strategy "$strategy" \
+        "${kept_out[@]}" "${plain[@]}"
     train_and_evaluate codeqwen1.5-7b "$out/$system/instructions" "$system" 1e-5 humanevalplus
 done
 python paper_tables.py "$out" --tables 9

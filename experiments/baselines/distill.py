@@ -28,7 +28,16 @@ from typing import Any
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import Examples, load_prompt
-from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
+from selfalign.options import (
+    LATER,
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    PositiveOrZero,
+    StepOptions,
+    TeacherOptions,
+    run_script,
+)
 from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
@@ -49,6 +58,10 @@ class Options(TeacherOptions, StepOptions):
     max_new_tokens: Count = 1024
     """Maximum length of a response, in tokens. Fine-tuning cuts it at 1280, together with the instruction."""
 
+    shown_tests: bool = field(default=False, metadata=LATER)
+    """Ask what the student of the input reads, which is the instruction and, in some rows, tests that the code has to
+    pass (column messages). By default, the instruction alone."""
+
     template: Path = field(default=PROMPTS / "distill.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt, which is the instruction unchanged."""
 
@@ -56,10 +69,13 @@ class Options(TeacherOptions, StepOptions):
 def main(options: Options) -> None:
     """Have the teacher answer every instruction."""
     prompt = load_prompt(options.template, Examples([]))
-    instructions = read_input(options, "id", *prompt.columns | {"instruction"})
+    messages = ("messages",) if options.shown_tests else ()
+    instructions = read_input(options, "id", *prompt.columns | {"instruction"}, *messages)
     endpoint = Endpoint(options)
 
     async def answer_to(row: dict[str, Any]) -> Done:
+        if options.shown_tests:
+            row = row | {"instruction": row["messages"][0]["content"]}
         text = prompt.render(row=row)
         seed = draws_of(options.seed, row["id"]).getrandbits(31)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=seed)

@@ -93,6 +93,9 @@ class EvalPerf(Benchmark):
     def chat_prompt(self, problem: Problem) -> str:
         return self._origin(problem).chat_prompt(problem)
 
+    def reference_prompt(self, problem: Problem) -> str:
+        return self._origin(problem).reference_prompt(problem)
+
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
         return self._origin(problem).program(problem, answer, style)
 

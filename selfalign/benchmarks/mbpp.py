@@ -45,6 +45,11 @@ class Mbpp(FunctionBenchmark):
             f"this test:\n\n```python\nassert {test.strip()}\n```"
         )
 
+    def reference_prompt(self, problem: Problem) -> str:
+        text, _, test = problem.prompt.strip().strip('"').strip().partition("\nassert ")
+        text = text.strip() if text.strip().endswith(".") else f"{text.strip()}."
+        return f"{text}\n\nYour code should pass the following assertion:\n```python\nassert {test.strip()}\n```"
+
     def code(self, problem: Problem, answer: str, style: Style) -> str:
         """The code of an answer: what the function needs, and what the setup of its tests uses."""
         if style == "solution":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
@@ -143,6 +144,21 @@ def functions_of(source: str) -> list[Function] | None:
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         functions.append(Function(node, "\n".join(lines[first - 1 : node.end_lineno]), names))
     return functions
+
+
+def parts_that_parse(source: str) -> str:
+    """Those parts of a file that are Python by themselves, each beginning with a line at the margin; the lines of the
+    others are left empty. A file of Python 2 has such parts: functions without a `print` statement."""
+    lines = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    begins = [number for number, line in enumerate(lines) if line[:1].strip() and line[0] not in ")]}#"]
+    # A decorator, and the "else" of an "if", belong to what stands beside them.
+    begins = [n for n in begins if not re.match(r"(else|elif|except|finally)\b", lines[n])]
+    begins = [n for n in begins if n == 0 or not lines[n - 1].startswith("@")]
+    kept = [""] * len(lines)
+    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+        if parsed("\n".join(lines[begin:end])) is not None:
+            kept[begin:end] = lines[begin:end]
+    return "\n".join(kept)
 
 
 def with_imports(function: Function) -> Function:

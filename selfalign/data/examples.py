@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from selfalign.code.parsing import compiles, parsed
 from selfalign.data.duplicates import plain_code
@@ -39,8 +39,13 @@ def chat(role: str, content: str) -> list[dict[str, str]]:
     return [{"role": role, "content": content}]
 
 
-def tests_to_show(instruction: str, tests: str, probability: float, draws: Random) -> str | None:
-    """The tests that an instruction shows, or None: the draw says no, or it or they do not have a suitable form."""
+def tests_to_show(
+    instruction: str, tests: str, probability: float, draws: Random, order: Literal["first", "random"] = "first"
+) -> str | None:
+    """The tests that an instruction shows, or None: the draw says no, or it or they do not have a suitable form.
+
+    Of several assertions, a number between 1 and MAX_SHOWN_ASSERTIONS is shown: the first, or random ones.
+    """
     shown, assertions = draws.random() < probability, draws.randint(1, MAX_SHOWN_ASSERTIONS)
     tree = parsed(tests)
     if not shown or tree is None or not compiles(tree) or SHOWS_ALREADY.search(instruction):
@@ -49,7 +54,10 @@ def tests_to_show(instruction: str, tests: str, probability: float, draws: Rando
     if all(isinstance(node, ast.Assert) for node in tree.body):
         lines = tests.split("\n")
         sources = dict.fromkeys("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in tree.body)  # each once
-        text = "\n".join(list(sources)[:assertions])
+        several = list(sources)
+        if order == "random":
+            several = draws.sample(several, min(assertions, len(several)))
+        text = "\n".join(several[:assertions])
     return text if text and len(text.splitlines()) <= MAX_SHOWN_LINES and "```" not in text else None
 
 

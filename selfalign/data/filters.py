@@ -66,14 +66,18 @@ def _compiled(code: str | None) -> ast.Module:
 
 
 def is_finished(sample: ParsedSample) -> bool:
-    """Nothing in the response says that code is still to be written, and no top-level function is a mere stub."""
+    """Nothing in the response says that code is still to be written."""
     text = sample.response[:MAX_CHARACTERS]
     return not (
         UNFINISHED.search(text)
         or any(map(UNFINISHED_COMMENT.search, COMMENT.findall(text)))
-        or any(map(_is_stub, sample.code_tree.body))
         or _is_not_implemented(sample.code_tree)
     )
+
+
+def has_no_stub(sample: ParsedSample) -> bool:
+    """No top-level function is a mere stub. The reference implementation has no such rule."""
+    return not any(map(_is_stub, sample.code_tree.body))
 
 
 def tests_assert(sample: ParsedSample) -> bool:
@@ -146,6 +150,7 @@ FILTERS: dict[str, Callable[[ParsedSample], bool]] = {
     "long_instruction": lambda sample: len(sample.instruction.split()) <= MAX_INSTRUCTION_WORDS,
     "does_not_compile": lambda sample: EMPTY not in (sample.code_tree, sample.tests_tree),
     "unfinished_code": is_finished,
+    "stub": has_no_stub,
     "no_assertion": tests_assert,
     "tests_not_run": tests_run,
     "tests_do_not_call": tests_call_the_code,

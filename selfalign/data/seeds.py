@@ -25,6 +25,9 @@ UNSAFE_IMPORTS = frozenset(
     threading tkinter tty turtle urllib urllib2 urllib3 venv webbrowser winreg wx""".split()  # noqa: SIM905
 )
 
+# Those that StarCoder2-Instruct, the paper's reference implementation, looks for.
+UNSAFE_IMPORTS_OF_REFERENCE = frozenset("argparse os subprocess sys setuptools distutils matplotlib seaborn".split())  # noqa: SIM905
+
 Filter = Callable[[Function], object]  # true if the function passes
 
 
@@ -47,7 +50,7 @@ def returns_value(function: Function) -> bool:
     return False
 
 
-def imports_are_safe(function: Function) -> bool:
+def imports_are_safe(function: Function, unsafe: frozenset[str] = UNSAFE_IMPORTS) -> bool:
     """It imports nothing that makes it unsafe to run or impossible to test, and nothing from its own package."""
     modules = {module for _, module in function.imports}
     for node in ast.walk(function.node):
@@ -55,7 +58,7 @@ def imports_are_safe(function: Function) -> bool:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules.add("." * node.level + (node.module or ""))
-    return not {name.split(".")[0] for name in modules} & (UNSAFE_IMPORTS | {""})
+    return not {name.split(".")[0] for name in modules} & (unsafe | {""})
 
 
 def filters(max_lines: int) -> dict[str, Filter]:
@@ -69,14 +72,17 @@ def filters(max_lines: int) -> dict[str, Filter]:
     }
 
 
-# After those, and only for functions whose imports have been inferred.
-IMPORT_FILTERS: dict[str, Filter] = {
-    "unsafe_import": imports_are_safe,
-    "undefined_name": lambda function: not function.undefined,
-}
+def import_filters(unsafe: frozenset[str]) -> dict[str, Filter]:
+    """The filters that come after those, only for functions whose imports have been inferred."""
+    return {
+        "unsafe_import": lambda function: imports_are_safe(function, unsafe),
+        "undefined_name": lambda function: not function.undefined,
+    }
 
 
-def filtered(function: Function, max_lines: int) -> tuple[Function, str | None]:
+def filtered(
+    function: Function, max_lines: int, unsafe: frozenset[str] = UNSAFE_IMPORTS
+) -> tuple[Function, str | None]:
     """The function with the imports that it needs, and the name of the first filter that it does not pass, if any.
 
     Functions that fail one of the first filters come back without imports, which take time to infer.
@@ -87,7 +93,7 @@ def filtered(function: Function, max_lines: int) -> tuple[Function, str | None]:
         function = with_imports(function)
     except RecursionError:
         return function, "too_deep"
-    return function, _first_failing(IMPORT_FILTERS, function)
+    return function, _first_failing(import_filters(unsafe), function)
 
 
 def _first_failing(some: dict[str, Filter], function: Function) -> str | None:

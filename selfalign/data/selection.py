@@ -31,7 +31,7 @@ UNWANTED = {
     "failures": "passed",
 }
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
-SKIPPABLE = (*FILTERS, *SAME, *SIMILAR)  # rules that can be left out
+SKIPPABLE = (*FILTERS, "vacuous", *SAME, *SIMILAR)  # rules that can be left out
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
 
 
@@ -100,7 +100,7 @@ class Rules:
         """The first rule that a sample breaks by itself, or None."""
         if rule := failed_filter(row, self.skip):
             return rule
-        if sample.vacuous:
+        if sample.vacuous and "vacuous" not in self.skip:
             return "vacuous"
         weakest = self.min_mutation_score
         if weakest is not None and sample.passed and (sample.mutation_score or 0.0) < weakest:

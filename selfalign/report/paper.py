@@ -82,7 +82,7 @@ def load_table(number_or_name: str) -> PaperTable:
     name = f"table{int(number_or_name):02d}" if number_or_name.isdecimal() else number_or_name
     if name not in tables:
         others = ", ".join(other for other in tables if other[-1].isalpha())
-        raise UserError(f"there is no table {number_or_name}: choose from 1 to 12, {others}")
+        raise UserError(f"there is no table {number_or_name}: choose from 1 to 13, {others}")
     spec = tables[name]
     with (PAPER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         (_, *header), *lines = csv.reader(file)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from selfalign.code.functions import WELL_KNOWN, functions_of, with_imports
+from selfalign.code.functions import WELL_KNOWN, functions_of, parts_that_parse, with_imports
 
 
 def functions_in(source):
@@ -107,3 +107,14 @@ def test_decorators_belong_to_the_source_and_need_imports():
 def test_a_file_that_is_nested_too_deeply_has_no_functions():
     branches = "".join(f"elif x == {i}:\n    pass\n" for i in range(1500))
     assert not functions_of(f"if x:\n    pass\n{branches}\ndef f(x):\n    return x")
+
+
+def test_functions_of_python_3_are_salvaged_from_a_file_of_python_2():
+    source = (
+        "import math\n\ndef old(x):\n    print x\n\n# a comment\n@cached\ndef new(x):\n    return math.pi * x\n\n"
+        "if x:\n    a = 1\nelse:\n    a = 2\nprint 'end'\ndef last(y):\n    return y\n"
+    )
+    assert functions_of(source) is None
+    new, last = map(with_imports, functions_of(parts_that_parse(source)))
+    assert new.content.startswith("import math\n") and "@cached\ndef new(x):" in new.source
+    assert last.source == "def last(y):\n    return y"

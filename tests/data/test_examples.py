@@ -31,6 +31,18 @@ def test_of_many_assertions_the_first_one_to_five_are_shown():
     assert shown == {"\n".join(tests[:n]) for n in range(1, 6)}
 
 
+def test_random_assertions_can_be_shown():
+    tests = [f"assert f({n}) == {n}" for n in range(9)]
+    shown = [
+        examples.tests_to_show("Do it.", "\n".join(tests), 1.0, draws_of(0, str(i)), "random").split("\n")
+        for i in range(50)
+    ]
+    assert {len(lines) for lines in shown} == {1, 2, 3, 4, 5} and {line for lines in shown for line in lines} == {
+        *tests
+    }
+    assert all(len(set(lines)) == len(lines) for lines in shown)
+
+
 @pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
 def test_an_instruction_that_mentions_tests_or_gives_an_example_shows_none(instruction):
     assert show("assert f(1) == 1", instruction) is None

@@ -10,7 +10,7 @@ from selfalign.benchmarks.humaneval import HumanEval
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
-from tests.helpers import load_script, read_rows, run, run_well, write_rows
+from tests.helpers import ROOT, load_script, read_rows, run, run_well, write_rows
 
 HUMANEVAL = HumanEval()
 PROBLEMS = HUMANEVAL.problems()[:3]
@@ -107,6 +107,16 @@ def test_a_model_folder_through_its_chat_template_as_a_command(tmp_path, tiny_mo
     rows = read_rows(tmp_path / "out")
     assert all(row["prompt"].startswith("ASK Complete this Python function") for row in rows)
     assert all(row["prompt"].endswith(f" ANSWER {HUMANEVAL.chat_prefix}") for row in rows)
+
+
+def test_the_references_prompt_and_the_beginning_of_its_answer(tmp_path, endpoint, tiny_model, problems):
+    template = ROOT / "experiments" / "serving" / "templates" / "octocoder.jinja"
+    options = ("--data", problems, "--prompt-style", "reference", "--max-new-tokens", "8", "--tokenizer", tiny_model)
+    run_well("benchmark", endpoint, tmp_path / "out", *options, "--chat-template", template)
+    rows = read_rows(tmp_path / "out")
+    begin = "Question: Write a Python function to solve the following task:\n```python\n"
+    assert rows and all(row["prompt"].startswith(begin) for row in rows)
+    assert all(row["prompt"].endswith("\n```\n\nAnswer:```python") for row in rows)
 
 
 @pytest.mark.parametrize("begins", [True, False])

@@ -64,6 +64,14 @@ def test_what_is_dropped_is_counted_by_its_reason(reason, source):
     assert reasons(source) == {reason}
 
 
+def test_the_references_rules_take_more():
+    uses_tempfile = f"import tempfile\n{HEAD}return tempfile.mktemp(x)"
+    assert reasons(uses_tempfile) == {"unsafe_import"} and reasons(uses_tempfile, unsafe_imports="reference") == {"ok"}
+    assert reasons(f"import os\n{HEAD}return os.stat(x)", unsafe_imports="reference") == {"unsafe_import"}
+    python_2 = f"{GOOD}\nprint 'Python 2'\n"
+    assert reasons(python_2) == {"files_that_do_not_parse"} and reasons(python_2, broken_files="salvage") == {"ok"}
+
+
 def test_imports_that_are_used_come_along():
     source = f"import math\nimport re\nfrom fractions import Fraction as F\n{HEAD}return F(math.pi)"
     (seed,) = seeds_of(source).rows

@@ -91,7 +91,7 @@ def test_what_a_rule_drops_leaves_its_task_to_the_others(tmp_path, rows, options
         ({"choose": "strongest-tests"}, "no column mutation_score, which --choose strongest-tests needs"),
         ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
         ({"skip": ("nonsense",)}, "--skip nonsense: the rules that can be skipped are too_long, "),
-        ({"skip": ("vacuous",)}, "--skip vacuous: the rules that can be skipped are too_long, "),
+        ({"skip": ("weak_tests",)}, "--skip weak_tests: the rules that can be skipped are too_long, "),
     ],
 )
 def test_options_that_make_no_sense_here_are_said(tmp_path, options, said):
@@ -301,3 +301,10 @@ def test_a_report_lies_beside_the_data_and_shows_what_was_dropped(tmp_path):
     assert dropped and all(row["reason"] in page for row in dropped)
     assert "figures/funnel.png" in (tmp_path / "out" / "README.md").read_text()
     assert len(table(tmp_path)) == len(load_dataset(str(tmp_path / "out"), split="train")), "pictures are no data"
+
+
+def test_plain_passes_take_what_our_own_rules_drop(tmp_path):
+    stub = sample("sort", code="def sort_list(numbers):\n    ...", tests="assert sort_list([1]) is None")
+    rows = [stub | {"vacuous": True}, sample("count", tests="assert 1 == 1")]
+    kept, _ = selected(tmp_path, rows, skip=("vacuous", "stub", "tests_do_not_call"))
+    assert kept == {"sort-0", "count-0"}

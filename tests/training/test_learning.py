@@ -4,9 +4,10 @@ import dataclasses
 import shutil
 
 import pytest
+import torch
 
 from selfalign.training.loading import without_dropout
-from tests.training.tools import PAIRS, QUICK, curve, finetune
+from tests.training.tools import PAIRS, QUICK, curve, finetune, trainer_of
 
 
 def test_training_lowers_the_loss_on_what_is_held_out(trained):
@@ -57,3 +58,20 @@ def test_no_dropout_is_left():
 
     config = without_dropout(Starcoder2Config(attention_dropout=0.1, residual_dropout=0.1, embedding_dropout=0.1))
     assert config.attention_dropout == config.residual_dropout == config.embedding_dropout == 0
+
+
+def test_sequences_weigh_the_same_if_asked_to(make):
+    """The first loss of a training is that of the untrained model: the mean over tokens, or the mean of the means."""
+    losses = {}
+    for over in ("tokens", "sequences"):
+        trainer = trainer_of(make(**QUICK | {"epochs": 1, "batch_size": 12}, average_loss_over=over))
+        trainer.train()
+        losses[over] = trainer.state.log_history[0]["loss"]
+    with torch.no_grad():
+        batches = [trainer.data_collator([example]) for example in trainer.train_dataset]
+        model = trainer_of(make(**QUICK)).model
+        means = [float(model(**batch).loss) for batch in batches]
+        tokens = [int((batch["labels"] != -100).sum()) for batch in batches]
+    assert losses["sequences"] == pytest.approx(sum(means) / 12, rel=1e-3)
+    weighted = sum(mean * n for mean, n in zip(means, tokens, strict=True)) / sum(tokens)
+    assert losses["tokens"] == pytest.approx(weighted, rel=1e-3)

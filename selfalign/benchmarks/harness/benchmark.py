@@ -97,6 +97,15 @@ class Benchmark(ABC):
     def chat_prompt(self, problem: Problem) -> str:
         """What the user of an instruction-tuned model asks."""
 
+    def reference_prompt(self, problem: Problem) -> str:
+        """What the paper's reference implementation asks, where it measures this benchmark; else `chat_prompt`."""
+        return self.chat_prompt(problem)
+
+    def ask_as_the_reference(self) -> None:
+        """From now on, ask chat models as the paper's reference implementation does, which begins their answers."""
+        self.chat_prompt = self.reference_prompt
+        self.chat_prefix, self.chat_stop = "```python", ("\n```\n",)
+
     async def answer(self, problem: Problem, ask: Ask, style: Style) -> str:
         """The answer to a problem; a benchmark that needs several requests for one answer overrides this."""
         return await ask(self.chat_prompt(problem) if style == "chat" else self.completion_prompt(problem))

@@ -70,6 +70,9 @@ class FunctionBenchmark(Benchmark):
             f"that it needs.\n\n```python\n{problem.prompt.strip()}\n```"
         )
 
+    def reference_prompt(self, problem: Problem) -> str:
+        return f"Write a Python function to solve the following task:\n```python\n{problem.prompt.strip()}\n```"
+
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
         return Program(self.code(problem, answer, style), problem.test)
 
