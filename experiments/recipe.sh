@@ -11,6 +11,9 @@
 #     --examples FILE  worked examples for the generating model, such as the reference implementation's own prompt file,
 #                      whose layout the prompts then have; prompts/examples.yaml by default
 #     --gpus N         how many GPUs to use; by default all GPUs of this machine, or those in CUDA_VISIBLE_DEVICES
+#     --dry-run        print the commands, and what they need and take, instead of running them: GPUs and their memory,
+#                      sizes of models, free disk, packages, repos that this token can't read, hours. With
+#                      --tokens-per-second N the hours are those of such servers, and with --price P their price is added
 #
 # FOLDER/data/NAME       what a model generated: concepts, tasks, responses, executions, instructions
 # FOLDER/SYSTEM/model    a fine-tuned model
@@ -23,7 +26,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . experiments/serving/models.sh
 
-out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=()
+out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=() planned='' pricing=()
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift 2 ;;
@@ -31,6 +34,8 @@ while [ $# -gt 0 ]; do
         --examples) examples=$2; shift 2 ;;
         --gpus) machine_gpus=$2; shift 2 ;;
         --endpoint) given_endpoints+=(--endpoint "$2"); shift 2 ;;
+        --dry-run) planned=$(mktemp); shift ;;
+        --tokens-per-second | --price) pricing+=("$1" "$2"); shift 2 ;;
         -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "experiments/${0##*/}"; exit ;;
         *) positional+=("$1"); shift ;;
     esac
@@ -51,7 +56,24 @@ else
     machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
     mapfile -t devices < <(seq 0 $((machine_gpus - 1)))
 fi
-mkdir -p "$out/logs"
+[ -n "$planned" ] || mkdir -p "$out/logs"
+
+# With --dry-run, the commands are written down instead of being run, and experiments/plan.py prints them at the end.
+if [ -n "$planned" ]; then
+    plan() { (IFS=$'\x1f' && printf '%s\n' "$*" >>"$planned"); }
+    accelerate() { plan accelerate "$@"; }
+    python() {
+        plan python "$@"
+        [ "${2:-}" != selfalign.benchmarks.harness.environment ] || echo ".environments/$3/bin/python"
+    }
+    print_plan() {
+        local status=$?
+        [ $status -ne 0 ] ||
+            command python -m experiments.plan "$planned" --out "$out" --gpus "$machine_gpus" \
+                ${pricing[@]+"${pricing[@]}"}
+        rm -f "$planned"
+    }
+fi
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
@@ -86,6 +108,12 @@ serve() {
     local name=$1 replicas=${2:-999} number port
     choose "$name"
     gpus=${3:-$gpus} served_model=$model server=(--api completions)
+    if [ -n "$planned" ]; then
+        number=$((machine_gpus / gpus < replicas ? machine_gpus / gpus : replicas))
+        plan model "$model" "$gpus" $((number > 0 ? number : 1))
+        server+=(--endpoint http://127.0.0.1:8100)
+        return
+    fi
     for ((number = 0; number < replicas && (number + 1) * gpus <= machine_gpus; number++)); do
         port=$((8100 + number))
         # The server of another recipe would be mistaken for ours, and its model for the one that is wanted.
@@ -110,7 +138,7 @@ stop_serving() {
     [ ${#servers[@]} -eq 0 ] || { kill "${servers[@]}" 2>/dev/null || true; wait "${servers[@]}" 2>/dev/null || true; }
     servers=() server=()
 }
-trap stop_serving EXIT
+if [ -n "$planned" ]; then trap print_plan EXIT; else trap stop_serving EXIT; fi
 
 # serve_generator MODEL: uses the endpoints that were given, or else starts vLLM here.
 serve_generator() {
@@ -178,7 +206,7 @@ train_and_evaluate() {
     "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \
         ${more[@]+"${more[@]}"} --learning-rate "$rate" "${training[@]}"
     # Table 12 shows these seconds. If the training was killed and continued, they are those of its last part.
-    if [ -z "$was_complete" ]; then
+    if [ -z "$was_complete" ] && [ -z "$planned" ]; then
         mkdir -p "$out/$system"
         echo $((SECONDS - started)) >"$out/$system/training_seconds"
     fi
@@ -232,6 +260,7 @@ failures=()
 attempt() {
     local name=$1 status log=$out/logs/attempt-${1//\//-}.log
     shift
+    if [ -n "$planned" ]; then "$@" && return; fi
     # Not as a condition, within which bash would ignore `set -e`. The errors are shown and kept.
     set +e
     {
@@ -251,7 +280,7 @@ list_failures() {
     [ ${#failures[@]} -gt 0 ] || return 0
     say "Left out, and to be run again by the same command:"
     printf '  %s\n' "${failures[@]}"
-    exit 1
+    [ -n "$planned" ] || exit 1
 }
 
 # How many GPUs it takes to serve a model of experiments/serving/models.sh.

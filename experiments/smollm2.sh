@@ -31,7 +31,7 @@ kept_out=(--decontaminate humaneval mbpp-sanitized) # what is measured
 [ ${#mbpp[@]} -eq 0 ] || export HF_HUB_OFFLINE=1 # otherwise the libraries wait for an answer from the Hub
 export HF_DATASETS_DISABLE_PROGRESS_BARS=1
 here=$out/smollm2
-mkdir -p "$here"
+[ -n "$planned" ] || mkdir -p "$here"
 started=$SECONDS
 
 # measure MODEL SYSTEM: HumanEval and MBPP, greedily. The model continues the prompt, before and after fine-tuning
@@ -43,13 +43,18 @@ measure() {
 }
 
 say "The endpoint: SmolLM2-135M-Instruct behind the interface of text-generation-inference"
-python serve.py --port 0 >"$out/logs/serve.url" 2>"$out/logs/serve.log" &
-servers=($!)
-until grep -q http "$out/logs/serve.url"; do
-    kill -0 "${servers[0]}" 2>/dev/null || { tail -n 3 "$out/logs/serve.log" >&2; exit 1; }
-    sleep 0.2
-done
-endpoint=$(grep -o 'http://.*' "$out/logs/serve.url")
+if [ -n "$planned" ]; then
+    python serve.py
+    endpoint=http://127.0.0.1:8080
+else
+    python serve.py --port 0 >"$out/logs/serve.url" 2>"$out/logs/serve.log" &
+    servers=($!)
+    until grep -q http "$out/logs/serve.url"; do
+        kill -0 "${servers[0]}" 2>/dev/null || { tail -n 3 "$out/logs/serve.log" >&2; exit 1; }
+        sleep 0.2
+    done
+    endpoint=$(grep -o 'http://.*' "$out/logs/serve.url")
+fi
 
 say "Before"
 measure "$endpoint" smollm2/base
@@ -60,7 +65,7 @@ measure "$endpoint" smollm2/base
 say "Data: $size seeds, 6 responses for each task"
 small=(--examples prompts/examples_small.yaml --endpoint "$endpoint")
 files=stdlib
-[ "$size" -le 200 ] || files=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+[ "$size" -le 200 ] || files=$(command python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 python collect_seeds.py "$files" "$here/seeds" --max-lines 20 "${kept_out[@]}"
 python generate_concepts.py "$here/seeds" "$here/concepts" "${small[@]}" --max-samples "$size" \
     --shots 4 --max-new-tokens 40 --temperature 0.5

@@ -212,6 +212,16 @@ def test_wrong_arguments_end_a_recipe_with_one_sentence(project, recipe, argumen
     assert result.returncode == 2 and sentence in result.stderr
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_dry_run_does_nothing_but_print_the_plan(project, recipe):
+    before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
+    for arguments in RECIPES[recipe]:
+        called = [words for words in commands(project, recipe, *arguments, "--dry-run") if words[0] != "nvidia-smi"]
+        assert [words[:3] for words in called if words[1] != "-c"] == [["python", "-m", "experiments.plan"]]
+    after = {path: path.stat().st_mtime_ns for path in project.rglob("*") if path.name != "noted"}
+    assert after == {path: time for path, time in before.items() if path.name != "noted"}
+
+
 def test_a_model_that_fails_does_not_stop_the_others(project):
     """The third one has no licence granted; what is left out is listed at the end, with the reason."""
     python = project / "bin" / "python"

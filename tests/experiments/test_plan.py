@@ -1,0 +1,60 @@
+"""What --dry-run of a recipe prints: commands, needs, and hours from published or measured speeds."""
+
+import json
+
+import pytest
+
+from experiments.plan import Options, hours_of, main, measured_speed, read_commands, steps_of
+
+COMMANDS = [
+    "model org/big 2 4",
+    "python generate_concepts.py ./out/seeds ./out/codeqwen1.5-7b/concepts --max-samples 37000",
+    "python generate_tasks.py ./out/codeqwen1.5-7b/concepts ./out/codeqwen1.5-7b/tasks",
+    "python sample_responses.py ./out/codeqwen1.5-7b/tasks ./out/codeqwen1.5-7b/responses --samples 10",
+    "accelerate launch --config_file experiments/accelerate/zero3.yaml finetune.py "
+    "./out/codeqwen1.5-7b/instructions ./out/x/model --model Qwen/CodeQwen1.5-7B",
+    "python benchmark.py http://127.0.0.1:8100 ./out/x/humanevalplus --benchmark humanevalplus",
+]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    lines = [command.replace(" ", "\x1f") for command in [*COMMANDS, COMMANDS[-1]]]
+    (tmp_path / "plan").write_text("\n".join(lines))
+    return tmp_path / "plan"
+
+
+def test_without_a_measured_speed_the_hours_are_the_papers(planned):
+    data, training = hours_of(list(steps_of(read_commands(planned))), None, 4)
+    assert (round(data.hours, 2), data.gpus) == (7.0, 4), "Table 12: 37k seeds take CodeQwen1.5-7B 7 hours"
+    assert training.hours == pytest.approx(0.5, abs=0.01), "and 30 minutes of training on 16k examples"
+
+
+def test_with_a_speed_the_hours_are_those_of_the_tokens(planned):
+    hours = hours_of(list(steps_of(read_commands(planned))), 10_000.0, 8)
+    by_what = {each.what.partition(":")[0]: each for each in hours}
+    assert by_what["sample_responses"].hours == pytest.approx(37_000 * 10 * 400 / 10_000 / 3600)
+    assert by_what["sample_responses"].gpus == 8 and by_what["benchmark humanevalplus"].gpus == 1
+
+
+def test_the_speed_of_earlier_runs_is_measured(tmp_path):
+    assert measured_speed(tmp_path) is None
+    for name, seconds in (("a", 10), ("b", 30)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"generation": {"tokens": 2000, "seconds": seconds}}))
+    assert measured_speed(tmp_path) == 100
+
+
+def test_the_plan_says_what_is_needed_and_what_it_costs(planned, tmp_path, capsys):
+    main(Options(commands=planned, out=tmp_path / "out", gpus=4, tokens_per_second=10_000.0, price=2.0))
+    said = capsys.readouterr().out
+    assert said.count("python benchmark.py") == 1 and "serve org/big (2 GPUs x 4)" in said
+    for word in (
+        "org/big: not checked",
+        "Qwen/CodeQwen1.5-7B",
+        "GB are free",
+        "package    vllm",
+        "package    deepspeed",
+    ):
+        assert word in said
+    assert "GPU hours" in said and "at 2 an hour" in said
