@@ -10,6 +10,9 @@
 #                      it, vLLM (pip install vllm) runs on the GPUs of this machine for as long as it is needed
 #     --examples FILE  worked examples for the generating model, such as the reference implementation's own prompt file,
 #                      whose layout the prompts then have; prompts/examples.yaml by default
+#     --benchmark-data NAME=FILE  problems from a file instead of the Hub, for measuring and for keeping them out of the
+#                      data; repeat the option for several benchmarks. The paper's MBPP+ is v0.1.0 with 399 tasks, which
+#                      EvalPlus has among its releases: --benchmark-data mbppplus=MbppPlus-v0.1.0.jsonl
 #     --gpus N         how many GPUs to use; by default all GPUs of this machine, or those in CUDA_VISIBLE_DEVICES
 #     --dry-run        print the commands, and what they need and take, instead of running them: GPUs and their memory,
 #                      sizes of models, free disk, packages, repos that this token can't read, hours. With
@@ -26,11 +29,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . experiments/serving/models.sh
 
-out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=() planned='' pricing=()
+out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=() planned='' pricing=() benchmark_files=()
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift 2 ;;
         --seeds) seeds=$2; shift 2 ;;
+        --benchmark-data) benchmark_files+=("$2"); shift 2 ;;
         --examples) examples=$2; shift 2 ;;
         --gpus) machine_gpus=$2; shift 2 ;;
         --endpoint) given_endpoints+=(--endpoint "$2"); shift 2 ;;
@@ -101,6 +105,7 @@ servers=() server=() served_model=''
 # What is kept out of all data: every benchmark that is measured here (EvalPerf's problems are those of HumanEval+ and
 # MBPP+), and GSM8K, which the reference implementation removes as well. A recipe ends if one of them can't be read.
 kept_out=(--decontaminate humaneval mbpp humanevalplus mbppplus evoeval livecodebench classeval ds1000 canitedit gsm8k)
+[ ${#benchmark_files[@]} -eq 0 ] || kept_out+=(--benchmark-data "${benchmark_files[@]}")
 
 # serve MODEL [REPLICAS [GPUS]]: starts vLLM with MODEL, which is a model of experiments/serving/models.sh, a Hub id or
 # a folder. Starts as many replicas as fit, or REPLICAS, on GPUS each. Afterwards `server` holds the options for a step.
@@ -233,7 +238,7 @@ template='' # of experiments/serving/templates, for a model that was published w
 # STYLE is `completion` for base models and `chat` for models that follow instructions. Where the reference
 # implementation published its prompt, it is used, with its 1024 tokens.
 evaluate() {
-    local system=$1 evaluated=$2 style=$3 gpus_each=$4 name todo=() options=()
+    local system=$1 evaluated=$2 style=$3 gpus_each=$4 name file todo=() options=()
     shift 4
     for name in "$@"; do [ -e "$out/$system/$name/results.json" ] || todo+=("$name"); done
     [ ${#todo[@]} -gt 0 ] || return 0
@@ -247,6 +252,9 @@ evaluate() {
             chat,*) options=(--prompt-style chat --tokenizer "$served_model") ;;
         esac
         [ -z "$template" ] || options+=(--chat-template "experiments/serving/templates/$template.jinja")
+        for file in ${benchmark_files[@]+"${benchmark_files[@]}"}; do
+            [ "${file%%=*}" != "$name" ] || options+=(--data "${file#*=}")
+        done
         options+=(${pythons[$name]:+--python "${pythons[$name]}"})
         say "$system: $name"
         python benchmark.py http://127.0.0.1:8100 "$out/$system/$name" --benchmark "$name" --api completions \

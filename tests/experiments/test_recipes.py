@@ -268,6 +268,17 @@ def test_worked_examples_of_ones_own_reach_every_step_that_generates(noted):
             assert options.max_new_tokens == 1536
 
 
+def test_a_file_of_problems_is_measured_and_kept_out(noted):
+    calls = noted(
+        "table9", "passes", "--benchmark-data", "humanevalplus=plus.jsonl", "--benchmark-data", "mbpp=m.jsonl"
+    )
+    (measured,) = [options_from(name, words) for name, words in calls if name == "benchmark"]
+    assert measured.data == "plus.jsonl"
+    for name, words in calls:
+        if name == "select":
+            assert options_from(name, words).benchmark_data == ("humanevalplus=plus.jsonl", "mbpp=m.jsonl")
+
+
 def test_only_the_gpus_of_cuda_visible_devices_are_used(project, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     (project / "bin" / "vllm").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES"'))
