@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style, pass_rates_by
-from selfalign.benchmarks.harness.functions import first_python_block
+from selfalign.benchmarks.harness.functions import without_sentences
 from selfalign.benchmarks.harness.problems import records
+from selfalign.code.markdown import code_blocks
 
 INSTRUCTIONS = ("instruction_descriptive", "instruction_lazy")
 
@@ -54,8 +55,15 @@ class CanItEdit(Benchmark):
         )
 
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
-        """The program after the change, and the hidden tests."""
-        return Program(first_python_block(answer) if style == "chat" else answer, problem.test)
+        """The program after the change, and the hidden tests.
+
+        The benchmark's own script takes the first code block of a chat answer, whatever its label. It finds nothing in
+        an answer without one, where we take what follows the sentences.
+        """
+        if style == "chat":
+            blocks = code_blocks(answer)
+            answer = blocks[0].code if blocks else without_sentences(answer)
+        return Program(answer, problem.test)
 
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
         """pass@1 by kind of change."""

@@ -28,6 +28,7 @@ from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Ask, Benchmark, Problem, Row, Style
 from selfalign.benchmarks.harness.functions import first_python_block, source_of
 from selfalign.benchmarks.harness.problems import records
+from selfalign.code.markdown import code_blocks
 from selfalign.code.parsing import FUNCTIONS, parsed
 
 SLOW = {"ClassEval_35": 60.0}  # seconds: its published solution takes 20
@@ -131,7 +132,7 @@ class ClassEval(Benchmark):
         if style == "solution" or self.variant != "holistic":
             code = answer
         else:
-            code = first_python_block(answer) if style == "chat" else _opening(problem) + answer
+            code = class_in(answer) if style == "chat" else _opening(problem) + answer
         code = f"{problem.extra['imports']}\n{code}"
         names = problem.extra["test_classes"]
         before = {name: names[:n] if problem.task_id in SHARES_FILES else [] for n, name in enumerate(names)}
@@ -186,10 +187,24 @@ def body_in(completion: str) -> str:
     return body.rstrip() or f"{BODY_INDENT}pass"
 
 
+def class_in(answer: str) -> str:
+    """The code of a chat answer: that of its code block, or else all from the first line that begins with "class".
+
+    As in the benchmark's own script, lines before that one stay only if they are imports.
+    """
+    if code_blocks(answer):
+        return first_python_block(answer)
+    lines = answer.split("\n")
+    start = next((n for n, line in enumerate(lines) if line.strip().startswith("class")), len(lines))
+    imports = [line for line in lines[:start] if line.strip().startswith(("import", "from"))]
+    return "\n".join(imports + lines[start:])
+
+
 def method_in(code: str, method: Mapping[str, str]) -> tuple[str, str]:
     """(imports, method) of a chat model's code block: the method alone, or in a class; imports stand before it.
 
-    Code that can't be parsed is taken from its `def` onwards, so that the interpreter decides.
+    Of code that can't be parsed, the lines from its `def` on are taken that are indented by more, as in the benchmark's
+    own script: sentences stand after them.
     """
     code = textwrap.dedent(code.expandtabs(4))
     lines = code.split("\n")
@@ -198,7 +213,10 @@ def method_in(code: str, method: Mapping[str, str]) -> tuple[str, str]:
     tree = parsed(code)
     if tree is None:
         start = next((n for n, line in enumerate(lines) if f"def {method['name']}(" in line), 0)
-        return "", textwrap.indent(static + textwrap.dedent("\n".join(lines[start:])), METHOD_INDENT).rstrip()
+        depth = len(lines[start]) - len(lines[start].lstrip())
+        inside = re.compile(rf" {{{depth + 1}}}|\s*$|\s*[)\]]")  # the arguments may stand on several lines
+        end = next((n for n in range(start + 1, len(lines)) if not inside.match(lines[n])), len(lines))
+        return "", textwrap.indent(static + textwrap.dedent("\n".join(lines[start:end])), METHOD_INDENT).rstrip()
     imports = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS) and node.name == method["name"]:

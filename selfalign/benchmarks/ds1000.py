@@ -62,8 +62,11 @@ class DS1000(Benchmark):
         )
 
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
-        """The solution as a string, and the benchmark's own functions, which insert it and judge it."""
-        solution = first_python_block(answer) if style == "chat" else answer
+        """The solution as a string, and the benchmark's own functions, which insert it and judge it.
+
+        Tags and fences are removed as by the benchmark's own script, which leaves the sentences of a chat answer in.
+        """
+        solution = first_python_block(answer) if style == "chat" else answer.replace("```python", "")
         solution = solution.partition("<code>")[2] or solution  # chat models repeat the tags of the question
         for mark in self.completion_stop:  # given samples may continue after them
             solution = solution.partition(mark)[0]

@@ -52,6 +52,18 @@ def test_the_programs_after_the_change_pass_and_those_before_it_do_not(outcomes,
     assert [outcome == "passed" for outcome in results] == [True] * 4 + [False] * 4
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("I've changed the division (see below).\n\nThe program:\n{}", "passed"),
+        ("```diff\n- //\n+ /\n```\n\n```python\n{}```", "syntax_error"),  # the first block counts
+    ],
+)
+def test_code_is_found_as_by_the_benchmarks_own_script(outcomes, problems, answer, outcome):
+    answer = answer.replace("{}", problems[0].canonical_solution)
+    assert outcomes(CANITEDIT, (problems[0], answer, "chat")) == [outcome]
+
+
 def test_prompts_show_the_program_and_the_change_but_no_solution_and_no_tests(problems):
     for problem in problems:
         for prompt in (CANITEDIT.completion_prompt(problem), CANITEDIT.chat_prompt(problem)):

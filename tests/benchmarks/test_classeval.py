@@ -119,6 +119,26 @@ def test_heads_of_methods_are_put_right(tmp_path):
     assert "Whether nothing more goes in." in names["Bowl"].is_full.__doc__
 
 
+def test_a_class_without_a_code_block_is_found_behind_a_sentence(tmp_path, sandbox):
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-holistic", ROW)
+    answer = f"Please complete the class Bowl in the following code.\n\nfrom math import inf\n\n{class_of(BODIES)}"
+    (results,) = judged(sandbox, benchmark, [(problem, answer, "chat")])
+    assert {result.outcome for result in results.values()} == {"passed"}
+
+
+def test_a_method_without_a_code_block_is_found_between_sentences(tmp_path, sandbox):
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-compositional", ROW)
+    names = iter(BODIES)
+
+    async def ask(prompt, stop=None):
+        name = next(names)
+        return f"Here's the method:\n\n    {HEADS[name].splitlines()[0]}\n{BODIES[name]}\n\nIt is what was asked for."
+
+    answer = asyncio.run(benchmark.answer(problem, ask, "chat"))
+    (results,) = judged(sandbox, benchmark, [(problem, answer, "chat")])
+    assert {result.outcome for result in results.values()} == {"passed"}
+
+
 @pytest.mark.parametrize(
     "reply, said",
     [

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
+import warnings
 from collections.abc import Iterable
 
 from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Style
 from selfalign.code.markdown import PYTHON_LABELS, code_blocks
-from selfalign.code.parsing import DEFINITIONS, parsed
+from selfalign.code.parsing import CODE_ERRORS, DEFINITIONS, parsed
 
 # The output of answers is dropped, as in the original evaluators: some answers print megabytes.
 SILENCE = """
@@ -95,13 +97,41 @@ class FunctionBenchmark(Benchmark):
 
 
 def first_python_block(answer: str) -> str:
-    """The code of the first Python block of a Markdown answer, or of its first block; all of it if it has no block.
+    """The code of the first Python block of a Markdown answer, or of its first block.
 
+    Without a block, it is the answer without the sentences before its code.
     A block that is never closed counts, because the answer may have ended inside it.
     """
     blocks = code_blocks(answer)
     python = [block for block in blocks if block.label in PYTHON_LABELS] or blocks
-    return python[0].code if python else answer
+    return python[0].code if python else without_sentences(answer)
+
+
+def without_sentences(answer: str) -> str:
+    """`answer` from its first line of code on: lines before it are dropped as long as the first one is not Python.
+
+    Indented code counts as code. An answer with nothing but such lines stays as it is.
+    """
+    lines = answer.split("\n")
+    for start, line in enumerate(lines):
+        if line.strip():
+            rest = "\n".join(lines[start:])
+            if _error_line(textwrap.dedent(rest)) != 1:
+                return rest
+    return answer
+
+
+def _error_line(code: str) -> int | None:
+    """The number of the line at which `code` stops being Python; None if it is Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(code)
+    except SyntaxError as error:
+        return error.lineno or 1
+    except CODE_ERRORS:
+        return 1
+    return None
 
 
 def code_defining(entry_point: str, answer: str) -> str:

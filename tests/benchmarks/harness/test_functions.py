@@ -3,7 +3,7 @@
 import pytest
 
 from selfalign.benchmarks import load_benchmark
-from selfalign.benchmarks.harness.functions import FunctionBenchmark, code_defining, needed_code
+from selfalign.benchmarks.harness.functions import FunctionBenchmark, code_defining, needed_code, without_sentences
 
 HUMANEVAL = load_benchmark("humaneval")
 PROBLEMS = HUMANEVAL.problems()
@@ -37,6 +37,20 @@ def test_what_is_kept_of_code(code, kept):
 )
 def test_code_begins_where_the_answer_turns_to_python(answer, begins):
     assert code_defining("f", answer).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("Sure! Here's the code.\n\nIt is short (see below:\nx = 1\n", "x = 1\n"),
+        ("In the function:\n    return x\n", "    return x\n"),
+        ("x = 1\ny = = 2\n", "x = 1\ny = = 2\n"),
+        ("I can't do that.", "I can't do that."),
+        ("\ud800:\n", "\ud800:\n"),
+    ],
+)
+def test_sentences_before_the_code_are_left_out(answer, code):
+    assert without_sentences(answer) == code
 
 
 @pytest.mark.parametrize(
