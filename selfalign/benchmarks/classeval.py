@@ -61,8 +61,10 @@ class ClassEval(Benchmark):
     completion_stop = ("\n```",)
     timeout = 10.0
     requirements = "classeval"
-    downloads = (
-        ("nltk.downloader", "-q", "-d", "{environment}/nltk_data", "punkt", "averaged_perceptron_tagger", "wordnet"),
+    download = (
+        "import nltk, sys\n"
+        "for name in ('punkt', 'averaged_perceptron_tagger', 'wordnet'):\n"
+        "    nltk.download(name, sys.argv[1] + '/nltk_data', quiet=True) or sys.exit(f'nltk can not download {name}')\n"
     )
 
     def problems(self, data: str | None = None) -> list[Problem]:

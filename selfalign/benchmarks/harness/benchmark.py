@@ -78,8 +78,8 @@ class Benchmark(ABC):
     `python -m selfalign.benchmarks.harness.environment` installs them. Empty if this project's packages do."""
     pythons: Sequence[str] = ("3.10", "3.11")
     """Versions of Python for which these packages were published, the best first."""
-    downloads: Sequence[Sequence[str]] = ()
-    """What else an environment needs: modules to run in it with their arguments; `{environment}` is its folder."""
+    download: str = ""
+    """Code that fetches what an environment needs besides packages, with its folder in `sys.argv[1]`."""
 
     def __init__(self, variant: str | None = None) -> None:
         self.variant = variant

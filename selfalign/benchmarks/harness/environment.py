@@ -24,7 +24,7 @@ from selfalign.options import ROOT
 ENVIRONMENTS = ROOT / ".environments"
 REQUIREMENTS = ROOT / "selfalign" / "benchmarks" / "requirements"
 # Exits with 0 if a Python is of one of the versions in its arguments and can make environments.
-SUITS = "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] not in sys.argv[1:])"
+SUITS = "import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] not in sys.argv[1:])"
 DONE = "installed"  # the file in a complete environment, with the hash of its requirements
 
 
@@ -54,16 +54,14 @@ def environment_of(benchmark: Benchmark, folder: Path = ENVIRONMENTS, python: st
         print(f"Installing {requirements.name} into {environment} (minutes, and GB for torch) ...", file=sys.stderr)
         # An environment whose interpreter has gone, or is of another version, can't be repaired.
         clear = [] if _runs(interpreter, SUITS, *benchmark.pythons) else ["--clear"]
-        _run([base, "-m", "venv", *clear, str(environment)], f"no environment can be made with {base}")
-        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "-r", str(requirements)], f"{requirements.name} can't be installed")
-        for module, *arguments in benchmark.downloads:
-            arguments = [argument.format(environment=environment) for argument in arguments]
-            try:
-                _run([str(interpreter), "-m", module, *arguments], f"{module} could not download its data")
-            except UserError as error:
-                warn(f"{error}: solutions that need it will fail")
-        done.write_text(wanted)
+        _run([base, "-m", "venv", "--without-pip", *clear, str(environment)], f"no environment can be made with {base}")
+        pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "--quiet", "--disable-pip-version-check"]
+        _run([*pip, "install", "-r", str(requirements)], f"{requirements.name} can't be installed")
+        try:
+            _run([str(interpreter), "-c", benchmark.download, str(environment)], f"{environment} lacks data")
+            done.write_text(wanted)
+        except UserError as error:  # the next call tries again
+            warn(f"{error}; answers that need it will fail")
     return str(interpreter)
 
 

@@ -17,7 +17,7 @@ HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
-    """A benchmark that needs the package `era`, and downloads a file."""
+    """A benchmark that needs the package `era`, and a file."""
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path)
     wheel = tmp_path / "era-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as file:
@@ -26,8 +26,7 @@ def benchmark(tmp_path, monkeypatch):
         file.writestr("era-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr("era-1.0.dist-info/RECORD", "")
     (tmp_path / "toy.txt").write_text(f"{wheel}\n")
-    downloads = [("compileall", "-q", "{environment}/pyvenv.cfg")]
-    return SimpleNamespace(requirements="toy", pythons=(HERE,), downloads=downloads)
+    return SimpleNamespace(requirements="toy", pythons=(HERE,), download="import sys; open(sys.argv[1] + '/data', 'w')")
 
 
 def test_an_environment_is_made_once_and_completed_if_it_was_interrupted(tmp_path, benchmark):
@@ -40,6 +39,14 @@ def test_an_environment_is_made_once_and_completed_if_it_was_interrupted(tmp_pat
         (tmp_path / "all" / "toy" / left).unlink()
         assert environment_of(benchmark, tmp_path / "all", sys.executable) == python
         assert subprocess.run([python, "-c", "import era"]).returncode == 0
+    assert (tmp_path / "all" / "toy" / "data").exists()
+
+
+def test_data_that_cannot_be_fetched_are_said_and_tried_again(tmp_path, benchmark, capsys):
+    benchmark.download = "import sys; sys.exit('no network')"
+    for _ in range(2):
+        environment_of(benchmark, tmp_path / "all", sys.executable)
+        assert "toy lacks data: no network; answers that need it will fail" in capsys.readouterr().err
 
 
 def test_what_can_not_be_installed_is_said(tmp_path, benchmark):
