@@ -33,14 +33,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from code_eval.sandbox import Sandbox
+from code_eval.sandbox import Result, Sandbox
 from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
 from selfalign.data.audit import RULES, Audit, Audited, at_coverage, audit, audit_table, share_of
-from selfalign.data.consensus import consensus_of
+from selfalign.data.consensus import Run, consensus_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script
@@ -74,8 +74,9 @@ class Options(SandboxOptions, StepOptions):
     benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Files to read the problems from instead of the Hub, such as mbppplus=MbppPlus.jsonl.gz."""
 
-    timeout: Positive = 10.0
-    """Seconds of CPU time that a program may use; hidden tests have their benchmark's own limit."""
+    timeout: Positive = 2.0
+    """Seconds of CPU time that a sample may use under samples' tests, whose inputs are small; endless loops are most of
+    what an audit waits for. Hidden tests have their benchmark's own limit."""
 
     memory: Count = 1024
     """MiB that a program may use; hidden tests have their benchmark's own limit."""
@@ -91,20 +92,36 @@ class Judged:
     """The code of each problem's own solution."""
 
 
+def once_each(run: Run) -> Run:
+    """`run`, which judges equal programs once: samples of one task are often the same."""
+    known: dict[tuple[str, str], asyncio.Task[Result]] = {}
+
+    async def judged(code: str, tests: str) -> Result:
+        if (code, tests) not in known:
+            known[code, tests] = asyncio.ensure_future(run(code, tests))
+        return await known[code, tests]
+
+    return judged
+
+
 async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list[Row]:
     """The rows of one task's samples, with what the audit finds out about each."""
     problem = judged.problems[samples[0]["problem"]]
     programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
     verdicts = await asyncio.gather(*(judged.judge(problem, code, "solution") for code, _ in programs))
 
-    run = partial(result_in, sandbox)
+    run = once_each(partial(result_in, sandbox))
 
     async def passes(code: str, tests: str) -> bool:
         return (await run(code, tests)).passed
 
     wrong = {code for (code, _), verdict in zip(programs, verdicts, strict=True) if not verdict["passed"]}
     accepts = await asyncio.gather(*(passes(judged.reference[problem.task_id], tests) for _, tests in programs))
-    rejects = [[not await passes(other, tests) for other in sorted(wrong - {code})] for code, tests in programs]
+
+    async def rejected_by(code: str, tests: str) -> list[bool]:
+        return [not passed for passed in await asyncio.gather(*(passes(each, tests) for each in wrong - {code}))]
+
+    rejects = await asyncio.gather(*(rejected_by(*program) for program in programs))
     passing = [i for i, row in enumerate(samples) if row["passed"]]
     shares = await agreement_of([programs[i] for i in passing], passes) if len(passing) > 1 else [1.0] * len(passing)
     agreement = dict(zip(passing, shares, strict=True))
