@@ -5,6 +5,7 @@ vLLM, SGLang, llama.cpp, TGI and the providers behind https://router.huggingface
 
 from __future__ import annotations
 
+import math
 import ssl
 import sys
 from typing import Any
@@ -89,14 +90,24 @@ class OpenAIClient(Client):
             choices, tokens = payload["choices"], payload["usage"]["completion_tokens"]
             texts = [choice["message"]["content"] or "" if self.is_chat else choice["text"] for choice in choices]
             reasons = [_finish_reason(choice) for choice in choices]
-            characters = sum(map(len, texts)) or 1
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ServerFault("an answer that is not OpenAI's", f"{type(error).__name__}: {error}") from None
         if not 0 < len(texts) <= request.n or not isinstance(tokens, int):
             raise ServerFault(f"{len(texts)} samples where {request.n} were asked for")
-        # `usage` counts the tokens of all samples together: each gets its share by length, and the sum stays right.
-        shares = [round(tokens * len(text) / characters) for text in texts] if len(texts) > 1 else [tokens]
+        shares = shares_of(tokens, [len(text) for text in texts], request.max_new_tokens)
         return [checked(request, *sample) for sample in zip(texts, reasons, shares, strict=True)]
+
+
+def shares_of(tokens: int, lengths: list[int], most: int) -> list[int]:
+    """The tokens of each sample, of which `usage` tells the sum: by the length of its text, and at most `most`, unless
+    the sum is more than that for each."""
+    most = max(most, math.ceil(tokens / len(lengths)))
+    shares, left, characters = [0] * len(lengths), tokens, sum(lengths)
+    for sample in sorted(range(len(lengths)), key=lambda number: -lengths[number]):  # what one can't have, others get
+        part = lengths[sample] / characters if characters else 1.0
+        shares[sample] = min(most, left, math.ceil(left * part))
+        left, characters = left - shares[sample], characters - lengths[sample]
+    return shares
 
 
 def _finish_reason(choice: dict[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import tyro
 
 from selfalign.errors import UserError
 from selfalign.llm.endpoint import Endpoint, client_for
+from selfalign.llm.openai import shares_of
 from selfalign.options import GenerationOptions, command_of
 from tests.fakes.server import simulated
 from tests.fakes.tgi_contract import validate
@@ -108,3 +109,17 @@ def test_a_password_in_a_url_is_shown_nowhere(url, capsys):
         Endpoint(options(url))
     for shown in (command_of(options(url)), capsys.readouterr().err, str(refusal.value)):
         assert "http://127.0.0.1:1" in shown and "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("tokens", "lengths", "most", "shares"),
+    [
+        (32, [90, 10], 16, [16, 16]),  # both were cut off, and one has longer words
+        (20, [10, 30], 16, [5, 15]),
+        (34, [90, 10], 16, [17, 17]),  # a server that counts the token which ends the text
+        (7, [0, 0], 16, [7, 0]),
+        (5, [3], 16, [5]),
+    ],
+)
+def test_samples_share_the_tokens_that_a_server_counts_together(tokens, lengths, most, shares):
+    assert shares_of(tokens, lengths, most) == shares
