@@ -50,5 +50,12 @@ install() {
 install scripts "$root/requirements.txt"
 if [ "${1:-}" = dev ]; then
     install dev "$root/requirements.txt" "$root/requirements-dev.txt"
+    # The report is tested in a real browser. Where it can't be installed, these tests are skipped, and say so.
+    if ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null &&
+        [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "Installing chromium, for the tests of the report ..." >&2
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+            >/dev/null 2>&1 || echo "chromium can't be installed: the tests of the report in a browser are skipped" >&2
+    fi
 fi
 export PATH="$venv/bin:$PATH"

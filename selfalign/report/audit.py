@@ -26,7 +26,7 @@ def write_audit(
     import matplotlib
 
     with matplotlib.rc_context(THEME):
-        picture = picture_of(precision_figure(audits), "png")
+        picture = picture_of(precision_figure(audits))
     record = {"tasks": tasks, "problems": pins, "rules": {n: dataclasses.asdict(each) for n, each in audits.items()}}
     section = (
         "\n## Which samples are right\n\n"

@@ -1,7 +1,7 @@
 """The figures of a report: what each shows, and how it is drawn.
 
-matplotlib makes the same figure as a PNG for the card and as an SVG for the page, without a browser or a server. A page
-holds pictures of some 10 kB each instead of a plotting library of several MB.
+A figure is data: bars, or a histogram. The page shows these as HTML, which follows the reader's colors and the width of
+the screen, and whose numbers can be read aloud; matplotlib makes a PNG of the same for the card.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from selfalign.report.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +23,11 @@ EXAMPLE_COLUMNS = ("instruction", "response", "tests", "concepts")
 SAMPLE_COLUMNS = ("outcome", "passed", "category", "difficulty", "concepts", "vacuous", "mutation_score")
 MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
-CONFIDENCE = 1.96  # standard deviations: 95 %
 
 WIDTH, BAR_HEIGHT, MARGIN_HEIGHT, PLOT_HEIGHT = 5.2, 0.25, 0.75, 2.6  # inches
 LABEL_LIMIT = 34  # characters
 INK, PALE, ACCENT = "#2f6690", "#c9dbe8", "#d98032"
+COLORS = {"ink": INK, "pale": PALE, "accent": ACCENT}  # on the page, classes of style.css
 THEME = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -34,9 +36,38 @@ THEME = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.parse_math": False,  # a concept may contain dollar signs
-    "svg.hashsalt": "selfalign",  # the same figure gives the same file
     "savefig.dpi": 200,
 }
+
+
+class Bars(NamedTuple):
+    """Horizontal bars from top to bottom, labelled with their `numbers`, with paler bars `behind` them and `whiskers`
+    from low to high. `colors` are names in COLORS."""
+
+    title: str
+    labels: Sequence[str]
+    values: Sequence[float]
+    numbers: Sequence[str]
+    behind: Sequence[float] | None = None
+    colors: Sequence[str] | None = None
+    whiskers: Sequence[tuple[float, float]] | None = None
+
+    @property
+    def longest(self) -> float:
+        """The value at the end of the longest bar or whisker."""
+        ends = [*self.values, *(self.behind or ()), *(high for _, high in self.whiskers or ())]
+        return max([*ends, 1e-9])
+
+
+class Histogram(NamedTuple):
+    """How many values lie between each two of `edges`, and their median."""
+
+    title: str
+    counts: Sequence[int]
+    edges: Sequence[float]
+    median: float
+    x: str
+    y: str
 
 
 class Chart(NamedTuple):
@@ -47,20 +78,22 @@ class Chart(NamedTuple):
 
     name: str
     caption: str
-    figure: Figure
+    plot: Bars | Histogram
 
 
 def draw_charts(run: dict[str, Any], rows: pa.Table, samples: pa.Table | None) -> list[Chart]:
-    """All figures that can be drawn from `rows`, the accepted examples with those of EXAMPLE_COLUMNS that they have,
-    and from `samples`, all samples with those of SAMPLE_COLUMNS."""
-    charts = [funnel_chart(run["funnel"])]
+    """All figures that can be drawn from `rows`, those of the dataset with what they have of EXAMPLE_COLUMNS, and from
+    `samples`, all samples with what they have of SAMPLE_COLUMNS."""
+    charts = [funnel_chart(run["funnel"])] if run.get("funnel") else []
     if samples is not None:
         charts += sample_charts(samples)
-    if dropped := [(rule, n) for rule, n in run.get("dropped") or run["counts"].items() if n]:
+    rules = run.get("dropped") or (run["counts"].items() if run.get("step") == "select" else ())
+    if dropped := [(rule, n) for rule, n in rules if n]:
         charts.append(dropped_chart(dropped))
-    texts = {"instruction": "instructions", "response": "responses", "tests": "tests"}
-    charts += [length_chart(rows, column, label) for column, label in texts.items() if column in rows.column_names]
-    if "concepts" in rows.column_names:
+    texts = {"content": "seeds", "instruction": "instructions", "response": "responses", "tests": "tests"}
+    lengths = {column: words_of(rows[column]) for column in texts if column in rows.column_names}
+    charts += [length_chart(words, texts[column]) for column, words in lengths.items() if len(words)]
+    if "concepts" in rows.column_names and rows["concepts"].null_count < len(rows):
         charts.append(concepts_chart(rows))
     return charts
 
@@ -84,16 +117,16 @@ def sample_charts(samples: pa.Table) -> Iterable[Chart]:
 def funnel_chart(funnel: list[dict[str, Any]]) -> Chart:
     steps, rows_in, rows_out = ([entry[name] for entry in funnel] for name in ("step", "rows_in", "rows_out"))
     numbers = [f"{before:,} → {after:,}" for before, after in zip(rows_in, rows_out, strict=True)]
-    figure = bars("The funnel: rows in → rows out", steps, rows_out, numbers, behind=rows_in)
-    return Chart("funnel", "Rows into and out of each step of the pipeline.", figure)
+    plot = Bars("The funnel: rows in → rows out", steps, rows_out, numbers, behind=rows_in)
+    return Chart("funnel", "Rows into and out of each step of the pipeline.", plot)
 
 
 def outcomes_chart(executions: pa.Table) -> Chart:
     outcomes, counts = value_counts(executions["outcome"])
-    colors = [INK if outcome == "passed" else PALE for outcome in outcomes]
+    colors = ["ink" if outcome == "passed" else "pale" for outcome in outcomes]
     names = [outcome.replace("_", " ") for outcome in outcomes]
-    figure = bars(f"How {sum(counts):,} samples ended", names, counts, colors=colors)
-    return Chart("outcomes", "How many samples passed their own tests, and how the others ended.", figure)
+    plot = Bars(f"How {sum(counts):,} samples ended", names, counts, _numbers(counts), colors=colors)
+    return Chart("outcomes", "How many samples passed their tests, and how the others ended.", plot)
 
 
 def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
@@ -102,14 +135,18 @@ def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
     groups = table.group_by(column).aggregate([("passed", "sum"), ("passed", "count")]).to_pylist()
     groups.sort(key=lambda group: group[column] if column == "concepts" else -group["passed_count"])
     passed, total = ([group[f"passed_{what}"] for group in groups] for what in ("sum", "count"))
-    rates = [100 * p / n for p, n in zip(passed, total, strict=True)]
-    names = [str(group[column]) for group in groups]
-    numbers = [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)]
-    intervals = [wilson_interval(p, n) for p, n in zip(passed, total, strict=True)]
-    figure = bars(f"Pass rate by {label}", names, rates, numbers, whiskers=intervals)
     overall = _compute().mean(table["passed"]).as_py() or 0
     caption = f"Share of samples that passed their own tests, by {label}, with 95 % intervals; {overall:.1%} of all."
-    return Chart(f"passed_by_{column}", caption, figure)
+    plot = rates_of(f"Pass rate by {label}", [str(group[column]) for group in groups], passed, total)
+    return Chart(f"passed_by_{column}", caption, plot)
+
+
+def rates_of(title: str, labels: Sequence[str], passed: Sequence[int], total: Sequence[int]) -> Bars:
+    """Bars of rates in percent, with their 95 % intervals."""
+    rates = [100 * p / n for p, n in zip(passed, total, strict=True)]
+    numbers = [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)]
+    bounds = [wilson_interval(p, n) for p, n in zip(passed, total, strict=True)]
+    return Bars(title, labels, rates, numbers, whiskers=[(100 * low, 100 * high) for low, high in bounds])
 
 
 def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
@@ -118,14 +155,19 @@ def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:
     counts = [rows for _, rows in dropped]
     duplicates = ["duplicate" in name or name.startswith(("same ", "near ")) for name in names]
     title = f"Left out by rule (duplicates: {sum(n for n, d in zip(counts, duplicates, strict=True) if d):,})"
-    figure = bars(title, names, counts, colors=[ACCENT if duplicate else INK for duplicate in duplicates])
-    return Chart("left_out", "How many samples each rule of the selection left out; duplicates in orange.", figure)
+    colors = ["accent" if duplicate else "ink" for duplicate in duplicates]
+    plot = Bars(title, names, counts, _numbers(counts), colors=colors)
+    return Chart("left_out", "How many samples each rule of the step left out; duplicates in orange.", plot)
 
 
-def length_chart(rows: pa.Table, column: str, label: str) -> Chart:
-    words = _compute().count_substring_regex(rows[column].drop_null(), r"\S+").to_numpy()
-    figure = histogram(f"Words in {label}", words, "words", "examples")
-    return Chart(f"words_of_{label}", f"How many words the {label} of the accepted examples have.", figure)
+def words_of(texts: pa.ChunkedArray) -> np.ndarray:
+    """How many words each text has."""
+    return _compute().count_substring_regex(texts.drop_null(), r"\S+").to_numpy()
+
+
+def length_chart(words: np.ndarray, label: str) -> Chart:
+    plot = histogram(f"Words in {label}", words, "words", "rows")
+    return Chart(f"words_of_{label}", f"How many words the {label} of the dataset have.", plot)
 
 
 def concepts_chart(rows: pa.Table) -> Chart:
@@ -133,8 +175,9 @@ def concepts_chart(rows: pa.Table) -> Chart:
     concepts = _compute().utf8_trim_whitespace(_compute().list_flatten(rows["concepts"]))
     names, counts = value_counts(_compute().utf8_lower(concepts))
     title = f"Most frequent of {len(names):,} distinct concepts"
-    caption = f"The most frequent concepts of {len(rows):,} examples, which have {len(names):,} distinct ones."
-    return Chart("concepts", caption, bars(title, names[:MOST_FREQUENT], counts[:MOST_FREQUENT]))
+    caption = f"The most frequent concepts of {len(rows):,} rows, which have {len(names):,} distinct ones."
+    names, counts = names[:MOST_FREQUENT], counts[:MOST_FREQUENT]
+    return Chart("concepts", caption, Bars(title, names, counts, _numbers(counts)))
 
 
 def strength_chart(executions: pa.Table) -> Chart:
@@ -146,71 +189,68 @@ def strength_chart(executions: pa.Table) -> Chart:
         f"Mutation scores of {len(scores):,} passing samples, on average {scores.mean():.2f}; "
         f"the tests of {vacuous:,} pass whatever the response does."
     )
-    figure = histogram(title, scores, "mutation score", "passing samples", bins=[i / 20 for i in range(21)])
-    return Chart("mutation_scores", caption, figure)
+    plot = histogram(title, scores, "mutation score", "passing samples", bins=[i / 20 for i in range(21)])
+    return Chart("mutation_scores", caption, plot)
 
 
-def bars(
-    title: str,
-    labels: Sequence[str],
-    values: Sequence[float],
-    numbers: Sequence[str] | None = None,
-    *,
-    behind: Sequence[float] | None = None,
-    colors: Sequence[str] | str = INK,
-    whiskers: Sequence[tuple[float, float]] | None = None,
-) -> Figure:
-    """Horizontal bars from top to bottom, labelled with their `numbers`, with paler bars `behind` them and `whiskers`
-    from low to high."""
+def histogram(title: str, values: np.ndarray, x: str, y: str, bins: int | Sequence[float] = 30) -> Histogram:
+    """How often values occur, up to the quantile `QUANTILE` unless `bins` gives the edges."""
+    import numpy as np
+
+    median = float(np.median(values))
+    if isinstance(bins, int):
+        end = max(1, int(np.quantile(values, QUANTILE)))
+        bins = np.linspace(0, end, min(bins, end) + 1).tolist()
+    counts, edges = np.histogram(values, bins)
+    return Histogram(f"{title}: median {median:.3g}", counts.tolist(), edges.tolist(), median, x, y)
+
+
+def figure_of(plot: Bars | Histogram) -> Figure:
+    """The figure by matplotlib."""
+    return _draw_bars(plot) if isinstance(plot, Bars) else _draw_histogram(plot)
+
+
+def _draw_bars(plot: Bars) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, MARGIN_HEIGHT + BAR_HEIGHT * len(labels)), layout="constrained")
-    axes = figure.add_subplot(title=title)
-    places = range(len(labels))
-    if behind:
-        axes.barh(places, behind, color=PALE, height=0.75)
-    axes.barh(places, values, color=colors, height=0.75)
-    ends = [max(ends) for ends in zip(values, behind or values, strict=True)]
-    if whiskers:
-        low, high = zip(*whiskers, strict=True)
+    count, colors = len(plot.labels), [COLORS[name] for name in plot.colors or ["ink"] * len(plot.labels)]
+    figure = Figure(figsize=(WIDTH, MARGIN_HEIGHT + BAR_HEIGHT * count), layout="constrained")
+    axes = figure.add_subplot(title=plot.title)
+    places = range(count)
+    if plot.behind:
+        axes.barh(places, plot.behind, color=PALE, height=0.75)
+    axes.barh(places, plot.values, color=colors, height=0.75)
+    ends = [max(ends) for ends in zip(plot.values, plot.behind or plot.values, strict=True)]
+    if plot.whiskers:
+        low, high = zip(*plot.whiskers, strict=True)
         axes.hlines(places, low, high, color=ACCENT, linewidth=1.5)
         ends = [max(ends) for ends in zip(ends, high, strict=True)]
-    for place, end, number in zip(places, ends, numbers or [f"{value:,}" for value in values], strict=True):
+    for place, end, number in zip(places, ends, plot.numbers, strict=True):
         axes.annotate(number, (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    short = [label if len(label) <= LABEL_LIMIT else label[: LABEL_LIMIT - 1] + "…" for label in labels]
+    short = [label if len(label) <= LABEL_LIMIT else label[: LABEL_LIMIT - 1] + "…" for label in plot.labels]
     axes.set_yticks(places, short)
     axes.tick_params(left=False)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlim(0, 1.35 * max([*ends, 1e-9]))  # leaves room for the numbers
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_xlim(0, 1.35 * plot.longest)  # leaves room for the numbers
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     return figure
 
 
-def histogram(title: str, values: np.ndarray, x: str, y: str, bins: int | Sequence[float] = 30) -> Figure:
-    """How often values occur, up to the quantile `QUANTILE` unless `bins` gives the edges."""
-    import numpy as np
+def _draw_histogram(plot: Histogram) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(WIDTH, PLOT_HEIGHT), layout="constrained")
-    middle = float(np.median(values))
-    axes = figure.add_subplot(title=f"{title}: median {middle:.3g}", xlabel=x, ylabel=y)
-    if isinstance(bins, int):
-        end = max(1, int(np.quantile(values, QUANTILE)))
-        bins = np.linspace(0, end, min(bins, end) + 1).tolist()
-    axes.hist(values, bins=bins, color=INK, edgecolor="white", linewidth=0.5)
-    axes.axvline(middle, color=ACCENT)
+    axes = figure.add_subplot(title=plot.title, xlabel=plot.x, ylabel=plot.y)
+    axes.stairs(plot.counts, plot.edges, fill=True, color=INK)
+    axes.axvline(plot.median, color=ACCENT)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def wilson_interval(passed: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a rate, in percent, by Wilson's formula (1927), which also holds for few samples."""
-    z2 = CONFIDENCE**2
-    middle = (passed + z2 / 2) / (total + z2)
-    spread = CONFIDENCE / (total + z2) * (passed * (total - passed) / total + z2 / 4) ** 0.5
-    return 100 * (middle - spread), 100 * (middle + spread)
+def _numbers(values: Iterable[float]) -> list[str]:
+    return [f"{value:,}" for value in values]
 
 
 def value_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
@@ -227,10 +267,10 @@ def _compute() -> Any:
     return pyarrow.compute
 
 
-def picture_of(figure: Figure, form: str) -> bytes:
-    """The figure as a file of the format `form`, png or svg, without a date in it."""
+def picture_of(figure: Figure) -> bytes:
+    """The figure as a PNG file, without a date in it."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # matplotlib's own font has no Chinese: such characters become boxes
-        figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
+        figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -6,10 +6,10 @@
         subprocess.run([sys.executable, "script.py", "org/seeds"], env=hub.environment(tmp_path))
         hub.files("org/seeds"), hub.commits("org/seeds"), hub.requests, fault.hits
 
-Covers what the scripts ask for through huggingface_hub 2 and datasets 5, of models and datasets: creating repos; info
-and trees at `main` or a sha; files with Range; plain and LFS uploads; atomic commits with parentCommit (412 if stale);
-validation of cards; what is private or missing, with the Hub's status and X-Error-Code. Everything is in memory, and
-any thread may call anything. Any other request is answered 404 and says so.
+Covers what the scripts ask for through huggingface_hub 2 and datasets 5, of models, datasets and Spaces: creating
+repos; info and trees at `main` or a sha; files with Range; plain and LFS uploads; atomic commits with parentCommit (412
+if stale); validation of cards; what is private or missing, with the Hub's status and X-Error-Code. Everything is in
+memory, and any thread may call anything. Any other request is answered 404 and says so.
 
 Does not cover: Xet (the environment turns it off), branches, tags, deleting, gated repos, listings in pages, redirects
 to a CDN, rate limits other than by a fault. Commits that race without parentCommit are queued, where the Hub answers
@@ -32,8 +32,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.fakes.hub_server import Answer, Fault, HubServer, Logged, Refusal, reply
 
 REPO = r"(?P<id>[^/]+/[^/]+)"
-API = rf"/api/(?P<type>model|dataset)s/{REPO}"
-FILES = rf"/(?:(?P<type>dataset)s/)?{REPO}"
+API = rf"/api/(?P<type>model|dataset|space)s/{REPO}"
+FILES = rf"/(?:(?P<type>dataset|space)s/)?{REPO}"
 REVISION = r"(?P<revision>[^/]+)"
 LFS_SUFFIXES = (".arrow", ".bin", ".gz", ".npy", ".parquet", ".pt", ".safetensors", ".tar", ".zip", ".zst")
 
@@ -165,10 +165,10 @@ class LocalHub:
             self._faults.append(fault)
         return fault
 
-    def add(self, repo_id: str, files: dict[str, bytes], private: bool = False) -> str:
-        """Commit `files` to main, of a new dataset if need be, without any client. Returns the commit's oid."""
+    def add(self, repo_id: str, files: dict[str, bytes], private: bool = False, repo_type: str = "dataset") -> str:
+        """Commit `files` to main, of a new repo if need be, without any client. Returns the commit's oid."""
         with self._lock:
-            repo = self._repos.get(("dataset", repo_id)) or self.create("dataset", repo_id, private)
+            repo = self._repos.get((repo_type, repo_id)) or self.create(repo_type, repo_id, private)
             added = {path: File(content, wants_lfs(path, content[:512])) for path, content in files.items()}
             return repo.advance(repo.at("main").files | added).oid
 
@@ -235,7 +235,7 @@ def create_repo(hub: LocalHub, request: HubRequest) -> Answer:
     repo_type, repo_id = asked.get("type") or "model", f"{asked.get('organization') or request.user}/{asked['name']}"
     if request.user != hub.user:
         raise Refusal(403, f'You don\'t have the rights to create a {repo_type} under the namespace of "{repo_id}"')
-    url = f"{hub.url}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    url = f"{hub.url}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
     if (repo_type, repo_id) in hub._repos:
         return reply({"error": f"You already created this {repo_type} repo", "url": url}, 409)
     hub.create(repo_type, repo_id, asked.get("visibility") == "private")
@@ -315,7 +315,7 @@ def create_commit(hub: LocalHub, request: HubRequest) -> Answer:
         elif kind != "header":
             raise Refusal(400, f"The local Hub knows no operation {kind}, or {value} was not uploaded")
     commit = repo.advance(files)
-    url = f"{hub.url}/{'datasets/' if repo.type == 'dataset' else ''}{repo.id}/commit/{commit.oid}"
+    url = f"{hub.url}/{'' if repo.type == 'model' else f'{repo.type}s/'}{repo.id}/commit/{commit.oid}"
     return reply({"success": True, "commitOid": commit.oid, "commitUrl": url, "hookOutput": ""})
 
 

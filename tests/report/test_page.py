@@ -1,70 +1,31 @@
-"""The report of a dataset: its files, and the page in a real browser."""
+"""The report of datasets and runs: which rows it holds, its files, and what it says of them."""
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from html.parser import HTMLParser
 
 import datasets
-import pyarrow as pa
 import pytest
 
 from selfalign.errors import UserError
 from selfalign.report.__main__ import Options, main
-from selfalign.report.charts import Chart, wilson_interval
-from selfalign.report.page import EXAMPLES, TEXT_LIMIT, card_section, choose_examples, shortened, write_report
-from selfalign.runner.output import open_output
+from selfalign.report.charts import Bars, Chart, rates_of
+from selfalign.report.page import card_section, write_report
+from selfalign.report.rows import TEXT_LIMIT, Group, groups_of, shortened, spread
+from selfalign.report.runs import Run, open_run
 from selfalign.runner.source import Source
 from tests.fakes.hub import LocalHub
 from tests.helpers import ROOT, read_rows, run_json
-
-HOSTILE = """</pre></article><script>document.title = "owned"</script>
-<img src="http://planted.example/a.png" onerror="document.title = 'owned'"> ${1} {{ 7 * 7 }} {% raw %} & < " '"""
-OUTCOMES = ["passed", "failed", "error", "passed"]
-
-
-def execution(number):
-    """A sample; two in four pass. Those of number 0 and 1 are hostile."""
-    outcome = OUTCOMES[number % 4]
-    text = HOSTILE if number < 2 else f"Sort the {number}th list"
-    return {
-        "id": f"id-{number:03}",
-        "task_id": f"task-{number // 2}",
-        "instruction": text,
-        "response": f"```python\n# {text}\ndef f(x):\n    return {number}\n```",
-        "tests": "```python\nassert f(1)\n```",
-        "category": ["function", "class"][number % 2],
-        "difficulty": ["easy", "medium", "hard"][number % 3],
-        "concepts": ["sorting", "Sorting ", "$x_$ {", "排序"][: 1 + number % 4],
-        "outcome": outcome,
-        "passed": outcome == "passed",
-        "detail": None if outcome == "passed" else "AssertionError",
-        "vacuous": False if outcome == "passed" else None,
-        "mutation_score": number / 100 if outcome == "passed" else None,
-    }
-
-
-EXECUTIONS = [execution(number) for number in range(60)]
-FUNNEL = [
-    {"step": "execute", "rows_in": 60, "rows_out": 60, "counts": {"passed": 30, "failed": 15, "error": 15}},
-    {"step": "select", "rows_in": 60, "rows_out": 29, "counts": {"same_instruction": 1, "did_not_pass": 30}},
-]
-RUN = FUNNEL[1] | {"command": "python select.py in out", "funnel": FUNNEL}
+from tests.report.examples import EXECUTIONS, HOSTILE, RUN, write_dataset
 
 
 def source(rows):
     return Source("rows", {}, datasets.Dataset.from_list(rows), {})
-
-
-def write_dataset(folder, rows=EXECUTIONS[::4] + EXECUTIONS[3::4], run=RUN):
-    """A dataset as a step leaves it."""
-    with open_output(str(folder)) as output:
-        output.write_part(pa.Table.from_pylist(rows), {"covered": [(0, len(rows) - 1)]})
-        output.write("run.json", json.dumps(run))
-        output.write("README.md", "---\ntags: [x]\n---\n\nA person's words.\n")
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +42,11 @@ def page(folder):
 
 
 class Elements(HTMLParser):
-    """The start tags of a page, with their attributes, and what its script shows."""
+    """The start tags of a page, with their attributes."""
 
     def __init__(self, page):
         super().__init__()
-        self.text, self.found = page, []
+        self.found = []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -94,13 +55,24 @@ class Elements(HTMLParser):
     def of(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
 
-    @property
-    def examples(self):
-        return [article for article in self.of("article") if "hidden" not in article]
 
-    @property
-    def count(self):
-        return re.search(r'<output id="count"[^>]*>([^<]*)<', self.text).group(1)
+def unpacked(page):
+    """The index of a page and the bodies of its rows."""
+    packed = re.findall(r'<script type="text/plain"[^>]*>([^<]*)</script>', page)
+    index, *chunks = (json.loads(zlib.decompress(base64.b64decode(text))) for text in packed)
+    return index, [body for chunk in chunks for body in chunk]
+
+
+def words(page):
+    """The groups of the rows on a page, in order."""
+    index, _ = unpacked(page)
+    return [index["names"]["group"][number] for number in index["rows"]["group"]]
+
+
+def report_of(place, folder, *more):
+    """The page about a place, as the command writes it."""
+    main(Options(runs=(str(place), *map(str, more)), output=folder / "page.html"))
+    return (folder / "page.html").read_text()
 
 
 # ---- the files ----
@@ -111,7 +83,7 @@ def test_every_figure_is_a_picture_in_page_and_card(folder, page):
     assert pictures >= {"funnel.png", "outcomes.png", "passed_by_category.png", "concepts.png", "mutation_scores.png"}
     assert all((folder / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert set(re.findall(r"figures/(\w+\.png)", (folder / "README.md").read_text())) == pictures
-    assert len(Elements(page).of("img")) == len(pictures)
+    assert len(Elements(page).of("figure")) == len(pictures)
 
 
 def test_the_dataset_reads_as_before(folder):
@@ -138,59 +110,175 @@ def test_figures_that_lack_their_columns_are_left_out(tmp_path):
 
 def test_what_a_model_wrote_is_text_and_nothing_comes_from_outside(page):
     elements = Elements(page)
-    assert not elements.of("link") and not elements.of("a") and elements.of("script") == [{}]
-    assert all(set(image) == {"alt", "src"} and image["src"].startswith("data:") for image in elements.of("img"))
-    assert len(elements.of("article")) == len(EXECUTIONS)
+    assert (
+        not elements.of("a") and not elements.of("img") and elements.of("link") == [{"rel": "icon", "href": "data:,"}]
+    )
+    assert [script for script in elements.of("script") if script.get("type") != "text/plain"] == [{}]
+    _, bodies = unpacked(page)
+    assert bodies[0]["parts"][0] == ["Instruction", "markdown", HOSTILE] and len(bodies) == len(EXECUTIONS)
 
 
 def test_captions_say_what_the_figures_show(page):
-    captions = " ".join(image["alt"] for image in Elements(page).of("img"))
-    assert "50.0% of all" in captions and "30 examples, which have 3 distinct ones" in captions
+    captions = " ".join(figure["aria-label"] for figure in Elements(page).of("figure"))
+    assert "50.0% of all" in captions and "30 rows, which have 3 distinct ones" in captions
 
 
 @pytest.mark.parametrize(("passed", "interval"), [(5, (23.66, 76.34)), (0, (0, 27.75))])
 def test_rates_of_few_samples_have_wide_intervals(passed, interval):
-    assert wilson_interval(passed, 10) == pytest.approx(interval, abs=0.01)
+    whiskers = list(rates_of("", ["a"], [passed], [10]).whiskers or ())
+    assert whiskers[0] == pytest.approx(interval, abs=0.01)
 
 
 def test_a_card_of_an_odd_number_of_figures_is_a_table():
-    chart = Chart("a", "A caption.", None)
-    assert card_section([chart] * 3).endswith("|\n| ![A caption.](figures/a.png) |  |")
+    chart = Chart("a", "A caption.", Bars("", [], [], []))
+    assert card_section([chart] * 3, []).endswith("|\n| ![A caption.](figures/a.png) |  |")
+
+
+def test_a_card_begins_with_three_examples_and_the_funnel(folder):
+    """After what a person wrote. What a model wrote can't end the fence that it stands in."""
+    card = (folder / "README.md").read_text()
+    places = [card.index(text) for text in ("A person's words.", "## Example 3", "![Rows into and out of", "# select")]
+    assert places == sorted(places)
+    fenced = card_section([], [{"parts": [["Response", "markdown", "a\n~~~~\nb"]]}])
+    assert "~~~~~markdown\na\n~~~~\nb\n~~~~~\n" in fenced
 
 
 def test_long_texts_are_cut_and_say_so():
     assert shortened("x" * (TEXT_LIMIT + 1234)).endswith("x\n[… 1,234 more characters]")
 
 
-# ---- which examples ----
+# ---- which rows ----
 
 
-def test_examples_come_evenly_from_the_reasons():
-    rows = [{"id": str(i), "outcome": "error" if i < 3 else "failed", "passed": False} for i in range(2 * EXAMPLES)]
-    found = choose_examples(source(rows), None, source(rows))
-    reasons = [row["reason"] for row in found]
-    assert [reasons.count(reason) for reason in ("accepted", "error", "failed")] == [EXAMPLES, 3, EXAMPLES - 3]
+def run_of(accepted, rejected=None, samples=None):
+    return Run("a", "a", {}, source(accepted), rejected and source(rejected), samples and source(samples))
 
 
-def test_which_examples_depends_on_their_ids_alone():
-    rows = [{"id": str(i), "outcome": "failed", "passed": False} for i in range(3 * EXAMPLES)]
-    ids = [{row["id"] for row in choose_examples(source(r), None, source(r))} for r in (rows, rows[::-1])]
-    assert ids[0] == ids[1] and len(ids[0]) < len(rows)
+def test_all_rows_are_there_by_the_reason_why_they_were_not_chosen():
+    """A sample that passed and that no rule rejected was not drawn."""
+    samples = [{"id": id, "passed": id in "abd", "outcome": "passed" if id in "abd" else "failed"} for id in "abcd"]
+    run = run_of([{"id": "a"}], [{"id": "b", "reason": "near_duplicate"}], samples)
+    found = {group.word: [group.source.rows[n]["id"] for n in group.positions] for group in groups_of(run)}
+    assert found == {"accepted": ["a"], "near_duplicate": ["b"], "failed": ["c"], "not_drawn": ["d"]}
 
 
-def test_what_a_rule_dropped_has_its_reason():
-    rejected = source([{"id": "r", "reason": "near_duplicate", "instruction": "again"}])
-    accepted, dropped = choose_examples(source([{"id": "a"}]), rejected, None)
-    assert (accepted["reason"], dropped["reason"], dropped["tests"]) == ("accepted", "near_duplicate", None)
+def test_where_not_all_fit_each_group_gets_its_share():
+    rows = source([{"id": str(n)} for n in range(1000)])
+    groups = [Group("accepted", rows, list(range(600))), Group("a", rows, [1, 2]), Group("b", rows, list(range(300)))]
+    assert [len(group.positions) for group in spread(groups, 100)] == [50, 2, 48]
+    assert [len(group.positions) for group in spread(groups, 902)] == [600, 2, 300]
+
+
+def test_which_rows_depends_on_their_ids_alone():
+    rows = [{"id": str(n)} for n in range(100)]
+    chosen = [spread([Group("a", source(r), list(range(100)))], 10)[0] for r in (rows, rows[::-1])]
+    ids = [{group.source.rows[n]["id"] for n in group.positions} for group in chosen]
+    assert ids[0] == ids[1] and len(ids[0]) == 10
+
+
+def test_a_page_says_when_it_has_not_all_rows(tmp_path):
+    dataset = write_dataset(tmp_path / "out", EXECUTIONS, RUN | {"step": "execute"})
+    main(Options(runs=(dataset,), output=tmp_path / "page.html", rows=10))
+    page = (tmp_path / "page.html").read_text()
+    assert len(words(page)) == 10 and "10 of 60 rows are on this page" in page and "--rows 60" in page
+
+
+ROW = {"id": "a", "instruction": "do", "response": "done"}
+OUTPUTS = {
+    "seeds": ({"id": "a", "content": "def f(): ...", "name": "f", "license": "mit"}, "row", ["Code"]),
+    "concepts": ({"id": "a", "content": "x = 1", "concepts": ["b", "c"], "error": None}, "row", ["Code"]),
+    "tasks": ({"id": "a", "instruction": "do", "error": "unfinished"}, "unfinished", ["Instruction"]),
+    "responses": (ROW | {"completion": "as it came", "finish_reason": "length"}, "length", ["Instruction", "Response"]),
+    "executions": (ROW | {"outcome": "timeout", "passed": False}, "timeout", ["Instruction", "Response"]),
+    "an audit": (ROW | {"outcome": "passed", "passed": True, "right": False, "support": 0.5}, "passed, wrong", None),
+    "a benchmark": ({"task_id": "a", "code": "x = 1", "outcome": "passed", "passed": True}, "passed", ["Code"]),
+    "a chat": ({"id": "a", "messages": [{"role": "user", "content": "do"}]}, "row", []),
+}
+
+
+@pytest.mark.parametrize(("row", "word", "headings"), OUTPUTS.values(), ids=OUTPUTS)
+def test_the_output_of_any_step_has_a_report(tmp_path, row, word, headings):
+    page = report_of(write_dataset(tmp_path / "out", [row], RUN | {"step": "x"}), tmp_path)
+    (body,) = unpacked(page)[1]
+    assert words(page) == [word]
+    assert headings is None or [heading for heading, _, _ in body["parts"]] == headings
+
+
+def test_the_pass_rate_of_a_task_is_that_of_its_samples(page):
+    index, _ = unpacked(page)
+    rates = dict(zip(index["rows"]["id"], index["rows"]["rate"], strict=True))
+    assert (rates["id-000"], rates["id-002"], rates["id-003"]) == (0.5, 0.5, 0.5)
+
+
+# ---- several runs ----
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Folders of two runs: one with instructions, a benchmark and an audit, one with executions only."""
+    write_dataset(tmp_path / "a" / "executions", EXECUTIONS, RUN | {"step": "execute", "funnel": RUN["funnel"][:1]})
+    write_dataset(tmp_path / "a" / "instructions")
+    write_dataset(tmp_path / "a" / "after" / "humaneval")
+    result = {"benchmark": "humaneval", "scores": {"pass@1": 0.25}, "intervals": {"pass@1": [0.125, 0.5]}}
+    (tmp_path / "a" / "after" / "humaneval" / "results.json").write_text(json.dumps(result))
+    write_dataset(tmp_path / "a" / "audit")
+    rule = {"kept": 3, "precision": [0.5, 0.25, 0.75], "recall": [float("nan")] * 3, "coverage": [1, 1, 1]}
+    (tmp_path / "a" / "audit" / "audit.json").write_text(json.dumps({"rules": {"passes": rule}}))
+    write_dataset(
+        tmp_path / "b" / "executions", EXECUTIONS[:20], RUN | {"step": "execute", "funnel": RUN["funnel"][:1]}
+    )
+    return tmp_path
+
+
+def test_runs_stand_side_by_side(two_runs):
+    page = report_of(f"first={two_runs / 'a'}", two_runs, two_runs / "b")
+    for text in ("25.0 % [12.5, 50.0]", "50.0 % [37.7, 62.3]", "50.0 [25.0, 75.0]", "60 → 29"):
+        assert text in page
+    index, _ = unpacked(page)
+    assert index["names"]["run"] == ["first", "b"]
+    assert open_run(str(two_runs / "a")).record["step"] == "select"
+
+
+def test_two_runs_of_one_name_are_refused(two_runs):
+    with pytest.raises(UserError, match="two runs are called a"):
+        report_of(two_runs / "a", two_runs, f"a={two_runs / 'b'}")
 
 
 # ---- as a command, and on the Hub ----
 
 
-def test_a_dataset_without_run_json_is_refused_in_one_sentence(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"id": "a", "instruction": "b", "response": "c"}\n')
-    with pytest.raises(UserError, match=r"has no run\.json"):
-        main(Options(instructions=str(tmp_path)))
+def test_what_has_no_run_json_gets_no_report_into_it(tmp_path):
+    """It can have one beside it."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
+    with pytest.raises(UserError, match=r"has no run\.json.*--output report\.html"):
+        main(Options(runs=(str(tmp_path),)))
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert words(report_of(tmp_path / "rows.jsonl", tmp_path)) == ["row"]
+
+
+def test_a_file_that_is_no_report_is_not_overwritten(tmp_path, two_runs):
+    mine = tmp_path / "page.html"
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="is no report: it is not overwritten"):
+        report_of(two_runs / "a", tmp_path)
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    assert report_of(two_runs / "a", tmp_path) == report_of(two_runs / "a", tmp_path)
+
+
+def test_a_space_is_made_by_one_command_and_what_a_person_wrote_there_stays(tmp_path, two_runs):
+    with LocalHub() as hub:
+        command = [sys.executable, "-m", "selfalign.report", str(two_runs / "a"), "--space", "org/look"]
+        environment = hub.environment(tmp_path)
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+        there = hub.files("org/look", "space")
+        assert b"<!doctype html>" in there["index.html"] and b"sdk: static" in there["README.md"]
+        hub.add("org/look", {"README.md": there["README.md"] + b"\nMy words.\n"}, repo_type="space")
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+        assert b"My words." in hub.files("org/look", "space")["README.md"]
+        hub.add("org/look", {"index.html": b"<p>my page</p>"}, repo_type="space")
+        refused = subprocess.run(command, cwd=ROOT, env=environment, timeout=120, capture_output=True, text=True)
+        assert refused.returncode == 2 and "is no report" in refused.stderr
 
 
 def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
@@ -206,74 +294,3 @@ def test_the_report_goes_to_the_hub_in_one_commit(tmp_path):
         assert len(hub.commits("org/instructions")) == before + 1
     assert there["figures/funnel.png"].startswith(b"\x89PNG") and b"figures/funnel.png" in there["README.md"]
     assert b"<!doctype html>" in there["report.html"] and there["run.json"] == files["run.json"]
-
-
-# ---- in a browser ----
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-
-
-@pytest.fixture(scope="module")
-def browse(folder, tmp_path_factory):
-    """The page in a browser, after its script ran: its elements, what it shows, the console and the network's log."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not browser:
-        pytest.skip(f"no browser is installed: one of {', '.join(BROWSERS)}")
-    place = tmp_path_factory.mktemp("browser")
-
-    def browse(fragment="", page=folder / "report.html"):
-        log = place / "network.json"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={place / 'user'}"]
-        flags += ["--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom"]
-        words = [browser, *flags, f"{page.as_uri()}#{fragment}"]
-        result = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        assert result.returncode == 0, result.stderr
-        console = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-        return Elements(result.stdout), console, log.read_text()
-
-    return browse
-
-
-def test_the_browser_shows_all_asks_for_nothing_and_complains_of_nothing(browse):
-    shown, console, network = browse()
-    assert len(shown.examples) == len(EXECUTIONS) and shown.count == "60 of 60 examples"
-    assert "<title>instructions: report</title>" in shown.text  # no planted script has changed it
-    assert console == []
-    assert "planted.example" not in network and "report.html" in network
-
-
-@pytest.mark.parametrize(
-    ("fragment", "fits"),
-    [
-        ("reason=rejected", lambda row: not row["passed"]),
-        ("category=class&reason=accepted", lambda row: row["passed"] and row["category"] == "class"),
-        ("search=SORT+7th", lambda row: "7th" in row["instruction"]),
-    ],
-)
-def test_reason_category_and_search_filter(browse, fragment, fits):
-    shown, console, _ = browse(fragment)
-    expected = sum(map(fits, EXECUTIONS))
-    assert len(shown.examples) == expected and shown.count == f"{expected} of 60 examples" and not console
-
-
-@pytest.fixture
-def typing(page, tmp_path):
-    """The page with a script of ours that types a word into the search."""
-    script = "search.value = '7th'; search.dispatchEvent(new Event('input')); document.title = location.hash"
-    path = tmp_path / "typing.html"
-    path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
-    return path
-
-
-def test_typing_filters_and_the_address_remembers(browse, typing):
-    typing.write_text(re.sub("<meta http-equiv=[^>]*>", "", typing.read_text()))  # the policy would stop the script
-    shown, console, _ = browse(page=typing)
-    expected = sum("7th" in row["instruction"] for row in EXECUTIONS)
-    assert shown.count == f"{expected} of 60 examples" and not console
-    assert "<title>#search=7th</title>" in shown.text
-
-
-def test_the_policy_of_the_page_lets_no_other_script_run(browse, typing):
-    shown, console, _ = browse(page=typing)
-    assert shown.count == "60 of 60 examples" and "Content Security Policy" in " ".join(console)
