@@ -117,7 +117,7 @@ def _open_dataset(name: str, executions: str | None, token: str | None, look_for
         run.samples = source
     elif look_for_samples and (record.get("step") == "select" or executions):
         run.samples = open_samples(record, executions, token)
-    files = {"audit.json": {}, "results.json": {}} | _files_beside(name, token)
+    files = {"audit.json": {}, "results.json": {}} | files_beside(name, token)
     run.audit = files["audit.json"].get("rules", {})
     if result := files["results.json"]:
         run.results[str(result.get("benchmark") or "benchmark")] = result
@@ -139,7 +139,7 @@ def open_samples(record: Record, executions: str | None, token: str | None) -> S
         return None
 
 
-def _files_beside(name: str, token: str | None) -> dict[str, Record]:
+def files_beside(name: str, token: str | None) -> dict[str, Record]:
     """audit.json and results.json of a dataset, those that it has."""
     from fsspec.core import url_to_fs
     from huggingface_hub import HfFileSystem
