@@ -20,7 +20,7 @@ from selfalign.errors import UserError
 from selfalign.options import Count, run_script
 from selfalign.report.page import MARK, page_of, write_report
 from selfalign.report.rows import ROWS
-from selfalign.report.runs import open_run, open_samples
+from selfalign.report.runs import open_run
 from selfalign.report.space import write_space
 from selfalign.runner.source import open_source
 
@@ -63,9 +63,7 @@ def main(options: Options) -> None:
         (name,) = options.runs
         executions = None
         if options.executions:
-            executions = open_samples(
-                open_source(name, token=options.hf_token).run, options.executions, options.hf_token
-            )
+            executions = open_source(options.executions, columns=("id", "passed"), token=options.hf_token)
         write_report(name, executions, rows=options.rows, token=options.hf_token)
         print(f"{name}: wrote report.html and figures/")
     else:

@@ -114,7 +114,14 @@ async function start() {
   const unpacked = [];
   const chunk = (number) => (unpacked[number] ??= unpack(chunks[number]));
   const body = async (row) => (await chunk(Math.floor(row / chunkRows)))[row % chunkRows];
-  const place = new Map(rows.id.map((id, row) => [id, row]).reverse()); // of several with one id, the first
+  const place = new Map(); // by id, and by run and id, as runs may share ids; of several, the first
+  rows.id.forEach((id, row) => {
+    for (const key of [id, `${names.run[rows.run[row]]}\n${id}`]) if (!place.has(key)) place.set(key, row);
+  });
+  const address = (row) => {
+    const run = names.run.length > 1 ? { run: names.run[rows.run[row]] } : {};
+    return `#${new URLSearchParams({ id: rows.id[row], ...run })}`;
+  };
   const tasks = new Map();
   rows.task.forEach((task, row) => names.task[task] && tasks.set(task, [...(tasks.get(task) ?? []), row].slice(0, 50)));
 
@@ -145,15 +152,15 @@ async function start() {
   function facts(row, content) {
     const line = make("p", "facts");
     const link = make("a", "", rows.id[row] || `row ${row + 1}`);
-    link.href = `#${new URLSearchParams({ id: rows.id[row] })}`;
+    link.href = address(row);
     link.title = "A link to this row";
     line.append(link);
     for (const [name, value] of content.facts) {
       line.append(` · ${name}: `);
-      const target = name === "kept id" && place.has(value);
-      if (target) {
+      const kept = name === "kept id" ? place.get(`${names.run[rows.run[row]]}\n${value}`) : undefined;
+      if (kept !== undefined) {
         const other = make("a", "", value);
-        other.href = `#${new URLSearchParams({ id: value })}`;
+        other.href = address(kept);
         line.append(other);
       } else line.append(value);
     }
@@ -167,7 +174,7 @@ async function start() {
     others.forEach((other, i) => {
       const run = names.run.length > 1 ? `${names.run[rows.run[other]]}: ` : "";
       const link = make("a", "", `${run}${names.group[rows.group[other]]}`);
-      link.href = `#${new URLSearchParams({ id: rows.id[other] })}`;
+      link.href = address(other);
       line.append(i ? ", " : "", link);
     });
     return [line];
@@ -297,13 +304,15 @@ async function start() {
 
   async function recall() {
     const chosen = new URLSearchParams(location.hash.slice(1));
-    const row = place.get(chosen.get("id"));
+    const id = chosen.get("id");
+    const row = place.get(`${chosen.get("run")}\n${id}`) ?? place.get(id);
     for (const name of controls) {
       find(name).value = chosen.get(name) ?? "";
       if (find(name).selectedIndex < 0) find(name).value = ""; // this page has no such group or run
     }
     page = (parseInt(chosen.get("page")) || 1) - 1;
     if (!(await select())) return;
+    if (row !== undefined && !shown.includes(row)) shown = [row, ...shown]; // a filter in the address leaves it out
     if (row !== undefined) page = Math.floor(shown.indexOf(row) / PAGE_ROWS);
     showPage();
     if (row === undefined) return;

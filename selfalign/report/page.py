@@ -110,7 +110,7 @@ def page_of(runs: Sequence[Run], rows: int = ROWS) -> str:
         lstrip_blocks=True,
     )
     script = (folder / "page.js").read_text()
-    page = pack_rows(runs, rows)
+    page, audited = pack_rows(runs, rows), [run for run in runs if run.audit]
     charts = charts_of(runs[0]) if len(runs) == 1 else comparison_charts(runs)
     return environment.get_template("page.html.jinja").render(
         title=", ".join(run.label for run in runs),
@@ -120,7 +120,8 @@ def page_of(runs: Sequence[Run], rows: int = ROWS) -> str:
         charts=[(chart, isinstance(chart.plot, Bars)) for chart in charts],
         steps=funnel_of(runs),
         scores=scores_of(runs),
-        rules=rules_of(runs),
+        audited=audited,
+        rules=rules_of(audited),
         page=page,
         index=packed(page.index),
         style=(folder / "page.css").read_text(),

@@ -116,7 +116,7 @@ def _open_dataset(name: str, executions: str | None, token: str | None, look_for
     if {"passed", "outcome"} <= set(source.rows.column_names) and record.get("step") != "select":
         run.samples = source
     elif look_for_samples and (record.get("step") == "select" or executions):
-        run.samples = open_samples(record, executions, token)
+        run.samples = open_samples(name, record, executions, token)
     files = {"audit.json": {}, "results.json": {}} | files_beside(name, token)
     run.audit = files["audit.json"].get("rules", {})
     if result := files["results.json"]:
@@ -124,19 +124,25 @@ def _open_dataset(name: str, executions: str | None, token: str | None, look_for
     return run
 
 
-def open_samples(record: Record, executions: str | None, token: str | None) -> Source | None:
-    """The dataset that a dataset was selected from: `executions`, or what its run.json names if that can be read."""
-    name = executions
-    if not name:
-        source = record.get("input", {})
-        name = f"{source['dataset']}@{source['revision']}" if "dataset" in source else source.get("name")
-    try:
-        return open_source(name, columns=("id", "passed"), token=token) if name else None
-    except UserError as error:
-        if executions:
-            raise
-        warn(f"the report has no figures of the executions: {error}")
-        return None
+def open_samples(dataset: str, record: Record, executions: str | None, token: str | None) -> Source | None:
+    """The dataset that `dataset` was selected from: `executions`, or what its run.json names if that can be read there
+    or beside `dataset`."""
+    if executions:
+        return open_source(executions, columns=("id", "passed"), token=token)
+    source, problem = record.get("input", {}), None
+    names = [f"{source['dataset']}@{source['revision']}"] if "dataset" in source else [source.get("name", "")]
+    if not is_hub_id(dataset) and "://" not in dataset:  # the run may have been moved, or started in another folder
+        names.append(str(Path(dataset).expanduser().parent / Path(names[0]).name))
+    for name in filter(None, names):
+        try:
+            found = open_source(name, columns=("id", "passed"), token=token)
+        except UserError as error:
+            problem = problem or error
+        else:
+            if found.pin == {key: value for key, value in source.items() if key in found.pin} or name == names[0]:
+                return found
+    warn(f"the report has no figures of the executions: {problem or 'those beside it are of another run'}")
+    return None
 
 
 def files_beside(name: str, token: str | None) -> dict[str, Record]:

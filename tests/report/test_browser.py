@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from selfalign.report.page import write_report
+from selfalign.report.page import page_of, write_report
 from selfalign.report.runs import open_run
 from tests.report.browser import BROWSERS, Browser, browser
 from tests.report.examples import EXECUTIONS, RUN, write_dataset
@@ -142,6 +142,15 @@ def test_a_link_leads_to_its_row_on_whatever_page(tab, page):
     assert tab.run("document.querySelector('details[open]').getBoundingClientRect().top < innerHeight")
     tab.run("document.querySelectorAll('[open] .facts')[1].querySelector('a').click()")  # another row of its task
     tab.wait_for("document.querySelector('[open] .facts a')?.textContent == 'id-058'")
+
+
+def test_links_tell_runs_with_the_same_ids_apart(tab, tmp_path):
+    runs = [open_run(f"{name}={write_dataset(tmp_path / name, EXECUTIONS, RUN | {'step': 'x'})}") for name in "ab"]
+    (tmp_path / "report.html").write_text(page_of(runs))
+    tab.open(tmp_path / "report.html", "id=id-004&run=b")
+    assert tab.wait_for("document.querySelector('[open] .facts a')?.hash") == "#id=id-004&run=b"
+    others = "[...document.querySelectorAll('[open] .facts')[1].querySelectorAll('a')].map(link => link.hash)"
+    assert tab.run(others) == ["#id=id-004&run=a", "#id=id-005&run=a", "#id=id-005&run=b"]
 
 
 def test_prose_and_code_are_told_apart_and_code_has_colors(tab, page):

@@ -239,6 +239,16 @@ def test_runs_stand_side_by_side(two_runs):
     assert open_run(str(two_runs / "a")).record["step"] == "select"
 
 
+def test_executions_are_found_beside_instructions_that_were_moved(tmp_path):
+    """Only those that the instructions were selected from."""
+    write_dataset(tmp_path / "executions", EXECUTIONS, RUN | {"step": "execute"})
+    pin = open_run(str(tmp_path / "executions")).rows.pin
+    chosen = RUN | {"step": "select", "input": {"name": "./elsewhere/executions", **pin, "selection": "x"}}
+    assert len(open_run(write_dataset(tmp_path / "a", run=chosen)).samples) == 60
+    chosen["input"]["fingerprint"] = "of another run"
+    assert open_run(write_dataset(tmp_path / "b", run=chosen)).samples is None
+
+
 def test_two_runs_of_one_name_are_refused(two_runs):
     with pytest.raises(UserError, match="two runs are called a"):
         report_of(two_runs / "a", two_runs, f"a={two_runs / 'b'}")
