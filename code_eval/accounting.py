@@ -7,7 +7,6 @@ import contextlib
 import os
 import resource
 
-MAPS_LIMIT = 8 << 20  # bytes of a process's maps that are read
 PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
 
 
@@ -18,40 +17,53 @@ class Accounting:
         alone: whether /proc shows a pid namespace that contains only the worker and its program; otherwise only the
             processes that the worker started itself are seen.
         memory: bytes that the processes of a program may use together.
-        addresses: bytes of address space that the worker itself occupies, and so does every fork of it.
     """
 
-    def __init__(self, alone: bool, memory: int, addresses: int):
-        self._alone, self._memory, self._addresses = alone, memory, addresses
+    def __init__(self, alone: bool, memory: int):
+        self._alone, self._memory = alone, memory
+        self.begin()
 
-    def waited(self, pids: list[int]) -> float:
-        """Seconds for which a program's processes could have run but had no CPU, as far as the kernel counts them."""
-        nanoseconds = 0
+    def begin(self) -> None:
+        """A new program: nothing is known of it yet."""
+        self.waited = 0.0  # seconds for which it could have run, but others had the CPUs, as far as was seen
+        self._clocks: dict[str, tuple[int, int]] = {}
+
+    def wait(self, pids: list[int]) -> float:
+        """Looks at the program's processes, adds to `waited`, and returns it.
+
+        What counts is the process that waited longest since the last look, less the time in which others of the same
+        program ran: a program cannot stretch its time by making its processes wait for each other.
+        """
+        clocks = {}
         for folder in self._folders(pids):
-            with contextlib.suppress(OSError, IndexError):
-                nanoseconds += int(read(f"{folder}/schedstat").split()[1])
-        return nanoseconds / 1e9
+            with contextlib.suppress(OSError, ValueError):
+                ran, waited, *_ = map(int, read(f"{folder}/schedstat").split())  # in nanoseconds
+                clocks[folder] = ran, waited
+        news = []
+        for folder, (ran, waited) in clocks.items():
+            before = self._clocks.get(folder, (0, 0))
+            news.append((max(0, ran - before[0]), max(0, waited - before[1])))
+        total = sum(ran for ran, _ in news)
+        self.waited += max([0, *(waited - (total - ran) for ran, waited in news)]) / 1e9
+        self._clocks = clocks
+        return self.waited
 
     def usage(self, pids: list[int]) -> tuple[float, int]:
         """(seconds of CPU time, bytes of memory)"""
         cpu = 0
         resident: dict[str, int] = {}  # bytes, by folder
-        own: dict[str, int] = {}  # bytes of addresses beyond this worker's
         for folder in self._folders(pids):
             with contextlib.suppress(OSError):
                 fields = self._status(folder)
                 cpu += sum(map(int, fields[11:15]))  # utime, stime, and those of children that were waited for
                 if fields[0] == "Z":  # its first thread has ended; others may live on, and hold its memory
                     folder, fields = self._living_thread(folder, fields)
-                own[folder], resident[folder] = max(0, int(fields[20]) - self._addresses), int(fields[21]) * PAGE
+                resident[folder] = int(fields[21]) * PAGE
         if sum(resident.values()) > self._memory:  # it counts pages that forks share several times: look closer
             for folder in resident:
                 with contextlib.suppress(PermissionError):  # it hides them (PR_SET_DUMPABLE): all of its pages count
                     resident[folder] = self._proportional(folder)
-        memory = sum(resident.values())
-        if sum(own.values()) > self._memory:  # never true of a single process, which RLIMIT_AS binds
-            memory = max(memory, self._shared(own))
-        return cpu / TICKS_PER_SECOND, memory
+        return cpu / TICKS_PER_SECOND, sum(resident.values())
 
     def _status(self, folder: str) -> list[str]:
         """The fields of a process's or a thread's `stat`, from its state on."""
@@ -72,25 +84,6 @@ class Accounting:
             return int(read(f"{folder}/smaps_rollup").partition("Pss:")[2].split()[0]) * 1024
         except (FileNotFoundError, ProcessLookupError, IndexError):
             return 0  # it has ended
-
-    def _shared(self, own: dict[str, int]) -> int:
-        """Bytes of shared anonymous mappings, which can hold memory that is not resident in any of the processes."""
-        sizes: dict[str, int] = {}
-        for folder, addresses in own.items():
-            try:
-                maps = read(f"{folder}/maps", MAPS_LIMIT)
-            except PermissionError:
-                sizes[folder] = addresses
-                continue
-            except OSError:
-                continue  # it has ended
-            for line in maps.splitlines():
-                if line.endswith(" /dev/zero (deleted)"):
-                    place, _, offset, _, inode = line.split()[:5]
-                    start, _, end = place.partition("-")
-                    size = int(offset, 16) + int(end, 16) - int(start, 16)
-                    sizes[inode] = max(sizes.get(inode, 0), size)
-        return sum(sizes.values())
 
     def _folders(self, pids: list[int]) -> list[str]:
         """The folders in /proc of a program's processes; in a pid namespace, also of all that they started."""

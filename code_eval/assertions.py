@@ -3,6 +3,7 @@
 import ast
 import opcode
 import types
+from typing import NoReturn
 
 from .verdict import Claim
 
@@ -87,13 +88,27 @@ def let_unittest_fail() -> None:
     import unittest
 
     def judge(result):
-        bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+        skipped = [reason for test, reason in result.skipped if not skips_itself(test)]
+        bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses) + len(result.skipped)
         unittest_counts.append((max(0, result.testsRun - bad), result.testsRun))
         if not result.wasSuccessful():
             tracebacks = [text for _, text in [*result.failures, *result.errors]] or ["AssertionError: it succeeded"]
             raise Claim("failed", tracebacks[0].strip().splitlines()[-1])
-        if not result.testsRun:
-            raise Claim("no_tests", "unittest found none")
+        if skipped:  # what is tested has raised it, and so ended the test before it failed
+            raise Claim("failed", f"SkipTest: {skipped[0]}")
+        if result.testsRun <= len(result.skipped):
+            raise Claim("no_tests", "unittest skipped them all" if result.testsRun else "unittest found none")
+
+    def skips_itself(test) -> bool:
+        """Whether a test was skipped by what its own text says: a decorator, or a call of skipTest."""
+        case = getattr(test, "test_case", test)  # of a subtest
+        method = getattr(case, getattr(case, "_testMethodName", ""), None)
+        marked = (getattr(thing, "__unittest_skip__", False) for thing in (type(case), method))
+        return any(marked) or getattr(case, "_skipped_itself", False)
+
+    def skip(self, reason) -> NoReturn:
+        self._skipped_itself = True
+        raise unittest.SkipTest(reason)
 
     def run(self, test, run=unittest.TextTestRunner.run):
         result = run(self, test)
@@ -106,7 +121,7 @@ def let_unittest_fail() -> None:
             super().runTests()
             judge(self.result)
 
-    unittest.TextTestRunner.run, unittest.main = run, Main
+    unittest.TextTestRunner.run, unittest.main, unittest.TestCase.skipTest = run, Main, skip
 
 
 def let_doctest_fail() -> list[int]:

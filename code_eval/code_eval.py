@@ -26,8 +26,11 @@ from .assertions import has_tests
 from .checks import check_counts
 from .confinement import Confinement
 from .counting import run_each
+from .estimate import pass_at
 from .isolation import SandboxUnavailable
+from .mappings import Mapping
 from .messages import Settings
+from .plain_data import decode
 from .pool import Pool
 from .program import run
 from .sandbox import Sandbox
@@ -151,14 +154,9 @@ def wording(result: Result) -> str:
 
 
 def estimate_pass_at_k(total: numpy.ndarray, correct: numpy.ndarray, k: int) -> numpy.ndarray:
-    """The unbiased estimate of pass@k for each task: 1 - C(n - c, k) / C(n, k), as a product that cannot overflow.
+    """The unbiased estimate of pass@k for each task.
 
     total, correct: (tasks,) int, samples and those that passed; the result is (tasks,) float64.
     """
 
-    def estimate(n: int, c: int) -> float:
-        if n - c < k:
-            return 1.0  # too few failures to fill a draw of k
-        return 1.0 - float(numpy.prod(1.0 - k / numpy.arange(n - c + 1, n + 1)))
-
-    return numpy.array([estimate(int(n), int(c)) for n, c in zip(total, correct, strict=True)])
+    return numpy.array([pass_at(k, int(n), int(c)) for n, c in zip(total, correct, strict=True)])

@@ -8,9 +8,11 @@ gives up this capability, too. Kernel interfaces for which Python 3.10 has no fu
 import base64
 import contextlib
 import ctypes
+import fcntl
 import os
 import platform
 import resource
+import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,17 @@ from .messages import Settings
 # linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
+MNT_DETACH = 2
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 SECCOMP_MODE_FILTER = 2
@@ -29,6 +41,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_SYS_ADMIN = 21
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 O_PATH = 0o10000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 
 PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this high; each worker adds its number
 INSIDE_UID = 1000  # what programs see
@@ -88,6 +101,7 @@ class Confinement:
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
         libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+        raise_loopback()
         # A pid namespace starts with the next fork. This user namespace owns it, and so may nest others in it.
         if child := os.fork():
             for descriptor in descriptors:
@@ -95,6 +109,7 @@ class Confinement:
             os.waitpid(child, 0)
             os._exit(0)
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
+        replace_zero()
         mount_proc()
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         for capability in range(64):
@@ -140,8 +155,8 @@ class Confinement:
             os.close(descriptor)
 
 
-def limit_resources(settings: Settings) -> int:
-    """Sets the limits that every program inherits; returns the bytes of addresses that the worker itself takes up."""
+def limit_resources(settings: Settings) -> None:
+    """Sets the limits that every program inherits."""
     addresses = int(read("/proc/self/statm").split()[0]) * PAGE
     limits = {
         resource.RLIMIT_AS: settings.memory + addresses,  # the interpreter and its imports are not the program's
@@ -160,7 +175,6 @@ def limit_resources(settings: Settings) -> int:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    return addresses
 
 
 def leave_root(uid: int) -> None:
@@ -172,6 +186,25 @@ def leave_root(uid: int) -> None:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def raise_loopback() -> None:
+    """Lets programs talk to themselves at 127.0.0.1, in a network of one interface that leads nowhere else."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection, contextlib.suppress(OSError):
+        fcntl.ioctl(connection, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/tcp_max_tw_buckets", "w") as file:
+        file.write("0")  # a port is free again for the next program at once
+
+
+def replace_zero() -> None:
+    """Puts an endless file of zeros in the place of /dev/zero, which, mapped, is shared memory that nobody limits."""
+    libc.mount(b"tmpfs", b"/proc", b"tmpfs", MS_NOSUID | MS_NODEV, b"size=64k,mode=755")  # /proc comes anew after this
+    with open("/proc/zero", "wb") as file:
+        os.fchmod(file.fileno(), 0o444)
+        file.truncate(1 << 42)  # without a block of its own
+    libc.mount(b"/proc/zero", b"/dev/zero", None, MS_BIND, None)
+    libc.mount(None, b"/proc", None, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, None)
+    libc.umount2(b"/proc", MNT_DETACH)
 
 
 def mount_proc() -> None:
@@ -207,9 +240,10 @@ for folder in ("/", "/usr", "/dev", "/etc", "/run", "/var", "/proc", "/proc/sys/
     assert fails(open, folder + "/written", "w"), f"it writes to {folder}"
 for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/oom_score_adj"):
     assert fails(open, path, "r+"), f"it writes to {path}"
-connection = socket.socket()
-connection.settimeout(1)
-assert connection.connect_ex(("127.0.0.1", 9)) == errno.ENETUNREACH, "it has a network"
+for address, answers in (("127.0.0.1", (errno.ECONNREFUSED, errno.ENETUNREACH)), ("192.0.2.1", (errno.ENETUNREACH,))):
+    connection = socket.socket()
+    connection.settimeout(1)
+    assert connection.connect_ex((address, 9)) in answers, f"it has a network: {address}"
 assert [line.split(":")[0].strip() for line in open("/proc/self/net/dev").readlines()[2:]] in ([], ["lo"]), "interfaces"
 for family in (16, 17, 38, 40):  # NETLINK, PACKET, ALG, VSOCK
     assert fails(socket.socket, family, 3), f"it opens sockets of family {family}"
@@ -217,6 +251,9 @@ libc = ctypes.CDLL(None)
 assert libc.unshare(0x10000000) == -1, "it makes namespaces"
 assert libc.mount(b"/usr", b"/tmp", None, 4096, None) == -1, "it mounts"
 assert libc.ptrace(0, 0, 0, 0) == -1, "it traces"
+libc.mmap.restype, anonymous = ctypes.c_void_p, (None, ctypes.c_size_t(4096), 3, 0x21, -1, ctypes.c_long(0))
+assert libc.mmap(*anonymous) == ctypes.c_void_p(-1).value, "it has shared memory without limits"
+assert fails(open, "/dev/zero", "r+b"), "it has a device that is shared memory without limits"
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 assert fails(os.fork), "limits on processes do not hold"
 """

@@ -23,8 +23,8 @@ class SandboxUnavailable(RuntimeError):
 
 WORKER_FOLDER = "/run/worker"
 WORKER_SOURCES = (  # worker.py and all that it imports
-    "worker.py", "accounting.py", "assertions.py", "confinement.py", "counting.py", "messages.py", "program.py",
-    "strict.py", "verdict.py",
+    "worker.py", "accounting.py", "assertions.py", "confinement.py", "counting.py", "mappings.py", "messages.py",
+    "plain_data.py", "program.py", "strict.py", "verdict.py",
 )  # fmt: skip
 # What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
 # called code_eval, nor by names of their own that a program might import.
@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"  # /etc/hosts
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -62,10 +63,12 @@ LINKS = {
 }
 
 
-def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], sources: Sequence[str]) -> list[str]:
+def bubblewrap_arguments(
+    interpreter: "Interpreter", read_only: Sequence[str], sources: Sequence[str], hosts: str
+) -> list[str]:
     """The arguments that make namespaces, and a read-only root folder which holds only what programs need.
 
-    `sources` are the paths of WORKER_SOURCES on this machine.
+    `sources` are the paths of WORKER_SOURCES on this machine, `hosts` is the number of a descriptor of HOSTS.
     """
     arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
@@ -96,6 +99,8 @@ def bubblewrap_arguments(interpreter: "Interpreter", read_only: Sequence[str], s
         show(target, path)
     for source, name in zip(sources, WORKER_SOURCES, strict=True):
         show(source, f"{WORKER_FOLDER}/{name}")
+    make_folder("/etc")
+    arguments += ["--perms", "0644", "--ro-bind-data", hosts, "/etc/hosts"]
     for device in DEVICES:
         show(f"/dev/{device}", f"/dev/{device}", "--dev-bind")
     for link, target in LINKS.items():

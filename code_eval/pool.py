@@ -13,13 +13,14 @@ from concurrent.futures import Future
 
 from .isolation import SandboxUnavailable, diagnose
 from .messages import DETAIL_LIMIT, QUEUE
-from .tasks import Result, Task
+from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
 SHARE = 0.1  # seconds that a program waits behind another while a worker is idle
 IDLE = 60.0  # seconds after which the thread looks around without being woken
 STOP_LIMIT = 2.0  # seconds that a worker may take to end by itself
-RETRIES = 1  # how often a program is run again, elsewhere, after the sandbox failed it
+RETRIES = 2  # how often a program is run again, elsewhere, after the sandbox failed it
+PROBE = Program("x = 1", "assert x == 1")  # harmless: where it fails, the machine is at fault and not the program
 START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
 
 
@@ -161,14 +162,37 @@ class Pool:
             task.finish(result)
 
     def _retry(self, task: Task, worker: WorkerProcess, reason: str) -> None:
-        """Lets a program run once more, elsewhere: the sandbox failed, not the program."""
+        """Lets a program run once more, elsewhere; after the last try, a harmless one shows whose fault it was."""
         if task.retries >= RETRIES:
-            task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
+            if task.program is PROBE:
+                task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
+            else:
+                self._probe(task, reason)
             return
         task.retries += 1
         task.avoid = worker
         with self._lock:
             self._waiting.appendleft(task)
+
+    def _probe(self, task: Task, reason: str) -> None:
+        """Ends a task on which the sandbox failed each time, once it is known whether it fails on others, too.
+
+        A program alone must not be able to produce "sandbox_error", which would let it run again for ever.
+        """
+
+        def judge(future: "Future[Result]") -> None:
+            if future.cancelled() or future.exception():
+                task.cancel()
+            elif future.result().passed:
+                detail = f"The sandbox failed {RETRIES + 1} times on this program, and not on another: {reason}"
+                task.finish(Result(task.index, False, "error", detail))
+            else:
+                task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
+
+        probe = Task(PROBE, -1, task.timeout, task.wall, task.main, task.strict, retries=RETRIES)
+        probe.future.add_done_callback(judge)
+        with self._lock:
+            self._waiting.appendleft(probe)
 
     def _lose(self, worker: WorkerProcess, failure: str) -> None:
         """Replaces a worker that died; what it ran, and what waited there, goes to others."""

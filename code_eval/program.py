@@ -4,16 +4,19 @@ Everything here shares its process with code that nobody trusts. In strict mode 
 strict.py.
 """
 
+import ast
 import builtins
 import linecache
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from .assertions import has_tests, let_doctest_fail, without_main_block
+from .assertions import has_tests, let_doctest_fail, what_runs, without_main_block
 from .counting import number_of, reporter, run_each, statements_of
 from .messages import Job, texts_in
 from .verdict import TEXTS, Claim, conclude, describe
+
+RUNNERS_ASK = ("load_tests", "setUpModule", "tearDownModule")  # names in a module that decide what unittest runs
 
 
 def run(job: Job) -> None:
@@ -28,12 +31,21 @@ def run(job: Job) -> None:
 
         def names_from_code() -> dict:
             module = main_module(job, text)
-            exec(code, module.__dict__)
+            run_code(code, module.__dict__)
             return module.__dict__
 
         return run_tests(tests, rest[0], job, names_from_code)
 
     conclude(body, job.secret)
+
+
+def run_code(code: types.CodeType, names: dict) -> None:
+    """Runs the code, which may end itself as scripts do: `sys.exit(main())`, without an error."""
+    try:
+        exec(code, names)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
 
 
 def run_tests(
@@ -43,6 +55,7 @@ def run_tests(
     names: Callable[[], dict],
     # Taken when this module is loaded, before any program can replace them.
     run: Callable[[types.CodeType, dict], object] = exec,
+    untraced: Sequence[Callable[[None], object]] = (sys.settrace, sys.setprofile),
 ) -> str:
     """Runs the tests, compiled from `text`, with the names that they find; the outcome if nothing is raised.
 
@@ -56,12 +69,28 @@ def run_tests(
     statements = statements_of(tests, text, job.main) if job.count else []
     report(0, number_of(statements))  # before anything runs that nobody trusts
     found = names()
+    for name in RUNNERS_ASK if job.tests is not None else ():
+        found.pop(name, None)  # of the code: the tests come later, and define their own
+    for stop in untraced:
+        stop(None)
     examples = let_doctest_fail() if "doctest" in text else []
     if job.count:
         run_each(statements, found, report)
     else:
-        run(tests, found)
+        try:
+            run(tests, found)
+        except SystemExit as error:
+            if job.tests is not None or error.code not in (None, 0) or not is_last_act(error, text):
+                raise
     return "passed" if tested or any(examples) else "no_tests"
+
+
+def is_last_act(error: BaseException, text: str) -> bool:
+    """Whether an error was raised right in the `if __name__ == "__main__":` block with which a program ends."""
+    module = error.__traceback__ and error.__traceback__.tb_next
+    last = ast.parse(text).body[-1]
+    direct = module is not None and module.tb_next is None and module.tb_lineno >= last.lineno
+    return direct and what_runs(last) != [last]
 
 
 def compiled(text: str, name: str) -> types.CodeType:
@@ -77,6 +106,10 @@ def main_module(job: Job, text: str) -> types.ModuleType:
     if job.main:  # what else a script has: its text for `inspect`, and `import` of the files that it writes
         sys.path.append("/tmp")
         module.__dict__.update(__builtins__=builtins, __file__="<code>")
+        if "spawn" in text or "forkserver" in text:  # processes that multiprocessing starts anew import it
+            module.__dict__["__file__"] = "/tmp/program.py"
+            with open("/tmp/program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
+                file.write(text)
         linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
     sys.modules["__main__"] = sys.modules[module.__name__] = module
     sys.argv = ["program.py"]

@@ -11,7 +11,6 @@ of time. A trainer must not take it for a 0; TRL's leave it out of the baseline 
 
 import asyncio
 import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -19,18 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .checks import check_seconds
+from .markdown import code_in
 from .sandbox import Program, Result, Sandbox
 
 AGAIN = 2  # how often a program runs again after the sandbox failed, beside what the sandbox tries itself
 NOT_TESTED = ("no_tests", "syntax_error")  # of the tests themselves, where they were not even counted
 
 NO_COLUMNS = {"prompts", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}  # TRL's own
-
-# A block of Markdown, to the end of the text if it is not closed: its fence, its language, its text, its end.
-BLOCK = re.compile(
-    r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
-)
-PYTHON = ("python", "python3", "py")
 
 Completion = str | Sequence[Mapping[str, Any]]  # text, or messages of which the last one counts
 
@@ -295,16 +289,6 @@ def text_of(completion: Completion) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.get("text") or "" for part in content)
-
-
-def code_in(text: str) -> tuple[str, bool]:
-    """(the code of a text, whether it stands in a closed block): of all Python blocks, or of all without a language."""
-    text = text.rpartition("</think>")[2]
-    blocks = [(language.lower(), code, bool(end)) for _, language, code, end in BLOCK.findall(text)]
-    chosen = [block for block in blocks if block[0] in PYTHON] or [block for block in blocks if not block[0]]
-    if not chosen:
-        return ("" if blocks else text), False
-    return "\n\n".join(code for _, code, _ in chosen), all(end for *_, end in chosen)
 
 
 def default_workers() -> int:

@@ -9,6 +9,7 @@ sends them programs over sockets, replaces those that die, and returns results a
 here may be called from any thread. SECURITY.md says what is defended and how each claim is tested.
 """
 
+import asyncio
 import base64
 import contextlib
 import itertools
@@ -16,7 +17,8 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -133,7 +135,9 @@ class Sandbox:
         for path in self._read_only:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
-        self._environment = self._interpreter.environment() | ENVIRONMENT | dict(environment or {})
+        path = f"{os.path.dirname(self._interpreter.executable)}:{ENVIRONMENT['PATH']}"  # `python` is this interpreter
+        own = self._interpreter.environment() | ENVIRONMENT | {"PATH": path}
+        self._environment = own | dict(environment or {})
         self._settings = self._worker_settings(preload)
         if mode != "unsafe":
             self._bubblewrap = find_bubblewrap()
@@ -161,13 +165,13 @@ class Sandbox:
         return WorkerProcess(self._command, self._environment, replace(self._settings, number=number))
 
     def _command(self, descriptors: Sequence[int]) -> list[str]:
-        control, host, info = map(str, descriptors)
+        control, host, info, hosts = map(str, descriptors)
         folder = os.path.dirname(os.path.realpath(__file__))
         python = [self._interpreter.executable, "-s", "-B", "-c", START]
         if self.mode == "unsafe":
             return [*python, folder, control, host]
         sources = [os.path.join(folder, name) for name in WORKER_SOURCES]
-        bubblewrap = [self._bubblewrap, *bubblewrap_arguments(self._interpreter, self._read_only, sources)]
+        bubblewrap = [self._bubblewrap, *bubblewrap_arguments(self._interpreter, self._read_only, sources, hosts)]
         return [*bubblewrap, "--info-fd", info, "--", *python, WORKER_FOLDER, control, host]
 
     def run(self, programs: Iterable[str | Program]) -> Iterator[Result]:
@@ -232,6 +236,20 @@ class Sandbox:
         else:
             self._pool.put(task)
         return task.future
+
+    async def run_async(self, programs: Iterable[str | Program]) -> AsyncIterator[Result]:
+        """What `run` does, for asyncio: `async for result in sandbox.run_async(programs)`."""
+        waiting: deque[asyncio.Future[Result]] = deque()
+        try:
+            for index, program in enumerate(programs):
+                waiting.append(asyncio.wrap_future(self._submit(program, index)))
+                if len(waiting) >= 2 * QUEUE * self.workers:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for future in waiting:
+                future.cancel()
 
     @property
     def closed(self) -> bool:

@@ -5,29 +5,31 @@ writes the verdict. What the code's process sends is never trusted: it is decode
 nothing but failures.
 """
 
-import base64
 import builtins
+import collections
+import contextlib
 import gc
 import importlib
+import io
 import json
-import math
 import os
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 from .assertions import loaded_names
 from .messages import DETAIL_LIMIT, LENGTH, Job, framed, texts_in
-from .program import compiled, main_module, run_tests
+from .plain_data import decode, encode
+from .program import compiled, main_module, run_code, run_tests
 from .verdict import FAILURES, TEXTS, Claim, classify, conclude, describe
 
 CHANNEL = 5  # the descriptor of the socket between code and tests
 MESSAGE_LIMIT = 64 << 20  # bytes of a message
-LARGE_INTEGER = 4000  # digits beyond which json would refuse an integer (sys.int_info.default_max_str_digits)
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
 
 # Taken when this module is loaded, before any program can replace them.
-_write, _leave, _read = os.write, os._exit, os.read
+_write, _leave, _read, _input = os.write, os._exit, os.read, input
 
 
 # ---- the code's process ----
@@ -40,19 +42,49 @@ def serve_code(job: Job, channel: int = CHANNEL) -> None:
     module = main_module(job, text)
     try:
         gc.enable()
-        exec(compiled(text, "code"), module.__dict__)
+        run_code(compiled(text, "code"), module.__dict__)
         send(channel, {"loaded": True})
     except BaseException as error:
         send(channel, {"claim": classify(error)})
         _leave(0)
     while True:
         try:
-            answer = answer_call(receive(channel), module.__dict__)
+            request = receive(channel)
         except EOFError:
             _leave(0)
-        except BaseException as error:
-            answer = {"raised": [*nearest(error), describe(error), classify(error)[0]]}
+        answer: dict = {}
+        with streams_of_tests(request, answer, channel):
+            try:
+                answer |= answer_call(request, module.__dict__)
+            except BaseException as error:
+                answer["raised"] = [*nearest(error), describe(error), classify(error)[0]]
         send(channel, answer)
+
+
+@contextlib.contextmanager
+def streams_of_tests(request: dict, answer: dict, channel: int):
+    """Lets the code read and print where the tests have replaced stdin, stdout or `input`; the answer gets the rest."""
+    stdin, stdout, ask = sys.stdin, sys.stdout, builtins.input
+
+    def ask_tests(prompt: object = "") -> str:
+        send(channel, {"asks": str(prompt)})
+        return str(receive(channel)["told"])
+
+    if "stdin" in request:
+        sys.stdin = io.StringIO(request["stdin"])
+    if "prints" in request:
+        sys.stdout = io.StringIO()
+    if "asks" in request:
+        builtins.input = ask_tests
+    given, taken = sys.stdin, sys.stdout
+    try:
+        yield
+    finally:
+        if "stdin" in request:
+            answer["read"] = given.tell()
+        if isinstance(taken, io.StringIO):
+            answer["printed"] = taken.getvalue()
+        sys.stdin, sys.stdout, builtins.input = stdin, stdout, ask
 
 
 def answer_call(request: dict, names: dict) -> dict:
@@ -144,8 +176,22 @@ def proxy(channel: int, name: str) -> Callable[..., object]:
 
     def call(*arguments, **keywords):
         sent = encode(list(arguments))
-        send(channel, {"name": name, "arguments": sent, "keywords": encode(keywords)})
-        answer = receive(channel)
+        request = {"name": name, "arguments": sent, "keywords": encode(keywords)}
+        stdin, place = sys.stdin, 0
+        if isinstance(stdin, io.StringIO):
+            place = stdin.tell()
+            request["stdin"] = stdin.read()
+        if sys.stdout is not sys.__stdout__:
+            request["prints"] = True
+        if builtins.input is not _input:
+            request["asks"] = True
+        send(channel, request)
+        while "asks" in (answer := receive(channel)) and "asks" in request:
+            send(channel, {"told": builtins.input(str(answer["asks"]))})
+        if isinstance(stdin, io.StringIO):
+            stdin.seek(place + int(answer.get("read", 0)))
+        if "prints" in request:
+            sys.stdout.write(str(answer.get("printed", "")))
         if "raised" in answer:
             raise same_error(*answer["raised"])
         after = decode(answer.get("arguments", []))
@@ -161,16 +207,27 @@ def proxy(channel: int, name: str) -> Callable[..., object]:
 def same_error(name: str, nearest: str, arguments, description: str, outcome: str) -> Exception:
     """What the code raised, as a built-in exception or a subclass of one, so that tests of errors work.
 
-    Never one that ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none.
+    Never one that ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none. An
+    IndexError ends one where it comes out of a `__getitem__` of the tests.
     """
     kind = getattr(builtins, str(nearest), None)
-    ends_iteration = (StopIteration, StopAsyncIteration)
+    ends_iteration = (StopIteration, StopAsyncIteration, *([IndexError] if is_called_by("__getitem__") else []))
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ends_iteration):
         try:
             return (kind if name == nearest else type(name, (kind,), {}))(*[decode(argument) for argument in arguments])
         except Exception:  # some take arguments other than those they keep
             pass
     return failure(outcome, description)
+
+
+def is_called_by(name: str) -> bool:
+    """Whether a function of this name is among those that wait for the present one."""
+    frame = sys._getframe(1)
+    while frame:
+        if frame.f_code.co_name == name:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def failure(outcome: object, detail: object) -> Claim:
@@ -182,90 +239,19 @@ def replace_contents(mine: Any, theirs: Any) -> None:
     """Does to our argument what the code did to its copy, where both are of the same mutable type."""
     if type(mine) is not type(theirs):
         return
-    if type(mine) is list:
+    if isinstance(mine, (list, bytearray)):
         mine[:] = theirs
-    elif type(mine) in (dict, set):
+    elif isinstance(mine, (dict, set)):
         mine.clear()
         mine.update(theirs)
+    elif isinstance(mine, collections.deque):
+        mine.clear()
+        mine.extend(theirs)
+    elif type(mine).__name__ == "ndarray" and mine.shape == theirs.shape:
+        mine[...] = theirs
 
 
 # ---- messages between the two ----
-
-
-def encode(value):
-    """Plain data as JSON that keeps the types: exactly None, bool, int, float, complex, str, bytes, bytearray, list,
-    tuple, dict, set and frozenset, nested; numpy's numbers become Python's. Raises TypeError for everything else.
-    """
-    kind = type(value)
-    if value is None or kind in (bool, str):
-        return value
-    if kind is int:
-        return value if value.bit_length() < LARGE_INTEGER * 3 else {"integer": hex(value)}
-    if kind is float:
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if kind is list:
-        return [encode(item) for item in value]
-    if kind in (tuple, set, frozenset):
-        return {kind.__name__: [encode(item) for item in value]}
-    if kind is dict:
-        return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
-    if kind in (bytes, bytearray):
-        return {kind.__name__: base64.b64encode(value).decode()}
-    if kind is complex:
-        return {"complex": [repr(value.real), repr(value.imag)]}
-    if kind.__module__ == "numpy" and hasattr(kind, "item"):
-        return encode(value.item() if value.ndim == 0 else value.tolist())
-    raise TypeError(f"strict mode passes plain data between code and tests, not {kind.__name__!r}")
-
-
-DECODERS = {
-    "tuple": lambda items: tuple(map(decode, items)),
-    "set": lambda items: set(map(decode, items)),
-    "frozenset": lambda items: frozenset(map(decode, items)),
-    "dict": lambda pairs: {decode(key): decode(value) for key, value in pairs},
-    "integer": lambda text: int(text, 16),
-    "float": lambda text: NotANumber() if text == "nan" else float(text),
-    "bytes": base64.b64decode,
-    "bytearray": lambda text: bytearray(base64.b64decode(text)),
-    "complex": lambda parts: complex(*map(float, parts)),
-}
-
-
-class NotANumber(float):
-    """A NaN that the code returned. It can be asked what it is, but not whether it is larger or smaller.
-
-    That is false in either case, so `assert not abs(f(2) - 4) > 1e-6` would hold for it.
-    """
-
-    def __new__(cls, *_):
-        return super().__new__(cls, "nan")
-
-    def _compare(self, _):
-        raise Claim("failed", "the tests ask whether a NaN, which the code returned, is larger or smaller")
-
-    __lt__ = __le__ = __gt__ = __ge__ = _compare
-
-    def __round__(self, digits=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return super().__round__() if digits is None else self
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(NotANumber, f"__{_name}__", NotANumber)
-    setattr(NotANumber, f"__r{_name}__", NotANumber)
-for _name in ("neg", "pos", "abs"):
-    setattr(NotANumber, f"__{_name}__", NotANumber)
-
-
-def decode(value):
-    """The inverse of `encode`. The result consists of Python's own types, whatever the other side sent."""
-    if isinstance(value, list):
-        return [decode(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind not in DECODERS:
-        raise ValueError(f"not plain data: {kind!r}")
-    return DECODERS[kind](content)
 
 
 def send(channel: int, message: dict) -> None:

@@ -27,6 +27,7 @@ from . import program, strict
 from .accounting import Accounting
 from .assertions import let_unittest_fail
 from .confinement import SELF_TEST, Confinement, limit_resources
+from .mappings import share_in_files
 from .messages import (
     COUNTS,
     DETAIL_LIMIT,
@@ -83,11 +84,13 @@ class Worker:
         sys.path += [folder for folder in self.settings.path if folder not in sys.path]
         self.preload()
         let_unittest_fail()
+        if self.confinement:
+            share_in_files()
         sys.stdout = sys.__stdout__ = printer(1, -1, "surrogateescape")
         sys.stderr = sys.__stderr__ = printer(2, 1, "backslashreplace")
         compile("assert (lambda x: [x])(1) == [1]", "<warm>", "exec")  # the first compilation costs 1.3 ms
-        addresses = limit_resources(self.settings)
-        self.accounting = Accounting(self.settings.isolated, self.settings.memory, addresses)
+        limit_resources(self.settings)
+        self.accounting = Accounting(self.settings.isolated, self.settings.memory)
         self.selector.register(self.control, selectors.EVENT_READ)
         self.selector.register(self.host, selectors.EVENT_READ)
         gc.collect()
@@ -222,6 +225,7 @@ class Worker:
             self.selector.register(descriptor, selectors.EVENT_READ)
         try:
             peak = 0
+            self.accounting.begin()
             deadline, look = started + job.wall, started + TICK
             while True:
                 now = time.monotonic()
@@ -229,12 +233,13 @@ class Worker:
                     return "cancelled", peak
                 if now >= deadline:
                     # The time for which it waited for a CPU does not count: the machine is loaded.
-                    waited = min(self.accounting.waited(pids), MOST_PATIENCE * job.wall)
+                    waited = min(self.accounting.wait(pids), MOST_PATIENCE * job.wall)
                     deadline = started + job.wall + waited
                     if now >= deadline:
                         return "timeout", peak
                 if now >= look:
                     look = now + TICK
+                    self.accounting.wait(pids)
                     cpu, memory = self.accounting.usage(pids)
                     peak = max(peak, memory)
                     if cpu > job.timeout:

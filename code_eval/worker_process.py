@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from .isolation import HOSTS
 from .messages import MOST_PATIENCE, Inbox, Settings, framed
 from .tasks import Result, Task
 
@@ -45,7 +46,10 @@ class WorkerProcess:
             stack.callback(os.close, host)
             self.info, info = os.pipe()
             stack.callback(os.close, info)
-            descriptors = (theirs.fileno(), host, info)
+            hosts = os.memfd_create("hosts")
+            stack.callback(os.close, hosts)
+            os.pwrite(hosts, HOSTS, 0)
+            descriptors = (theirs.fileno(), host, info, hosts)
             self.process = subprocess.Popen(
                 command(descriptors),
                 env=environment,

@@ -171,6 +171,10 @@ ATTACKS = {
     "regex": endless("import re\nre.match('(a*)*b', 'a' * 64)", "cpu_limit"),
     "huge_pow": endless("10 ** 10 ** 9", "cpu_limit out_of_memory"),
     "sleep": endless("time.sleep(1000)", "timeout"),
+    "sleep_while_children_wait_for_each_other": endless(
+        "for _ in range(16):\n if os.fork() == 0:\n  while time.process_time() < 0.01: pass\n  time.sleep(60)\ntime.sleep(30)",
+        "timeout",
+    ),
     "pause": endless("signal.pause()", "timeout"),
     "waits_for_a_lock": endless("lock = threading.Lock()\nlock.acquire()\nlock.acquire()", "timeout"),
     "reads_stdin": Attack("assert sys.stdin.read() == ''"),
@@ -193,10 +197,30 @@ ATTACKS = {
     ),
     "memory_shared_and_not_resident": endless(
         "import mmap\ndef work():\n m = mmap.mmap(-1, 100 << 20)\n for i in range(100):\n"
-        "  m[i << 20:i + 1 << 20] = bytes(1 << 20)\n  m.madvise(mmap.MADV_DONTNEED)\n return m\nin_children(work)",
-        "out_of_memory",
+        "  m[i << 20:i + 1 << 20] = bytes(1 << 20)\n  m.madvise(mmap.MADV_DONTNEED)\n return m\nwork()",
+        "output_limit",
     ),
-    "memory_shared": endless("import mmap\nx = [mmap.mmap(-1, 64 << 20) for _ in range(64)]", "error out_of_memory"),
+    "memory_shared": endless("import mmap\nx = [mmap.mmap(-1, 1 << 20) for _ in range(64)]", "output_limit"),
+    "memory_unmapped_but_for_a_page": endless(
+        "import mmap\ndef work():\n m = mmap.mmap(-1, 10 << 20)\n m.write(bytes(10 << 20))\n"
+        " base = ctypes.addressof(ctypes.c_char.from_buffer(m))\n"
+        " libc.munmap(ctypes.c_void_p(base + 4096), ctypes.c_size_t((10 << 20) - 4096))\n return m\n"
+        "x = [work() for _ in range(60)]",
+        "output_limit",
+    ),
+    "memory_by_resizing": endless(
+        "import mmap\nx = []\nfor _ in range(60):\n m = mmap.mmap(-1, 100 << 20)\n m.write(b'x' * (100 << 20))\n"
+        " m.resize(4096)\n x.append(m)",
+        "output_limit",
+    ),
+    "memory_shared_anonymous": Attack(
+        "libc.mmap.restype = ctypes.c_void_p\nfor flags in (0x21, 0x23, 0x40021, 0x40022):\n"
+        " assert libc.mmap(None, ctypes.c_size_t(4096), 3, flags, -1, ctypes.c_long(0)) == ctypes.c_void_p(-1).value"
+    ),
+    "memory_of_zeros": Attack(
+        "assert refused(open, '/dev/zero', 'r+b') and refused(os.chmod, '/dev/zero', 0o666)\n"
+        "assert open('/dev/zero', 'rb').read(1 << 20) == bytes(1 << 20)"
+    ),
     "memory_error_ignored": endless(
         "x = []\nwhile True:\n try: x.append(bytearray(1 << 24))\n except MemoryError: pass"
     ),
@@ -271,7 +295,10 @@ ATTACKS = {
     ),
     # ---- network ----
     "loopback_service": Attack("assert refused(socket.create_connection, ('127.0.0.1', PORT), 1)"),
-    "udp": Attack("assert refused(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto, b'x', ('127.0.0.1', PORT))"),
+    "udp": Attack(
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect(('127.0.0.1', PORT))\ns.send(b'x')\n"
+        "assert refused(s.recv, 1), 'nobody is there'"
+    ),
     "outside": Attack("assert refused(socket.create_connection, ('1.1.1.1', 53), 1)"),
     "ipv6": Attack("assert refused(socket.socket(socket.AF_INET6).connect, ('::1', PORT))"),
     "dns": Attack("assert refused(socket.getaddrinfo, 'example.org', 80)"),
@@ -328,6 +355,26 @@ ATTACKS = {
         "import builtins\nclass Quiet(BaseException): pass\nbuiltins.AssertionError = Quiet",
         "failed error",
         "assert int('1') == 2",
+    ),
+    "skips_the_test": Attack(
+        "import unittest\ndef f(): raise unittest.SkipTest('no')",
+        "failed",
+        "import unittest\nclass T(unittest.TestCase):\n def test(self): self.assertEqual(f(), 4)\nunittest.main()",
+    ),
+    "loads_other_tests": Attack(
+        "import unittest\nclass U(unittest.TestCase):\n def test(self): self.assertTrue(1)\n"
+        "def load_tests(loader, *_): return loader.loadTestsFromTestCase(U)\ndef f(): return 5",
+        "failed",
+        "import unittest\nclass T(unittest.TestCase):\n def test(self): self.assertEqual(f(), 4)\nunittest.main()",
+    ),
+    "jumps_over_the_assertion": Attack(
+        "import sys\ndef trace(frame, event, _):\n if event == 'line' and frame.f_lineno == 2: frame.f_lineno = 3\n"
+        " return trace\nsys.settrace(trace)",
+        "failed",
+        "x = int('1')\nassert x == 2\nx = 3",
+    ),
+    "replaces_exec": Attack(
+        "import builtins\nbuiltins.exec = builtins.type = lambda *a: None", "failed error", "assert int('1') == 2"
     ),
     "patched_exit": Attack("os.write = os._exit = lambda *a: None", "failed", "assert int('1') == 2"),
     "no_tests": Attack("x = 1", "no_tests", "x + 1"),

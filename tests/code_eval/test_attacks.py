@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from code_eval.sandbox import Program, Sandbox
 from tests.code_eval.attacks import ARCHITECTURE, ATTACKS, LEFTOVERS, MARK, OTHERS, TOOLS
 from tests.code_eval.tools import IN_TMP, ROOT, gone, processes_with, sandbox_of, shown_in
 
@@ -71,6 +72,36 @@ def test_nothing_is_left_for_the_next_program(name, unharmed):
     leave, look = LEFTOVERS[name]
     assert unharmed.run(TOOLS + leave + "\nassert os.getpid()").outcome == "passed"
     assert unharmed.run(TOOLS + f"assert {look}").outcome == "passed"
+
+
+SCAN = """
+import re
+found = 0
+with open('/proc/self/maps') as maps, open('/proc/self/mem', 'rb') as memory:
+    for line in maps:
+        start, end = (int(address, 16) for address in line.split()[0].split('-'))
+        try:
+            memory.seek(start)
+            found += len(re.findall(rb'secret_[o]f_the_first', memory.read(end - start)))
+        except (OSError, ValueError, OverflowError):
+            pass
+"""
+
+
+@pytest.mark.parametrize("mode", ["isolated", "strict"])
+@pytest.mark.parametrize("lines", [1, 10, 100, 3000])
+def test_a_program_cannot_read_another_one_in_its_memory(mode, lines):
+    """Neither one that ran before it, nor one that waits; nor what was printed, nor why it failed."""
+    text = "# secret_of_the_first\nx = 'secret_of_the_first'\n" * lines
+    other = Program(text + "print(x, flush=True)", f"assert int('2') == 1, 'secret_of_the_first'\n{text}")
+    with Sandbox(mode, workers=1, preload=["re"]) as sandbox:
+        look = Program(SCAN, "assert found == 0, found")
+        results = list(sandbox.run([other, other, look, other, look, other, look]))
+    assert [result.outcome for result in results] == ["failed", "failed", *["passed", "failed"] * 2, "passed"]
+
+
+def test_the_scan_finds_what_is_there(unharmed):
+    assert unharmed.run("kept = ''.join(['secret_', 'of_the_first']).encode()\n" + SCAN, "assert found > 0").passed
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these doors exist on x86-64 only")

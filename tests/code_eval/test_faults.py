@@ -16,7 +16,7 @@ import pytest
 
 from code_eval import isolation, pool, worker_process
 from code_eval import sandbox as sandbox_module
-from code_eval.sandbox import Sandbox, SandboxUnavailable
+from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from tests.code_eval.tools import (
     GOOD,
     IN_TMP,
@@ -100,20 +100,35 @@ def test_what_waited_on_a_killed_worker_is_not_lost():
         assert [future.result().passed for future in futures] == [True] * 20
 
 
-def test_a_program_on_whose_worker_dies_twice_is_a_sandbox_error():
+def kill_workers_of(future, sandbox, probes: bool) -> None:
+    """Kills each worker as soon as it has work, until the future is done; those that run a probe only on request."""
+    killed = set()
+    deadline = time.monotonic() + 60
+    while not future.done() and time.monotonic() < deadline:
+        time.sleep(0.005)
+        for worker in list(sandbox._pool.alive):
+            programs = [task.program for task in list(worker.tasks.values())]
+            inside = descendants(worker.process.pid)
+            if programs and len(inside) >= 2 and worker not in killed and (probes or pool.PROBE not in programs):
+                os.kill(inside[1], signal.SIGKILL)
+                killed.add(worker)
+
+
+def test_a_program_on_which_every_worker_dies_is_at_fault():
     with Sandbox(workers=1, preload=[]) as sandbox:
         future = sandbox.submit(NEVER)
-        killed = set()
-        deadline = time.monotonic() + 10
-        while len(killed) <= pool.RETRIES and time.monotonic() < deadline:
-            time.sleep(0.02)
-            for worker in list(sandbox._pool.alive):
-                inside = descendants(worker.process.pid)
-                if worker.tasks and len(inside) == 3 and worker not in killed:
-                    os.kill(inside[1], signal.SIGKILL)
-                    killed.add(worker)
-        assert future.result().outcome == "sandbox_error"
+        kill_workers_of(future, sandbox, probes=False)
+        result = future.result()
+        assert result.outcome == "error" and "3 times on this program" in result.detail
         assert one(sandbox, GOOD).passed
+
+
+def test_where_every_worker_dies_on_every_program_the_machine_is_at_fault(monkeypatch):
+    monkeypatch.setattr(pool, "PROBE", Program("import time\ntime.sleep(60)", "assert int()"))
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        future = sandbox.submit(NEVER)
+        kill_workers_of(future, sandbox, probes=True)
+        assert future.result().outcome == "sandbox_error"
 
 
 def test_a_worker_that_hangs_is_replaced(monkeypatch):

@@ -162,6 +162,13 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
         "import getpass\nassert getpass.getuser() == 'sandbox'",
         "assert getattr(__builtins__, 'int') is int and __builtins__.len([1]) == 1",
         "import inspect\ndef f():\n    return 1\nassert inspect.getsource(f) == 'def f():\\n    return 1\\n'",
+        "import multiprocessing as m\ndef f(x): return x * x\n"
+        "if __name__ == '__main__':\n    with m.get_context('spawn').Pool(1) as p: assert p.map(f, [1, 2]) == [1, 4]",
+        "import subprocess\nassert subprocess.check_output(['python', '-c', 'print(1)']) == b'1\\n'",
+        "import sys\ndef main():\n    assert int('1') == 1\n    return 0\nif __name__ == '__main__':\n    sys.exit(main())",
+        "import socket\nserver = socket.create_server(('localhost', 8000))\n"
+        "client = socket.create_connection(('localhost', 8000))\nserver.accept()[0].send(b'x')\nassert client.recv(1) == b'x'",
+        "import socket  # the port is free again\nassert socket.create_server(('127.0.0.1', 8000), reuse_port=False)",
         "import inspect\nclass C:\n    x = 1\nassert inspect.getsource(C) == 'class C:\\n    x = 1\\n'",
         "import os\nassert os.path.dirname(os.path.abspath(__file__)) == '/tmp'",
         "import mmap, os\nm = mmap.mmap(-1, 4096)\nif os.fork() == 0:\n    m[0] = 1\n    os._exit(0)\nos.wait()\nassert m[0] == 1",
@@ -174,6 +181,21 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
 def test_ordinary_programs_run(program, sandbox):
     result = one(sandbox, program)
     assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome"),
+    [
+        (
+            "import sys\ndef main():\n    sys.exit(0)\n    assert int()\nif __name__ == '__main__':\n    sys.exit(main())",
+            "error",
+        ),
+        ("import sys\nassert int() == 0\nif __name__ == '__main__':\n    sys.exit(1)", "error"),
+        ("import sys\nif int() == 0: sys.exit(0)\nassert int()", "error"),
+    ],
+)
+def test_leaving_early_does_not_pass(program, outcome, sandbox):
+    assert one(sandbox, program).outcome == outcome
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from code_eval import reward as reward_module
-from code_eval.reward import AsyncCodeReward, CodeReward, code_in, format_reward, share_of, text_of
+from code_eval.markdown import code_in
+from code_eval.reward import AsyncCodeReward, CodeReward, format_reward, share_of, text_of
 from code_eval.sandbox import Result
 from tests.code_eval.attacks import ATTACKS
 from tests.code_eval.test_strict import FORGERIES

@@ -90,6 +90,13 @@ def test_asyncio(sandbox):
     assert asyncio.run(gather()) == [True] * 8
 
 
+def test_asyncio_in_the_order_of_the_programs(sandbox):
+    async def gather():
+        return [(result.index, result.passed) async for result in sandbox.run_async(SLOW_FIRST)]
+
+    assert asyncio.run(gather()) == [(i, i != 2) for i in range(len(SLOW_FIRST))]
+
+
 def test_cancelling_ends_what_runs_and_what_waits(patient):
     futures = [patient.submit(NEVER) for _ in range(10)]
     time.sleep(0.3)

@@ -1,12 +1,16 @@
 # ruff: noqa: E501 - a program that is data stays on one line
 """Strict mode: code cannot forge a verdict, and plain data passes in both directions unharmed."""
 
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 from http import HTTPStatus  # a subclass of int
 
 import pytest
 
+from code_eval.plain_data import decode, encode
 from code_eval.sandbox import Program, Sandbox
-from code_eval.strict import decode, encode
 
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(4) != f(5)"
 ITERATIONS = (  # which would hold if what the code raises could end them
@@ -117,6 +121,44 @@ def test_the_search_in_memory_finds_what_is_there(strict):
         ("import math\ndef f(x): return math.pi", "assert f(0) == math.pi", "passed"),
         ("def f(*a, k=1): return k", "assert f(1, k=5) == 5", "passed"),
         ("def f(x): return x + 1\ndef g(x): return x - 1", "assert g(f(5)) == 5", "passed"),
+        ("def f(x): raise EOFError('end')", "try: f(1)\nexcept EOFError as e: assert str(e) == 'end'", "passed"),
+        (
+            "def f(x): raise IndexError",
+            "class S:\n def __getitem__(s, i): return f(i)\nfor x in S(): assert x == 4",
+            "error",
+        ),
+        ("def f(x): raise IndexError", "try: f(1)\nexcept IndexError: pass\nelse: assert f is None", "passed"),
+        ("def f(x): return x\nimport sys\nsys.exit(0)", "assert f(2) == 2", "passed"),
+        (
+            "def f(x): return input() + input()",
+            "import io, sys\nsys.stdin = io.StringIO('a\\nb\\nc\\n')\n"
+            "assert f(0) == 'ab' and sys.stdin.read() == 'c\\n'",
+            "passed",
+        ),
+        (
+            "def f(x): return input('?')",
+            "from unittest.mock import patch\nwith patch('builtins.input', return_value='a') as p:\n"
+            " assert f(0) == 'a'\n p.assert_called_once_with('?')",
+            "passed",
+        ),
+        (
+            "def f(x): print(x)",
+            "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as out: f(2)\n"
+            "assert out.getvalue() == '2\\n'",
+            "passed",
+        ),
+        (
+            "def f(x): print(x)",
+            "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as out: f(2)\n"
+            "assert out.getvalue() == '3\\n'",
+            "failed",
+        ),
+        (
+            SQUARE,
+            "import numpy as np\nassert (f(np.arange(4).reshape(2, 2)) == np.array([[0, 1], [4, 9]])).all()",
+            "passed",
+        ),
+        ("def f(a): a[0] = 9", "import numpy as np\na = np.zeros(2)\nf(a)\nassert a.tolist() == [9, 0]", "passed"),
         (SQUARE, "def check(candidate):\n assert candidate(3) == 9\ncheck(f)", "passed"),
         *((SQUARE, tests, "passed") for tests in ITERATIONS),
     ],
@@ -186,7 +228,9 @@ def test_the_detail_comes_back(strict):
 
 PLAIN = [
     None, True, 0, -1, 10**5000, 0.1, -0.0, float("inf"), 2 + 3j, "", "é\ud800\0", b"\0\xff", bytearray(b"x"), [], (), {},
-    set(), [1, (2, [3])], {1: "a", (1, 2): {"b": [3]}}, {"tuple": 1}, frozenset({1, (2,)}), [1, 1.0, True],
+    range(1, 9, 2), deque([1, (2,)], 3), Counter("aab"), OrderedDict(b=1, a=2), defaultdict(list, {1: [2]}),
+    date(2024, 2, 29), time(1, 2, 3), datetime(2024, 1, 2, 3, 4, tzinfo=timezone.utc), timedelta(1, 2, 3),
+    Decimal("1.10"), Fraction(1, 3), set(), [1, (2, [3])], {1: "a", (1, 2): {"b": [3]}}, {"tuple": 1}, frozenset({1, (2,)}), [1, 1.0, True],
 ]  # fmt: skip
 
 

@@ -1,0 +1,19 @@
+"""Python code in what models write: Markdown with blocks, or code alone."""
+
+import re
+
+# A block of Markdown, to the end of the text if it is not closed: its fence, its language, its text, its end.
+BLOCK = re.compile(
+    r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
+)
+PYTHON = ("python", "python3", "py")
+
+
+def code_in(text: str) -> tuple[str, bool]:
+    """(the code of a text, whether it stands in a closed block): of all Python blocks, or of all without a language."""
+    text = text.rpartition("</think>")[2]
+    blocks = [(language.lower(), code, bool(end)) for _, language, code, end in BLOCK.findall(text)]
+    chosen = [block for block in blocks if block[0] in PYTHON] or [block for block in blocks if not block[0]]
+    if not chosen:
+        return ("" if blocks else text), False
+    return "\n\n".join(code for _, code, _ in chosen), all(end for *_, end in chosen)
