@@ -6,7 +6,7 @@ seed itself, which makes the tasks more diverse (Table 10: 65.2 versus 59.8 on H
 
     python generate_concepts.py ./seeds ./concepts --endpoint http://127.0.0.1:8080
 
-Columns in:  id, content
+Columns in:  id, content; ids are made where there are none, and --column content=func_source reads another column
 
 Columns out: those of the input, and
 
@@ -14,7 +14,8 @@ Columns out: those of the input, and
     concepts       list of strings; null if none could be read
     prompt_hash    hash of the prompt that was sent
     finish_reason  why generation ended
-    error          null, or why later steps cannot use the row: no_concepts, prompt_too_long
+    error          null, or why later steps cannot use the row: no_concepts, prompt_too_long; of seeds that no step
+                   collected, also no_python and no_function, for which the model is not asked
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.data.seeds import fault_of_seed
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
 from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
-from selfalign.runner.source import read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
 
@@ -61,14 +63,22 @@ def main(options: Options) -> None:
     """Draw worked examples for each seed, and have the model name its concepts."""
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
-    seeds = read_input(options, "id", *prompt.columns)
+    check_prompt(options, prompt, examples)
+    seeds = read_input(options, "id", *sorted(prompt.columns))
+    tried = usable_rows(seeds, TRIED)
+    warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options)
 
     def prompt_for(seed: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, seed["id"])
         return prompt.render(row=seed, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
 
+    is_checked = bool(seeds.run) or "content" not in prompt.columns  # seeds of step 1 are functions
+
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
+        if not is_checked and (fault := fault_of_seed(seed["content"])):
+            unasked = dict.fromkeys(COLUMNS) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
+            return seed | unasked | {"error": fault}
         text, sampling_seed = prompt_for(seed)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
         concepts = parse_concepts(answer.text, answer.is_cut_off)
@@ -81,7 +91,7 @@ def main(options: Options) -> None:
             "error": None if concepts else answer.failure("no_concepts"),
         }
 
-    endpoint.check_room(prompt_for(seeds.rows[0])[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
     run_step(options, Table(seeds, concepts_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

@@ -29,7 +29,16 @@ from typing import Any
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import Examples, draw_examples, in_words_of, load_examples, load_prompt
+from selfalign.llm.prompts import (
+    TRIED,
+    Examples,
+    check_prompt,
+    draw_examples,
+    in_words_of,
+    load_examples,
+    load_prompt,
+    warn_if_alike,
+)
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -40,7 +49,7 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
-from selfalign.runner.source import first_usable, read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -76,6 +85,21 @@ class Options(GenerationOptions, StepOptions):
     """Jinja template of the prompt."""
 
 
+def check_properties(options: Options, examples: Examples) -> None:
+    """UserError if a kind of program or a difficulty is none of the paper's and none of a worked example."""
+    for option, names, known in (
+        ("--categories", options.categories, {*CATEGORIES, *(example.category for example in examples.pool)}),
+        ("--difficulties", options.difficulties, {*DIFFICULTIES, *(example.difficulty for example in examples.pool)}),
+    ):
+        if not names:
+            raise UserError(f"{option} needs at least one name")
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(
+                f"{option} {unknown[0]} is none of {', '.join(sorted(known))}: names are separated by spaces, and a "
+                "new one needs a worked example in --examples"
+            )
+
+
 def draw_properties(draws: random.Random, options: Options, examples: Examples) -> dict[str, str]:
     """The kind of task to ask for, in the words of the worked examples (paper, 2.2: category and difficulty are drawn
     at random)."""
@@ -89,11 +113,14 @@ def draw_properties(draws: random.Random, options: Options, examples: Examples) 
 
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and have the model write the task."""
-    if not (options.categories and options.difficulties):
-        raise UserError("--categories and --difficulties each need at least one name")
     examples = load_examples(options.examples)
+    check_properties(options, examples)
     prompt = load_prompt(options.template, examples)
-    concepts = read_input(options, "id", *prompt.columns)
+    check_prompt(options, prompt, examples)
+    concepts = read_input(options, "id", *sorted(prompt.columns))
+    tried = usable_rows(concepts, TRIED)
+    properties = draw_properties(random.Random(options.seed), options, examples)
+    warn_if_alike(prompt, tried, shots=examples.pool[: options.shots], **properties)
     endpoint = Endpoint(options)
 
     def prompt_for(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
@@ -120,7 +147,7 @@ def main(options: Options) -> None:
         }
         return row | properties | task
 
-    endpoint.check_room(prompt_for(first_usable(concepts))[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
     run_step(options, Table(concepts, task_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

@@ -30,7 +30,7 @@ from typing import Any
 from selfalign.code.markdown import code_blocks, python_code, split_at_heading
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -41,7 +41,7 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
-from selfalign.runner.source import first_usable, read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -102,7 +102,11 @@ def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(options.examples)
     prompt = load_prompt(options.template, examples)
-    tasks = read_input(options, "id", *prompt.columns, *(("category", "difficulty") if options.similar_shots else ()))
+    check_prompt(options, prompt, examples)
+    like = ("category", "difficulty") if options.similar_shots else ()
+    tasks = read_input(options, "id", *sorted(prompt.columns), *like)
+    tried = usable_rows(tasks, TRIED)
+    warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options, samples_a_row=options.samples)
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
@@ -135,7 +139,7 @@ def main(options: Options) -> None:
             rows.append(task | sample)
         return Done(rows)
 
-    endpoint.check_room(prompt_for(first_usable(tasks))[0], options.max_new_tokens)
+    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
     run_step(options, Table(tasks, responses_to, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

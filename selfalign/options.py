@@ -105,6 +105,10 @@ class StepOptions:
     """Read only this many rows from the beginning of the input. A later run with a larger number continues after
     them."""
 
+    # Not part of the identity by itself, but of what the input is pinned to, if there are any (`read_input`).
+    column: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
+    """Columns of the input that have other names there, such as content=func_source id=uuid."""
+
     seed: Seed = 0
     """Every random draw for a row depends only on this number and the row's id."""
 

@@ -38,7 +38,7 @@ from selfalign.options import (
     TeacherOptions,
     run_script,
 )
-from selfalign.runner.source import read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -87,7 +87,7 @@ def main(options: Options) -> None:
         how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
-    endpoint.check_room(prompt.render(row=instructions.rows[0]), options.max_new_tokens)
+    endpoint.check_room(prompt.render(row=usable_rows(instructions, 1)[0]), options.max_new_tokens)
     run_step(options, Table(instructions, answer_to, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 

@@ -30,7 +30,7 @@ from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import Examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
-from selfalign.runner.source import read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -86,7 +86,7 @@ def main(options: Options) -> None:
         how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
-    endpoint.check_room(prompt.render(row=snippets.rows[0]), options.max_new_tokens)
+    endpoint.check_room(prompt.render(row=usable_rows(snippets, 1)[0]), options.max_new_tokens)
     run_step(options, Table(snippets, pair_from, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from textwrap import dedent
 
 from selfalign.code.functions import Function, with_imports
-from selfalign.code.parsing import DEFINITIONS
+from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, parsed
 
 MAX_FILE_BYTES = 1 << 20  # larger files are generated ones
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG|WIP)\b|NotImplemented", re.IGNORECASE)
@@ -29,6 +30,17 @@ UNSAFE_IMPORTS = frozenset(
 UNSAFE_IMPORTS_OF_REFERENCE = frozenset("argparse os subprocess sys setuptools distutils matplotlib seaborn".split())  # noqa: SIM905
 
 Filter = Callable[[Function], object]  # true if the function passes
+
+
+def fault_of_seed(content: str) -> str | None:
+    """Why code that somebody else collected is no function: no_python, no_function; None if it is one.
+
+    Imports and constants may precede the function, and a method may stand alone, indented as in its class.
+    """
+    tree = parsed(dedent(content))
+    if tree is None:
+        return "no_python"
+    return None if any(isinstance(node, FUNCTIONS) for node in tree.body) else "no_function"
 
 
 def has_argument(function: Function) -> bool:

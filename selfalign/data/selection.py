@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from selfalign.code.contamination import Decontaminator, Match
 from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
 from selfalign.data.filters import FILTERS, failed_filter
+from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
 
@@ -48,14 +49,24 @@ class Sample(NamedTuple):
 
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
-    """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed."""
+    """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed.
+
+    Raises:
+        UserError: samples of the same task have different instructions.
+    """
     columns = [name for name in (*Sample._fields, "error") if name in executions.rows.column_names]
-    samples, dropped = [], Counter()
+    samples, dropped, instructions = [], Counter(), {}
     for position, row in executions.read(None, [*columns, *executions.needs], "reading"):
         null = next((name for name in executions.needs if row[name] is None), None)
         if reason := row.get("error") or (null and f"null_{null}"):
             dropped[reason] += 1
         else:
+            instruction = hash(row.get("instruction"))  # which audit.py does not need
+            if instructions.setdefault(row["task_id"], instruction) != instruction:
+                raise UserError(
+                    f"{executions.name} has samples with the task_id {row['task_id']} and different instructions: give "
+                    "each task a task_id of its own, since samples with the same one are compared with each other"
+                )
             samples.append(Sample(position, **{name: row[name] for name in columns if name != "error"}))
     return samples, dict(dropped)
 

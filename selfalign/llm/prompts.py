@@ -12,13 +12,17 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError
+from selfalign.errors import UserError, warn
 
+if TYPE_CHECKING:
+    from jinja2 import nodes
+
+TRIED = 20  # rows whose prompts are looked at before a step begins
 TEXT_SECTIONS = ("Code", "Property", "Instruction", "Response", "Tests")
 
 
@@ -125,12 +129,13 @@ class PromptTemplate:
     """A Jinja template with its examples.
 
     `render` takes the template's variables and returns the prompt; `columns` are the columns of the row that the
-    template uses; `hash` covers the template and the examples, so it identifies what the model saw.
+    template is known to use; `hash` covers the template and the examples, so it identifies what the model saw.
     """
 
     render: Callable[..., str]
     columns: set[str]
     hash: str
+    uses_row: bool = True
 
 
 def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
@@ -161,13 +166,45 @@ def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
         except Exception as error:  # a template's expressions can raise anything
             raise UserError(f"template {path} can't be filled: {error}") from None
 
-    columns = {
-        node.attr
-        for node in tree.find_all(nodes.Getattr)
-        if isinstance(node.node, nodes.Name) and node.node.name == "row"
-    }
+    columns = _columns_in(tree)
+    uses_row = any(node.name == "row" for node in tree.find_all(nodes.Name))
     digest = hashlib.sha256(f"{source}\x1f{examples!r}".encode()).hexdigest()[:16]
-    return PromptTemplate(render, columns, digest)
+    return PromptTemplate(render, columns, digest, uses_row)
+
+
+def _columns_in(tree: nodes.Template) -> set[str]:
+    """The columns of `row` that a template names: row.content, row["content"] or row.get("content")."""
+    from jinja2 import nodes
+
+    columns: set[str] = set()
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if not (isinstance(node.node, nodes.Name) and node.node.name == "row"):
+            continue
+        if isinstance(node, nodes.Getattr) and not hasattr(dict, node.attr):
+            columns.add(node.attr)
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+            columns.add(node.arg.value)
+    return columns
+
+
+def check_prompt(options: Any, prompt: PromptTemplate, examples: Examples) -> None:
+    """UserError if the prompts of a step would be alike, or are to have more worked examples than there are.
+
+    `options` has `template`, `examples` and `shots`; the default of `shots` takes what is there.
+    """
+    if not prompt.uses_row:
+        raise UserError(
+            f"template {options.template} uses no column of the input, so that all prompts would be alike: it needs "
+            "something like {{ row.content }}"
+        )
+    if options.shots > (there := len(examples.pool)) and options.shots != type(options).shots:
+        raise UserError(f"--shots {options.shots} is more than the {there} worked examples in {options.examples}")
+
+
+def warn_if_alike(prompt: PromptTemplate, rows: Sequence[dict[str, Any]], **variables: Any) -> None:
+    """Warn if several rows all give the same prompt: the model would be asked the same thing again and again."""
+    if len(rows) > 1 and len({prompt.render(row=row, **variables) for row in rows}) == 1:
+        warn(f"the first {len(rows)} rows give the same prompt: the template may not show what differs between them")
 
 
 def draw_examples(

@@ -12,10 +12,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
+from selfalign.runner.columns import missing_column, with_columns
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
@@ -115,28 +117,35 @@ def open_source(
             raise UserError(f"{name} has no rows in split {split}") from error
         raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
-        raise UserError(f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}")
+        raise UserError(missing_column(name, missing, rows))
     if not len(rows):
         raise UserError(f"{name} has no rows in split {split}")
     return Source(without_secrets(name), pin, rows, run)
 
 
 def read_input(options: StepOptions, *columns: str) -> Source:
-    """The input of a step, which must have `columns`; its rows with a null in one of them are counted and left out."""
-    source = open_source(
-        options.input, columns=columns, config=options.config, split=options.split, token=options.hf_token
-    )
+    """The input of a step with `columns` as `with_columns` makes them; its rows with a null in one of them are counted
+    and left out."""
+    source = open_source(options.input, config=options.config, split=options.split, token=options.hf_token)
     if source.run and not source.run.get("complete"):
         warn(f"{options.input} is not complete: some rows of the step that writes it are still open")
-    return replace(source, needs=columns)
+    rows = with_columns(source.rows, source.name, columns, options.column)
+    pin = source.pin | ({"columns": " ".join(options.column)} if options.column else {})
+    return replace(source, rows=rows, pin=pin, needs=columns)
 
 
-def first_usable(source: Source) -> dict[str, Any]:
-    """The first row without an `error`, to try a prompt with; UserError if there is none."""
-    for row in source.rows:
-        if isinstance(row, dict) and not row.get("error"):
-            return row
-    raise UserError(f"no row of {source.name} can be used: all of them have an error")
+def usable_rows(source: Source, most: int) -> list[dict[str, Any]]:
+    """The first `most` rows without an `error` that have all the step needs, to try a prompt with.
+
+    Raises:
+        UserError: there is none.
+    """
+    rows = (row for _, row in source.read())
+    usable = (row for row in rows if not row.get("error") and all(row[name] is not None for name in source.needs))
+    if found := list(islice(usable, most)):
+        return found
+    needs = " and ".join(name for name in source.needs if name != "id")
+    raise UserError(f"no row of {source.name} can be used: each has an error, or nothing in {needs}")
 
 
 def _open_hub(name: str, config: str | None, split: str, token: str | None):

@@ -14,6 +14,7 @@ from selfalign.llm.prompts import (
     in_words_of,
     load_examples,
     load_prompt,
+    warn_if_alike,
 )
 from selfalign.options import PROMPTS
 
@@ -123,6 +124,15 @@ def test_examples_are_drawn_without_repetition(shots, drawn):
     assert len(examples) == len({example.instruction for example in examples}) == drawn
 
 
+def test_rows_that_all_give_the_same_prompt_are_noticed(tmp_path, capsys):
+    (tmp_path / "t.jinja").write_text("{{ row.license }}")
+    prompt = load_prompt(tmp_path / "t.jinja", SMALL)
+    warn_if_alike(prompt, [{"license": "mit", "content": str(n)} for n in range(3)])
+    assert "the first 3 rows give the same prompt" in capsys.readouterr().err
+    warn_if_alike(prompt, [{"license": "mit"}, {"license": "0bsd"}])
+    assert not capsys.readouterr().err
+
+
 def test_every_example_is_drawn_as_often():
     pool = Examples([Example(str(i), [], "", "", "", "", "", "") for i in range(21)])
     draws = random.Random(0)
@@ -160,6 +170,20 @@ def test_a_completed_example_has_the_form_of_the_worked_ones():
     asked = render(row={"instruction": shot.instruction}, shots=[])
     shown = render(row=ROW, shots=[shot])
     assert shown.startswith(asked) and shown[len(asked) :].startswith(shot.response + "\n\n### Tests\n" + shot.tests)
+
+
+@pytest.mark.parametrize(
+    ("template", "columns"),
+    [
+        ("{{ row.content }}{{ row.get('name') }}", {"content"}),
+        ("{{ row['func source'] }}", {"func source"}),
+        ("{% for name, value in row.items() %}{{ value }}{% endfor %}", set()),
+    ],
+)
+def test_the_columns_that_a_template_needs_are_known(tmp_path, template, columns):
+    (tmp_path / "t.jinja").write_text(template)
+    prompt = load_prompt(tmp_path / "t.jinja", SMALL)
+    assert prompt.columns == columns and prompt.uses_row
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,9 @@ def test_two_runs_give_the_same_rows(tmp_path, endpoint):
 
 
 def test_another_seed_gives_other_draws(tmp_path, endpoint):
-    first = generate("generate_tasks", CONCEPTS * 4, tmp_path / "a", endpoint, "--temperature", "0")
-    second = generate("generate_tasks", CONCEPTS * 4, tmp_path / "b", endpoint, "--temperature", "0", "--seed", "1")
+    concepts = [row | {"id": f"{row['id']}-{copy}"} for row in CONCEPTS for copy in range(4)]
+    first = generate("generate_tasks", concepts, tmp_path / "a", endpoint, "--temperature", "0")
+    second = generate("generate_tasks", concepts, tmp_path / "b", endpoint, "--temperature", "0", "--seed", "1")
     assert [row["prompt_hash"] for row in first] != [row["prompt_hash"] for row in second]
 
 
@@ -134,6 +135,46 @@ def test_an_output_that_is_something_else(tmp_path, seeds, endpoint):
     assert "thesis.txt" in complaint("generate_concepts", seeds, tmp_path / "out", *small(endpoint))
 
 
+NO_ROW = "A question without a row. {{ shots | length }}"
+
+
+@pytest.mark.parametrize(
+    ("script", "rows", "options", "said"),
+    {
+        "no such kind": ("generate_tasks", CONCEPTS, ("--categories", "functions"), "none of class, function, program"),
+        "kinds in one word": ("generate_tasks", CONCEPTS, ("--categories", "function,class"), "separated by spaces"),
+        "no such difficulty": ("generate_tasks", CONCEPTS, ("--difficulties", "harder"), "none of easy, hard, medium"),
+        "too many examples": ("sample_responses", TASKS, ("--shots", "50"), "more than the 21 worked examples"),
+        "a template without a row": ("generate_concepts", SEEDS, ("--template", "t.jinja"), "no column of the input"),
+        "repeated ids": ("generate_concepts", SEEDS + SEEDS, (), "has the id seed0 in more than one row"),
+    }.values(),
+)
+def test_what_would_waste_hours_is_refused_before_a_server_is_asked(tmp_path, monkeypatch, script, rows, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.jinja").write_text(NO_ROW)
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    assert said in complaint(script, source, tmp_path / "out", *options, "--endpoint", "http://127.0.0.1:9")
+
+
+def test_own_seeds_need_no_id_and_may_have_another_column(tmp_path):
+    """Those that are no functions are counted, and the model is not asked about them."""
+    own = [{"func_source": seed["content"]} for seed in SEEDS]
+    others = [{"func_source": "print(1)"}, {"func_source": "function f() {}"}]
+    source = write_rows(tmp_path / "in.jsonl", own + others)
+    with simulated() as server:
+        named = ("--column", "content=func_source", "--endpoint", server.url)
+        run_well("generate_concepts", source, tmp_path / "out", *named)
+        asked = [body["inputs"] for body in server.bodies if "## Example" in body["inputs"]]
+    assert len(asked) == 4 and run_json(tmp_path / "out")["counts"] == {"no_function": 1, "no_python": 1, "ok": 4}
+
+
+def test_seeds_with_numbers_as_ids_are_answered(tmp_path):
+    source = write_rows(tmp_path / "in.jsonl", [seed | {"id": n} for n, seed in enumerate(SEEDS)])
+    with simulated() as server:
+        run_well("generate_concepts", source, tmp_path / "out", "--endpoint", server.url)
+    assert {row["seed_id"] for row in read_rows(tmp_path / "out")} == {"0", "1", "2", "3"}
+
+
 # What is made of answers ---------------------------------------------------------------------------------------------
 
 
@@ -187,4 +228,4 @@ def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
 @pytest.mark.parametrize("nothing", ["--categories", "--difficulties"])
 def test_a_task_needs_something_to_draw_from(tmp_path, nothing):
     concepts = write_rows(tmp_path / "concepts.jsonl", CONCEPTS)
-    assert "each need at least one name" in complaint("generate_tasks", concepts, tmp_path / "tasks", nothing)
+    assert "needs at least one name" in complaint("generate_tasks", concepts, tmp_path / "tasks", nothing)

@@ -60,6 +60,12 @@ def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, 
     assert strategy.startswith("random") or verdicts == {strategy == "passes"}
 
 
+def test_a_task_has_one_instruction(tmp_path):
+    """Otherwise, a preference could have the answer to another task as its rejected one."""
+    samples = [sample("sort") | {"task_id": 1}, sample("count", 1, passed=False) | {"task_id": 1}]
+    assert "task_id 1 and different instructions" in refused(tmp_path, samples)
+
+
 # ---- rules, benchmarks and duplicates ----
 
 

@@ -1,0 +1,202 @@
+"""The columns of a step's input: under the names and of the types that the step expects, with ids that tell rows apart.
+
+Datasets that no step wrote come in other shapes: their columns have other names, ids are numbers or missing, and code
+may be a list of lines. What can be read without a doubt is; anything else is refused before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from selfalign.errors import UserError, warn
+from selfalign.ids import content_id
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+TEXTS = frozenset(("content", "instruction", "response", "tests"))
+# What others call the code of a function, or a task: shown where a column is missing. The first that is there is taken.
+SYNONYMS = {
+    "content": (
+        "code",
+        "func_source",
+        "source",
+        "func_code_string",
+        "whole_func_string",
+        "func",
+        "function",
+        "snippet",
+    ),
+    "instruction": ("prompt", "task", "problem", "question", "problem_statement"),
+    "response": ("output", "answer", "solution", "completion"),
+    "tests": ("test", "test_code", "assertions", "test_list"),
+    "task_id": ("task", "problem_id", "question_id"),
+}
+
+
+def with_columns(rows: datasets.Dataset, name: str, needed: Sequence[str], named: Sequence[str]) -> datasets.Dataset:
+    """The dataset `name` as a step needs it.
+
+    Columns get other names as `named` says (new=old), ids become text, and rows get ids if `id` is needed but missing.
+
+    Raises:
+        UserError: a needed column is missing or has values of the wrong type, or an id stands in more than one row.
+    """
+    rows = renamed(rows, name, named)
+    others = [column for column in needed if column != "id"]
+    if missing := [column for column in others if column not in rows.column_names]:
+        raise UserError(missing_column(name, missing, rows, "--column"))
+    for column in others:
+        if not is_id(column):
+            check_type(rows, name, column)
+    if "id" in needed and "id" not in rows.column_names:
+        return _with_new_ids(rows, name, others)
+    for column in filter(is_id, needed):
+        rows = _with_text_ids(rows, name, column)
+    if "id" in needed:
+        _check_ids_differ(rows, name)
+    return rows
+
+
+def is_id(column: str) -> bool:
+    """Whether a column holds ids, by its name."""
+    return column == "id" or column.endswith("_id")
+
+
+def missing_column(name: str, missing: Sequence[str], rows: datasets.Dataset, option: str | None = None) -> str:
+    """The sentence that the dataset `name` lacks columns; it names those that are there and the one that is nearest.
+
+    `option` is the one that gives a column another name, if the script has it.
+    """
+    sentence = f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}"
+    wanted = missing[0]
+    fits = _is_id_type if is_id(wanted) else (lambda kind: not _fault_of(wanted, kind))
+    near = nearest(wanted, [f.name for f in rows.features.arrow_schema if fits(f.type)])
+    if not near:
+        return sentence
+    return f"{sentence}. If {near} is what is meant, add {option} {wanted}={near}" if option else sentence
+
+
+def nearest(wanted: str, there: Collection[str]) -> str | None:
+    """Whichever name is nearest to `wanted`, by its meaning or else by its letters; None if there is none."""
+    if known := [name for name in SYNONYMS.get(wanted, ()) if name in there]:
+        return known[0]
+    return max(there, key=lambda name: SequenceMatcher(None, wanted, name.lower()).ratio(), default=None)
+
+
+def renamed(rows: datasets.Dataset, name: str, named: Sequence[str]) -> datasets.Dataset:
+    """The rows with the columns that `named` (new=old) names; a column that already has a new name is left out."""
+    names: dict[str, str] = {}
+    for pair in named:
+        new, equals, old = pair.partition("=")
+        if not (new and equals and old):
+            raise UserError(f"--column {pair} does not have the form NAME=COLUMN, such as content=func_source")
+        if old not in rows.column_names:
+            near = nearest(old, rows.column_names)
+            raise UserError(
+                f"--column {pair}: {name} has no column {old}; its columns are {', '.join(rows.column_names)}"
+                + (f". Did you mean {new}={near}?" if near else "")
+            )
+        if old in names and names[old] != new:
+            raise UserError(f"--column {pair}: the column {old} has been given another name already")
+        names[old] = new
+    hidden = [new for old, new in names.items() if new in rows.column_names and new not in names and new != old]
+    return rows.remove_columns(hidden).rename_columns(names) if names else rows
+
+
+def check_type(rows: datasets.Dataset, name: str, column: str) -> None:
+    """UserError if a column holds something else than the step takes from it."""
+    kind = rows.features.arrow_schema.field(column).type
+    if wanted := _fault_of(column, kind):
+        raise UserError(f"the column {column} of {name} holds {kind}, but it must hold {wanted}")
+
+
+def _fault_of(column: str, kind: pa.DataType) -> str | None:
+    """What the column must hold instead, or None if it may hold values of this type."""
+    import pyarrow as pa
+
+    if pa.types.is_null(kind):
+        return None  # rows without a value are counted, not refused
+    if column in TEXTS and not _is_text(kind):
+        return "text"
+    if column == "concepts" and not (pa.types.is_list(kind) and _is_text(kind.value_type)):
+        return "lists of text"
+    return "true or false" if column == "passed" and not pa.types.is_boolean(kind) else None
+
+
+def check_text(rows: datasets.Dataset, name: str, column: str) -> None:
+    """UserError if the column does not hold text, whatever it is called."""
+    kind = rows.features.arrow_schema.field(column).type
+    if not _is_text(kind):
+        raise UserError(f"the column {column} of {name} holds {kind}, but it must hold text")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_id_type(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def _with_text_ids(rows: datasets.Dataset, name: str, column: str) -> datasets.Dataset:
+    """The rows with the ids in `column` as text, since steps derive further ids from them."""
+    import pyarrow as pa
+
+    values = rows.data.column(column)
+    if _is_text(values.type) or pa.types.is_null(values.type):
+        return rows
+    try:
+        # Where an id is missing, CSV readers make floats of the others.
+        whole = values if pa.types.is_integer(values.type) else values.cast(pa.int64())
+        if pa.types.is_boolean(values.type):
+            raise pa.ArrowInvalid("no ids")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(
+            f"the column {column} of {name} holds {values.type}, but ids must be text or whole numbers"
+        ) from None
+    return _replaced(rows, column, whole.cast(pa.string()).to_pylist())
+
+
+def _replaced(rows: datasets.Dataset, column: str, values: list[Any]) -> datasets.Dataset:
+    """The rows with other values in a column, which stays where it is; a new one comes first."""
+    order = rows.column_names if column in rows.column_names else [column, *rows.column_names]
+    others = rows.remove_columns([column]) if column in rows.column_names else rows
+    return others.add_column(column, values).select_columns(order)
+
+
+def _with_new_ids(rows: datasets.Dataset, name: str, columns: Sequence[str]) -> datasets.Dataset:
+    """The rows with ids from their contents, as `collect_seeds.py` makes them; the number of a repetition counts."""
+    seen: Counter[str] = Counter()
+    ids = []
+    table: Any = rows.select_columns(list(columns)).with_format("arrow")
+    for batch in table.iter(1000):
+        for row in batch.to_pylist():
+            id = content_id(*(row[column] for column in columns))
+            ids.append(content_id(id, seen[id]) if seen[id] else id)
+            seen[id] += 1
+    if repeated := len(ids) - len(seen):
+        warn(f"rows of {name} repeat the {' and '.join(columns)} of another: {repeated:,} of {len(ids):,}")
+    return _replaced(rows, "id", ids)
+
+
+def _check_ids_differ(rows: datasets.Dataset, name: str) -> None:
+    """UserError if two rows have the same id: what becomes of one could not be told from what becomes of the other."""
+    ids = rows.data.column("id").drop_null()
+    if len(ids.unique()) == len(ids):
+        return
+    repeated = [pair["values"].as_py() for pair in ids.value_counts() if pair["counts"].as_py() > 1]
+    others = f", and so have {len(repeated) - 1:,} other ids" if len(repeated) > 1 else ""
+    raise UserError(
+        f"{name} has the id {repeated[0]} in more than one row{others}: give each row an id of its own, or leave the "
+        "column id out, and ids are made from the contents"
+    )
