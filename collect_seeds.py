@@ -11,8 +11,8 @@ functions become 248,934 seeds.
     python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python org/seeds \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
-If there is only one argument, it is OUTPUT, and the standard library is read. Each stage is a step of its own: a run
-that was stopped resumes from it, and its output shows what became of each function:
+Each stage is a step of its own: a run that was stopped resumes from it, and its output shows what became of each
+function:
 
     OUTPUT-candidates  the functions that pass the filters of selfalign/data/seeds.py (what each drops is counted), with
                        `contamination`: the benchmark item that the function contains, or null
@@ -41,6 +41,7 @@ import dataclasses
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,7 @@ from selfalign.code.near_duplicates import near_duplicates
 from selfalign.code.type_checkers import TypeChecker
 from selfalign.data.decontamination import decontaminator_of, record_of
 from selfalign.data.duplicates import near_duplicates_by_step
-from selfalign.data.python_files import open_python_files
+from selfalign.data.python_files import INSTALLED, STDLIB, open_python_files
 from selfalign.data.seeds import MAX_FILE_BYTES, UNSAFE_IMPORTS, UNSAFE_IMPORTS_OF_REFERENCE, filtered
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
@@ -71,9 +72,10 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
+from selfalign.runner.columns import check_text
 from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import Source, open_source, read_input
-from selfalign.runner.step import run_step
+from selfalign.runner.step import check_output, run_step
 from selfalign.runner.table import Done, Removed, Table
 
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
@@ -85,6 +87,8 @@ STAGES = {
 }
 
 UNSAFE = {"ours": UNSAFE_IMPORTS, "reference": UNSAFE_IMPORTS_OF_REFERENCE}
+NAMES = (STDLIB, INSTALLED)
+
 MAX_LINES = 150  # longer functions fill the prompt
 NEAR_DUPLICATES = 0.5  # Jaccard similarity (paper, B)
 VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put around it
@@ -94,11 +98,9 @@ VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put ar
 class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(
-        default="", metadata=OPERATIONAL
-    )
-    """Dataset to write: a Hub id, a local folder, or an fsspec URL. If it is omitted, INPUT is taken as the output, and
-    the standard library is read."""
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")] = field(metadata=OPERATIONAL)
+    """`stdlib`, `installed`, a folder of Python files, or a dataset with a column of their texts: a Hub id (org/name or
+    org/name@revision), a local folder or file, or an fsspec URL."""
 
     text_column: str = "content"
     """Column that holds the text of the files, if the input is a dataset."""
@@ -193,8 +195,14 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
 
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
-    files = None if is_hub_id(options.input) else open_python_files(options.input)
-    return files or read_input(options, options.text_column)
+    if files := None if is_hub_id(options.input) else open_python_files(options.input):
+        return files
+    name = options.input.lower()
+    if name not in NAMES and not Path(name).exists() and (near := get_close_matches(name, NAMES, cutoff=0.8)):
+        raise UserError(f"there is no dataset {options.input}: did you mean {near[0]}?")
+    source = read_input(options, options.text_column)
+    check_text(source.rows, source.name, options.text_column)
+    return source
 
 
 def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -221,10 +229,10 @@ def stage(options: Options, title: str, table: Table, **settings: Any) -> Source
     return open_source(output, columns=(column, *COLUMNS), token=options.hf_token)
 
 
-def extract_functions(options: Options, decontaminator: Decontaminator | None) -> Source:
+def extract_functions(options: Options, files: Source, decontaminator: Decontaminator | None) -> Source:
     """The functions of all files that pass the filters."""
     table = Table(
-        open_files(options),
+        files,
         lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
         COLUMNS | {"contamination": str},
         carry=False,
@@ -322,10 +330,10 @@ def in_order(functions: Source, column: str) -> Source:
 
 def main(options: Options) -> None:
     """Extract functions, remove those found in benchmarks, check types, judge docstrings, and drop near-duplicates."""
-    if not options.output:
-        options = dataclasses.replace(options, input="stdlib", output=options.input)
     if options.endpoint and not options.judge_docstrings:
         raise UserError("--endpoint has no effect without --judge-docstrings")
+    files = open_files(options)
+    check_output(options)
     endpoint = Endpoint(options) if options.judge_docstrings else None
     checker = None
     if options.type_checker != "none":
@@ -333,7 +341,7 @@ def main(options: Options) -> None:
         checker = TypeChecker(options.type_checker, python=python, processes=processes)
 
     options, decontaminator = decontaminator_of(options)
-    candidates = extract_functions(options, decontaminator)
+    candidates = extract_functions(options, files, decontaminator)
     found = record_of(decontaminator, filter(None, candidates.rows["contamination"]))
     options = dataclasses.replace(options, max_samples=None)  # counts files
     functions, contaminated = passing(candidates, "contamination", None)

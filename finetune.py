@@ -72,6 +72,15 @@ class Options(StepOptions):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
     """Folder to write the model to."""
 
+    # No options here: training is spread over GPUs by `accelerate launch`.
+    executor: Annotated[Literal["local", "slurm", "ray", "jobs"] | None, tyro.conf.Suppress] = field(
+        default=None, metadata=OPERATIONAL
+    )
+    shards: Annotated[Count, tyro.conf.Suppress] = field(default=1, metadata=OPERATIONAL)
+    workers: Annotated[Count | None, tyro.conf.Suppress] = field(default=None, metadata=OPERATIONAL)
+    executor_options: Annotated[tuple[str, ...], tyro.conf.Suppress] = field(default=(), metadata=OPERATIONAL)
+    shard: Annotated[str | None, tyro.conf.Suppress] = field(default=None, metadata=OPERATIONAL)
+
     model: str = "Qwen/CodeQwen1.5-7B"
     """Base model: a Hub id (org/name or org/name@revision), a folder, a .gguf file, or `smollm2` for that of the
     quickstart."""

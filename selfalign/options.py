@@ -7,19 +7,35 @@ as the same run, and the second resumes the first.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 import os
 import re
 import selectors
 import shlex
+import shutil
 import signal
 import stat
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import tyro
 
@@ -263,25 +279,46 @@ def command_of(options: DataclassInstance) -> str:
 
 def parse_command_line(options_class: type[T], description: str | None) -> T:
     """The options that the command line gives; what is wrong with it, or its help, ends the process."""
-    parsed: Any = tyro.cli(_with_plain_help(options_class), description=(description or "").strip())
+    wants_help = bool({"-h", "--help"} & set(sys.argv[1:]))
+    if wants_help:  # tyro would join the lines of each paragraph into one
+        print(filled((description or "").strip(), shutil.get_terminal_size().columns), end="\n\n")
+    parsed: Any = tyro.cli(_with_plain_help(options_class, _help_of(options_class) if wants_help else {}))
     return options_class(**{f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)})
 
 
-def _with_plain_help(options_class: type[DataclassInstance]) -> type:
-    """The same options, whose help does not name a default of None or of nothing, nor the folder of the project."""
+def filled(text: str, width: int) -> str:
+    """A docstring whose prose is broken into lines of at most `width` characters; what is indented stays as it is."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(p if "\n " in f"\n{p}" else textwrap.fill(p, width, break_on_hyphens=False) for p in paragraphs)
+
+
+def _help_of(options_class: type[DataclassInstance]) -> dict[str, str]:
+    """The docstrings of the fields, each as one line: tyro would break them where the source does."""
+    texts: dict[str, str] = {}
+    for kind in reversed(options_class.__mro__[:-1]):
+        body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]).body
+        for entry, text in itertools.pairwise(body):
+            if isinstance(entry, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                texts[cast(ast.Name, entry.target).id] = " ".join(str(text.value.value).split())
+    return texts
+
+
+def _with_plain_help(options_class: type[DataclassInstance], texts: Mapping[str, str]) -> type:
+    """The same options with these help texts, which do not name a default of None or of nothing, nor the folder of the
+    project."""
     annotations = {}
     hints = get_type_hints(options_class, include_extras=True)
     for f in dataclasses.fields(options_class):
         kinds = [kind for kind in get_args(hints[f.name]) if kind is not type(None)]
+        settings: dict[str, Any] = {"help": texts[f.name]} if f.name in texts else {}
         if f.default is None and len(kinds) == 1:
-            plain = tyro.conf.arg(metavar=_metavar(kinds[0]), help_behavior_hint="")
+            settings |= {"metavar": _metavar(kinds[0]), "help_behavior_hint": ""}
         elif f.default == ():
-            plain = tyro.conf.arg(help_behavior_hint="")
+            settings |= {"help_behavior_hint": ""}
         elif isinstance(f.default, Path):
-            plain = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default.replace(f'{ROOT}/', '')})")
-        else:
-            continue
-        annotations[f.name] = Annotated[hints[f.name], plain]
+            settings |= {"help_behavior_hint": lambda default: f"(default: {default.replace(f'{ROOT}/', '')})"}
+        if settings:
+            annotations[f.name] = Annotated[hints[f.name], tyro.conf.arg(**settings)]
     return type(options_class.__name__, (options_class,), {"__annotations__": annotations, "__doc__": ""})
 
 

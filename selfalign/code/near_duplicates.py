@@ -266,4 +266,12 @@ def _progress(name: str, total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     interactive = sys.stderr.isatty()  # a log file gets a line now and then
-    return tqdm(total=total, desc=name, unit=unit, disable=not name, mininterval=0.2 if interactive else 15.0)
+    return tqdm(
+        total=total,
+        desc=name,
+        unit=unit,
+        disable=not name,
+        delay=2.0,
+        leave=False,
+        mininterval=0.2 if interactive else 15.0,
+    )

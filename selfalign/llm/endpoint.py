@@ -142,7 +142,7 @@ class Endpoint:
 
     def summary(self) -> str:
         """`Usage.summary`, for the progress line."""
-        return self.usage.summary()
+        return self.usage.summary(sum(replica.window.in_flight for replica in self._fleet.replicas))
 
 
 def client_for(url: str, options: GenerationOptions) -> Client:

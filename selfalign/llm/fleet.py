@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections import deque
@@ -70,7 +71,9 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         self._waiting: deque[asyncio.Future[Replica]] = deque()
-        self._last_success = time.monotonic()
+        # When the last of the servers failed, unless one has answered since. The seconds before do not count: the first
+        # answers may take longer than the patience.
+        self._silent_since: float | None = None
         self._stack = contextlib.AsyncExitStack()
         for replica in self.replicas:
             await self._stack.enter_async_context(replica)
@@ -91,10 +94,11 @@ class Fleet:
         refused_since = 0.0
         while True:
             replica = await self._take_place(is_retry=faults + refusals > 0)
+            sent = time.monotonic()
             try:
                 completions = await replica.complete(request)
-                self._last_success = time.monotonic()
-                self.usage.count(completions)
+                self._silent_since = None
+                self.usage.count(completions, time.monotonic() - sent)
                 return completions
             except PromptTooLong:
                 return [Completion("", PROMPT_TOO_LONG, 0)] * request.n
@@ -166,6 +170,7 @@ class Fleet:
             replica.resting = True
             announce(f"{replica.client.url} is not used for a while: {fault}")
             if all(other.resting for other in self.replicas):
+                self._silent_since = self._silent_since or time.monotonic()
                 announce(f"no endpoint is left: waiting up to {self.options.patience:.0f} s for one to come back")
             replica.in_background(self._revive(replica))
 
@@ -206,7 +211,7 @@ class Fleet:
     def _reason_to_give_up(self) -> str | None:
         if all(replica.unfit for replica in self.replicas):
             return "no endpoint is left that serves the model this run began with"
-        silent = time.monotonic() - self._last_success
+        silent = time.monotonic() - (self._silent_since or math.inf)
         if all(replica.resting for replica in self.replicas) and silent > self.options.patience:
             return f"no endpoint has answered for {self.options.patience:.0f} s"
         return None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import RowOpen, UserError
+from selfalign.errors import RowOpen, UserError, warn
 from selfalign.runner.table import Done, Row, Table
 from selfalign.runner.writer import PartWriter
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5  # after SIGTERM: preempted machines go away soon
 RESPONSIVE_SECONDS = 0.2  # a synchronous row function lets signals in this often
+LOG_SECONDS = 15.0  # between two lines about the progress, where nobody watches
 MAX_OPEN_IN_A_ROW = 200  # this many failures in a row are not bad luck: stop
 
 
@@ -59,6 +60,7 @@ class Flow:
             workers = [asyncio.create_task(self._work(rows)) for _ in range(self.window)]
             self._listen_to_signals(workers)
             stopping = asyncio.create_task(self._stop.wait())
+            showing = asyncio.create_task(self._keep_showing())
             finished = asyncio.gather(*workers, return_exceptions=True)
             await asyncio.wait({stopping, finished}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set() and not finished.done():
@@ -69,9 +71,12 @@ class Flow:
                     worker.cancel()
             await asyncio.wait({finished})
             stopping.cancel()
+            showing.cancel()
         if self._error:
             with contextlib.suppress(Exception):
-                self.writer.flush()  # what was done before stays done
+                self.failures.update(self.writer.flush())  # what was done before stays done
+            for reason, n in self.failures.items():
+                warn(f"{n} rows are still open: {reason}")
             raise self._error
 
     def _listen_to_signals(self, workers: list[asyncio.Task[None]]) -> None:
@@ -96,15 +101,16 @@ class Flow:
         for position, row in rows:
             try:
                 result = await self._result(row)
-                if isinstance(result, Done):
-                    self.failures.update(self.writer.add(position, result))
-                else:
-                    self._leave_open(result)
+                faults = self.writer.add(position, result) if isinstance(result, Done) else None
             except Exception as error:
                 self._fail(error)
                 return
-            if self.progress.update():  # it was time to show something
-                self._show()
+            if isinstance(result, str):
+                self._leave_open(result)
+            else:
+                self.failures.update(faults)
+                if self.progress.update(1 - sum((faults or {}).values())):  # it was time to show something
+                    self._show()
             if self._stop.is_set():
                 return
 
@@ -138,6 +144,15 @@ class Flow:
         if row.get("error"):
             return None
         return next((name for name in self.table.source.needs if row[name] is None), None)
+
+    async def _keep_showing(self) -> None:
+        """While a model writes, minutes may pass without a row: say what is in flight."""
+        await asyncio.sleep(self.progress.delay)
+        while self.endpoint:
+            await asyncio.sleep(1.0 if sys.stderr.isatty() else LOG_SECONDS)
+            self._show()
+            self.progress.delay = 0  # it is there now, and has to be cleared or ended with the last row
+            self.progress.refresh()
 
     def _show(self) -> None:
         """The line beside the progress bar: counts, open rows, and what the endpoint was asked."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from selfalign.llm.endpoint import Endpoint
     from selfalign.runner.folder_output import FolderOutput
 
+DIFFERENCES_SHOWN = 4
+FOLLOWS = ("prompts", "revision")  # differences that follow from others: the examples, the model
+
 
 @dataclass(frozen=True)
 class Run:
@@ -127,21 +130,41 @@ def refuse_other_run(
                 f"{name} contains {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
         return
+    recorded = _identity_in(name, run_json)
+    if recorded == identity:
+        return
+    if (step := recorded.get("step", identity["step"])) != identity["step"]:
+        raise UserError(f"{name} holds what {step} wrote, not {identity['step']}: choose another output")
+    before, now = _flat(recorded), _flat(identity)
+    differing = [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys(), key=lambda key: (key in FOLLOWS, key))
+        if before.get(key) != now.get(key)
+    ]
+    more = f"; and {len(differing) - DIFFERENCES_SHOWN} more" if len(differing) > DIFFERENCES_SHOWN else ""
+    raise UserError(
+        f"{name} holds a run that differs ({'; '.join(differing[:DIFFERENCES_SHOWN])}{more}): choose another output"
+    )
+
+
+def refuse_other_step(
+    name: str, run_json: str | None, step: str, foreign_files: Callable[[], list[str]] = list
+) -> None:
+    """UserError if the output `name` holds anything but a run of the step `step`, whatever its options."""
+    if run_json is not None:
+        refuse_other_run(name, run_json, _identity_in(name, run_json) | {"step": step}, foreign_files)
+    else:
+        refuse_other_run(name, None, {"step": step}, foreign_files)
+
+
+def _identity_in(name: str, run_json: str) -> dict[str, Any]:
+    """The identity of the run that wrote the output `name`; UserError if run.json does not say."""
     try:
-        recorded = dict(json.loads(run_json)["identity"])
+        return dict(json.loads(run_json)["identity"])
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UserError(
             f"the run.json in {name} is damaged or was not written by a step: choose another output"
         ) from None
-    if recorded == identity:
-        return
-    before, now = _flat(recorded), _flat(identity)
-    differing = [
-        f"{key} was {before.get(key)}, is {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    raise UserError(f"{name} holds a run that differs ({'; '.join(differing)}): choose another output")
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

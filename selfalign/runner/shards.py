@@ -15,6 +15,7 @@ Afterwards the parts are looked at again, since Ray and Jobs do not raise an err
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import io
 import json
 import math
@@ -71,6 +72,8 @@ def _executor(options: StepOptions, run: str) -> Any:
         raise UserError(f"--executor needs datatrove: pip install -r requirements.txt ({error})") from None
 
     name, kind = Path(sys.argv[0]).stem, str(options.executor)
+    if kind == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("--executor ray needs ray: pip install ray, or choose local for the CPUs of this machine")
     defaults: dict[str, dict[str, Any]] = {
         "local": {},
         "slurm": {"job_name": name, "env_command": f"export PATH={os.path.dirname(sys.executable)}:$PATH"},

@@ -6,6 +6,7 @@ fingerprint of its files. How outputs are written is in `selfalign.runner.output
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
+BAR_DELAY = 2.0  # seconds that work takes before it gets a progress bar
+QUIET_BYTES = 64 << 20  # of files that are read without one
 READ_ROWS, READ_BYTES = 1000, 32 << 20  # read at a time
 
 
@@ -68,7 +71,8 @@ class Source:
         bytes_a_row = max(1, rows.data.nbytes // max(1, len(rows.data)))
         step = max(1, min(READ_ROWS, READ_BYTES // bytes_a_row))
         interval = 0.2 if sys.stderr.isatty() else 15.0  # a log file gets a line now and then
-        bar = tqdm(total=len(where), desc=title, unit=" rows", disable=not title, mininterval=interval, leave=False)
+        how: dict[str, Any] = {"delay": BAR_DELAY, "mininterval": interval, "leave": False}
+        bar = tqdm(total=len(where), desc=title, unit=" rows", disable=not title, **how)
         with bar:
             for start in range(0, len(where), step):
                 some = [int(position) for position in where[start : start + step]]
@@ -115,6 +119,10 @@ def open_source(
         # How datasets 5.2 says that a JSON or CSV file, or a Parquet file, is empty.
         if type(cause).__name__ in ("SchemaInferenceError", "StopIteration") or "BatchSize must be" in str(cause):
             raise UserError(f"{name} has no rows in split {split}") from error
+        if isinstance(cause, UnicodeDecodeError) or "Invalid UTF8" in str(cause):
+            raise UserError(
+                f"{name} is not UTF-8 text: convert it, for example by `iconv -f latin1 -t utf-8 FILE > NEW`"
+            ) from error
         raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
         raise UserError(missing_column(name, missing, rows))
@@ -177,6 +185,7 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):
     import datasets
+    from datasets.utils import are_progress_bars_disabled
     from fsspec.core import url_to_fs
 
     fs, root = url_to_fs(os.path.expanduser(name))
@@ -204,7 +213,15 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
-        rows = datasets.load_dataset(builder, data_files=urls, split=split, storage_options=fs.storage_options or None)
+        options = {"split": split, "storage_options": fs.storage_options or None}
+        with contextlib.ExitStack() as stack:
+            if not are_progress_bars_disabled() and sum(fs.size(f) or 0 for f in files) < QUIET_BYTES:
+                datasets.disable_progress_bars()
+                stack.callback(datasets.enable_progress_bars)
+            rows = datasets.load_dataset(builder, data_files=urls, **options)
+        if builder == "json":  # whose reader does not look
+            for column in rows.data.columns:
+                column.validate(full=True)
     return rows, {"fingerprint": fingerprint(fs, root, files)}, run
 
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, warn, without_secrets
 from selfalign.options import Shard, StepOptions
-from selfalign.runner.flow import Flow
+from selfalign.runner.flow import LOG_SECONDS, Flow
 from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.output import open_output
 from selfalign.runner.part import covered_rows
-from selfalign.runner.record import Run
+from selfalign.runner.record import Run, refuse_other_step
 from selfalign.runner.shards import run_shards
-from selfalign.runner.source import MAIN_TABLE, Source
+from selfalign.runner.source import BAR_DELAY, MAIN_TABLE, Source
 from selfalign.runner.table import Removed, Row, Table
 from selfalign.runner.writer import PartWriter
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from selfalign.llm.endpoint import Endpoint
 
 BLOCK_ROWS = 100_000  # whose positions are held at a time
+REASONS_SHOWN = 3  # why rows stayed open
 EXIT_OPEN = 3  # exit status when rows stay open
 
 
@@ -88,13 +89,22 @@ def run_step(
             output.commit(partial(run.describe, output), final=True, stopping=stopped is not None)
         record = json.loads(output.read("run.json") or "{}")
         open_rows = sum(int(rows.sum()) for rows in _rows_to_do(run, output).values())
-    _report(record, options.output, sum((flow.failures for flow in flows), Counter()), open_rows)
+    failures = sum((flow.failures for flow in flows), Counter())
+    _report(record, options.output, failures, open_rows, nothing_to_do=not (todo or by_others))
     if open_rows:
         raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
     if not record["complete"]:  # a script of two steps: the second one needs all of the first
         print(f"{run.step}: shard {options.shard} is done; other shards still have rows to do", file=sys.stderr)
         raise SystemExit(0)
     return record
+
+
+def check_output(options: StepOptions) -> None:
+    """UserError if the output holds something that the script did not write: for one whose output comes last."""
+    output = open_output(options.output, public=options.public, token=options.hf_token)
+    step = Path(sys.argv[0]).stem
+    if not output.on_hub:  # there, the first commit of the stage before finds out whether anything can be written
+        refuse_other_step(options.output, output.read("run.json"), step, output.foreign_files)
 
 
 def _rows_to_do(run: Run, output: FolderOutput) -> dict[str, np.ndarray]:
@@ -153,24 +163,31 @@ def _read(source: Source, todo: np.ndarray) -> Iterator[tuple[int, Row]]:
 def _progress_bar(title: str, total: int, todo: int) -> tqdm[Any]:
     from tqdm import tqdm
 
+    watched = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=total - todo,
         desc=title,
         unit=" rows",
         dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 15.0,  # a log file gets a line now and then
-        maxinterval=1.0 if sys.stderr.isatty() else 15.0,
+        delay=BAR_DELAY,
+        leave=not watched,
+        mininterval=0.2 if watched else LOG_SECONDS,  # a log file gets a line now and then
+        maxinterval=1.0 if watched else LOG_SECONDS,
     )
 
 
-def _report(record: dict[str, Any], output: str, failures: Counter[str], open_rows: int) -> None:
+def _report(record: dict[str, Any], output: str, failures: Counter[str], open_rows: int, nothing_to_do: bool) -> None:
     """Say how many rows came out, and why others are still to do."""
     counts = ", ".join(f"{n} {name}" for name, n in sorted(record["counts"].items(), key=lambda c: -c[1]))
     further = "".join(f", {table['rows_out']} {name}" for name, table in record.get("tables", {}).items())
-    out = f"{record['rows_out']} rows out{further} ({counts})"
-    print(f"{record['step']}: {record['rows_in']} rows in, {out} -> {without_secrets(output)}")
-    for reason, n in failures.most_common(3):
+    out = f"{record['rows_out']} rows out{further}" + (f" ({counts})" if counts else "")
+    begin = f"{record['step']}: nothing was left to do: " if nothing_to_do else f"{record['step']}: "
+    print(f"{begin}{record['rows_in']} rows in, {out} -> {without_secrets(output)}", flush=True)
+    shown = failures.most_common(REASONS_SHOWN)
+    for reason, n in shown:
         warn(f"{n} rows are still open: {reason}")
+    if others := failures.total() - sum(n for _, n in shown):
+        warn(f"{others} rows are still open for {len(failures) - len(shown)} other reasons")
     if open_rows:
         warn(f"{open_rows} of {record['rows_in']} rows are still to do: run the same command again")

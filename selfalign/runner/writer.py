@@ -75,7 +75,7 @@ class PartWriter:
                     packed.append(self._batch([each]))
                     good.append(each)
                 except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-                    faults[f"its result can't be stored: {error}"[:200]] += 1
+                    faults[f"its result can't be stored: {self._fault_of(each[1], error)}"[:200]] += 1
                     self._part_rows -= len(each[1].rows)
             unpacked = good
         for position, done in unpacked:
@@ -86,6 +86,18 @@ class PartWriter:
         self._batches += packed
         self._part_bytes += sum(batch.nbytes for batch in packed)
         return faults
+
+    def _fault_of(self, done: Done, error: Exception) -> str:
+        """Which column can't hold what it was given: a reason that rows share, where pyarrow's names their values."""
+        import pyarrow as pa
+
+        for row in done.rows:
+            for field in self.schema if row.keys() == self._columns else ():
+                try:
+                    pa.array([row[field.name]], field.type)
+                except (pa.ArrowException, ValueError, TypeError, OverflowError):
+                    return f"its {field.name} is a value of {type(row[field.name]).__name__} that is no {field.type}"
+        return str(error)
 
     def _batch(self, pairs: list[tuple[int, Done]]) -> pa.RecordBatch:
         import pyarrow as pa

@@ -85,6 +85,18 @@ def test_patience_ends_and_rows_stay_open():
     assert_all_right(got, without=open_rows(got))
 
 
+def test_patience_begins_when_the_servers_fail():
+    """The first answers may take longer than the patience."""
+
+    async def slow(request, body, number):
+        await asyncio.sleep(2 * ("prompt 0:" in str(body)))
+
+    with simulated(slow) as server:
+        endpoint = Endpoint(options(server, patience=1.5))
+        threading.Timer(1.8, come_back, [server]).start()
+        assert_all_right(ask_all(endpoint, rows=1, width=1), rows=1)
+
+
 def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys):
     with simulated() as server:
         on_row = when({20: lambda: come_back(server, model="another/model")})

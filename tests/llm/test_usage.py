@@ -1,5 +1,6 @@
 """What a step records about its servers, in one run, in shards, and in runs that are stopped and continued."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ import time
 import pytest
 
 from selfalign.errors import RowOpen
+from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.usage import Usage
 from selfalign.options import Shard, StepOptions
 from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.source import read_input
@@ -48,6 +51,31 @@ def test_what_shards_used_is_added_up(tmp_path, by_hand):
     used = run_json(tmp_path / "out")["generation"]
     tokens = [part.used["tokens"] for part in FolderOutput(str(tmp_path / "out"), Shard(0, 1)).parts()]
     assert used["requests"] == 40 and len(tokens) == 2 and used["tokens"] == sum(tokens) > max(tokens)
+
+
+def test_the_progress_line_shows_what_is_in_flight():
+    said = []
+    with simulated(seconds_per_token=0.2) as server:
+        endpoint = Endpoint(options(server))
+
+        async def run():
+            async with endpoint:
+                tasks = [asyncio.ensure_future(endpoint.generate("x", max_new_tokens=8, seed=n)) for n in range(20)]
+                await asyncio.sleep(0)
+                said.append(endpoint.summary())
+                await asyncio.gather(*tasks)
+
+        asyncio.run(run())
+    assert said == ["20 requests in flight"] and "in flight" not in endpoint.summary()
+
+
+def test_the_pace_is_that_of_all_requests_from_the_first_answer_on():
+    usage = Usage()
+    assert usage.tokens_per_second(64) is None
+    usage.start()
+    usage.count([Completion("", "length", 40)], seconds=20.0)
+    assert usage.tokens_per_second(64) == 128.0 and usage.tokens_per_second(32) == 64.0
+    assert usage.summary(64) == "64 requests in flight, 40 tokens, 128 tokens/s"
 
 
 def test_the_cost_that_old_parts_hold_is_ignored():

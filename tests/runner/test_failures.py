@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.core import url_to_fs
 
-from selfalign.errors import UserError
+from selfalign.errors import RowOpen, UserError
 from selfalign.runner import writer
 from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import EXIT_OPEN, run_step
@@ -98,12 +98,16 @@ def test_a_run_json_that_no_step_wrote_is_refused(tmp_path, content):
         ("empty.jsonl", "train", "empty.jsonl has no rows in split train"),
         ("one.jsonl", "test", 'Unknown split "test"'),
         ("out", "test", 'Unknown split "test"'),
+        ("latin.jsonl", "train", "latin.jsonl is not UTF-8 text: convert it"),
+        ("latin.csv", "train", "latin.csv is not UTF-8 text: convert it"),
     ],
 )
 def test_an_input_that_cannot_be_read_is_said(tmp_path, name, split, said):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "whole.parquet")
     (tmp_path / "truncated.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-10])
     (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "latin.jsonl").write_bytes('{"id": "é"}\n'.encode("latin-1"))
+    (tmp_path / "latin.csv").write_bytes("id\né\n".encode("latin-1"))
     write_rows(tmp_path / "one.jsonl", [{"id": "a"}])
     double_all(tmp_path, 5)
     with pytest.raises(UserError, match=said):
@@ -142,6 +146,23 @@ def test_a_result_that_cannot_be_stored_stays_open_alone(tmp_path, capsys, bad):
     assert [row["number"] for row in read_rows(tmp_path / "out")] == [i for i in range(30) if i != 13]
     double_all(tmp_path, 30)
     assert len(read_rows(tmp_path / "out")) == 30
+
+
+def test_rows_that_fail_alike_have_one_reason_and_all_are_told(tmp_path, capsys):
+    """The bar does not count them, either: it would end at 100 %."""
+    reasons = ["a", "b", "c", "d", "d"]
+
+    def fails(row):
+        if row["number"] < 5:
+            raise RowOpen(reasons[row["number"]])
+        return row | {"double": f"text {row['number']}"}
+
+    with pytest.raises(SystemExit):
+        double_all(tmp_path, 8, fails)
+    said = capsys.readouterr().err
+    assert "3 rows are still open: its result can't be stored: its double is a value of str that is no int64" in said
+    assert "2 rows are still open: d" in said and "2 rows are still open for 2 other reasons" in said
+    assert "100%" not in said
 
 
 def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):

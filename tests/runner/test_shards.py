@@ -95,6 +95,13 @@ def test_what_is_not_a_shard_is_refused(text):
         Shard.parse(text)
 
 
+def test_ray_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
+    wanted = StepOptions(input="in", output="out", executor="ray", shards=2)
+    with pytest.raises(UserError, match="--executor ray needs ray: pip install ray"):
+        executors.run_shards(wanted, "run", [True, True])
+
+
 def test_all_that_a_step_imports_travels_with_its_shards():
     """Also what it starts: benchmark.py serves a model folder with serve.py."""
     shipped = set(zipfile.ZipFile(io.BytesIO(executors._project())).namelist())

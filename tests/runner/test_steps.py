@@ -1,5 +1,6 @@
 """The step runner: what is done stays done, what is not is done next time, and nothing is done twice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,12 @@ import pytest
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.runner import flow, writer
+from selfalign.runner.record import refuse_other_run
 from selfalign.runner.source import open_source
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Done, Table
 from tests.helpers import read_rows, run_json
-from tests.runner.doubling import double, double_all, never, noting, numbers, options
+from tests.runner.doubling import COLUMNS, double, double_all, never, noting, numbers, options
 
 
 def test_every_row_is_done_and_a_second_run_does_nothing(tmp_path):
@@ -97,6 +99,27 @@ def test_a_run_with_other_options_or_input_is_refused(tmp_path, change, said):
     double_all(tmp_path, 5)
     with pytest.raises(UserError, match=said):
         double_all(tmp_path, **{"rows": 5, **change})
+
+
+def test_the_output_of_another_step_is_refused_for_that_alone(tmp_path):
+    double_all(tmp_path, 5)
+    table = Table(numbers(5), double, COLUMNS)
+    with pytest.raises(UserError, match=r"out holds what \S+ wrote, not halve: choose another output"):
+        run_step(options(tmp_path, factor=3, seed=1), table, title="halve")
+
+
+def test_of_many_differences_a_few_are_shown_and_those_that_follow_from_others_come_last():
+    before = {"step": "s", "options": {name: 0 for name in "abcdef"}, "prompts": "x", "revision": "y", "model": "m"}
+    now = {"step": "s", "options": {name: 1 for name in "abcdef"}, "prompts": "X", "revision": "Y", "model": "M"}
+    with pytest.raises(UserError, match=r"\(a was 0, is 1; b .*; c .*; d was 0, is 1; and 5 more\)"):
+        refuse_other_run("out", json.dumps({"identity": before}), now)
+
+
+def test_a_finished_run_says_that_nothing_was_left_to_do(tmp_path, capsys):
+    double_all(tmp_path, 5)
+    assert "nothing was left" not in capsys.readouterr().out
+    double_all(tmp_path, 5, never)
+    assert "nothing was left to do: 5 rows in, 5 rows out -> " in capsys.readouterr().out
 
 
 def test_two_runs_at_a_time_are_refused(tmp_path):

@@ -208,3 +208,20 @@ def test_the_worked_examples_hold_both_verdicts_and_docstrings():
     examples = load_examples(ROOT / "prompts" / "docstrings.yaml", JudgedDocstring).pool
     assert len(examples) == 7 and {example.good for example in examples} == {True, False}
     assert all(reasons(example.seed) == {"ok"} for example in examples)
+
+
+def test_an_output_with_files_of_somebody_else_is_refused_at_the_start(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text(GOOD)
+    result = run("collect_seeds", tmp_path / "code", tmp_path / "code")
+    assert result.returncode == 2 and "contains a.py, which this step did not write" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["code"], "no stage has begun"
+
+
+def test_the_output_has_to_be_named_and_a_wrong_name_is_put_right(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forgotten = run("collect_seeds", tmp_path)
+    assert forgotten.returncode == 2 and "OUTPUT" in forgotten.stderr
+    wrong = run("collect_seeds", "stdlb", "out")
+    assert wrong.returncode == 2 and "there is no dataset stdlb: did you mean stdlib?" in wrong.stderr
+    assert not list(tmp_path.iterdir())

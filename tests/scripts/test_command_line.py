@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from selfalign.options import StepOptions, command_of, identity_of, parse_command_line, run_script
+from selfalign.options import StepOptions, command_of, filled, identity_of, parse_command_line, run_script
 from tests.helpers import ROOT, SCRIPTS, command, load_script
 
 each_script = pytest.mark.parametrize("name", SCRIPTS)
@@ -47,6 +47,25 @@ def test_help_shows_what_a_user_would_type(name, said):
     """Neither None, nor a default that is nothing, nor a path of this machine."""
     said = said(name, "--help", status=0)
     assert "--" in said and not [text for text in ("None", "(default: )", str(ROOT)) if text in said]
+
+
+@each_script
+def test_help_is_broken_into_lines(name, said, monkeypatch):
+    """Of the terminal's width; a command to copy stays on its own line or lines, however long."""
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = said(name, "--help", status=0).splitlines()
+    assert not [line for line in lines if len(line) > 100 and not line.startswith(" ")]
+
+
+def test_the_help_of_a_script_shows_what_its_docstring_shows():
+    description = load_script("serve").__doc__
+    command = [line for line in description.splitlines() if line.startswith("    ")]
+    assert "\n".join(command) in filled(description, 80) and command[-1].startswith("        -d")
+
+
+def test_training_offers_no_shards(said):
+    assert "--shard" not in said("finetune", "--help", status=0)
+    assert "--shard" in said("finetune", "a b --shard 0/2", status=2)
 
 
 def test_what_the_help_leaves_out_is_still_understood(monkeypatch):
