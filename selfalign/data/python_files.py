@@ -39,7 +39,19 @@ def open_python_files(name: str) -> Source | None:
     folder = Path(name).expanduser()
     if not folder.is_dir() or not next(folder.rglob("*.py"), None):
         return None
-    return _source(str(folder.resolve()), _listing(folder.resolve(), folder.resolve().name, None))
+    folder = folder.resolve()
+    rows = _listing(folder, folder.name, None)
+    for row in rows:
+        row["repository"] = _repository_of(Path(row["file"]).parent, folder)
+    return _source(str(folder), rows)
+
+
+@cache
+def _repository_of(place: Path, folder: Path) -> str:
+    """The name of the Git repository that `place` is in; that of `folder`, which holds it, if it is in none."""
+    if place == folder or (place / ".git").exists():
+        return place.name
+    return _repository_of(place.parent, folder)
 
 
 def _listing(folder: Path, repository: str | None, license: str | None) -> list[dict[str, Any]]:

@@ -24,3 +24,12 @@ def test_a_folder_whose_files_are_all_skipped_is_refused(tmp_path):
 def test_installed_packages_come_with_name_version_and_licence():
     assert origin_of("pyflakes")["repository"].startswith("pyflakes@")
     assert origin_of("no_such_package") == {"repository": None, "license": None}
+
+
+def test_a_folder_of_repositories_names_each_of_them(tmp_path):
+    for path in ("one/.git/config", "one/src/a.py", "two/.git", "two/b.py", "loose/c.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    rows = open_python_files(str(tmp_path)).rows
+    found = {row["path"]: row["repository"] for row in rows}
+    assert found == {"one/src/a.py": "one", "two/b.py": "two", "loose/c.py": tmp_path.name}
