@@ -72,6 +72,7 @@ class Flow:
             await asyncio.wait({finished})
             stopping.cancel()
             showing.cancel()
+            self._show()
         if self._error:
             with contextlib.suppress(Exception):
                 self.failures.update(self.writer.flush())  # what was done before stays done
