@@ -1,0 +1,164 @@
+"""How many tokens a second a server makes of one model on this machine: serve.py beside vLLM and llama.cpp, in one run.
+
+    python -m perf.serving --model ./qwen                      # a transformers folder or Hub id: serve.py alone
+    python -m perf.serving --model ./qwen --vllm /venvs/vllm/bin/python --llama-cpp .venv/bin/python --gguf ./qwen.gguf
+
+Each server gets the same requests: prompts as sample_responses.py writes them, with three worked examples, several
+samples of each at temperature 0.7 and up to a number of tokens. They run one after the other with the same number of
+threads; the median of the rounds counts, after one that warms up.
+
+Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
+the model has to read all weights once, so bytes of weights / bytes a second is the least that it can take.
+
+vLLM's and llama-cpp-python's own environments are named by their Python; what is not named is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.local_server import served
+from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
+from selfalign.options import PROMPTS, GenerationOptions
+
+SHOTS = 3
+PATIENCE = 600  # seconds for a server to start
+BYTES = 1 << 29  # of the array that is read to measure the memory
+
+
+@dataclass
+class Options:
+    model: str
+    """Transformers folder or Hub id."""
+    gguf: str | None = None
+    """The same model for llama.cpp."""
+    vllm: str | None = None
+    """Python that has vLLM (its CPU build)."""
+    llama_cpp: str | None = None
+    """Python that has llama-cpp-python[server]."""
+    requests: tuple[int, ...] = (16, 64)
+    """Samples asked for at the same time."""
+    samples: int = 8
+    """Samples of each prompt."""
+    max_new_tokens: int = 128
+    threads: int = len(os.sched_getaffinity(0))
+    rounds: int = 3
+
+
+def prompts(count: int) -> list[str]:
+    """What sample_responses.py would ask for `count` tasks."""
+    examples = load_examples(PROMPTS / "examples.yaml")
+    shots = load_examples(PROMPTS / "examples_plain.yaml")
+    template = load_prompt(PROMPTS / "responses.jinja", examples)
+    tasks = [{"instruction": example.instruction} for example in examples.pool]
+    draws = random.Random(0)
+    return [template.render(row=tasks[n % len(tasks)], shots=draw_examples(draws, shots, SHOTS)) for n in range(count)]
+
+
+@contextlib.contextmanager
+def started(command: list[str], threads: int) -> Iterator[str]:
+    """The URL of an OpenAI server that `command --port PORT` starts, once it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    command = [*command, "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"this server does not start: {' '.join(command)}")
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def tokens_per_second(url: str, api: str, options: Options, requests: int) -> float:
+    """Of one round. The prompts differ between rounds of different size only, and the first round is not counted."""
+    generation = GenerationOptions(endpoint=(url,), api=api, send_seeds=api == "tgi")  # type: ignore[reportArgumentType]
+    endpoint = Endpoint(generation, samples_a_row=options.samples)
+    asked = prompts(requests // options.samples)
+
+    async def all_samples() -> float:
+        async with endpoint:
+            start = time.perf_counter()
+            answers = await asyncio.gather(
+                *(
+                    endpoint.sample(prompt, options.samples, max_new_tokens=options.max_new_tokens, seed=number)
+                    for number, prompt in enumerate(asked)
+                )
+            )
+            seconds = time.perf_counter() - start
+        return sum(answer.generated_tokens for samples in answers for answer in samples) / seconds
+
+    return asyncio.run(all_samples())
+
+
+def report_hardware(threads: int, rows: int) -> None:
+    """Print the bytes a second of memory, and of a product of `rows` rows with 4096 x 4096 in bfloat16 its FLOPS."""
+    import torch
+
+    torch.set_num_threads(threads)
+    array = torch.ones(BYTES // 4)
+    matrix = torch.ones(4096, 4096, dtype=torch.bfloat16)
+    inputs = torch.ones(rows, 4096, dtype=torch.bfloat16)
+
+    def seconds(work) -> float:
+        work()
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    print(f"memory: {BYTES / seconds(array.sum) / 1e9:.1f} GB/s read by {threads} threads")
+    flops = 2 * rows * matrix.numel() / seconds(lambda: inputs @ matrix)
+    print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {rows} rows")
+
+
+def main(options: Options) -> None:
+    report_hardware(options.threads, max(options.requests))
+    threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
+    servers = {
+        f"serve.py, {dtype}": ("tgi", served(options.model, "--dtype", dtype, *threads))
+        for dtype in ("bfloat16", "int8")
+    }
+    if options.vllm:
+        limits = ["--max-model-len", "4096", "--dtype", "bfloat16", "--generation-config", "vllm"]
+        command = [str(Path(options.vllm).parent / "vllm"), "serve", options.model, *limits]
+        servers["vLLM, bfloat16"] = ("completions", started(command, options.threads))
+    if options.llama_cpp and options.gguf:
+        command = [options.llama_cpp, "-m", "llama_cpp.server", "--model", options.gguf, "--n_ctx", "4096"]
+        command += ["--n_threads", str(options.threads), "--n_threads_batch", str(options.threads)]
+        servers["llama.cpp"] = ("completions", started(command, options.threads))
+
+    print(f"{'tokens/s with samples at a time':32}" + "".join(f"{number:>8}" for number in options.requests))
+    for name, (api, running) in servers.items():
+        with running as url:
+            rates = []
+            for requests in options.requests:
+                measured = [tokens_per_second(url, api, options, requests) for _ in range(options.rounds + 1)]
+                rates.append(statistics.median(measured[1:]))
+            print(f"{name:32}" + "".join(f"{rate:8.0f}" for rate in rates), flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
