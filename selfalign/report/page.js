@@ -205,7 +205,8 @@ async function start() {
 
   function article(row) {
     const group = names.group[rows.group[row]];
-    const summary = make("summary", "", make("span", isAccepted(group) ? "badge good" : "badge", group));
+    const summary = make("summary");
+    if (names.group.length > 1) summary.append(make("span", isAccepted(group) ? "badge good" : "badge", group));
     if (names.run.length > 1) summary.prepend(make("span", "kind quiet", names.run[rows.run[row]]));
     summary.append(make("span", "first", rows.title[row]), make("span", "kind quiet", numbers(row)));
     const details = make("details", "", summary);

@@ -224,7 +224,10 @@ def card_section(charts: Sequence[Chart], examples: Sequence[Mapping[str, Any]])
 def example_text(body: Mapping[str, Any]) -> str:
     """A row's texts in Markdown; each stands in a fence that it cannot end itself."""
     blocks = []
-    for heading, kind, text in body["parts"]:
+    parts = body["parts"]
+    for heading, kind, text in parts:
+        if heading == "Seed" and len(parts) > 1:  # the example is what was made from it
+            continue
         cut = text if len(text) <= EXAMPLE_LIMIT else f"{text[:EXAMPLE_LIMIT]}\n[…]"
         longest = max((len(fence) for fence in FENCE.findall(cut)), default=2)
         fence = "~" * max(3, longest + 1)

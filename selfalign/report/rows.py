@@ -30,12 +30,12 @@ Row = dict[str, Any]
 TEXTS = {
     "instruction": ("Instruction", "markdown"),
     "prompt": ("Prompt", "code"),
-    "content": ("Code", "code"),
     "response": ("Response", "markdown"),
     "code": ("Code", "code"),
     "completion": ("Completion", "markdown"),
     "tests": ("Tests", "markdown"),
     "detail": ("How it ended", "prose"),
+    "content": ("Seed", "code"),
 }
 # The first of these that a row has is its line in the list.
 TITLES = ("instruction", "concepts", "name", "prompt", "content", "response", "problem", "text")

@@ -185,8 +185,8 @@ def test_a_page_says_when_it_has_not_all_rows(tmp_path):
 
 ROW = {"id": "a", "instruction": "do", "response": "done"}
 OUTPUTS = {
-    "seeds": ({"id": "a", "content": "def f(): ...", "name": "f", "license": "mit"}, "row", ["Code"]),
-    "concepts": ({"id": "a", "content": "x = 1", "concepts": ["b", "c"], "error": None}, "row", ["Code"]),
+    "seeds": ({"id": "a", "content": "def f(): ...", "name": "f", "license": "mit"}, "row", ["Seed"]),
+    "concepts": ({"id": "a", "content": "x = 1", "concepts": ["b", "c"], "error": None}, "row", ["Seed"]),
     "tasks": ({"id": "a", "instruction": "do", "error": "unfinished"}, "unfinished", ["Instruction"]),
     "responses": (ROW | {"completion": "as it came", "finish_reason": "length"}, "length", ["Instruction", "Response"]),
     "executions": (ROW | {"outcome": "timeout", "passed": False}, "timeout", ["Instruction", "Response"]),
