@@ -14,7 +14,7 @@ PHONE = {"width": 390, "height": 844}
 COUNT = "document.getElementById('count').textContent"
 SHOWN = "[...document.querySelectorAll('article .first')].map(each => each.textContent)"
 MANY = 20_000
-QUICK = 5  # seconds for so many rows on a busy machine; a page that made all of them took 9 on an idle one
+QUICK = 4  # seconds of CPU to load and to search so many rows, on a slow machine
 # The lowest contrast of a text with what is behind it, by WCAG 2.2, and the text.
 LOWEST_CONTRAST = """(() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
@@ -198,17 +198,12 @@ def test_a_page_of_many_rows_is_quick(tab, tmp_path):
     ]
     rows.append({"id": "last", "instruction": "find me", "response": "the needle"})
     write_report(write_dataset(tmp_path / "rows", rows, RUN | {"step": "x"}))
-    assert tab.open(tmp_path / "rows" / "report.html") < QUICK
+    before = tab.busy()
+    tab.open(tmp_path / "rows" / "report.html")
     assert tab.run(COUNT) == "20,000 of 20,000 rows"
-    took = """new Promise((done) => {
-      const started = performance.now(), count = document.getElementById("count");
-      new MutationObserver(() => count.textContent.startsWith("1 of") && done(performance.now() - started))
-        .observe(count, { childList: true });
-      const search = document.getElementById("search");
-      search.value = "needle";
-      search.dispatchEvent(new Event("input"));
-    })"""
-    assert tab.run(took) < 1000 * QUICK
+    type_into(tab, "needle")
+    tab.wait_for(f"{COUNT}.startsWith('1 of')", 120)
+    assert tab.run(SHOWN) == ["find me"] and tab.busy() - before < QUICK
 
 
 def test_the_policy_of_the_page_lets_no_other_script_run(tab, page, tmp_path):
