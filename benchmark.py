@@ -55,8 +55,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from selfalign.benchmarks import Benchmark, Problem, load_benchmark
 from selfalign.benchmarks.harness.benchmark import Row
 from selfalign.benchmarks.harness.given_samples import given_samples
@@ -73,11 +71,13 @@ from selfalign.options import (
     OPERATIONAL,
     Count,
     GenerationOptions,
+    Positional,
     Positive,
     PositiveOrZero,
     SandboxOptions,
     ShareAboveZero,
     StepOptions,
+    argument,
     run_script,
 )
 from selfalign.reach import use_cache_if_unreachable
@@ -98,7 +98,7 @@ COLUMNS = {
 class Options(SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = field(metadata=OPERATIONAL)
+    input: Annotated[str, Positional, argument(metavar="MODEL")] = field(metadata=OPERATIONAL)
     """What to benchmark: the URL of an endpoint, a model folder, a Hub id or a .gguf file. With --samples, a name for
     them."""
 

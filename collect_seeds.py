@@ -45,8 +45,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from selfalign.code.contamination import Decontaminator
 from selfalign.code.functions import functions_of, parts_that_parse
 from selfalign.code.near_duplicates import near_duplicates
@@ -67,9 +65,11 @@ from selfalign.options import (
     Count,
     DecontaminationOptions,
     GenerationOptions,
+    Positional,
     PositiveOrZero,
     ShareAboveZero,
     StepOptions,
+    argument,
     run_script,
 )
 from selfalign.runner.columns import check_text
@@ -98,7 +98,7 @@ VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put ar
 class Options(GenerationOptions, DecontaminationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")] = field(metadata=OPERATIONAL)
+    input: Annotated[str, Positional, argument(metavar="INPUT")] = field(metadata=OPERATIONAL)
     """`stdlib`, `installed`, a folder of Python files, or a dataset with a column of their texts: a Hub id (org/name or
     org/name@revision), a local folder or file, or an fsspec URL."""
 

@@ -30,8 +30,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
 from selfalign.errors import UserError
 from selfalign.options import (
     LATER,
@@ -39,10 +37,13 @@ from selfalign.options import (
     PROMPTS,
     Count,
     CountOrZero,
+    Hidden,
+    Positional,
     Positive,
     PositiveOrZero,
     Share,
     StepOptions,
+    argument,
     command_of,
     identity_of,
     run_script,
@@ -69,17 +70,17 @@ Message = dict[str, str]  # `role` and `content`
 class Options(StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
+    output: Annotated[str, Positional, argument(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
     """Folder to write the model to."""
 
     # No options here: training is spread over GPUs by `accelerate launch`.
-    executor: Annotated[Literal["local", "slurm", "ray", "jobs"] | None, tyro.conf.Suppress] = field(
+    executor: Annotated[Literal["local", "slurm", "ray", "jobs"] | None, Hidden] = field(
         default=None, metadata=OPERATIONAL
     )
-    shards: Annotated[Count, tyro.conf.Suppress] = field(default=1, metadata=OPERATIONAL)
-    workers: Annotated[Count | None, tyro.conf.Suppress] = field(default=None, metadata=OPERATIONAL)
-    executor_options: Annotated[tuple[str, ...], tyro.conf.Suppress] = field(default=(), metadata=OPERATIONAL)
-    shard: Annotated[str | None, tyro.conf.Suppress] = field(default=None, metadata=OPERATIONAL)
+    shards: Annotated[Count, Hidden] = field(default=1, metadata=OPERATIONAL)
+    workers: Annotated[Count | None, Hidden] = field(default=None, metadata=OPERATIONAL)
+    executor_options: Annotated[tuple[str, ...], Hidden] = field(default=(), metadata=OPERATIONAL)
+    shard: Annotated[str | None, Hidden] = field(default=None, metadata=OPERATIONAL)
 
     model: str = "Qwen/CodeQwen1.5-7B"
     """Base model: a Hub id (org/name or org/name@revision), a folder, a .gguf file, or `smollm2` for that of the

@@ -26,9 +26,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from selfalign.options import run_script
+from selfalign.options import Positional, argument, run_script
 from selfalign.report.paper import NOT_STATED, Cell, PaperTable, format_number, load_table, system_of, table_names
 from selfalign.report.results import OurValue, Results, our_values
 from selfalign.report.statistics import paired_bootstrap
@@ -42,7 +40,7 @@ CSV_COLUMNS = ("table", "row", "column", "system", "published", "ours", "low", "
 class Options:
     """What to print and draw."""
 
-    results: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")] = ()
+    results: Annotated[tuple[str, ...], Positional, argument(metavar="RESULTS")] = ()
     """Folders with results, or the results of one system as SYSTEM=results.json or SYSTEM=FOLDER. If a result is found
     twice, the first one counts. By default, ./runs/out if it is there."""
 

@@ -51,6 +51,9 @@ ROOT = Path(__file__).resolve().parent.parent  # of the project
 ALL_BENCHMARKS = "all"  # in --decontaminate: all that can be read
 PROMPTS = ROOT / "prompts"
 
+# For scripts, which must not import tyro themselves: `selfalign` says in one sentence if it is not installed.
+Positional, Hidden, argument = tyro.conf.Positional, tyro.conf.Suppress, tyro.conf.arg
+
 T = TypeVar("T", bound="DataclassInstance")
 
 

@@ -28,6 +28,13 @@ def test_help_comes_within_half_a_second_from_anywhere(name, tmp_path):
     assert seconds < HELP_SECONDS
 
 
+@each_script
+def test_a_python_without_the_packages_is_one_sentence(name):
+    """-S leaves the installed packages out."""
+    result = subprocess.run([sys.executable, "-S", f"{name}.py", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and ". .venv/bin/activate" in result.stderr
+
+
 @pytest.fixture
 def said(monkeypatch, capsys):
     """What a script prints if `words` are its arguments, which end it with `status` before it does anything."""
