@@ -265,20 +265,21 @@ def _convert(gguf: Path, reader: GGUFReader, folder: Path) -> None:
 def _load(gguf: Path, reader: GGUFReader) -> PreTrainedModel:
     """The model with its weights dequantized; ValueError if some are missing."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    dtype = _dtype_of(reader)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=dtype, output_loading_info=True
-    )
+    dtype, more = _dtype_of(reader), {}
+    if hasattr(transformers, "GgufConfig"):  # newer versions would keep the weights quantized for their own kernels
+        more["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    auto = transformers.AutoModelForCausalLM
+    loaded: Any = auto.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype, output_loading_info=True, **more)
     quantized, told = loaded
     if missing := sorted(told["missing_keys"]):  # transformers would leave them random
         raise ValueError(f"it lacks {', '.join(missing[:3])}" + (", ..." if missing[3:] else ""))
     # Its weights are ordinary ones by now, but it still counts as quantized, and refuses to be saved.
     config = quantized.config.to_dict()
-    config.pop("quantization_config")
+    config.pop("quantization_config", None)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(type(quantized.config).from_dict(config), dtype=dtype)
+        model = auto.from_config(type(quantized.config).from_dict(config), dtype=dtype)
     model.load_state_dict(quantized.state_dict(), assign=True)
     model.tie_weights()
     return model
