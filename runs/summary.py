@@ -1,4 +1,4 @@
-"""A summary of a quickstart: the funnel, two of the examples that the model wrote, and pass@1 before and after.
+"""A summary of a run of the whole chain: the funnel, two of the examples that the model wrote, and pass@1.
 
 python -m runs.summary ./runs/out/quickstart
 """
@@ -13,11 +13,12 @@ from selfalign.runner.source import open_source
 EXAMPLES = 2
 
 
-def main(folder: Path) -> None:
-    """Print what the run.json and results.json files of the steps in `folder` say."""
+def main(folder: Path, hub: str | None = None) -> None:
+    """Print what the run.json and results.json files of the steps in `folder` say; the datasets may be on the Hub."""
     run = json.loads((folder / "after" / "model" / "run.json").read_text())
     print(f"\n{funnel_table(run['funnel'])}\n")
-    instructions = open_source(str(folder / "after" / "instructions")).rows
+    name = f"{hub}-instructions" if hub else str(folder / "after" / "instructions")
+    instructions = open_source(name).rows
     for row in instructions.select(range(min(EXAMPLES, len(instructions)))).to_list():
         print(f"--- {row['category']}, {row['difficulty']}, from {row['path']}: {', '.join(row['concepts'])}")
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
@@ -26,7 +27,7 @@ def main(folder: Path) -> None:
         low, high = results["intervals"]["pass@1"]
         score = f"{100 * results['scores']['pass@1']:.1f} % ({results['passed']} of {results['problems']}"
         print(f"HumanEval pass@1 {when} fine-tuning: {score}; 95 %: {100 * low:.1f} to {100 * high:.1f})")
-    print(f"\nWhat was chosen, what was not, and why: {folder / 'after' / 'instructions' / 'report.html'}")
+    print(f"\nWhat was chosen, what was not, and why: {name}/report.html")
     print(f"The model is in {folder / 'after' / 'model'}: python serve.py --model {folder / 'after' / 'model'}")
 
 

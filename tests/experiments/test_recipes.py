@@ -307,11 +307,13 @@ def test_help_can_be_had_from_any_folder_and_installs_nothing(project, recipe):
     assert result.returncode == 0 and f"bash {recipe}" in result.stdout
 
 
-def test_the_quickstarts_folder_is_never_a_hub_id(project):
-    called = scripts_called(commands(project, "quickstart", "there"))
-    outputs = [words[1] for name, words in called if name in ("execute", "select")]
-    assert outputs and all(output.startswith("./there/") for output in outputs)
-    assert (project / "there").is_dir()
+def test_the_quickstart_is_a_call_of_the_whole_chain(project):
+    for words, model, out in (
+        ((), "smollm2", "./runs/out/quickstart"),
+        (("there", "--model", "m.gguf"), "m.gguf", "there"),
+    ):
+        (called,) = commands(project, "quickstart", *words)
+        assert called == ["python", "-m", "runs.self_align", model, "--settings", "small", "--out", out]
 
 
 def test_every_recipe_is_tried_and_says_what_it_needs_and_how_long_it_takes():

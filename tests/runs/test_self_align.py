@@ -1,0 +1,105 @@
+"""The whole chain as one command: what it calls, what it says before, and that it goes on after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tyro
+
+from runs.plan import make_plan
+from runs.self_align import SETTINGS, Options, State, Step, folder_of, run_step, steps_of
+from runs.servers import Server
+from selfalign.errors import UserError
+from tests.helpers import ROOT, load_script, write_rows
+
+SERVER = Server(("http://a:1", "http://b:2"), "completions")
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("more", [{}, {"seeds": "org/seeds", "hub": "org/name"}], ids=["here", "on the Hub"])
+def test_every_command_is_one_that_its_script_takes(settings, more):
+    for step in steps_of(Options(model="org/model", settings=settings, **more), SERVER):
+        script, *words = step.words
+        options = tyro.cli(load_script(script.removesuffix(".py")).Options, args=words)
+        assert not step.asks or "http://a:1" in words
+        if hasattr(options, "samples") and script == "sample_responses.py":
+            assert options.samples == SETTINGS[settings].samples
+            assert options.max_new_tokens == SETTINGS[settings].limits[2]
+
+
+def test_each_step_reads_what_an_earlier_one_writes():
+    for hub in (None, "org/name"):
+        there = {"stdlib", "http://a:1"}
+        for step in steps_of(Options(model="smollm2", settings="small", hub=hub), SERVER):
+            source, output = (word for word in step.words[1:3])
+            assert source in there
+            there.add(output)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        (Options(model="org/some-model"), "./runs/out/some-model"),
+        (Options(model="./a/b.gguf"), "./runs/out/b"),
+        (Options(model="m", out="there/it"), "./there/it"),
+    ],
+)
+def test_the_folder_is_never_taken_for_a_hub_id(options, folder):
+    assert folder_of(options) == folder
+
+
+def test_done_steps_are_done_until_there_are_more_seeds(tmp_path):
+    few = Options(model="m", settings="small", max_seeds=8)
+    State(tmp_path, few).note(Step("one", ()))
+    assert State(tmp_path, few).done == ["one"]
+    assert State(tmp_path, Options(model="m", settings="small", max_seeds=9)).done == []
+
+
+def test_another_model_is_refused(tmp_path):
+    State(tmp_path, Options(model="m", settings="small"))
+    with pytest.raises(UserError, match=r"model was m.*--out"):
+        State(tmp_path, Options(model="n", settings="small"))
+
+
+def test_a_failing_step_ends_the_run_with_its_status(capfd):
+    with pytest.raises(SystemExit) as ended:
+        run_step(Step("Responses", ("-c", "raise SystemExit(3)")), dict(os.environ))
+    assert ended.value.code == 3 and "Stopped at: Responses. The same command goes on" in capfd.readouterr().err
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_step_does_not_outlive_the_run(tmp_path):
+    """Even if the run is killed: else the step would keep its output from the next run."""
+    write = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"from runs.self_align import *; run_step(Step('x', ('-c', {write!r}, {str(tmp_path / 'pid')!r})), {{}})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as run:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+    step = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while is_running(step):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_plan_counts_rows_requests_and_cost(endpoint, tiny_model, tmp_path):
+    seeds = write_rows(tmp_path / "seeds.jsonl", [{"id": str(i), "content": "def f(): pass"} for i in range(5)])
+    options = Options(model=str(tiny_model), settings="small", seeds=str(seeds), price_per_million_tokens=1e6)
+    text = make_plan(options, SETTINGS["small"], None, Server((endpoint,)), tmp_path)
+    plan = dict(line.split(maxsplit=1) for line in text.splitlines())
+    assert plan["rows"].startswith("5 seeds") and "30 responses" in plan["rows"]
+    assert plan["requests"].startswith("40, and 328 for HumanEval")  # 5 concepts, 5 tasks, 30 responses
+    assert float(plan["server"].split()[0].replace(",", "")) > 0
+    assert float(plan["cost"].split()[1].replace(",", "")) > 1000  # a unit for each token
