@@ -159,7 +159,16 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
     max_seeds = max_seeds_of(options)
     first = ("--max-samples", str(max_seeds)) if max_seeds else ()
     kept_out = ("--decontaminate", "humaneval") if is_offline(options) else ()
-    before = ("benchmark.py", server.urls[0], f"{out}/before/humaneval", "--api", server.api, *settings.benchmark)
+    style = ("--prompt-style", "chat") if options.api == "chat" else ()  # before and after are asked alike
+    before = (
+        "benchmark.py",
+        server.urls[0],
+        f"{out}/before/humaneval",
+        "--api",
+        server.api,
+        *settings.benchmark,
+        *style,
+    )
     train = ("finetune.py", at("instructions"), model, "--model", options.model, *settings.training)
     push = ("--push-to-hub", hub) if hub else ()
     samples = f"{settings.samples} samples per task, each with tests"
@@ -179,7 +188,7 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
         ),
         "HumanEval before": before,
         "Fine-tuning on the model's own instructions": (*launch, *train, *push),
-        "HumanEval after": ("benchmark.py", model, f"{out}/after/humaneval", *settings.benchmark),
+        "HumanEval after": ("benchmark.py", model, f"{out}/after/humaneval", *settings.benchmark, *style),
     }
     if not options.seeds:
         collect = ("collect_seeds.py", "stdlib", at("seeds"), *settings.seeds, *kept_out)
@@ -242,6 +251,13 @@ def check(options: Options) -> None:
         BaseModel(options.model, "auto", "auto").load_tokenizer(PROMPTS / "chat.jinja")
 
 
+def check_instructions(folder: Path) -> None:
+    """UserError if there is nothing to train on."""
+    run = json.loads((folder / "after" / "instructions" / "run.json").read_text())
+    if not run["funnel"][-1]["rows_out"]:
+        raise UserError("no response passed its tests, so there is nothing to train on: use more seeds (--max-seeds)")
+
+
 def ended_by_signal(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
@@ -287,6 +303,8 @@ def main(options: Options) -> None:
             say(step.title)
             run_step(step, environment)
             state.note(step)
+            if step.words[0] == "select.py" and not options.hub:
+                check_instructions(folder)
             if server is not NO_SERVER and not any(later.asks for later in steps[number + 1 :]):
                 stack.close()  # the memory is needed for the training
                 server = NO_SERVER

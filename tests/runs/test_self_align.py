@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from runs.plan import make_plan
-from runs.self_align import SETTINGS, Options, State, Step, folder_of, run_step, steps_of
+from runs.self_align import SETTINGS, Options, State, Step, check_instructions, folder_of, run_step, steps_of
 from runs.servers import Server
 from selfalign.errors import UserError
 from tests.helpers import ROOT, load_script, write_rows
@@ -20,7 +20,7 @@ SERVER = Server(("http://a:1", "http://b:2"), "completions")
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("more", [{}, {"seeds": "org/seeds", "hub": "org/name"}], ids=["here", "on the Hub"])
+@pytest.mark.parametrize("more", [{}, {"seeds": "org/seeds", "hub": "org/name"}, {"api": "chat"}], ids=str)
 def test_every_command_is_one_that_its_script_takes(settings, more):
     for step in steps_of(Options(model="org/model", settings=settings, **more), SERVER):
         script, *words = step.words
@@ -29,6 +29,21 @@ def test_every_command_is_one_that_its_script_takes(settings, more):
         if hasattr(options, "samples") and script == "sample_responses.py":
             assert options.samples == SETTINGS[settings].samples
             assert options.max_new_tokens == SETTINGS[settings].limits[2]
+
+
+def test_both_benchmarks_ask_in_the_same_way():
+    for api in ("tgi", "chat"):
+        steps = steps_of(Options(model="m", settings="small", api=api), SERVER)
+        asked = [step.words[step.words.index("--max-new-tokens") :] for step in steps if "benchmark.py" in step.words]
+        assert len(asked) == 2 and asked[0] == asked[1] and ("chat" in asked[0]) == (api == "chat")
+
+
+def test_without_an_instruction_nothing_is_trained(tmp_path):
+    folder = tmp_path / "after" / "instructions"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"funnel": [{"rows_out": 0}]}')
+    with pytest.raises(UserError, match=r"no response passed its tests.*--max-seeds"):
+        check_instructions(tmp_path)
 
 
 def test_each_step_reads_what_an_earlier_one_writes():
