@@ -20,7 +20,8 @@ def main(folder: Path, hub: str | None = None) -> None:
     name = f"{hub}-instructions" if hub else str(folder / "after" / "instructions")
     instructions = open_source(name).rows
     for row in instructions.select(range(min(EXAMPLES, len(instructions)))).to_list():
-        print(f"--- {row['category']}, {row['difficulty']}, from {row['path']}: {', '.join(row['concepts'])}")
+        source = row.get("path") or "the seeds"  # own seeds may have none
+        print(f"--- {row['category']}, {row['difficulty']}, from {source}: {', '.join(row['concepts'])}")
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
     for when in ("before", "after"):
         results = json.loads((folder / when / "humaneval" / "results.json").read_text())
