@@ -85,7 +85,7 @@ def open_run(
             run.audit = run.audit or _read(name, "audit.json").get("rules", {})
             if result := _read(name, "results.json"):
                 key = str(result.get("benchmark") or name.name)
-                run.results[f"{name.parent.name}: {key}" if key in run.results else key] = result
+                run.results[key if name.parent == folder else f"{name.parent.name}: {key}"] = result  # "before: ..."
     run.label = label or path.rstrip("/").rsplit("/", 1)[-1]
     return run
 

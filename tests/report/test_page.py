@@ -232,7 +232,13 @@ def two_runs(tmp_path):
 
 def test_runs_stand_side_by_side(two_runs):
     page = report_of(f"first={two_runs / 'a'}", two_runs, two_runs / "b")
-    for text in ("25.0 % [12.5, 50.0]", "50.0 % [37.7, 62.3]", "50.0 [25.0, 75.0]", "60 → 29"):
+    for text in (
+        "after: humaneval pass@1",
+        "25.0 % [12.5, 50.0]",
+        "50.0 % [37.7, 62.3]",
+        "50.0 [25.0, 75.0]",
+        "60 → 29",
+    ):
         assert text in page
     index, _ = unpacked(page)
     assert index["names"]["run"] == ["first", "b"]
