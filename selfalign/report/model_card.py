@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.models import resolve_model
-from selfalign.runner.card import BEGIN, END, funnel_table, marked
+from selfalign.runner.card import BEGIN, END, funnel_table, marked, sources_table
 from selfalign.runner.hub import is_hub_id, with_retries
 from selfalign.runner.provenance import (
     MODEL_LICENSES,
@@ -181,4 +181,4 @@ A fine-tuned model takes the licences of its base model and of the model that wr
 
 ## The funnel so far
 
-{funnel_table(run["funnel"])}""")
+{funnel_table(run["funnel"])}{sources_table(run)}""")

@@ -195,10 +195,7 @@ def _tables(run: dict[str, Any]) -> str:
 def _lineage(run: dict[str, Any]) -> str:
     """The datasets that each step read, what the licence follows from, and the licences and repositories of the code
     that the rows were made from, as tables; "" if not known."""
-    text = ""
-    if len(sources := sources_of(run)) > 1:
-        rows = "\n".join(f"| {source['step']} | {_pinned(source)} |" for source in sources)
-        text += f"\n\n## Lineage\n\n| step | what it read |\n|---|---|\n{rows}"
+    text = sources_table(run)
     if models := models_of(run):
         names = " and ".join(f"`{name}`" for name in dict.fromkeys(model["model"] for model in models))
         text += f"\n\nWhat {names} generated takes the licence of the model."
@@ -209,6 +206,14 @@ def _lineage(run: dict[str, Any]) -> str:
         shown = list(counts.items())[:most]
         text += f"\n\n## {plural} of the seeds\n\n{_table((name, 'rows'), shown)}{_more(len(counts) - len(shown))}"
     return text
+
+
+def sources_table(run: dict[str, Any]) -> str:
+    """The datasets that each step read, as a section of a card; "" if it was a single one."""
+    if len(sources := sources_of(run)) < 2:
+        return ""
+    rows = "\n".join(f"| {source['step']} | {_pinned(source)} |" for source in sources)
+    return f"\n\n## Lineage\n\n| step | what it read |\n|---|---|\n{rows}"
 
 
 def generation_of(used: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from selfalign.runner.card import versions
 from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.hub import with_retries
 from selfalign.runner.output import open_output
+from selfalign.runner.provenance import models_of, sources_of
 from selfalign.runner.record import refuse_other_run
 from selfalign.runner.source import Source
 from selfalign.training import checkpoints
@@ -108,6 +109,8 @@ class ModelFolder:
             "input": {"name": source.name, **source.pin, "licenses": licenses},
             "curves": curves,
             "funnel": [*source.run.get("funnel", []), entry],
+            "sources": [*sources_of(source.run), {"step": "finetune", "name": source.name, **source.pin}],
+            "models": models_of(source.run),
         }
         self.output.write(model_cards.PICTURE, model_cards.draw(curves))
         self.output.write("README.md", model_cards.model_card(run, tokenizer, self.output.read("README.md")))

@@ -42,7 +42,9 @@ def test_the_card_keeps_what_a_person_wrote_and_chose(trained):
 
     tokenizer, run = AutoTokenizer.from_pretrained(trained.output), run_json(trained.output)
     run["input"]["licenses"] = {"mit": 3}
+    run["sources"] = [{"step": "select", "name": "org/executions", "revision": "abc"}, *run["sources"]]
     first = model_card(run, tokenizer, None)
+    assert "| select | `org/executions` at `abc` |\n| finetune | `…/in.jsonl` at `" in first
     assert "license: other\nlicense_name: mit\n" in first  # the base model's is not known
     edited = "# Ours\n\n" + first.partition("---\n\n")[2]
     again = model_card(run, tokenizer, f"---\nlicense: mit\n---\n{edited}")
