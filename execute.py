@@ -1,7 +1,8 @@
 """Step 5: responses -> executions. Each response runs together with its own tests, in a sandbox.
 
-Paper: section 2.3 and appendix C.2. The Python blocks of response and tests are joined into one program. It passes if
-it runs to its end and no assertion fails; otherwise, `code_eval` says why it did not.
+Paper: section 2.3 and appendix C.2. The Python blocks of response and tests are joined into one program, without the
+response's `if __name__ == "__main__":`. It passes if it runs to its end and no assertion fails; otherwise, `code_eval`
+says why it did not.
 
     python execute.py ./responses ./executions --sandboxes 8
 
@@ -32,6 +33,7 @@ from typing import Any, Literal
 from code_eval.sandbox import WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
 from selfalign.code.mutation import mutants, stubbed
+from selfalign.code.parsing import without_main_block
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import draws_of
 from selfalign.options import Count, CountOrZero, Positive, SandboxOptions, StepOptions, run_script
@@ -74,8 +76,11 @@ class Options(SandboxOptions, StepOptions):
 
 
 def code_and_tests(sample: dict[str, Any]) -> tuple[str, str]:
-    """The code and the tests of a sample, extracted from their Markdown."""
-    return python_code(sample["response"]) or "", python_code(sample["tests"]) or ""
+    """The code and the tests of a sample, extracted from their Markdown.
+
+    The code's `if __name__ == "__main__":` is left out, which may wait for input; that of tests may run them.
+    """
+    return without_main_block(python_code(sample["response"]) or ""), python_code(sample["tests"]) or ""
 
 
 def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:

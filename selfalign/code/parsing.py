@@ -10,6 +10,7 @@ import warnings
 CODE_ERRORS = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+MAIN_TESTS = ("__name__ == '__main__'", "'__main__' == __name__")  # as ast.unparse writes them
 
 
 def parsed(code: str) -> ast.Module | None:
@@ -39,6 +40,18 @@ def compiles(code: str | ast.Module) -> bool:
     except CODE_ERRORS:
         return False
     return True
+
+
+def without_main_block(code: str) -> str:
+    """`code` without its top-level `if __name__ == "__main__":`, of which only what stands behind `else:` stays."""
+    tree = parsed(code) if "__main__" in code else None
+    lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Python counts them
+    for node in reversed(tree.body if tree else []):
+        if isinstance(node, ast.If) and (unparsed(node.test) or "") in MAIN_TESTS:
+            otherwise = [unparsed(part) or "pass" for part in node.orelse]
+            lines[node.lineno - 1 : node.end_lineno] = otherwise
+            code = "\n".join(lines)
+    return code
 
 
 def drop_docstrings(tree: ast.AST) -> None:

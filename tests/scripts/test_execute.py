@@ -47,6 +47,13 @@ def test_reason_and_program_are_kept(executions):
     assert rows["passed"]["program"] == "def f(x):\n    return x + 1\n\n\nassert f(2) == 3\n"
 
 
+def test_only_the_tests_may_have_a_main_block(tmp_path):
+    main = "if __name__ == '__main__':\n    "
+    program = f"def f(x):\n    return x + 1\n\n{main}print(f(int(input())))"
+    rows, _ = execute(tmp_path, [sample("asks", program), sample("tested", program, f"{main}assert f(2) == 0")])
+    assert [row["outcome"] for row in rows.values()] == ["passed", "failed"]
+
+
 def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
     strengths = [(row["vacuous"], row["mutation_score"]) for row in executions[0].values() if not row["passed"]]
     assert strengths == [(None, None)] * 5
