@@ -114,6 +114,9 @@ class Options(SandboxOptions, StepOptions):
     samples: str | None = field(default=None, metadata=OPERATIONAL)
     """Samples to score instead of asking a model: a file, a folder or a Hub dataset. MODEL is then only a name."""
 
+    ignore_unknown: bool = field(default=False, metadata=OPERATIONAL)
+    """With --samples: leave out samples of problems that the benchmark, or the file of --data, does not have."""
+
     prompt_style: Literal["completion", "chat", "reference"] = "completion"
     """Continue the prompt (base models), or ask through the chat template (instruction-tuned models): in our words, or
     in those of the paper's reference implementation, which also begins the answer with a code block."""
@@ -288,6 +291,19 @@ def template_text(template: Path) -> str:
         raise UserError(f"--chat-template {template} can't be read: {first_line(error)}") from None
 
 
+def problems_of(benchmark: Benchmark, data: str, options: Options) -> list[Problem]:
+    """The problems of `data`; UserError if what --data names does not have them."""
+    try:
+        return benchmark.problems(data)
+    except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as error:
+        if not options.data:
+            raise
+        raise UserError(
+            f"{options.data} does not have problems as {options.benchmark} reads them: {type(error).__name__}, "
+            f"{first_line(error)}"
+        ) from None
+
+
 # The step -------------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +318,7 @@ def main(options: Options) -> None:
     data, pins = options.data or benchmark.dataset, {}
     if data:
         data, pins = pin_of(data, options.hf_token)
-    problems = benchmark.problems(data)
+    problems = problems_of(benchmark, data, options)
     packages = packages_for(benchmark, problems, options.python, options.allow_missing)
     with contextlib.ExitStack() as stack:
         if options.samples:
@@ -313,6 +329,7 @@ def main(options: Options) -> None:
                 style=judged_style(options),
                 config=options.config,
                 split=options.split,
+                ignore_unknown=options.ignore_unknown,
             )
             model, revision = None, options.input
         else:

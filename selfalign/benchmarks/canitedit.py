@@ -14,6 +14,7 @@ from selfalign.benchmarks.harness.problems import records
 from selfalign.code.markdown import code_blocks
 
 INSTRUCTIONS = ("instruction_descriptive", "instruction_lazy")
+FIELDS = ("full_name", "before", "after", "tests", "taxonomy", *INSTRUCTIONS)
 
 
 class CanItEdit(Benchmark):
@@ -35,7 +36,7 @@ class CanItEdit(Benchmark):
                 test=row["tests"],
                 extra={"before": row["before"], "kind": row["taxonomy"]["change_kind"].lower()},
             )
-            for row in records(data or self.dataset)
+            for row in records(data or self.dataset, needs=FIELDS)
             for instruction in INSTRUCTIONS
         ]
 

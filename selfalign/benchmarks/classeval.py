@@ -31,6 +31,10 @@ from selfalign.benchmarks.harness.problems import records
 from selfalign.code.markdown import code_blocks
 from selfalign.code.parsing import FUNCTIONS, parsed
 
+FIELDS = (
+    "task_id", "skeleton", "class_name", "class_description", "class_constructor", "solution_code", "test",
+    "test_classes", "import_statement", "methods_info",
+)  # fmt: skip
 SLOW = {"ClassEval_35": 60.0}  # seconds: its published solution takes 20
 SHARES_FILES = ("ClassEval_25",)  # its test classes read a file that the first one writes: they run in order
 METHOD_STOP = ("\n    def ", "\n    @", "\nclass ", "\n```")  # where a base model begins the next method
@@ -84,7 +88,7 @@ class ClassEval(Benchmark):
                 },
                 timeout=SLOW.get(row["task_id"], 0.0),
             )
-            for row in records(data or self.dataset)
+            for row in records(data or self.dataset, needs=FIELDS)
         ]
 
     def completion_prompt(self, problem: Problem) -> str:

@@ -46,7 +46,7 @@ class DS1000(Benchmark):
                 test=row["code_context"],
                 extra={"library": row["metadata"]["library"]},
             )
-            for row in records(data or self.dataset)
+            for row in records(data or self.dataset, needs=("prompt", "reference_code", "metadata", "code_context"))
         ]
 
     def completion_prompt(self, problem: Problem) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.benchmarks.harness.evalplus import hub_script, release_script
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
-from selfalign.benchmarks.harness.problems import FIELDS, problem_of, records
+from selfalign.benchmarks.harness.problems import FIELDS, check_fields, problem_of, records
 
 # CPU seconds for problems whose canonical solutions take up to 10 on a busy machine.
 SLOW = dict.fromkeys([f"HumanEval/{number}" for number in (15, 59, 130, 139)], 60.0)
@@ -25,6 +25,8 @@ class HumanEvalPlus(FunctionBenchmark):
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
         rows = records(data or self.dataset, needs=FIELDS)
+        needs = ("base_input", "atol") if "plus_input" in rows[0] else ("test",)
+        check_fields(rows, needs, data or self.dataset)
         return [problem_of(row, _test(row), SLOW.get(row["task_id"], 0.0)) for row in rows]
 
 

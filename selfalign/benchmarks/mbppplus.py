@@ -13,7 +13,7 @@ from typing import Any
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.benchmarks.harness.evalplus import hub_script, release_script
-from selfalign.benchmarks.harness.problems import problem_of, records
+from selfalign.benchmarks.harness.problems import FIELDS, check_fields, problem_of, records
 from selfalign.benchmarks.mbpp import Mbpp, docstring, entry_point
 
 SLOW = {255: 60.0, 271: 60.0, 392: 60.0, 599: 120.0}  # the canonical solutions take up to 22 s on a busy machine
@@ -58,7 +58,11 @@ class MbppPlus(Mbpp):
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
         rows = records(data or self.dataset, needs=("task_id", "prompt"))
-        problem = self._of_release if "plus_input" in rows[0] else self._of_hub
+        if "plus_input" in rows[0]:
+            problem, needs = self._of_release, (*FIELDS, "base_input", "plus_input", "atol")
+        else:
+            problem, needs = self._of_hub, ("code", "test_list", "test_imports", "test")
+        check_fields(rows, needs, data or self.dataset)
         return [problem(row) for row in rows]
 
     def _of_hub(self, row: Row) -> Problem:

@@ -13,6 +13,8 @@ from selfalign.runner.source import open_source
 
 COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # a warning names the others
 
+UNKNOWN = "belong to no problem of the benchmark"
+
 
 def given_samples(
     name: str,
@@ -22,11 +24,13 @@ def given_samples(
     style: Style = "completion",
     config: str | None = None,
     split: str = "train",
+    ignore_unknown: bool = False,
 ) -> tuple[list[Row], str]:
     """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit to which they are pinned.
 
     The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many samples each problem must
-    have, by default as many as most problems have; `style` says what the column `completion` holds.
+    have, by default as many as most problems have; `style` says what the column `completion` holds. With
+    `ignore_unknown`, samples of other problems are left out with a warning.
 
     Raises:
         UserError: samples and problems don't fit together, or `name` can't be read.
@@ -46,16 +50,19 @@ def given_samples(
         has_solution = row.get("solution") is not None
         text = row["solution"] if has_solution else row.get("completion")
         if task_id is None:
-            faults["belong to no problem of the benchmark"].append(str(row["task_id"]))
+            faults[UNKNOWN].append(str(row["task_id"]))
         elif not isinstance(text, str):
             faults["have neither solution nor completion"].append(task_id)
         else:
             number = len(samples[task_id])
             ids = {"id": f"{task_id}/{number}", "task_id": task_id, "sample": number}
             samples[task_id].append(ids | {"text": text, "style": "solution" if has_solution else style})
+    if ignore_unknown and (unknown := faults.pop(UNKNOWN, [])):
+        warn(f"{name}: {len(unknown)} samples {UNKNOWN} and are ignored ({_some(unknown)})")
     found = [f"{len(where)} {what} ({_some(where)})" for what, where in faults.items()]
     if found := [*found, *_wrong_counts(samples, per_problem)]:
-        raise UserError(f"the {len(rows)} samples of {name} can't be scored: {'; '.join(found)}")
+        remedy = "; --ignore-unknown leaves those of other problems out" if UNKNOWN in faults else ""
+        raise UserError(f"the {len(rows)} samples of {name} can't be scored: {'; '.join(found)}{remedy}")
     if extra := sorted({column for row in rows for column in row} - COLUMNS):
         warn(f"{name}: {len(extra)} columns are ignored: {', '.join(extra)}")
     return [row for of_problem in samples.values() for row in of_problem], pin

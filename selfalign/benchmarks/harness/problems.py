@@ -14,6 +14,7 @@ from selfalign.errors import UserError, first_line
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 from selfalign.runner.source import open_source
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")  # of a row whose problem is a function
 
 
@@ -84,13 +85,30 @@ def records(
     """
     if is_hub_id(data):
         return open_source(data, columns=needs, config=config, split=split).rows.to_list()
+    check_is_no_pointer(data)
     if data.endswith(".parquet"):
         return open_source(data, columns=needs).rows.to_list()
     rows = _json_rows(data)
+    check_fields(rows, needs, data)
+    return rows
+
+
+def check_fields(rows: list[Row], needs: Iterable[str], data: str) -> None:
+    """UserError if rows of `data` lack one of the fields `needs`."""
     for name in needs:
         if lacking := sum(name not in row for row in rows):
             raise UserError(f"{lacking} of {len(rows)} rows of {data} have no {name}")
-    return rows
+
+
+def check_is_no_pointer(file: str) -> None:
+    """UserError if `file` is what Git has in place of a large file."""
+    try:
+        with open(file, "rb") as opened:
+            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return  # whoever reads it says so
+    if is_pointer:
+        raise UserError(f"{file} is a pointer of Git LFS and not the file itself, which `git lfs pull` fetches")
 
 
 def _json_rows(data: str) -> list[Row]:
@@ -106,6 +124,8 @@ def _json_rows(data: str) -> list[Row]:
             rows = json.loads(text)
         except ValueError as error:
             raise UserError(f"{data} is not JSON: {error}") from None
+        if isinstance(rows, dict) and "eval" in rows:
+            raise UserError(f"{data} has EvalPlus' results; give the samples that it was made from")
         rows = list(rows.values()) if isinstance(rows, dict) else rows
     else:
         rows = []

@@ -38,6 +38,13 @@ def test_the_number_of_samples_can_be_told(tmp_path):
         given(tmp_path, rows, per_problem=1)
 
 
+def test_samples_of_other_problems_can_be_ignored(tmp_path, capsys):
+    assert len(given(tmp_path, solutions(0, 1, 2, 164, 165), ignore_unknown=True)) == 3
+    assert "2 samples belong to no problem of the benchmark and are ignored (HumanEval/164" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--ignore-unknown leaves those of other problems out"):
+        given(tmp_path, solutions(0, 1, 2, 164))
+
+
 def test_columns_that_are_not_used_are_said(tmp_path, capsys):
     given(tmp_path, [row | {"logprob": 1.0} for row in solutions(0, 1, 2)])
     assert "1 columns are ignored: logprob" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 import datasets
 import pytest
 
+from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.harness.problems import pin_of, records
 from selfalign.errors import UserError
 
@@ -29,12 +30,26 @@ def test_rows_come_from_any_form_of_file(tmp_path, file):
         ("", "has no rows"),
         ("[1]", "not a JSON object"),
         ('{"id": 1}\n{"task_id": 2}', "1 of 2 rows"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS"),
     ],
 )
 def test_a_damaged_file_is_said(tmp_path, content, said):
     (tmp_path / "a.jsonl").write_text(content)
     with pytest.raises(UserError, match=said):
         records(str(tmp_path / "a.jsonl"), needs=("task_id",))
+
+
+def test_results_of_evalplus_are_not_taken_for_samples(tmp_path):
+    (tmp_path / "x_eval_results.json").write_text('{"date": "today", "eval": {"HumanEval/0": []}}')
+    with pytest.raises(UserError, match="EvalPlus' results"):
+        records(str(tmp_path / "x_eval_results.json"))
+
+
+@pytest.mark.parametrize("name", ["ds1000", "canitedit", "classeval-holistic", "humanevalplus", "mbppplus"])
+def test_data_of_another_benchmark_are_said(tmp_path, name):
+    (tmp_path / "a.jsonl").write_text('{"question_id": 1, "metadata": {}}')
+    with pytest.raises(UserError, match=r"1 of 1 rows of .*a\.jsonl have no"):
+        load_benchmark(name).problems(str(tmp_path / "a.jsonl"))
 
 
 def test_a_file_that_is_not_there_is_said():
