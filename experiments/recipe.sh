@@ -100,6 +100,9 @@ is_complete() { grep -qs '"complete": true' "$1/run.json"; }
 
 # Serving --------------------------------------------------------------------------------------------------------------
 
+# A server ends with its recipe, even if that is killed outright: otherwise the next run would find its port taken.
+tied=()
+if command -v setpriv >/dev/null; then tied=(setpriv --pdeathsig TERM); fi
 servers=() server=() served_model=''
 
 # What is kept out of all data: every benchmark that is measured here (EvalPerf's problems are those of HumanEval+ and
@@ -126,7 +129,7 @@ serve() {
             fail "another server is using port $port of this machine: stop it first"
         fi
         CUDA_VISIBLE_DEVICES=$(IFS=, && echo "${devices[*]:number * gpus:gpus}") \
-            bash experiments/serving/vllm.sh "$name" $port --gpus "$gpus" >"$out/logs/vllm-$port.log" 2>&1 &
+            ${tied[@]+"${tied[@]}"} bash experiments/serving/vllm.sh "$name" $port --gpus "$gpus" >"$out/logs/vllm-$port.log" 2>&1 &
         servers+=($!)
         server+=(--endpoint "http://127.0.0.1:$port")
     done
