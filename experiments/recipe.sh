@@ -137,9 +137,17 @@ serve() {
         fail "$name needs $gpus GPUs, and this machine has $machine_gpus: see experiments/serving/ and --endpoint URL"
     # Waits for the first replica only: the others are used as soon as they answer.
     until curl --silent --fail --max-time 5 http://127.0.0.1:8100/health >/dev/null; do
-        kill -0 "${servers[0]}" 2>/dev/null || { tail -n 5 "$out/logs/vllm-8100.log" >&2; exit 1; }
+        kill -0 "${servers[0]}" 2>/dev/null || server_died "$name" "$out/logs/vllm-8100.log"
         sleep 5
     done
+}
+
+# server_died MODEL LOG: shows how the log ends, and as the last line the cause, which vLLM often reports far above.
+server_died() {
+    tail -n 5 "$2" >&2
+    grep -m 1 -iE 'gated repo|access to (model|repo)|unauthorized|out of memory|no space left|does not exist' "$2" >&2 ||
+        echo "$1 could not be served: see $2" >&2
+    exit 1
 }
 
 stop_serving() {

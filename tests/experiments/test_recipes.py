@@ -237,6 +237,15 @@ def test_a_model_that_fails_does_not_stop_the_others(project):
     assert "magicoder" not in end
 
 
+def test_why_a_server_died_is_its_last_word(project):
+    log = "Cannot access gated repo for url x\nTraceback\n" + "line\n" * 20 + "RuntimeError: see above"
+    (project / "bin" / "vllm").write_text(f"#!/bin/sh\necho '{log}'\nexit 1\n")
+    (project / "bin" / "curl").write_text("#!/bin/sh\nexit 1\n")
+    result = run_recipe(project, "compared_models", "codegemma-7b-it")
+    assert result.returncode == 1
+    assert "codegemma-7b-it: Cannot access gated repo" in result.stdout.partition("by the same command:")[2]
+
+
 def test_programs_run_with_the_packages_of_their_benchmark(noted):
     for name, words in noted("selfcodealign_cq_7b"):
         if name == "benchmark":
