@@ -7,6 +7,7 @@ this strategy (65.2 on HumanEval+) with others: a random response, whether it pa
 
     python select.py ./executions ./instructions
     python select.py ./executions ./instructions --choose agreement --sandboxes 8
+    python select.py ./executions ./instructions --min-pass-rate 0.2 --max-pass-rate 0.8
 
 Columns in:  id, task_id, instruction, response, tests, passed; if present, vacuous, mutation_score and outcome
 
@@ -14,6 +15,10 @@ Columns out: those of the input, and
 
     messages      the example as a chat: [{"role": "user", ...}, {"role": "assistant", ...}]
     shown_tests   the tests that the instruction shows; null if it shows none
+    pass_rate     share of the task's samples that passed, from 0 to 1: how difficult the task is for the model
+    judged_samples    number of samples that this is a share of
+
+An input that has a pass_rate already, as instructions have, keeps it.
 
 Besides these rows, the output has two further configurations:
 
@@ -23,8 +28,9 @@ Besides these rows, the output has two further configurations:
                   row that this one duplicates, `contamination` the benchmark item that it matches
 
 The rules apply in this order, and what each drops is counted. All samples: FILTERS in selfalign/data/filters.py, then
-`vacuous` and `weak_tests`. The chosen samples: `contaminated`, then SAME and SIMILAR in selfalign/data/duplicates.py.
-The results of --choose agreement are kept in OUTPUT-agreement, those of --strategy consensus in OUTPUT-consensus.
+`vacuous`, `weak_tests`, `too_hard` and `too_easy` (by --min-pass-rate and --max-pass-rate). The chosen samples:
+`contaminated`, then SAME and SIMILAR in selfalign/data/duplicates.py. The results of --choose agreement are kept in
+OUTPUT-agreement, those of --strategy consensus in OUTPUT-consensus.
 """
 
 from __future__ import annotations
@@ -60,10 +66,12 @@ else:
         to_preference,
     )
     from selfalign.data.selection import (
+        RATE_COLUMNS,
         REJECTED_COLUMNS,
         SKIPPABLE,
         Rules,
         Sample,
+        has_pass_rates,
         read_samples,
         select_samples,
         tasks_of,
@@ -122,6 +130,13 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Which assertions an instruction shows: the first ones, or random ones in random order (reference
     implementation)."""
 
+    min_pass_rate: Share | None = field(default=None, metadata=LATER)
+    """Minimum share of a task's samples that passed. With --max-pass-rate, this chooses tasks by their difficulty for
+    the model. The paper has no such rule."""
+
+    max_pass_rate: Share | None = field(default=None, metadata=LATER)
+    """Maximum share of a task's samples that passed; 0.99 leaves out those that are always solved."""
+
     timeout: Positive = 10.0
     """For --choose agreement and --strategy consensus: CPU seconds that a program may use."""
 
@@ -138,6 +153,9 @@ def check(options: Options, columns: Sequence[str]) -> None:
         raise UserError(f"--skip {unknown[0]}: the rules that can be skipped are {', '.join(SKIPPABLE)}")
     if options.choose == "agreement" and options.strategy != "passes":
         raise UserError("--choose agreement compares samples that passed, so it needs --strategy passes")
+    lowest, highest = options.min_pass_rate, options.max_pass_rate
+    if lowest is not None and highest is not None and lowest > highest:
+        raise UserError(f"no task has a pass rate of at least {lowest} and of at most {highest}: exchange the two")
     strongest = options.choose == "strongest-tests"
     if strongest or options.min_mutation_score is not None:
         option = "--choose strongest-tests" if strongest else "--min-mutation-score"
@@ -184,6 +202,8 @@ def main(options: Options) -> None:
         seed=options.seed,
         skip=options.skip,
         min_mutation_score=options.min_mutation_score,
+        min_pass_rate=options.min_pass_rate,
+        max_pass_rate=options.max_pass_rate,
         costs_of=lambda samples: costs_of(samples, executions, options),
         decontaminator=decontaminator,
     )
@@ -200,6 +220,8 @@ def main(options: Options) -> None:
     failures = failures_beside(selection.chosen, executions, samples, rules)
     paired = [sample for sample in selection.chosen if sample.id in failures]
     reasons = {sample.id: why for sample, why in selection.rejected.items()}
+    counted = {} if has_pass_rates(executions) else RATE_COLUMNS
+    rates = {sample.id: {name: getattr(sample, name) for name in counted} for sample in samples}
 
     # Progress is recorded by position in these tables, so a different selection is a different run.
     tables = [selection.chosen, paired, sorted(selection.rejected)]
@@ -212,7 +234,7 @@ def main(options: Options) -> None:
     matches = filter(None, (why["contamination"] for why in selection.rejected.values()))
     run_step(
         options,
-        Table(chosen, lambda row: to_example(row, options), COLUMNS),
+        Table(chosen, lambda row: to_example(row, options) | rates[row["id"]], COLUMNS | counted, later={*counted}),
         removed=Removed(dropped, record_of(decontaminator, matches)),
         tables={
             "preferences": Table(
@@ -221,7 +243,12 @@ def main(options: Options) -> None:
                 PREFERENCE_COLUMNS | lineage,
                 carry=False,
             ),
-            "rejected": Table(rejected, lambda row: row | reasons[row["id"]], REJECTED_COLUMNS),
+            "rejected": Table(
+                rejected,
+                lambda row: row | reasons[row["id"]] | rates[row["id"]],
+                REJECTED_COLUMNS | counted,
+                later={*counted},
+            ),
         },
     )
     if options.report and not options.shard:  # a shard sees only its own part of the run

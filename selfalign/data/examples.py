@@ -13,7 +13,7 @@ from typing import Any, Literal
 from selfalign.code.parsing import compiles, parsed
 from selfalign.data.duplicates import plain_code
 from selfalign.data.filters import failed_filter
-from selfalign.data.selection import Rules, Sample
+from selfalign.data.selection import NO_VERDICT, Rules, Sample
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
 
@@ -28,7 +28,6 @@ PREFERENCE_COLUMNS = {
     **{name: str for name in ("id", "task_id", "chosen_id", "rejected_id")},
     **{name: CHAT for name in ("prompt", "chosen", "rejected")},
 }
-NO_VERDICT = ("no_tests", "sandbox_error")  # outcomes that say nothing about the response
 SIMILAR_LENGTH = 1.5  # longer by shorter response of a pair, at most, so that a model does not learn from the length
 
 Row = dict[str, Any]

@@ -33,11 +33,16 @@ UNWANTED = {
 }
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, "vacuous", *SAME, *SIMILAR)  # rules that can be left out
+NO_VERDICT = ("no_tests", "sandbox_error")  # outcomes that say nothing about the response
+RATE_COLUMNS = {"pass_rate": float, "judged_samples": int}
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
 
 
 class Sample(NamedTuple):
-    """A row's position and some of its columns; None for a column that the input does not have."""
+    """A row's position and some of its columns; None for a column that the input does not have.
+
+    `pass_rate` and `judged_samples` are those of its task; `read_samples` counts them if the input does not have them.
+    """
 
     position: int
     id: str
@@ -46,6 +51,8 @@ class Sample(NamedTuple):
     outcome: str | None = None
     vacuous: bool | None = None
     mutation_score: float | None = None
+    pass_rate: float | None = None
+    judged_samples: int | None = None
 
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
@@ -55,6 +62,8 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
         UserError: samples of the same task have different instructions.
     """
     columns = [name for name in (*Sample._fields, "error") if name in executions.rows.column_names]
+    if rates_wanted := not has_pass_rates(executions):
+        columns = [name for name in columns if name not in RATE_COLUMNS]
     samples, dropped, instructions = [], Counter(), {}
     for position, row in executions.read(None, [*columns, *executions.needs], "reading"):
         null = next((name for name in executions.needs if row[name] is None), None)
@@ -68,7 +77,28 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
                     "each task a task_id of its own, since samples with the same one are compared with each other"
                 )
             samples.append(Sample(position, **{name: row[name] for name in columns if name != "error"}))
-    return samples, dict(dropped)
+    return (with_pass_rates(samples) if rates_wanted else samples), dict(dropped)
+
+
+def has_pass_rates(executions: Source) -> bool:
+    """Whether the input has pass rates, as instructions have, whose tasks have lost most of their samples."""
+    feature = executions.rows.features.get("pass_rate")
+    return str(getattr(feature, "dtype", "")).startswith(("float", "int"))
+
+
+def with_pass_rates(samples: Sequence[Sample]) -> list[Sample]:
+    """`samples` with the share of their task's samples that passed, and the number of samples that this is a share of:
+    those that were judged at all."""
+    judged, passed = Counter(), Counter()
+    for sample in samples:
+        if sample.outcome not in NO_VERDICT:
+            judged[sample.task_id] += 1
+            passed[sample.task_id] += sample.passed
+    rates = {task: passed[task] / number for task, number in judged.items()}
+    return [
+        sample._replace(pass_rate=rates.get(sample.task_id), judged_samples=judged[sample.task_id])
+        for sample in samples
+    ]
 
 
 def tasks_of(samples: Sequence[Sample]) -> dict[str, list[int]]:
@@ -96,6 +126,8 @@ class Rules:
         seed: of all draws.
         skip: rules of SKIPPABLE to leave out.
         min_mutation_score: of samples that passed, the share of mutants that their tests must notice; None: any.
+        min_pass_rate, max_pass_rate: share of a task's samples that must have passed; None: any. A task whose rate is
+            not known is left out if one of them is given.
         costs_of: samples -> the cost that their choice minimizes, by id; 0 for those without.
         decontaminator: finds what belongs to a benchmark; None: nothing is looked for.
     """
@@ -104,6 +136,8 @@ class Rules:
     seed: int
     skip: tuple[str, ...] = ()
     min_mutation_score: float | None = None
+    min_pass_rate: float | None = None
+    max_pass_rate: float | None = None
     costs_of: Callable[[Sequence[Sample]], dict[str, float]] = lambda samples: {}
     decontaminator: Decontaminator | None = None
 
@@ -116,6 +150,10 @@ class Rules:
         weakest = self.min_mutation_score
         if weakest is not None and sample.passed and (sample.mutation_score or 0.0) < weakest:
             return "weak_tests"
+        if self.min_pass_rate is not None and (sample.pass_rate is None or sample.pass_rate < self.min_pass_rate):
+            return "too_hard"
+        if self.max_pass_rate is not None and (sample.pass_rate is None or sample.pass_rate > self.max_pass_rate):
+            return "too_easy"
         return None
 
     def contamination(self, *texts: str) -> Match | None:
@@ -181,7 +219,7 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
 
     by_rule = Counter(why["reason"] for why in rejected.values())
     dropped = {UNWANTED.get(rules.strategy, "unwanted"): len(samples) - len(wanted)}
-    dropped |= {rule: by_rule[rule] for rule in (*FILTERS, "vacuous", "weak_tests")}
+    dropped |= {rule: by_rule[rule] for rule in (*FILTERS, "vacuous", "weak_tests", "too_hard", "too_easy")}
     dropped |= {"not_drawn": len(usable) - len(drawn)}
     dropped |= {rule: by_rule[rule] for rule in ("contaminated", *SAME, *SIMILAR)}
     return Selection([sample for sample in clean if sample not in rejected], rejected, dropped)

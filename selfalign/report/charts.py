@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The columns that figures are made of; those that a dataset lacks cost only their figures.
-EXAMPLE_COLUMNS = ("instruction", "response", "tests", "concepts")
+EXAMPLE_COLUMNS = ("instruction", "response", "tests", "concepts", "pass_rate")
 SAMPLE_COLUMNS = ("outcome", "passed", "category", "difficulty", "concepts", "vacuous", "mutation_score")
 MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
@@ -93,6 +93,8 @@ def draw_charts(run: dict[str, Any], rows: pa.Table, samples: pa.Table | None) -
     texts = {"content": "seeds", "instruction": "instructions", "response": "responses", "tests": "tests"}
     lengths = {column: words_of(rows[column]) for column in texts if column in rows.column_names}
     charts += [length_chart(words, texts[column]) for column, words in lengths.items() if len(words)]
+    if "pass_rate" in rows.column_names and rows["pass_rate"].null_count < len(rows):
+        charts.append(difficulty_chart(rows["pass_rate"]))
     if "concepts" in rows.column_names and rows["concepts"].null_count < len(rows):
         charts.append(concepts_chart(rows))
     return charts
@@ -191,6 +193,19 @@ def strength_chart(executions: pa.Table) -> Chart:
     )
     plot = histogram(title, scores, "mutation score", "passing samples", bins=[i / 20 for i in range(21)])
     return Chart("mutation_scores", caption, plot)
+
+
+def difficulty_chart(rates: pa.ChunkedArray) -> Chart:
+    """Pass rates of the tasks that the examples come from: how difficult these were for the model."""
+    values = rates.drop_null().cast("float64").to_numpy()
+    always = int((values == 1).sum())
+    caption = (
+        f"Pass rates of the tasks of {len(values):,} examples, on average {values.mean():.2f}; "
+        f"{always:,} of these tasks were always solved."
+    )
+    bins = [i / 10 for i in range(11)]
+    plot = histogram("Pass rates of the examples' tasks", values, "pass rate", "examples", bins=bins)
+    return Chart("pass_rates_of_tasks", caption, plot)
 
 
 def histogram(title: str, values: np.ndarray, x: str, y: str, bins: int | Sequence[float] = 30) -> Histogram:

@@ -89,7 +89,8 @@ class _Index:
             self.columns[column].append(self.number(column, str(value or "")))
         self.columns["id"].append(_text(row.get("id")))
         self.columns["title"].append(title_of(row))
-        for column, value in (("score", row.get("mutation_score")), ("rate", rates.get(task or ""))):
+        rate = row.get("pass_rate") if "pass_rate" in row else rates.get(task or "")
+        for column, value in (("score", row.get("mutation_score")), ("rate", rate)):
             self.columns[column].append(None if value is None else round(value, 4))
 
 

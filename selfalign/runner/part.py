@@ -29,6 +29,7 @@ class Part:
         name: its path in the output.
         covered: the ranges of input rows that it was made from: the first and the last row of each.
         rows: how many rows it holds.
+        columns: the names of its columns.
         counts: what was counted of its rows.
         lineage: how many of its rows come from each licence and each repository.
         seconds: how long its rows took.
@@ -38,6 +39,7 @@ class Part:
     name: str
     covered: list[tuple[int, int]]
     rows: int = 0
+    columns: tuple[str, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     lineage: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -57,7 +59,8 @@ def read_part(stream: Any, file: str, path: str) -> Part:
     try:
         metadata = pq.read_metadata(stream)
         note = json.loads((metadata.metadata or {})[METADATA_KEY])
-        return Part(file, rows=metadata.num_rows, **note | {"covered": [(a, b) for a, b in note["covered"]]})
+        note |= {"covered": [(a, b) for a, b in note["covered"]]}
+        return Part(file, rows=metadata.num_rows, columns=tuple(metadata.schema.to_arrow_schema().names), **note)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"part {path} is damaged or was not written by this step ({first_line(error)}): "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ class Table:
         carry: whether the columns of the source are kept.
         count_by: a column whose values are counted in the rows that are written ("ok" where it is null).
         around: async context managers that are held while the rows run.
+        later: those of `columns` that a step got after runs had been begun. A run whose parts lack them is continued
+            without them, because `load_dataset` refuses parts with different columns.
         limit: how many rows of the source count; all of them if None. `run_step` sets it from `--max-samples`.
     """
 
@@ -47,17 +49,18 @@ class Table:
     count_by: str | None = None
     around: tuple[AbstractAsyncContextManager[Any], ...] = ()
     limit: int | None = None
+    later: Set[str] = frozenset()
 
     def __len__(self) -> int:
         return min(len(self.source), self.limit or len(self.source))
 
-    def schema(self) -> pa.Schema:
-        """The columns of the source (if they are kept) and those that the step adds or replaces."""
+    def schema(self, without: Set[str] = frozenset()) -> pa.Schema:
+        """The columns of the source (if they are kept) and those that the step adds or replaces, but for some."""
         import pyarrow as pa
 
         fields = {f.name: f.type for f in self.source.rows.features.arrow_schema} if self.carry else {}
         fields |= {name: _arrow_type(kind) for name, kind in self.columns.items()}
-        return pa.schema(list(fields.items()))
+        return pa.schema([(name, kind) for name, kind in fields.items() if name not in without])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ class PartWriter:
         self, output: FolderOutput, describe: Describe, name: str, table: Table, endpoint: Endpoint | None = None
     ) -> None:
         self.output, self.describe, self.name = output, describe, name
-        self.schema, self.count_by, self.endpoint = table.schema(), table.count_by, endpoint
+        self.count_by, self.endpoint = table.count_by, endpoint
+        self.left_out = _missing(output, name, table) if table.later else set()
+        self.schema = table.schema(self.left_out)
         self.counts: Counter[str] = Counter()
         self._columns = set(self.schema.names)
         self._start_part()
@@ -103,6 +105,8 @@ class PartWriter:
         import pyarrow as pa
 
         rows = [row for _, done in pairs for row in done.rows]
+        if self.left_out:
+            rows = [{name: value for name, value in row.items() if name not in self.left_out} for row in rows]
         for row in rows:
             if row.keys() != self._columns:
                 differing = ", ".join(sorted(row.keys() ^ self._columns))
@@ -132,6 +136,12 @@ class PartWriter:
         if written:
             self.output.commit(self.describe)
         return faults
+
+
+def _missing(output: FolderOutput, name: str, table: Table) -> set[str]:
+    """The later columns of a table that its parts in the output do not have."""
+    begun = [set(part.columns) for part in output.parts() if part.table == name and part.rows]
+    return {column for column in table.later if begun and column not in set.intersection(*begun)}
 
 
 def _counted(column: pa.ChunkedArray) -> dict[str, int]:

@@ -10,11 +10,12 @@ import zlib
 from html.parser import HTMLParser
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from selfalign.errors import UserError
 from selfalign.report.__main__ import Options, main
-from selfalign.report.charts import Bars, Chart, rates_of
+from selfalign.report.charts import Bars, Chart, draw_charts, rates_of
 from selfalign.report.page import card_section, write_report
 from selfalign.report.rows import TEXT_LIMIT, Group, groups_of, shortened, spread
 from selfalign.report.runs import Run, open_run
@@ -127,6 +128,12 @@ def test_captions_say_what_the_figures_show(page):
 def test_rates_of_few_samples_have_wide_intervals(passed, interval):
     whiskers = list(rates_of("", ["a"], [passed], [10]).whiskers or ())
     assert whiskers[0] == pytest.approx(interval, abs=0.01)
+
+
+def test_the_pass_rates_of_tasks_are_a_figure():
+    (chart,) = draw_charts({"counts": {}}, pa.table({"pass_rate": [0.25, 1.0, None]}), None)
+    assert "of 2 examples, on average 0.62; 1 of these tasks were always solved" in chart.caption
+    assert chart.plot.counts[2] == chart.plot.counts[9] == 1
 
 
 def test_a_card_of_an_odd_number_of_figures_is_a_table():

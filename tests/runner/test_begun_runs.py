@@ -47,6 +47,8 @@ def test_a_begun_run_is_continued(begun, step):
     for table in {path.parent for path in before}:
         ids = [id for path in table.rglob("*.parquet") for id in pq.read_table(path)["id"].to_pylist()]
         assert len(ids) == len(set(ids)) > sum(len(pq.read_table(path)) for path in before if path.parent == table)
+        columns = {tuple(pq.read_schema(path).names) for path in table.rglob("*.parquet")}
+        assert len(columns) == 1, "load_dataset refuses parts whose columns differ"
     if endpoint:
         assert sum("concept 0" in str(text) or "f0(x)" in str(text) for text in asked) == 0, "a row was done again"
 

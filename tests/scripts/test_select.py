@@ -110,6 +110,45 @@ def test_nothing_to_choose_is_said(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# ---- difficulty ----
+
+# sort: 2 of 3 passed; reverse: none; count: all; merge: 1 of 2 that were judged.
+UNJUDGED = sample("merge", 2, passed=False, outcome="no_tests")
+RATED = [*SAMPLES, sample("merge", 1), UNJUDGED]
+
+
+def test_an_example_says_how_many_samples_of_its_task_passed(tmp_path):
+    select(tmp_path, RATED)
+    found = {row["task_id"]: (round(row["pass_rate"], 2), row["judged_samples"]) for row in table(tmp_path)}
+    assert found == {"sort": (0.67, 3), "count": (1.0, 1), "merge": (0.5, 2)}
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks", "reasons"),
+    [
+        ({"min_pass_rate": 0.6}, {"sort", "count"}, {"merge-1": "too_hard"}),
+        ({"max_pass_rate": 0.9}, {"sort", "merge"}, {"count-0": "too_easy"}),
+        ({"min_pass_rate": 0.5, "max_pass_rate": 0.5}, {"merge"}, None),
+    ],
+)
+def test_tasks_can_be_chosen_by_their_pass_rates(tmp_path, options, tasks, reasons):
+    kept, dropped = selected(tmp_path, RATED, **options)
+    assert {id.partition("-")[0] for id in kept} == tasks and reasons in (None, dropped)
+
+
+def test_the_pass_rates_of_instructions_are_kept_by_a_second_choice(tmp_path):
+    """Of each task, only one sample is left there: counted anew, every task would always be solved."""
+    select(tmp_path, RATED)
+    rows = [{name: row[name] for name in row if name not in ("messages", "shown_tests")} for row in table(tmp_path)]
+    select(tmp_path, rows, output="again", max_pass_rate=0.9)
+    again = [row for part in (tmp_path / "again/data").glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+    assert {row["task_id"]: row["judged_samples"] for row in again} == {"sort": 3, "merge": 2}
+
+
+def test_pass_rates_that_exclude_each_other_are_said(tmp_path):
+    assert "at least 0.8 and of at most 0.2" in refused(tmp_path, min_pass_rate=0.8, max_pass_rate=0.2)
+
+
 def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path):
     problem = load_benchmark("humaneval").problems()[4]
     program, tests = problem.prompt + problem.canonical_solution, "assert mean_absolute_deviation([1.0]) == 0"
