@@ -70,6 +70,7 @@ class Worker:
         self.printed = 0  # bytes that the current program has printed
         self.left_out: dict[str, str] = {}  # modules that could not be imported ahead, and why
         self.buffer = bytearray(BUFFER)  # wiped after each program: the next one must not find what this one printed
+        self.used = 0  # bytes of it that are not zero
         self.selector = selectors.PollSelector()
 
     # ---- the start ----
@@ -210,12 +211,16 @@ class Worker:
         os.set_blocking(descriptor, False)
         size = 0
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            while size < limit and (part := os.readv(descriptor, [memoryview(self.buffer)[min(size, BUFFER // 2) :]])):
-                size += part
+            while size < limit:
+                start = min(size, BUFFER // 2)
+                if not (part := os.readv(descriptor, [memoryview(self.buffer)[start:]])):
+                    break
+                size, self.used = size + part, max(self.used, start + part)
         return size
 
     def wipe(self) -> None:
-        self.buffer[:] = bytes(BUFFER)
+        self.buffer[: self.used] = bytes(self.used)
+        self.used = 0
 
     def watch(self, pids: list[int], job: Job, started: float, output: int) -> tuple[str, int]:
         """Waits until the first process ends or a limit is broken; (why it must end, the peak of memory in bytes)."""
@@ -253,6 +258,7 @@ class Worker:
                         self.hear(key.fd)
                     elif printed := os.readv(output, [self.buffer]):
                         self.printed += printed
+                        self.used = max(self.used, printed)
                         if self.printed > self.settings.output:
                             return "output_limit", peak
                     else:
