@@ -103,5 +103,6 @@ class EvoEval(FunctionBenchmark):
         number = int(row["task_id"].rpartition("/")[2])
         source = f"{row['prompt']}\n{row['canonical_solution']}"
         inputs = ",\n    ".join(f"[{arguments}]" for arguments in row["inputs"])
-        judge = COMPARE + ORACLES.get((str(self.variant), number), "")
-        return script_beside(source, row["entry_point"], judge, f"[\n    {inputs},\n]", "*_arguments")
+        inputs = f"((_a, _copy.deepcopy(_a)) for _a in [\n    {inputs},\n])"
+        judge = f"import copy as _copy\n{COMPARE}{ORACLES.get((str(self.variant), number), '')}"
+        return script_beside(source, row["entry_point"], judge, inputs, "*_arguments")

@@ -10,18 +10,24 @@ or that return another value or type, raise an exception, or never end. EvalPlus
 and its additional ones pass.
 
 Prints, for each file given to --ours, the table of verdicts, the share that agrees, the time that both took, and each
-disagreement.
+disagreement. The CPU time, of all processes, is what to compare on a machine that does other things as well:
+
+    python -m tests.verdicts.evalplus /tmp/evalplus/bin/python humanevalplus HumanEvalPlus.jsonl.gz \
+        --per-problem 1 --workers 1
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from selfalign.benchmarks.harness.problems import records
@@ -102,6 +108,16 @@ def ours(benchmark: str, data: str | None, samples: Path, ids: Ids, workers: int
     return [by_id[f"{task_id}/{number}"] for task_id, number in ids]
 
 
+@contextlib.contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Print how long it took, on the clock and in CPU time of all processes that it started."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    yield
+    after, took = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{name}: {took:.1f} s, {cpu:.1f} s of CPU time, load {os.getloadavg()[0]:.1f}", flush=True)
+
+
 def compare(title: str, verdicts: list[bool], rows: list[dict]) -> None:
     """Print the table of verdicts, and where they differ."""
     pairs = Counter((verdict, row["passed"]) for verdict, row in zip(verdicts, rows, strict=True))
@@ -131,14 +147,12 @@ def main() -> None:
         rows = samples_of(records(options.data), options.per_problem, options.seed)
         samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
         print(f"{options.benchmark}: {len(rows)} samples; load {os.getloadavg()[0]:.1f}", flush=True)
-        started = time.monotonic()
         ids = [(row["task_id"], n % options.per_problem) for n, row in enumerate(rows)]
-        verdicts = theirs(options.python, options.benchmark, options.data, samples, ids, options.workers)
-        print(f"EvalPlus: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+        with timed("EvalPlus"):
+            verdicts = theirs(options.python, options.benchmark, options.data, samples, ids, options.workers)
         for data in options.ours or [options.data]:
-            started = time.monotonic()
-            judged = ours(options.benchmark, data, samples, ids, options.workers)
-            print(f"ours: {time.monotonic() - started:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            with timed("ours"):
+                judged = ours(options.benchmark, data, samples, ids, options.workers)
             compare(f"{options.benchmark}, {Path(data).name}", [both for _, both in verdicts], judged)
         # HumanEval's own tests, and those of MBPP, against EvalPlus' base tests.
         base = "humaneval" if options.benchmark == "humanevalplus" else "mbppplus-base"

@@ -15,10 +15,13 @@ the Hub differ from the evaluator in these problems:
 
 from __future__ import annotations
 
+import base64
+import marshal
 from typing import Any
 
 from selfalign.benchmarks.harness.functions import SILENCE, script_beside
 
+MARSHAL_VERSION = 4  # which all versions of Python since 3.4 read
 # Functions whose outputs are compared in another way.
 AS_SETS = (  # Mbpp/2, 7, 111, 140, 232, 249, 579, 769
     "similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum",
@@ -116,5 +119,8 @@ def hub_script(test: str, entry_point: str) -> str:
 def release_script(row: dict[str, Any], inputs: list[Any]) -> str:
     """The same script from a row of EvalPlus' releases and its `inputs`, in the types that the function takes."""
     source = row["prompt"] + row["canonical_solution"]
-    judge = f"from math import inf, nan\n{comparison(row['entry_point'])}"
-    return script_beside(source, row["entry_point"], judge, repr(inputs), f"{row['atol']}, _arguments")
+    # As bytes and not as code: some are megabytes, which take seconds to compile, and to copy.
+    data = base64.b64encode(marshal.dumps(inputs, MARSHAL_VERSION)).decode()
+    judge = f"import binascii as _b, marshal as _m\n{comparison(row['entry_point'])}_data = _b.a2b_base64('{data}')\n"
+    pairs = "zip(_m.loads(_data), _m.loads(_data))"
+    return script_beside(source, row["entry_point"], judge, pairs, f"{row['atol']}, _arguments")

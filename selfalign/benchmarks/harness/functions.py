@@ -31,16 +31,18 @@ _silence = _contextlib.redirect_stdout(_Nowhere())
 
 
 def script_beside(reference: str, entry_point: str, judge: str, inputs: str, judged_with: str) -> str:
-    """A test that runs the program `reference` beside the answer on each of `inputs`, a list of arguments as code.
+    """A test that runs the program `reference` beside the answer.
 
-    `judge` is code that defines `_judge(out, expected, ...)`; `judged_with` is what it gets besides these two.
+    `inputs` is code for an iterable of arguments, each twice, since functions may change them: a list for the answer
+    and an equal one for the reference. `judge` is code that defines `_judge(out, expected, ...)`, and `judged_with` is
+    what it gets besides these two.
     """
     return (
-        f"import copy as _copy\n{SILENCE}{judge}\n"
+        f"{SILENCE}{judge}\n"
         f"_reference = {{'__name__': 'reference'}}\nexec({reference!r}, _reference)\n"
         f"with _silence:\n"
-        f"    for _arguments in {inputs}:\n"
-        f"        _expected = _reference[{entry_point!r}](*_copy.deepcopy(_arguments))\n"
+        f"    for _arguments, _again in {inputs}:\n"
+        f"        _expected = _reference[{entry_point!r}](*_again)\n"
         f"        _judge({entry_point}(*_arguments), _expected, {judged_with})\n"
     )
 
