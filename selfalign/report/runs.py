@@ -150,13 +150,16 @@ def files_beside(name: str, token: str | None) -> dict[str, Record]:
     from fsspec.core import url_to_fs
     from huggingface_hub import HfFileSystem
 
-    if is_hub_id(name):
+    on_hub = is_hub_id(name)
+    if on_hub:
         fs, root = HfFileSystem(token=token), f"datasets/{hub_name(name)}"
     else:
         fs, root = url_to_fs(str(Path(name).expanduser()) if "://" not in name else name)
     found = {}
     for file in ("audit.json", "results.json"):
+        path = f"{root}/{file}"
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
-            content = json.loads(with_retries(lambda file=file: fs.cat_file(f"{root}/{file}")))
+            text = with_retries(lambda path=path: fs.cat_file(path)) if on_hub else fs.cat_file(path)
+            content = json.loads(text)
             found[file] = content if isinstance(content, dict) else {}
     return found
