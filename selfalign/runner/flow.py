@@ -65,6 +65,7 @@ class Flow:
             await asyncio.wait({stopping, finished}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set() and not finished.done():
                 if self.signal:
+                    self.progress.delay = 0  # `write` draws the bar, however early, and it has to be ended
                     self.progress.write(f"{self.signal.name}: finishing what is in flight ...", file=sys.stderr)
                 await asyncio.wait({finished}, timeout=GRACE_SECONDS)
                 for worker in workers:
