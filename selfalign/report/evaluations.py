@@ -92,9 +92,10 @@ def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]
     parsed = ModelCard(card, ignore_metadata_errors=True)
     new = [evaluation for result in results for evaluation in evaluations_of(result)]
     ours = {(evaluation.dataset_name, evaluation.metric_type) for evaluation in new}
-    kept = [e for e in parsed.data.eval_results or [] if (e.dataset_name, e.metric_type) not in ours]
-    parsed.data.model_name = parsed.data.model_name or model
-    parsed.data.eval_results = kept + new
+    data: Any = parsed.data  # CardData, whose fields depend on the kind of card
+    kept = [e for e in data.eval_results or [] if (e.dataset_name, e.metric_type) not in ours]
+    data.model_name = data.model_name or model
+    data.eval_results = kept + new
     lines = ["| benchmark | score | % | 95 % interval |", "|---|---|---:|---:|"]
     for result in results:
         for score, value in result["scores"].items():
