@@ -77,7 +77,7 @@ def check_parts(source: Source, name: str, token: str | None) -> tuple[Check, li
         file = "/".join(path.rsplit("/", 2)[-2:])
         if not PART.match(file):
             continue
-        content = fs.cat_file(path)
+        content: Any = fs.cat_file(path)
         digest = hashlib.sha256(content).hexdigest()[:12]
         check.add(file.endswith(f"-{digest}.parquet"), f"{file} has content with the hash {digest}")
         try:
