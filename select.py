@@ -130,6 +130,11 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Which assertions an instruction shows: the first ones, or random ones in random order (reference
     implementation)."""
 
+    min_support: Share | None = field(default=None, metadata=LATER)
+    """For --strategy passes and consensus: minimum share of a task's other samples that compute the same outputs. At
+    0.5, about two thirds as many tasks keep a sample, and far more of these are right (docs/results.md). The paper has
+    no such rule."""
+
     min_pass_rate: Share | None = field(default=None, metadata=LATER)
     """Minimum share of a task's samples that passed. With --max-pass-rate, this chooses tasks by their difficulty for
     the model. The paper has no such rule."""
@@ -138,10 +143,10 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Maximum share of a task's samples that passed; 0.99 leaves out those that are always solved."""
 
     timeout: Positive = 10.0
-    """For --choose agreement and --strategy consensus: CPU seconds that a program may use."""
+    """For --choose agreement, --strategy consensus and --min-support: CPU seconds that a program may use."""
 
     memory: Count = 1024
-    """For --choose agreement and --strategy consensus: memory that a program may use, in MiB."""
+    """For --choose agreement, --strategy consensus and --min-support: memory that a program may use, in MiB."""
 
     report: bool = field(default=True, metadata=OPERATIONAL)
     """Write report.html and its figures beside the data. The report shows what was chosen, what was not, and why."""
@@ -153,6 +158,8 @@ def check(options: Options, columns: Sequence[str]) -> None:
         raise UserError(f"--skip {unknown[0]}: the rules that can be skipped are {', '.join(SKIPPABLE)}")
     if options.choose == "agreement" and options.strategy != "passes":
         raise UserError("--choose agreement compares samples that passed, so it needs --strategy passes")
+    if options.min_support is not None and options.strategy not in ("passes", "consensus"):
+        raise UserError("--min-support needs --strategy passes or consensus")
     lowest, highest = options.min_pass_rate, options.max_pass_rate
     if lowest is not None and highest is not None and lowest > highest:
         raise UserError(f"no task has a pass rate of at least {lowest} and of at most {highest}: exchange the two")
@@ -202,15 +209,19 @@ def main(options: Options) -> None:
         seed=options.seed,
         skip=options.skip,
         min_mutation_score=options.min_mutation_score,
+        min_support=options.min_support,
         min_pass_rate=options.min_pass_rate,
         max_pass_rate=options.max_pass_rate,
         costs_of=lambda samples: costs_of(samples, executions, options),
         decontaminator=decontaminator,
     )
     samples, unusable = read_samples(executions)
-    if options.strategy == "consensus":
+    by_consensus = options.strategy == "consensus"
+    if by_consensus or options.min_support is not None:
         tasks, limits = list(tasks_of(samples).values()), {"timeout": options.timeout, "memory": options.memory << 20}
-        executions = agreed_executions(options, executions, tasks, options.sandboxes, **limits)
+        executions = agreed_executions(
+            options, executions, tasks, options.sandboxes, **limits, only_support=not by_consensus
+        )
         samples, unusable = read_samples(executions)
     selection = select_samples(executions, samples, rules)
     dropped = unusable | selection.dropped

@@ -74,6 +74,12 @@ RULES: dict[str, Rule] = {
     "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
     "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
     "passes, consensus": lambda samples: supported(passing(samples)),
+    **{
+        f"passes, consensus >= {least}": (
+            lambda samples, least=least: [s for s in passing(samples) if s.support >= least]
+        )
+        for least in SUPPORTS
+    },
     "consensus": supported,
     **{f"consensus >= {least}": partial(supported, least=least) for least in SUPPORTS},
 }

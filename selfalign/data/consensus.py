@@ -253,6 +253,7 @@ def _is_literal(text: str) -> bool:
 # The step -------------------------------------------------------------------------------------------------------------
 
 COLUMNS = {"id": str, "passed": bool, "outcome": str, "tests": str, "vacuous": bool, "support": float}
+KEPT = ("id", "support")  # beside a sample's own tests
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,14 @@ async def consensus_of(programs: Sequence[tuple[str, str]], run: Run) -> Agreed:
 
 
 def agreed_executions(
-    options: StepOptions, executions: Source, tasks: list[list[int]], sandboxes: int, *, timeout: float, memory: int
+    options: StepOptions,
+    executions: Source,
+    tasks: list[list[int]],
+    sandboxes: int,
+    *,
+    timeout: float,
+    memory: int,
+    only_support: bool = False,
 ) -> Source:
     """The executions judged by consensus instead of by each sample's own tests: a step that writes OUTPUT-consensus.
 
@@ -299,6 +307,7 @@ def agreed_executions(
         sandboxes: how many programs run at a time.
         timeout: seconds of processor time for each program.
         memory: bytes for each program.
+        only_support: add `support`, and leave the samples' own tests and their verdicts as they are.
 
     Raises:
         UserError: programs cannot be isolated here.
@@ -343,16 +352,20 @@ def agreed_executions(
             title="consensus",
         )
     found = open_source(output, columns=tuple(COLUMNS), token=options.hf_token).rows
-    return with_columns(executions, {name: found[name] for name in COLUMNS})
+    return with_columns(executions, {name: found[name] for name in COLUMNS if not only_support or name in KEPT})
 
 
 def with_columns(executions: Source, columns: dict[str, list[Any]]) -> Source:
-    """`executions` with these columns in the place of its own, by `id`; null for rows that `columns` does not have."""
+    """`executions` with these columns in the place of its own, by `id`; null for rows that `columns` does not have.
+
+    The mutation score goes with the tests that it is of.
+    """
     import datasets
 
     where = {id: number for number, id in enumerate(columns.pop("id"))}
     order = [where.get(id) for id in executions.rows["id"]]
-    old = [name for name in (*columns, "mutation_score") if name in executions.rows.column_names]
+    replaced = {*columns, "mutation_score"} if "tests" in columns else {*columns}
+    old = [name for name in executions.rows.column_names if name in replaced]
     rows = executions.rows.remove_columns(old)
     new = {name: [None if n is None else values[n] for n in order] for name, values in columns.items()}
     features = datasets.Features({name: datasets.Value(KINDS[COLUMNS[name]]) for name in new})

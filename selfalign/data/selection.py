@@ -53,6 +53,7 @@ class Sample(NamedTuple):
     mutation_score: float | None = None
     pass_rate: float | None = None
     judged_samples: int | None = None
+    support: float | None = None
 
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
@@ -126,6 +127,7 @@ class Rules:
         seed: of all draws.
         skip: rules of SKIPPABLE to leave out.
         min_mutation_score: of samples that passed, the share of mutants that their tests must notice; None: any.
+        min_support: the share of a task's other samples that must compute what a sample does; None: any.
         min_pass_rate, max_pass_rate: share of a task's samples that must have passed; None: any. A task whose rate is
             not known is left out if one of them is given.
         costs_of: samples -> the cost that their choice minimizes, by id; 0 for those without.
@@ -136,6 +138,7 @@ class Rules:
     seed: int
     skip: tuple[str, ...] = ()
     min_mutation_score: float | None = None
+    min_support: float | None = None
     min_pass_rate: float | None = None
     max_pass_rate: float | None = None
     costs_of: Callable[[Sequence[Sample]], dict[str, float]] = lambda samples: {}
@@ -150,6 +153,8 @@ class Rules:
         weakest = self.min_mutation_score
         if weakest is not None and sample.passed and (sample.mutation_score or 0.0) < weakest:
             return "weak_tests"
+        if self.min_support is not None and (sample.support or 0.0) < self.min_support:
+            return "little_support"
         if self.min_pass_rate is not None and (sample.pass_rate is None or sample.pass_rate < self.min_pass_rate):
             return "too_hard"
         if self.max_pass_rate is not None and (sample.pass_rate is None or sample.pass_rate > self.max_pass_rate):

@@ -97,6 +97,7 @@ def test_what_a_rule_drops_leaves_its_task_to_the_others(tmp_path, rows, options
         ({"min_mutation_score": 0.5}, "no column mutation_score, which --min-mutation-score needs"),
         ({"choose": "strongest-tests"}, "no column mutation_score, which --choose strongest-tests needs"),
         ({"choose": "agreement", "strategy": "random"}, "needs --strategy passes"),
+        ({"min_support": 0.5, "strategy": "failures"}, "--min-support needs --strategy passes or consensus"),
         ({"skip": ("nonsense",)}, "--skip nonsense: the rules that can be skipped are too_long, "),
         ({"skip": ("weak_tests",)}, "--skip weak_tests: the rules that can be skipped are too_long, "),
     ],
@@ -230,6 +231,14 @@ def test_what_was_voted_stays(by_agreement):
     before = {path: path.stat().st_mtime_ns for path in by_agreement.rglob("*.parquet")}
     select(by_agreement, VOTERS, choose="agreement", timeout=1.0)
     assert before == {path: path.stat().st_mtime_ns for path in by_agreement.rglob("*.parquet")}
+
+
+def test_a_sample_that_few_others_agree_with_is_left_out(tmp_path):
+    """Of the four samples, each of which passes its own tests, 0 does what no other does."""
+    selected(tmp_path, VOTERS, min_support=0.5, timeout=1.0)
+    assert {row["id"] for row in table(tmp_path)} <= {"sort-1", "sort-2", "sort-3"}
+    reasons = {row["id"]: row["reason"] for row in table(tmp_path, "rejected")}
+    assert reasons["sort-0"] == "little_support"
 
 
 # ---- examples ----
