@@ -18,6 +18,7 @@ from selfalign.options import GenerationOptions
 
 BASE_SECONDS = 120.0  # a request may wait for its place inside the server for this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU generates one token per second
+MOST_DEADLINES = 10  # while the server answers others, a request may wait this many times as long: it is busy, not lost
 PROBE_SECONDS = 300.0  # for five answers of 16 tokens, in case another run keeps the server busy
 WATCH_SECONDS = 30.0  # a server that has been silent for this long is asked for a sign of life
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
@@ -38,7 +39,7 @@ class Replica:
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
         self._paused_until = 0.0  # as time.monotonic() has it
-        self._last_sign = 0.0
+        self._last_sign = self._last_answer = 0.0
         self._sign_of_life: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -126,13 +127,21 @@ class Replica:
     # Generating -------------------------------------------------------------------------------------------------------
 
     async def complete(self, request: CompletionRequest) -> list[Completion]:
-        """One try of a request, with a deadline and checks that the server is alive; raises as `Client` does."""
+        """One try of a request, with a deadline and checks that the server is alive; raises as `Client` does.
+
+        The deadline moves while the server answers other requests: 160 requests to a laptop wait for each other.
+        """
         started = time.monotonic()
-        deadline = started + BASE_SECONDS + SECONDS_PER_TOKEN * request.max_new_tokens
+        patience = BASE_SECONDS + SECONDS_PER_TOKEN * request.max_new_tokens
+
+        def left() -> float:
+            busy_until = min(max(started, self._last_answer), started + (MOST_DEADLINES - 1) * patience)
+            return busy_until + patience - time.monotonic()
+
         task = asyncio.ensure_future(self.client.complete(request))
         try:
-            while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, deadline - time.monotonic())))[0]:
-                if time.monotonic() >= deadline:
+            while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, left()))))[0]:
+                if left() <= 0:
                     raise ServerFault("no answer before the deadline", f"{time.monotonic() - started:.0f} s")
                 if not await self._is_alive():
                     detail = f"it has sent nothing for {WATCH_SECONDS:.0f} s and does not answer a GET"
@@ -141,7 +150,7 @@ class Replica:
             task.cancel()
         completions = task.result()
         self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
-        self._last_sign = time.monotonic()
+        self._last_sign = self._last_answer = time.monotonic()
         self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))
         return completions
 

@@ -163,6 +163,22 @@ def test_an_answer_after_the_deadline_is_asked_for_again(monkeypatch):
         assert endpoint.usage.faults["no answer before the deadline"] > 0
 
 
+def test_a_slow_server_that_goes_on_answering_is_given_the_time(monkeypatch):
+    """Eight requests at one place: the last waits for the others, and longer than a deadline."""
+    monkeypatch.setattr(replica, "BASE_SECONDS", 0.5)
+    monkeypatch.setattr(replica, "SECONDS_PER_TOKEN", 0.0)
+    one_at_a_time = asyncio.Semaphore(1)
+
+    async def hook(request, body, number):
+        async with one_at_a_time:
+            await asyncio.sleep(0.2)
+
+    with simulated(hook) as server:
+        endpoint = Endpoint(options(server))
+        assert_all_right(ask_all(endpoint, rows=8), rows=8)
+        assert not endpoint.usage.faults
+
+
 def test_the_deadline_grows_with_the_tokens_asked_for(monkeypatch):
     monkeypatch.setattr(replica, "BASE_SECONDS", 0.0)
     monkeypatch.setattr(replica, "SECONDS_PER_TOKEN", 0.05)
