@@ -23,12 +23,10 @@ was not stopped.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from selfalign.errors import UserError
 from selfalign.options import (
@@ -36,22 +34,16 @@ from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
     Count,
-    CountOrZero,
-    Hidden,
-    Positional,
     Positive,
     PositiveOrZero,
     Share,
-    StepOptions,
-    argument,
-    command_of,
     identity_of,
     run_script,
 )
-from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import Source, read_input
-from selfalign.training.loading import BaseModel, adapters
-from selfalign.training.model_folder import ModelFolder, open_model_folder
+from selfalign.training.loading import adapters
+from selfalign.training.model_folder import ModelFolder, run_training
+from selfalign.training.options import TrainingOptions, base_model, check_training, common_arguments, folder_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,20 +59,8 @@ Message = dict[str, str]  # `role` and `content`
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StepOptions):
+class Options(TrainingOptions):
     """Options of this step; the defaults are the paper's."""
-
-    output: Annotated[str, Positional, argument(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
-    """Folder to write the model to."""
-
-    # No options here: training is spread over GPUs by `accelerate launch`.
-    executor: Annotated[Literal["local", "slurm", "ray", "jobs"] | None, Hidden] = field(
-        default=None, metadata=OPERATIONAL
-    )
-    shards: Annotated[Count, Hidden] = field(default=1, metadata=OPERATIONAL)
-    workers: Annotated[Count | None, Hidden] = field(default=None, metadata=OPERATIONAL)
-    executor_options: Annotated[tuple[str, ...], Hidden] = field(default=(), metadata=OPERATIONAL)
-    shard: Annotated[str | None, Hidden] = field(default=None, metadata=OPERATIONAL)
 
     model: str = "Qwen/CodeQwen1.5-7B"
     """Base model: a Hub id (org/name or org/name@revision), a folder, a .gguf file, or `smollm2` for that of the
@@ -122,22 +102,6 @@ class Options(StepOptions):
     """Fill sequences of --max-length with several examples, which do not attend to each other. An optimizer step takes
     as many sequences as hold --batch-size examples on average: faster, but not exactly the paper's batches."""
 
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
-
-    attention: str = field(default="auto", metadata=OPERATIONAL)
-    """Name of the attention in transformers; `auto` is flash attention if it is installed, else torch's own (sdpa)."""
-
-    lora_rank: CountOrZero = 0
-    """Train adapters of this rank on all linear layers, and merge them into the model at the end; 0 trains the whole
-    model (paper)."""
-
-    quantize_4bit: bool = False
-    """Keep the base model in 4 bits under the adapters (QLoRA); this needs bitsandbytes."""
-
-    gradient_checkpointing: bool = field(default=False, metadata=OPERATIONAL)
-    """Recompute activations, which takes less memory but a third more time."""
-
     chat_template: Path = PROMPTS / "chat.jinja"
     """Jinja chat template to store in the tokenizer; prompts/reference/chat.jinja is that of StarCoder2-Instruct."""
 
@@ -151,41 +115,19 @@ class Options(StepOptions):
     eval_steps: Count = field(default=100, metadata=OPERATIONAL)
     """Optimizer steps between measurements on the held-out examples. The first and the last step are measured, too."""
 
-    save_steps: Count = field(default=100, metadata=OPERATIONAL)
-    """Optimizer steps between checkpoints."""
-
-    report_to: str = field(default="none", metadata=OPERATIONAL)
-    """Where transformers should report to, if it is installed: trackio, wandb, tensorboard and others."""
-
-    push_to_hub: str | None = field(default=None, metadata=OPERATIONAL)
-    """Hub id to upload the finished model to."""
-
 
 def checked(options: Options) -> Options:
     """The options, with those that depend on others filled in; UserError if they contradict each other."""
-    if options.executor or options.shard:
-        raise UserError("finetune.py is spread over GPUs by accelerate launch, not by --executor or --shard")
+    check_training(options, options.eval_fraction)
     if options.method == "dpo" and options.packing:
         raise UserError("--packing cannot be combined with --method dpo, because TRL pads pairs")
-    if options.quantize_4bit and not options.lora_rank:
-        raise UserError("--quantize-4bit needs --lora-rank, because 4-bit weights cannot be trained directly")
-    if options.quantize_4bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("--quantize-4bit needs bitsandbytes: pip install bitsandbytes")
-    if not 0 <= options.eval_fraction < 1:
-        raise UserError(f"--eval-fraction {options.eval_fraction} must be at least 0 and below 1")
     if not options.chat_template.is_file():
         raise UserError(f"--chat-template {options.chat_template} is not a file")
-    if is_hub_id(options.output):
-        raise UserError(
-            f"a model is written to a folder, and {options.output} has the form of a Hub id: "
-            f"write ./{options.output}, and add --push-to-hub {options.output} if it shall be uploaded"
-        )
     dpo = options.method == "dpo"
     rate = 1e-6 if dpo else 1e-4 if options.lora_rank else 1e-5
-    output = os.path.expanduser(options.output)
     return dataclasses.replace(
         options,
-        output=output if output.startswith((".", "/")) else f"./{output}",  # a folder that is there, or a single name
+        output=folder_of(options.output),
         config=options.config or ("preferences" if dpo else None),
         learning_rate=rate if options.learning_rate is None else options.learning_rate,
         epochs=(1.0 if dpo else 4.0) if options.epochs is None else options.epochs,
@@ -290,14 +232,8 @@ def prepare(
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def base_model(options: Options) -> BaseModel:
-    """The model to start from, without dropout."""
-    return BaseModel(options.model, options.dtype, options.attention, options.quantize_4bit, options.hf_token)
-
-
 def training_arguments(options: Options, examples_per_sequence: float = 1.0, devices: int = 1) -> DPOConfig | SFTConfig:
     """The paper's hyperparameters (appendix C.3), under TRL's names."""
-    import torch
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
@@ -311,29 +247,15 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
             f"--batch-size {options.batch_size} must be a multiple of {devices} devices x "
             f"--device-batch-size {options.device_batch_size}"
         )
-    common: dict[str, Any] = {
-        "output_dir": options.output,
+    common = common_arguments(options, options.eval_steps if options.eval_fraction else None) | {
         "learning_rate": options.learning_rate,
         "num_train_epochs": options.epochs,
         "per_device_train_batch_size": options.device_batch_size,
         "per_device_eval_batch_size": options.device_batch_size,
         "gradient_accumulation_steps": max(1, round(options.batch_size / examples_per_sequence / at_a_time)),
         "optim": options.optimizer,
-        "lr_scheduler_type": "linear",
         "warmup_steps": options.warmup,  # below 1, it is a share of the steps
         "max_grad_norm": options.max_grad_norm,
-        # --dtype sets the type of the weights; only DeepSpeed, if `accelerate launch` uses it, has to be told as well.
-        "bf16": os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true",
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "activation_checkpointing": options.gradient_checkpointing,
-        "use_cpu": not torch.cuda.is_available(),
-        "seed": options.seed,
-        "data_seed": options.seed,
-        "logging_steps": 1,
-        "eval_strategy": "steps" if options.eval_fraction else "no",
-        "eval_steps": options.eval_steps if options.eval_fraction else None,
-        "save_steps": options.save_steps,
-        "report_to": options.report_to,
     }
     if options.method == "dpo":
         return DPOConfig(**common, max_length=options.max_length, beta=options.dpo_beta)
@@ -397,14 +319,7 @@ def main(options: Options) -> None:
     identity = {"step": "finetune", "options": identity_of(options), "input": source.pin, "rows": len(rows)}
     identity["options"]["chat_template"] = options.chat_template.read_text()
 
-    os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
-    with open_model_folder(options.output, base_model(options), identity, command_of(options)) as folder:
-        if folder.complete:
-            folder.say(f"finetune: {options.output} already exists, trained on the same data with the same options")
-        else:
-            train(options, folder, source, rows)
-        if options.push_to_hub:
-            folder.upload(options.push_to_hub, public=options.public)
+    run_training(options, base_model(options), identity, lambda folder: train(options, folder, source, rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which model a name means, for serve.py, finetune.py and benchmark.py.
+"""Which model a name means, for serve.py, finetune.py, reinforce.py and benchmark.py.
 
 | name | model |
 |---|---|

@@ -1,4 +1,4 @@
-"""Model cards: what a fine-tuned model was made from, how its training went, and how to prompt it."""
+"""Model cards: what a trained model was made from, how its training went, and how to prompt it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.models import resolve_model
+from selfalign.report.statistics import paired_bootstrap
 from selfalign.runner.card import BEGIN, END, funnel_table, marked, sources_table
 from selfalign.runner.hub import is_hub_id, with_retries
 from selfalign.runner.provenance import (
@@ -37,12 +38,16 @@ CURVES = {
     "held-out loss": "eval_loss",
     "margin": "rewards/margins",
     "held-out margin": "eval_rewards/margins",
+    "reward": "reward",
+    "held-out reward": "eval_reward",
 }
 
 
 def curves_of(log_history: list[dict[str, Any]]) -> Curves:
     """The CURVES in what a trainer has logged; a step that was logged twice counts once."""
-    curves = {name: {e["step"]: e[key] for e in log_history if key in e} for name, key in CURVES.items()}
+    curves = {name: {e["step"]: e[key] for e in log_history if e.get(key) is not None} for name, key in CURVES.items()}
+    if curves["reward"]:
+        curves["loss"] = {}  # reinforcement's has a mean of 0 whatever is learnt
     return {name: sorted(values.items()) for name, values in curves.items()}
 
 
@@ -52,10 +57,10 @@ def ends_of(curves: Curves) -> list[str]:
 
 
 def draw(curves: Curves) -> bytes:
-    """The curves as a PNG: losses, and below them margins where there are any."""
+    """The curves as a PNG: losses, margins and rewards, whichever there are."""
     from matplotlib.figure import Figure
 
-    panels = [panel for panel in ("loss", "margin") if curves[panel] or panel == "loss"]
+    panels = [panel for panel in ("loss", "margin", "reward") if curves[panel]] or ["loss"]
     figure = Figure(figsize=(7, 3.5 * len(panels)), layout="constrained")
     for panel, axes in zip(panels, figure.subplots(len(panels), squeeze=False)[:, 0], strict=True):
         for name, label in ((panel, "training"), (f"held-out {panel}", "held out")):
@@ -111,7 +116,7 @@ def model_card(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase, existing
     there = card.data.to_dict()
     base, source = run["base"], run["input"]
     data: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"} | there
-    data["tags"] = sorted({*(there.get("tags") or []), "selfcodealign", run["identity"]["options"]["method"]})
+    data["tags"] = sorted({*(there.get("tags") or []), "selfcodealign", _method(run)})
     if is_hub_id(base["model"]):
         data["base_model"] = base["model"].partition("@")[0]
     if "dataset" in source:
@@ -120,6 +125,35 @@ def model_card(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase, existing
         data |= license_data({base["license"], *(source["licenses"] or {UNKNOWN})})
     text = marked(card.text, BEGIN, END, _story(run, tokenizer))
     return f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{text}"
+
+
+def _method(run: dict[str, Any]) -> str:
+    return run["identity"]["options"].get("method", "grpo")
+
+
+def _gain(run: dict[str, Any]) -> str:
+    """What a reinforcement has gained on held-out tasks, as a paragraph; nothing for other trainings."""
+    return f"\n{gain_of(run['held_out'])}\n" if run.get("held_out") else ""
+
+
+def gain_in(log_history: list[dict[str, Any]]) -> dict[str, float] | None:
+    """How much more held-out tasks earn at the end than at the beginning, as `paired_bootstrap` says it.
+
+    None if there are none, or none that was judged both times.
+    """
+    measured = [entry["held_out"] for entry in log_history if "held_out" in entry]
+    if len(measured) < 2 or not measured[0].keys() & measured[-1].keys():
+        return None
+    return paired_bootstrap(measured[-1], measured[0])
+
+
+def gain_of(held_out: dict[str, float]) -> str:
+    """`paired_bootstrap` of the rewards of held-out tasks, before and after, in words."""
+    return (
+        "Reward on {problems} held-out tasks: {difference:+.3f} (95 %: {low:+.3f} to {high:+.3f}, p = {p:.2g})".format(
+            **held_out
+        )
+    )
 
 
 def _story(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -142,7 +176,7 @@ def _story(run: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str:
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
     )
-    return without_local_paths(f"""# {run["identity"]["options"]["method"].upper()} of {base["model"]}
+    return without_local_paths(f"""# {_method(run).upper()} of {base["model"]}
 
 Made with a step of SelfCodeAlign ([arXiv 2410.24198](https://arxiv.org/abs/2410.24198)) by
 
@@ -169,10 +203,10 @@ print(ask([{{"role": "user", "content": "{QUESTION}"}}], max_new_tokens=512, do_
 
 ## Training
 
-![Training loss by optimizer step]({PICTURE})
+![{"Reward" if run["curves"].get("reward") else "Training loss"} by optimizer step]({PICTURE})
 
 {", ".join(ends_of(run["curves"]))}
-
+{_gain(run)}
 | | |
 |---|---|
 {table}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
 from selfalign.models import resolve_model
+from selfalign.options import PROMPTS
 from selfalign.reach import use_cache_if_unreachable
 from selfalign.runner.hub import is_hub_id
 
@@ -41,19 +42,26 @@ class BaseModel:
             **(four_bits() if self.quantize_4bit else {}),
         )
 
-    def load_tokenizer(self, chat_template: Path) -> PreTrainedTokenizerBase:
-        """The tokenizer, with our chat template; UserError if one of the two can't be used."""
+    def load_tokenizer(self, chat_template: Path | None) -> PreTrainedTokenizerBase:
+        """The tokenizer, with the chat template of a file; UserError if one of the two can't be used.
+
+        Without a file it is the tokenizer's own template, or ours if it has none.
+        """
         from transformers import AutoTokenizer
 
         tokenizer = self._from_pretrained(AutoTokenizer)
         if tokenizer.eos_token is None:
             raise UserError(f"the tokenizer of {self.name} has no end token, so the model could not learn to stop")
-        tokenizer.chat_template = chat_template.read_text()
+        if chat_template or not tokenizer.chat_template:
+            chat_template = chat_template or PROMPTS / "chat.jinja"
+            tokenizer.chat_template = chat_template.read_text()
         question = [{"role": "user", "content": "x"}]
         try:
             tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template can raise anything
-            raise UserError(f"--chat-template {chat_template} is not a chat template: {error}") from None
+            raise UserError(
+                f"--chat-template {chat_template or 'of the tokenizer'} is not a chat template: {error}"
+            ) from None
         return tokenizer
 
     def _from_pretrained(self, auto_class: Any, **more: Any) -> Any:

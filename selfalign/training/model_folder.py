@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
+from selfalign.options import command_of
 from selfalign.report import model_card as model_cards
 from selfalign.runner.card import versions
 from selfalign.runner.folder_output import FolderOutput
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
     from transformers import PreTrainedTokenizerBase
 
-    from selfalign.training.trainers import DPO, SFT
+    from selfalign.training.options import TrainingOptions
+    from selfalign.training.trainers import DPO, GRPO, SFT
 
 ADAPTER = "adapter"  # folder of what LoRA trained, in the output
 NOT_UPLOADED = ["checkpoint-*", ".*", "data/*"]
@@ -61,9 +63,14 @@ class ModelFolder:
         return str(newest) if newest else None
 
     def _run(self) -> dict[str, Any]:
-        return {"step": "finetune", "identity": self.identity, "command": self.command, "versions": versions()}
+        return {
+            "step": self.identity["step"],
+            "identity": self.identity,
+            "command": self.command,
+            "versions": versions(),
+        }
 
-    def save(self, trainer: SFT | DPO, tokenizer: PreTrainedTokenizerBase, *, merge: bool) -> None:
+    def save(self, trainer: SFT | DPO | GRPO, tokenizer: PreTrainedTokenizerBase, *, merge: bool) -> None:
         """Write the model. With `merge`, adapters were trained: they are kept beside the model they are merged into."""
         trainer.save_model(str(self.path / ADAPTER if merge else self.path))
         self.devices.wait_for_everyone()
@@ -75,7 +82,7 @@ class ModelFolder:
         for folder in (self.path, self.path / ADAPTER):  # it adds nothing to run.json, and a pickle can run code
             (folder / "training_args.bin").unlink(missing_ok=True)
 
-    def _merge_adapters(self, trainer: SFT | DPO) -> None:
+    def _merge_adapters(self, trainer: SFT | DPO | GRPO) -> None:
         from peft import PeftModel
 
         base: Any = dataclasses.replace(self.base, quantize_4bit=False).load()
@@ -89,21 +96,26 @@ class ModelFolder:
 
     def describe(
         self,
-        trainer: SFT | DPO,
+        trainer: SFT | DPO | GRPO,
         tokenizer: PreTrainedTokenizerBase,
         source: Source,
         rows_in: int,
         counts: dict[str, int],
+        measured: dict[str, Any] | None = None,
     ) -> None:
-        """Write the card, the loss curve and run.json, remove the checkpoints, and say how it went."""
+        """Write the card, the curves and run.json, remove the checkpoints, and say how it went.
+
+        `measured` is what else the run has found out, for run.json, by name.
+        """
         if not self.devices.is_main_process:
             return
         curves = model_cards.curves_of(trainer.state.log_history)
         counts = counts | {"steps": trainer.state.global_step}
-        entry = {"step": "finetune", "rows_in": rows_in, "rows_out": counts["examples"], "counts": counts}
+        entry = {"step": self.identity["step"], "rows_in": rows_in, "rows_out": counts["examples"], "counts": counts}
         licenses = model_cards.licenses_of(source, self.base.token)
         commit = getattr(getattr(trainer.model, "config", None), "_commit_hash", None)
-        run = self._run() | {
+        run = self._run() | (measured or {})
+        run |= {
             "complete": True,
             "base": model_cards.base_of(self.base.name, commit, self.base.token),
             "input": {"name": source.name, **source.pin, "licenses": licenses},
@@ -119,7 +131,7 @@ class ModelFolder:
         with contextlib.suppress(OSError):
             os.rmdir(self.path / "data")  # where a dataset has its parts
         ends = "".join(f", {end}" for end in model_cards.ends_of(curves))
-        self.say(f"finetune: {counts['examples']} examples{ends} -> {self.output.name}")
+        self.say(f"{self.identity['step']}: {counts['examples']} examples{ends} -> {self.output.name}")
 
     def upload(self, repo: str, *, public: bool) -> None:
         """Send the model folder to the Hub; what is there already is not sent again."""
@@ -153,3 +165,19 @@ def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], comm
             complete = bool(json.loads(there or "{}").get("complete"))
         (complete,) = broadcast_object_list([complete])  # other machines may not see this disk
         yield ModelFolder(output, base, identity, command, devices, complete)
+
+
+def run_training(
+    options: TrainingOptions, base: BaseModel, identity: dict[str, Any], train: Callable[[ModelFolder], None]
+) -> None:
+    """Have `train` fill the output's folder, unless that is done already, and upload it if asked to."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
+    with open_model_folder(options.output, base, identity, command_of(options)) as folder:
+        if folder.complete:
+            folder.say(
+                f"{identity['step']}: {options.output} already exists, trained on the same data with the same options"
+            )
+        else:
+            train(folder)
+        if options.push_to_hub:
+            folder.upload(options.push_to_hub, public=options.public)

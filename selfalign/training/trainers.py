@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
+from accelerate.utils import gather
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.training_args import OptimizerNames
 from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from selfalign.errors import UserError
@@ -26,6 +30,45 @@ class DPO(DPOTrainer):
     """The same for preferences."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class GRPO(GRPOTrainer):
+    """The same for rewards. Of tasks that are held out only the rewards are measured, each task's apart.
+
+    Rows need a `number`. What is logged of a measurement (with `eval_reward`) also has `held_out`: the mean reward of
+    each task, by its number as text. Checkpoints keep it, and so a run that was stopped still knows where it began.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._held_out = defaultdict[int, list[float]](list)
+        super().__init__(*args, **kwargs)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> tuple[None, None, None]:
+        """Answers and their rewards, without TRL's loss: over what is not learnt from, it says nothing."""
+        self._prepare_inputs(inputs)
+        return None, None, None
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> torch.Tensor:
+        rewards = super()._calculate_rewards(inputs, *args)
+        model: Any = self.model
+        if not model.training:
+            numbers: Any = gather(torch.tensor([row["number"] for row in inputs], device=rewards.device))
+            for number, reward in zip(numbers.tolist(), rewards[:, 0].tolist(), strict=True):
+                self._held_out[number].append(reward)
+        return rewards
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self._held_out.clear()
+        metrics = super().evaluate(*args, **kwargs)
+        judged = {n: [r for r in rewards if r == r] for n, rewards in self._held_out.items()}  # without NaN
+        means = {str(n): sum(rewards) / len(rewards) for n, rewards in sorted(judged.items()) if rewards}
+        entry: dict[str, Any] = self.state.log_history[-1]
+        entry["held_out"] = means
+        if means:  # TRL's is the mean over batches, of which the last may be smaller
+            entry["eval_reward"] = sum(means.values()) / len(means)
+        return metrics
 
 
 class KeepNewestCheckpoint(TrainerCallback):
