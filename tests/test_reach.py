@@ -23,12 +23,14 @@ SECONDS = 5
         ("benchmark", ("http://127.0.0.1:9", "./out", "--benchmark", "mbpp")),
         ("benchmark", ("org/model", "./out")),
         ("finetune", ("examples.jsonl", "./out", "--model", "org/model")),
+        ("reinforce", ("tasks.jsonl", "./out", "--model", "org/model")),
         ("serve", ("--port", "0", "--model", "org/model")),
     ],
 )
 def test_one_sentence_that_mentions_local_paths(tmp_path, script, arguments):
     write_rows(tmp_path / "responses.jsonl", [{"id": "1", "response": "x", "tests": "x"}])
     write_rows(tmp_path / "examples.jsonl", [{"instruction": "x", "response": "x"}])
+    write_rows(tmp_path / "tasks.jsonl", [{"instruction": "x", "tests": "assert f(1)"}])
     result = run(script, *arguments, cwd=tmp_path, env=UNREACHABLE, timeout=60)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "can't be reached" in result.stderr and "./ or /" in result.stderr

@@ -71,8 +71,9 @@ def test_the_help_of_a_script_shows_what_its_docstring_shows():
 
 
 def test_training_offers_no_shards(said):
-    assert "--shard" not in said("finetune", "--help", status=0)
-    assert "--shard" in said("finetune", "a b --shard 0/2", status=2)
+    for name in ("finetune", "reinforce"):
+        assert "--shard" not in said(name, "--help", status=0)
+        assert "--shard" in said(name, "a b --shard 0/2", status=2)
 
 
 def test_what_the_help_leaves_out_is_still_understood(monkeypatch):
@@ -113,6 +114,7 @@ OUT_OF_RANGE = {
     "select": ["--seed -1"],
     "collect_seeds": ["--near-duplicates 0.0"],
     "finetune": ["--epochs 0.0", "--warmup 5.0"],
+    "reinforce": ["--samples 0", "--temperature 0.0", "--format-weight 2.0"],
     "benchmark": ["--samples-per-problem 0"],
     "serve": ["--max-batch-size 0", "--port 70000"],
 }
