@@ -13,6 +13,7 @@ import asyncio
 import builtins
 import copy
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from selfalign.runner.table import Done, Table
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_TESTS = 6  # of a kept sample
 MIN_TESTS = 2  # agreed tests that a task must have
+MIN_OUTPUTS = 2  # different ones among these: a function that always returns the same would pass the others
 MIN_VOTES = 2  # samples that must give an output before it is taken for right
 TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
 MAX_OUTPUT = 200  # characters of an output that a test states
@@ -223,14 +225,30 @@ async def agreed_tests(
     code: str, inputs: Sequence[Input], marks: Sequence[str | None], outputs: Sequence[str | None], run: Run
 ) -> list[str]:
     """Assertions for the inputs on which `code` gives the output that most samples give; at most MAX_TESTS."""
-    agreed = [each for each, mark, output in zip(inputs, marks, outputs, strict=True) if mark and mark == output]
-    results = await asyncio.gather(*(run(code, _showing(each)) for each in agreed[: 2 * MAX_TESTS]))
-    tests = []
-    for each, result in zip(agreed, results, strict=False):
+    agreed = [(each, mark) for each, mark, out in zip(inputs, marks, outputs, strict=True) if mark and mark == out]
+    chosen = different(agreed)[: 2 * MAX_TESTS]
+    results = await asyncio.gather(*(run(code, _showing(each)) for each in chosen))
+    tests, shown = [], set()
+    for each, result in zip(chosen, results, strict=True):
         _, told, output = result.detail.partition(SEEN)
-        if told and _is_literal(output):
+        if told and _is_literal(output) and len(tests) < MAX_TESTS:
             tests.append(f"{each.setup}\nassert {each.call} == {output}".strip())
-    return tests[:MAX_TESTS]
+            shown.add(output)
+    return tests if len(shown) >= MIN_OUTPUTS else []
+
+
+def different(agreed: Sequence[tuple[Input, str]]) -> list[Input]:
+    """Inputs with their outputs' marks, so ordered that different outputs come first, by turns. Of inputs with the same
+    call and output, only the one that needs the fewest statements before it stays."""
+    shortest: dict[tuple[str, str], Input] = {}
+    for each, mark in sorted(agreed, key=lambda pair: len(pair[0].setup)):
+        shortest.setdefault((each.call, mark), each)
+    by_output: dict[str, list[Input]] = {}
+    for each, mark in agreed:
+        if shortest[each.call, mark] is each:
+            by_output.setdefault(mark, []).append(each)
+    turns = itertools.zip_longest(*by_output.values())
+    return [each for turn in turns for each in turn if each is not None]
 
 
 def _showing(each: Input) -> str:

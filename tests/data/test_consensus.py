@@ -12,6 +12,7 @@ from selfalign.data.consensus import (
     Input,
     agreed_tests,
     definitions_in,
+    different,
     inputs_of,
     marks_of,
     vote,
@@ -102,7 +103,15 @@ def test_the_kept_tests_state_what_was_agreed_on(run):
     marks = asyncio.run(marks_of([RIGHT, ALSO_RIGHT, WRONG], INPUTS, run))
     tests = asyncio.run(agreed_tests(RIGHT, INPUTS, marks[0], vote(marks).outputs, run))
     assert tests == ["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 9"]
-    assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == ["assert f(2) == 4"]
+    # WRONG gives the agreed output for f(2) alone, and one output is no evidence.
+    assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == []
+
+
+def test_tests_of_different_outputs_come_first_and_equal_calls_once():
+    same, other = Input("x = 1\ny = 2", "f(x)"), Input("x = 1", "f(x)")
+    agreed = [(same, "a"), (Input("", "f(3)"), "a"), (other, "a"), (Input("", "f(9)"), "b")]
+    assert [each.call for each in different(agreed)] == ["f(3)", "f(9)", "f(x)"]
+    assert different(agreed)[-1] is other
 
 
 @pytest.mark.parametrize("output", ["'x' * 500", "float('nan')", "[float('inf')]"])
