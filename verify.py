@@ -8,11 +8,13 @@ or its solution. The share of the executed rows that agree with what the dataset
     python verify.py your-org/instructions
     python verify.py bigcode/self-oss-instruct-sc2-exec-filter-50k --samples 1000
 
-Columns in:  instruction, response; if present, id, tests, passed, and those that the ids are hashes of
+Columns in:  one of content, instruction and response; if present, id, tests, passed, and those that ids are hashes of
 
-A row that does not say whether it passed claims to have passed. Where tests are no column of their own, as in
-bigcode/self-oss-instruct-sc2-exec-filter-50k, a row is executed if its instruction or the end of its response has
-assertions; of the others, nothing can be said. There, `sha1` is checked to be that of `seed`.
+The output of any step can be checked. Rows are executed if they have a response and say whether it passed.
+
+In a dataset that no step of this project wrote, a row that does not say so claims to have passed. Where tests are no
+column of their own, as in bigcode/self-oss-instruct-sc2-exec-filter-50k, a row is executed if its instruction or the
+end of its response has assertions; of the others, nothing can be said. There, `sha1` is checked to be that of `seed`.
 
 Exit status: 0 if everything agrees, 1 if anything does not, 2 if the dataset can't be checked or no row could be
 executed. Executions agree if the interval reaches --min-agreement.
@@ -24,15 +26,14 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from selfalign.code.contamination import Decontaminator
 from selfalign.data.decontamination import decontaminator_of
 from selfalign.data.verification import (
     CHOSEN,
+    TEXTS,
     Check,
     check_input,
     check_parts,
@@ -41,9 +42,18 @@ from selfalign.data.verification import (
     program_in,
 )
 from selfalign.errors import UserError
-from selfalign.options import Count, DecontaminationOptions, Positive, SandboxOptions, Seed, Share, run_script
+from selfalign.options import (
+    Count,
+    DatasetName,
+    DecontaminationOptions,
+    Positive,
+    SandboxOptions,
+    Seed,
+    Share,
+    run_script,
+)
 from selfalign.report.statistics import wilson_interval
-from selfalign.runner.columns import with_columns
+from selfalign.runner.columns import missing_column, with_columns
 from selfalign.runner.source import open_source
 
 Row = dict[str, Any]
@@ -53,7 +63,7 @@ Row = dict[str, Any]
 class Options(DecontaminationOptions, SandboxOptions):
     """Options of the check."""
 
-    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    dataset: DatasetName
     """Dataset to check: a Hub id (org/name or org/name@revision), a local folder or file, or an fsspec URL."""
 
     config: str | None = None
@@ -109,12 +119,10 @@ def check_executions(rows: list[Row], options: Options) -> Check:
 
 
 def check_contamination(rows: Iterable[Row], decontaminator: Decontaminator, step: str | None) -> Check:
-    """Look for problems of benchmarks in instructions and responses. Before step 6, they are found but are no fault."""
+    """Look for problems of benchmarks in all texts. After a step that does not remove them, they are no fault."""
     check, found = Check("contamination", f"rows have nothing of {', '.join(decontaminator.counts)}"), Counter()
     for row in rows:
-        match = next(
-            filter(None, (decontaminator.match(row[name] or "") for name in ("instruction", "response"))), None
-        )
+        match = next(filter(None, (decontaminator.match(row.get(name) or "") for name in TEXTS)), None)
         check.add(match is None or step not in CHOSEN, f"row {row['id']} matches {match}")
         found[str(match)] += match is not None
     if found.total() and step not in CHOSEN:
@@ -122,10 +130,12 @@ def check_contamination(rows: Iterable[Row], decontaminator: Decontaminator, ste
     return check
 
 
-def verdict(checks: list[Check], executions: Check, least: float) -> tuple[str, bool]:
+def verdict(checks: list[Check], executions: Check | None, least: float) -> tuple[str, bool]:
     """The last line, and whether the dataset holds."""
     failed = [check.name for check in checks if check.failed]
-    if not executions.checked:
+    if executions is None:
+        line, agrees = "no row says that it passed, so nothing was executed", True
+    elif not executions.checked:
         line, agrees = "no row could be executed, so nothing is known of the programs; otherwise", True
     else:
         low, high = wilson_interval(executions.agreeing, executions.checked)
@@ -138,7 +148,10 @@ def verdict(checks: list[Check], executions: Check, least: float) -> tuple[str, 
 def main(options: Options) -> None:
     """Check hashes, lineage, contamination and a sample of the executions, and print what agrees."""
     source = open_source(options.dataset, config=options.config, split=options.split, token=options.hf_token)
-    needed = ("id", "instruction", "response")
+    there = {*source.rows.column_names, *(pair.partition("=")[0] for pair in options.column)}
+    needed = ("id", *(name for name in TEXTS if name in there))
+    if len(needed) == 1:
+        raise UserError(missing_column(source.name, ["response"], source.rows, "--column"))
     source = replace(source, rows=with_columns(source.rows, source.name, needed, options.column))
     options, decontaminator = decontaminator_of(options)
     hashes, parts = check_parts(source, options.dataset, options.hf_token)
@@ -148,12 +161,15 @@ def main(options: Options) -> None:
         texts = (row for _, row in source.read(None, needed, "contamination"))
         checks.append(check_contamination(texts, decontaminator, source.run.get("step")))
     drawn = random.Random(options.seed).sample(range(len(source)), min(options.samples, len(source)))
-    executions = check_executions([row for _, row in source.read(sorted(drawn))], options)
+    # What a step wrote before the executions does not say yet whether it passes.
+    claims = "response" in there and ("passed" in there or not source.run)
+    rows = (row for _, row in source.read(sorted(drawn)))
+    executions = check_executions(list(rows), options) if claims else None
     line, holds = verdict(checks, executions, options.min_agreement)
-    print(*checks, executions, line, sep="\n")
+    print(*checks, *([executions] if executions else []), line, sep="\n")
     if not holds:
         raise SystemExit(1)
-    if not executions.checked:
+    if executions and not executions.checked:
         raise SystemExit(2)
 
 

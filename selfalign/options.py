@@ -100,6 +100,7 @@ PositiveOrZero = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 ShareAboveZero = Annotated[float, Range(0, 1, above=True)]
 Port = Annotated[int, Range(0, 65535)]
+DatasetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and torch take
 
 

@@ -23,7 +23,8 @@ from selfalign.runner.source import MAIN_TABLE, Source, open_source
 
 Row = dict[str, Any]
 SHOWN = 3  # faults of a check that are printed
-CHOSEN = ("select", None)  # steps after which no benchmark may be left; None: of unknown origin
+TEXTS = ("content", "instruction", "response")  # what may contain a benchmark
+CHOSEN = ("collect_seeds", "select", None)  # steps after which none may be left; None: of unknown origin
 
 
 @dataclass
@@ -146,13 +147,14 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
     there, run = set(source.rows.column_names), source.run
     steps = {entry.get("step") for entry in run.get("funnel", ())}
     own_tests = run.get("identity", {}).get("options", {}).get("strategy") != "consensus"
+    seed_id = "id" if run.get("step") == "collect_seeds" else "seed_id"
     task_id = "task_id" if "task_id" in there else "id"
     rules: list[tuple[bool, set[str], str, Callable[[Row], bool | None]]] = [
         (
             "collect_seeds" in steps,
-            {"seed_id", "content"},
-            "seed_id",
-            lambda row: row["seed_id"] == content_id(row["content"]),
+            {seed_id, "content"},
+            seed_id,
+            lambda row: row[seed_id] == content_id(row["content"]),
         ),
         (
             "generate_tasks" in steps,
@@ -199,7 +201,7 @@ def program_in(row: Row) -> tuple[str, str, bool] | None:
     if row.get("tests"):
         tests = python_code(row["tests"]) or ""
         return (code, tests, claim) if tests else None
-    shown = [block.code for block in code_blocks(row["instruction"] or "") if "assert" in block.code]
+    shown = [block.code for block in code_blocks(row.get("instruction") or "") if "assert" in block.code]
     if shown:
         return code, "\n\n".join(shown), claim
     *rest, last = [block.code for block in code_blocks(row["response"]) if block.closed]

@@ -133,6 +133,19 @@ def test_tests_at_the_end_of_a_response_are_run(tmp_path, capsys):
     assert status == 1 and "row 0: passed there, failed here" in said and "sha1 of row 2" in said
 
 
+def test_the_output_of_a_step_without_responses_is_checked(tmp_path, capsys):
+    rows = [{"id": "a", "content": "def f(x):\n    return x"}, {"id": "b", "content": "def g(x):\n    return 2 * x"}]
+    status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", rows))
+    assert status == 0 and "2 of 2 rows have nothing of humaneval" in said and "no row says that it passed" in said
+
+
+def test_responses_that_were_not_executed_yet_claim_nothing(published, capsys):
+    folder = published.parent / "executions"
+    part = folder / "data/train-0.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["passed", "outcome", "program"]), part)
+    assert "no row says that it passed" in verified(capsys, folder)[1]
+
+
 def test_nothing_to_execute_is_no_success(tmp_path, capsys):
     status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", [of_others(0)]))
     assert status == 2 and "no row could be executed" in said
