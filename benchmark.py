@@ -49,7 +49,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -63,6 +63,7 @@ from selfalign.benchmarks.harness.packages import check_missing, packages_for
 from selfalign.benchmarks.harness.problems import pin_of
 from selfalign.errors import UserError, first_line
 from selfalign.ids import content_id, draws_of
+from selfalign.llm.chat_template import chat_template_of, template_text
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.local_server import served
@@ -250,45 +251,6 @@ def model_fingerprint(model: str) -> str | None:
 
     files = sorted(str(path) for path in Path(model).glob("*") if path.suffix in (".json", ".safetensors", ".jinja"))
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
-
-
-def chat_template_of(name: str, template: Path | None = None) -> Callable[[str], str]:
-    """The function that turns a user's question into the text that a model sees, by the tokenizer `name` and a file
-    with a chat template, or by the tokenizer's own.
-
-    Raises:
-        UserError: the tokenizer can't be loaded, the file can't be read, or there is no chat template.
-    """
-    from transformers import AutoTokenizer
-
-    use_cache_if_unreachable(name)
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"the tokenizer of {name} can't be loaded: {first_line(error)}") from None
-    if template:
-        tokenizer.chat_template = template_text(template)
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer of {name} has no chat template: use --prompt-style completion, or --chat-template FILE"
-        )
-    # If the tokenizer begins every prompt with this token, the server adds it, and the one in the template must go.
-    adds_bos = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-
-    def prompt_of(question: str) -> str:
-        turns = [{"role": "user", "content": question}]
-        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
-
-    return prompt_of
-
-
-def template_text(template: Path) -> str:
-    """The text of a file with a chat template; UserError if it can't be read."""
-    try:
-        return template.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--chat-template {template} can't be read: {first_line(error)}") from None
 
 
 def problems_of(benchmark: Benchmark, data: str, options: Options) -> list[Problem]:

@@ -7,6 +7,7 @@ import pytest
 
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.humaneval import HumanEval
+from selfalign.llm.chat_template import chat_template_of
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
@@ -130,7 +131,7 @@ def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
     tokenizer.chat_template = "{{ bos_token + 'ASK ' + messages[0]['content'] }}"
     tokenizer.save_pretrained(tmp_path)
-    prompt = benchmark.chat_template_of(str(tmp_path))("why?")
+    prompt = chat_template_of(str(tmp_path))("why?")
     assert tokenizer.decode(tokenizer(prompt).input_ids) == "<|im_start|>ASK why?"
 
 
