@@ -113,7 +113,10 @@ def load(options: Options) -> App:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     if options.dtype == "int8":
-        to_int8(model)
+        try:
+            to_int8(model)
+        except (RuntimeError, AttributeError) as error:  # a torch without oneDNN's quantized products
+            raise UserError(f"--dtype int8 does not work on this machine: {first_line(error)}") from None
     model.to(torch.device(device))  # type: ignore[reportArgumentType]
     of_model = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
     total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, *(tokens for tokens in of_model if tokens), 2**31)
