@@ -126,11 +126,11 @@ def collection():
     yield from ((n, a.code) for n, a in ATTACKS.items() if "exit" in n or (a.tests and "cpu_limit" not in a.outcomes))
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
-def test_attacks_earn_nothing_through_the_trainer(taught, tmp_path, every):
-    """As TRL calls the reward; every seventh attack, or all of them."""
+def test_attacks_earn_nothing_through_the_trainer(taught, tmp_path):
+    """As TRL calls the reward, each of them also with a function `f` that computes something else."""
     tests = "assert f(2) == 4\nassert f(3) == 9"
-    answers = ["def f(x): return x * x", "def f(x): return 4", *[code for _, code in collection()][::every]]
+    attacks = [form for _, code in collection() for form in (code, f"{code}\nf = globals().get('f', abs)")]
+    answers = ["def f(x): return x * x", "def f(x): return 4", *attacks]
     options = reinforce.checked(reinforcement(tmp_path, taught, timeout=1.0, patience=600.0))
     tokenizer = reinforce.base_model(options).load_tokenizer(None)
     tasks, _, _ = reinforce.prepare(reinforce.read_tasks(options)[1], tokenizer, options)
@@ -139,6 +139,6 @@ def test_attacks_earn_nothing_through_the_trainer(taught, tmp_path, every):
         chats = [[{"role": "assistant", "content": f"```python\n{code}\n```"}] for code in answers]
         rows = [tasks[0] | {"tests": tests} for _ in answers]
         rewards = trainer._calculate_rewards(rows, [row["prompt"] for row in rows], chats, [[1]] * len(rows))
-    print(f"{len(answers) - 2} attacks")
+    assert len(attacks) > 100
     assert rewards[:2, 0].tolist() == pytest.approx([1, 0.55])
     assert [answer for answer, reward in zip(answers[2:], rewards[2:, 0].tolist(), strict=True) if reward != 0] == []
