@@ -90,11 +90,12 @@ class OpenAIClient(Client):
             choices, tokens = payload["choices"], payload["usage"]["completion_tokens"]
             texts = [choice["message"]["content"] or "" if self.is_chat else choice["text"] for choice in choices]
             reasons = [_finish_reason(choice) for choice in choices]
+            lengths = [len(text) for text in texts]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ServerFault("an answer that is not OpenAI's", f"{type(error).__name__}: {error}") from None
         if not 0 < len(texts) <= request.n or not isinstance(tokens, int):
             raise ServerFault(f"{len(texts)} samples where {request.n} were asked for")
-        shares = shares_of(tokens, [len(text) for text in texts], request.max_new_tokens)
+        shares = shares_of(tokens, lengths, request.max_new_tokens)
         return [checked(request, *sample) for sample in zip(texts, reasons, shares, strict=True)]
 
 

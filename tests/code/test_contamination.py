@@ -18,7 +18,8 @@ LONG = PROBLEMS["HumanEval/0"]
 
 @pytest.fixture(scope="module")
 def decontaminator():
-    return decontaminator_of(DecontaminationOptions())
+    _, of_humaneval = decontaminator_of(DecontaminationOptions(decontaminate=("humaneval",)))
+    return of_humaneval
 
 
 def asking(*prompts):
