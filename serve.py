@@ -57,9 +57,8 @@ class Options:
     """Maximum length of a prompt, in tokens. By default, one less than --max-total-tokens."""
     max_total_tokens: Count | None = None
     """Maximum length of prompt and completion together, in tokens. By default, what the model allows, up to 8192."""
-    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """Number format of the weights; `auto` is bfloat16 if the hardware computes in it, and float32 otherwise. `int8`
-    is for CPUs: faster, and a little less exact."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights; `auto` is bfloat16 if the hardware computes in it, and float32 otherwise."""
     threads: Count | None = None
     """Number of CPU threads for the model. By default, one per core."""
     cache: Path = DEFAULT_CACHE
@@ -96,7 +95,6 @@ def load(options: Options) -> App:
 
     from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
     from server.engine import Engine
-    from server.int8 import to_int8
 
     keep_freed_memory()
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
@@ -104,19 +102,11 @@ def load(options: Options) -> App:
     # Measured on 2 cores with avx512_bf16, SmolLM2-135M: 1,100 tokens/s of prompt in bfloat16, 590 in float32.
     # Without such instructions, bfloat16 is emulated and slow.
     fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    best = "bfloat16" if fast else "float32"
-    dtype = best if options.dtype in ("auto", "int8") else options.dtype
-    if options.dtype == "int8" and device != "cpu":
-        raise UserError("--dtype int8 is for CPUs; this machine has a GPU, where TGI and vLLM run quantized models")
+    dtype = {"auto": "bfloat16" if fast else "float32"}.get(options.dtype, options.dtype)
 
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    if options.dtype == "int8":
-        try:
-            to_int8(model)
-        except (RuntimeError, AttributeError) as error:  # a torch without oneDNN's quantized products
-            raise UserError(f"--dtype int8 does not work on this machine: {first_line(error)}") from None
     model.to(torch.device(device))  # type: ignore[reportArgumentType]
     of_model = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
     total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, *(tokens for tokens in of_model if tokens), 2**31)

@@ -137,10 +137,7 @@ def report_hardware(threads: int, rows: int) -> None:
 def main(options: Options) -> None:
     report_hardware(options.threads, max(options.requests))
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
-    servers = {
-        f"serve.py, {dtype}": ("tgi", served(options.model, "--dtype", dtype, *threads))
-        for dtype in ("bfloat16", "int8")
-    }
+    servers = {"serve.py": ("tgi", served(options.model, *threads))}
     if options.vllm:
         limits = ["--max-model-len", "4096", "--dtype", "bfloat16", "--generation-config", "vllm"]
         command = [str(Path(options.vllm).parent / "vllm"), "serve", options.model, *limits]
