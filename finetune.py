@@ -43,7 +43,14 @@ from selfalign.options import (
 from selfalign.runner.source import Source, read_input
 from selfalign.training.loading import adapters
 from selfalign.training.model_folder import ModelFolder, run_training
-from selfalign.training.options import TrainingOptions, base_model, check_training, common_arguments, folder_of
+from selfalign.training.options import (
+    TrainingOptions,
+    base_model,
+    check_training,
+    common_arguments,
+    folder_of,
+    with_held_out,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -220,13 +227,7 @@ def prepare(
     usable = [i for i, outcome in enumerate(outcomes) if outcome in ("whole", "cut")]
     usable = prepared.select(usable).remove_columns("outcome")
     counts = {outcome: n for outcome, n in Counter(outcomes).items() if outcome != "whole"}
-    if len(usable) < (2 if options.eval_fraction else 1):
-        raise UserError(f"only {len(usable)} of the {len(rows)} rows in {options.input} can be used: {counts}")
-    if not options.eval_fraction:
-        return usable, None, counts | {"examples": len(usable)}
-    parts = usable.train_test_split(test_size=max(1, int(options.eval_fraction * len(usable))), seed=options.seed)
-    train, held_out = parts["train"], parts["test"]
-    return train, held_out, counts | {"held_out": len(held_out), "examples": len(train)}
+    return with_held_out(usable, len(rows), counts, options, options.eval_fraction)
 
 
 # Training -------------------------------------------------------------------------------------------------------------

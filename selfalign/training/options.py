@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from selfalign.errors import UserError
 from selfalign.options import OPERATIONAL, Count, CountOrZero, Hidden, Positional, StepOptions, argument
 from selfalign.runner.hub import is_hub_id
 from selfalign.training.loading import BaseModel
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,3 +110,17 @@ def common_arguments(options: TrainingOptions, eval_steps: int | None) -> dict[s
         "save_steps": options.save_steps,
         "report_to": options.report_to,
     }
+
+
+def with_held_out(
+    usable: Dataset, read: int, counts: dict[str, int], options: TrainingOptions, fraction: float
+) -> tuple[Dataset, Dataset | None, dict[str, int]]:
+    """The usable examples without a share of them that is held out, that share (None if it is 0), and the counts with
+    the size of both; UserError if too few of the `read` rows are usable."""
+    if len(usable) < (2 if fraction else 1):
+        raise UserError(f"only {len(usable)} of the {read} rows in {options.input} can be used: {counts}")
+    if not fraction:
+        return usable, None, counts | {"examples": len(usable)}
+    parts = usable.train_test_split(test_size=max(1, int(fraction * len(usable))), seed=options.seed)
+    train, held_out = parts["train"], parts["test"]
+    return train, held_out, counts | {"held_out": len(held_out), "examples": len(train)}

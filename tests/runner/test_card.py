@@ -226,13 +226,13 @@ def test_empty_configurations_are_not_listed(tmp_path):
     ("text", "shown"),
     [
         ("python x.py /home/me/in --f=/mnt/d/y", "python x.py ~/in --f=…/y"),
-        ("`/home/me/work/a/b` at", "`./a/b` at"),
+        ("`/home/me/project/a/b` at", "`./a/b` at"),
         ("http://host:80/v1 s3://b/c [/INST] </s> 1/2 tokens/s ./a /", None),
     ],
 )
 def test_no_absolute_path_of_this_machine_is_shown(monkeypatch, text, shown):
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    monkeypatch.setattr(Path, "cwd", lambda: Path("/home/me/work"))
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/home/me/project"))
     assert without_local_paths(text) == (shown or text)
 
 
