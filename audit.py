@@ -22,7 +22,8 @@ Columns out: all of these, and
     support             the share of the other samples that give the same outputs, see selfalign/data/consensus.py
 
 `audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
-precision over `passes`; the card shows them as a table and a figure.
+precision over `passes`; what the samples and their tests are like, whatever is kept; and how they ended under their own
+and under the hidden tests. The card shows all of it as tables, and the rules as a figure.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
-from selfalign.data.audit import RULES, Audit, Audited, at_coverage, audit, audit_table, share_of
+from selfalign.data.audit import RULES, Audit, Audited, Figures, at_coverage, audit, outcomes, share_of, shares
 from selfalign.data.consensus import Run, consensus_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.ids import content_id
@@ -150,18 +151,26 @@ def audited(row: Row) -> Audited:
         mutation_score=row["mutation_score"],
         agreement=row["agreement"],
         support=row["support"],
+        outcome=row["outcome"] or ("passed" if row["passed"] else "unknown"),
+        hidden_outcome=row["hidden_outcome"],
+        accepts_reference=row["accepts_reference"],
+        rejects_wrong=row["rejects_wrong"],
     )
 
 
-def figures_of(rows: list[Row]) -> tuple[dict[str, Audit], int]:
-    """The audit of every rule over all tasks, and the number of tasks."""
+def samples_by_task(rows: list[Row]) -> list[list[Audited]]:
+    """The samples of each task."""
     tasks: dict[str, list[Audited]] = {}
     for row in rows:
         tasks.setdefault(row["task_id"], []).append(audited(row))
-    samples = list(tasks.values())
+    return list(tasks.values())
+
+
+def audit_rules(samples: list[list[Audited]]) -> dict[str, Audit]:
+    """The audit of every rule over all tasks."""
     kept = audit(samples, {"passes": RULES["passes"]})["passes"].kept
     rules = RULES | {"consensus, at the yield of passes": at_coverage(samples, kept)}
-    return audit(samples, rules), len(samples)
+    return audit(samples, rules)
 
 
 def main(options: Options) -> None:
@@ -194,10 +203,10 @@ def main(options: Options) -> None:
             Table(source_of_tasks(executions, tasks, problems=content_id(pins)), audited_task, COLUMNS, carry=False),
             window=TASKS_PER_SANDBOX * options.sandboxes,
         )
-    rows = open_source(options.output, token=options.hf_token).rows.to_list()
-    audits, count = figures_of(rows)
-    write_audit(options.output, audits, count, pins, token=options.hf_token)
-    print(audit_table(audits, count))
+    judged = samples_by_task(open_source(options.output, token=options.hf_token).rows.to_list())
+    figures = Figures(len(judged), audit_rules(judged), shares(judged), outcomes(judged))
+    write_audit(options.output, figures, pins, token=options.hf_token)
+    print(figures.as_markdown())
 
 
 if __name__ == "__main__":

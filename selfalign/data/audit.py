@@ -6,6 +6,7 @@ select.py does, so a task counts with the share of its kept samples that are rig
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +28,18 @@ class Audited:
     support: share of the other samples that give the same outputs (see `selfalign.data.consensus`)
     length: characters of the response
     right: the hidden tests pass
+    outcome, hidden_outcome: how the code ended under its own and under the hidden tests
+    accepts_reference: its own tests pass with the benchmark's solution
+    rejects_wrong: of the wrong code of the task's other samples, the share that its own tests reject
     """
 
     passed: bool
     right: bool
     length: int
+    outcome: str = ""
+    hidden_outcome: str = ""
+    accepts_reference: bool | None = None
+    rejects_wrong: float | None = None
     vacuous: bool | None = None
     mutation_score: float | None = None
     agreement: float | None = None
@@ -85,6 +93,29 @@ RULES: dict[str, Rule] = {
 }
 
 
+def _of_all(_: Audited) -> bool:
+    return True
+
+
+# Shares of samples: what is counted, and among which samples.
+SHARES: dict[str, tuple[Callable[[Audited], float | None], Callable[[Audited], bool]]] = {
+    "samples that are right": (lambda s: s.right, _of_all),
+    "samples that pass their own tests": (lambda s: s.passed, _of_all),
+    "of the samples that pass their own tests, those that are right": (lambda s: s.right, lambda s: s.passed),
+    "of the samples that are right, those that pass their own tests": (lambda s: s.passed, lambda s: s.right),
+    "samples whose tests accept the benchmark's solution": (lambda s: s.accepts_reference, _of_all),
+    "the same, of the samples that pass their own tests": (lambda s: s.accepts_reference, lambda s: s.passed),
+    "of the wrong code of other samples, what a sample's tests reject": (
+        lambda s: s.rejects_wrong,
+        lambda s: s.rejects_wrong is not None,
+    ),
+    "the same, for the tests of samples that pass them": (
+        lambda s: s.rejects_wrong,
+        lambda s: s.passed and s.rejects_wrong is not None,
+    ),
+}
+
+
 class Score(NamedTuple):
     """A share with its 95 % interval; NaN where nothing was kept."""
 
@@ -114,8 +145,7 @@ def audit(tasks: Sequence[Samples], rules: Mapping[str, Rule] = RULES, against: 
     """Each rule's precision, recall and yield over `tasks`, with intervals by bootstrap over tasks."""
     import numpy as np
 
-    draws = np.random.default_rng(0).multinomial(len(tasks), np.full(len(tasks), 1 / len(tasks)), size=RESAMPLES)
-    draws = np.vstack([np.ones(len(tasks)), draws])  # first the tasks as they are
+    draws = _resampled(len(tasks))
     solvable = np.array([any(sample.right for sample in samples) for samples in tasks], float)
     outcomes = {}
     for name, rule in rules.items():
@@ -138,11 +168,37 @@ def audit(tasks: Sequence[Samples], rules: Mapping[str, Rule] = RULES, against: 
     }
 
 
+def shares(tasks: Sequence[Samples]) -> dict[str, Score]:
+    """The SHARES of all samples, with intervals by bootstrap over tasks."""
+    import numpy as np
+
+    draws, scores = _resampled(len(tasks)), {}
+    for name, (counted, among) in SHARES.items():
+        chosen = [[sample for sample in samples if among(sample)] for samples in tasks]
+        count = np.array([sum(float(counted(sample) or 0) for sample in samples) for samples in chosen])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores[name] = _score(draws @ count / (draws @ np.array([float(len(samples)) for samples in chosen])))
+    return scores
+
+
+def outcomes(tasks: Sequence[Samples]) -> Counter[tuple[str, str]]:
+    """How many samples ended how, under their own tests and under the hidden ones."""
+    return Counter((sample.outcome, sample.hidden_outcome) for samples in tasks for sample in samples)
+
+
 def at_coverage(tasks: Sequence[Samples], kept: int) -> Rule:
     """Consensus that keeps a sample of `kept` tasks, those with the highest support: to compare at equal yield."""
     supports = sorted((max((s.support for s in samples), default=0.0) for samples in tasks), reverse=True)
     least = supports[min(kept, len(supports)) - 1] if kept else 1.1
     return lambda samples: supported(samples, least)
+
+
+def _resampled(tasks: int) -> Any:
+    """How often each task counts, in each resample: [1 + RESAMPLES, tasks]; in the first, each counts once."""
+    import numpy as np
+
+    draws = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), size=RESAMPLES)
+    return np.vstack([np.ones(tasks), draws])
 
 
 def _share_right(samples: Samples) -> float:
@@ -171,6 +227,26 @@ def audit_table(audits: Mapping[str, Audit], tasks: int) -> str:
     return "\n".join(lines)
 
 
+def shares_table(scores: Mapping[str, Score]) -> str:
+    """The shares of samples as a Markdown table, in percent."""
+    return "\n".join(["| share | percent |", "|---|---:|", *(f"| {name} | {_cell(s)} |" for name, s in scores.items())])
+
+
+def outcomes_table(counted: Counter[tuple[str, str]]) -> str:
+    """How samples ended under their own tests (rows) and under the hidden ones (columns), as a Markdown table."""
+    own, hidden = ([name for name, _ in _totals(counted, i).most_common()] for i in (0, 1))
+    lines = [f"| own tests \\ hidden tests | {' | '.join(hidden)} |", "|---|" + "---:|" * len(hidden)]
+    lines += [f"| {row} | {' | '.join(str(counted[row, column]) for column in hidden)} |" for row in own]
+    return "\n".join(lines)
+
+
+def _totals(counted: Counter[tuple[str, str]], which: int) -> Counter[str]:
+    totals: Counter[str] = Counter()
+    for pair, count in counted.items():
+        totals[pair[which]] += count
+    return totals
+
+
 def _cell(score: Score, sign: str = "") -> str:
     if score.value != score.value:
         return "-"
@@ -181,3 +257,18 @@ def share_of(verdicts: Iterable[bool | None]) -> float | None:
     """The share of true verdicts; None where there is none."""
     known = [verdict for verdict in verdicts if verdict is not None]
     return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of an audit."""
+
+    tasks: int
+    rules: Mapping[str, Audit]
+    shares: Mapping[str, Score]
+    outcomes: Counter[tuple[str, str]]
+
+    def as_markdown(self) -> str:
+        """The three tables, in the order of importance."""
+        tables = audit_table(self.rules, self.tasks), shares_table(self.shares), outcomes_table(self.outcomes)
+        return "\n\n".join(tables)

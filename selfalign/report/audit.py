@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from selfalign.data.audit import Audit, audit_table
+from selfalign.data.audit import Audit, Figures
 from selfalign.report.charts import ACCENT, INK, THEME, picture_of
 from selfalign.runner import card as cards
 from selfalign.runner.output import open_output
@@ -19,21 +19,27 @@ BEGIN, END = "<!-- selfalign audit: begin -->", "<!-- selfalign audit: end -->"
 FIGURE = "figures/precision.png"
 
 
-def write_audit(
-    output: str, audits: Mapping[str, Audit], tasks: int, pins: Mapping[str, Any], *, token: str | None = None
-) -> None:
+def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token: str | None = None) -> None:
     """Add audit.json, the figure, and a section of the card to the dataset `output` that audit.py wrote."""
     import matplotlib
 
     with matplotlib.rc_context(THEME):
-        picture = picture_of(precision_figure(audits))
-    record = {"tasks": tasks, "problems": pins, "rules": {n: dataclasses.asdict(each) for n, each in audits.items()}}
+        picture = picture_of(precision_figure(figures.rules))
+    record = {
+        "tasks": figures.tasks,
+        "problems": pins,
+        "rules": {name: dataclasses.asdict(each) for name, each in figures.rules.items()},
+        "shares": figures.shares,
+        "outcomes": [
+            {"own": own, "hidden": hidden, "samples": samples} for (own, hidden), samples in figures.outcomes.items()
+        ],
+    }
     section = (
         "\n## Which samples are right\n\n"
-        f"{tasks} tasks. In percent, with 95 % intervals by bootstrap over tasks. Precision: of the tasks with a kept "
-        "sample, the share where it is right. Recall: of the tasks that some sample solves, the share where the kept "
-        "one does. Yield: the share of tasks with a kept sample.\n\n"
-        f"{audit_table(audits, tasks)}\n\n![Precision and yield of each rule]({FIGURE})\n"
+        f"{figures.tasks} tasks. In percent, with 95 % intervals by bootstrap over tasks. Precision: of the tasks with "
+        "a kept sample, the share where it is right. Recall: of the tasks that some sample solves, the share where the "
+        "kept one does. Yield: the share of tasks with a kept sample.\n\n"
+        f"{figures.as_markdown()}\n\n![Precision and yield of each rule]({FIGURE})\n"
     )
     with open_output(output, token=token) as written:
         written.commit(

@@ -74,6 +74,20 @@ def test_the_figures_say_which_rule_keeps_what_is_right(audited):
     )
 
 
+def test_the_figures_say_what_the_samples_and_their_tests_are_like(audited):
+    folder, printed = audited
+    figures = json.loads((folder / "audit.json").read_text())
+    shares = {name: round(value, 3) for name, (value, *_) in figures["shares"].items()}
+    assert shares["samples that are right"] == 0.667
+    assert shares["of the samples that pass their own tests, those that are right"] == 0.5
+    assert shares["of the samples that are right, those that pass their own tests"] == 0.5
+    assert shares["samples whose tests accept the benchmark's solution"] == 0.333
+    assert shares["of the wrong code of other samples, what a sample's tests reject"] == 0.5
+    ended = {(row["own"], row["hidden"]): row["samples"] for row in figures["outcomes"]}
+    assert ended == {("unknown", "passed"): 1, ("passed", "passed"): 1, ("passed", "failed"): 1}
+    assert "| own tests \\ hidden tests | passed | failed |" in printed
+
+
 def test_it_is_known_by_its_problems(audited, tmp_path):
     """The same command does nothing again; other problems are another audit."""
     folder, _ = audited
