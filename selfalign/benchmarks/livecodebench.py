@@ -1,12 +1,18 @@
-"""LiveCodeBench, code generation (arXiv:2403.07974): 400 contest problems of May 2023 to February 2024.
+"""LiveCodeBench, code generation (arXiv:2403.07974): contest problems from May 2023 on.
 
-The paper uses the first release, `test.jsonl` of code_generation_lite: 1.25 GB, most of it hidden tests. A problem asks
-for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay in the file
-until a program in the sandbox reads them.
+The paper uses the first release, 400 problems up to February 2024: `test.jsonl` of code_generation_lite, 1.25 GB, most
+of it hidden tests. Later releases add `test2.jsonl` to `test6.jsonl`: `--release release_v6` has all 1,055 problems up
+to April 2025, `--release v6` those of the last file alone, and `--release v5_v6` those of the last two. `--start-date`
+and `--end-date` choose by the date of the contest. Files of one's own are separated by commas.
+
+A problem asks for a function (LeetCode), or for a program that reads standard input (AtCoder, Codeforces). Tests stay
+in the file until a program in the sandbox reads them. The other scenarios of LiveCodeBench are benchmarks of their own:
+livecodebench-repair, livecodebench-execution and livecodebench-test-output.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -18,11 +24,17 @@ from code_eval.sandbox import Program
 from selfalign.benchmarks.harness import livecodebench_judge
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style, pass_rates
 from selfalign.benchmarks.harness.functions import first_python_block
+from selfalign.benchmarks.harness.problems import iso_date
 from selfalign.errors import UserError, first_line
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
-RELEASE = "test.jsonl"  # release_v1
+FILES = ("test.jsonl", *(f"test{number}.jsonl" for number in range(2, 7)))
+# What LiveCodeBench calls its releases: release_v3 has the first three files, v3 the third, v2_v3 the second and third.
+RELEASES = {f"release_v{last}": FILES[:last] for last in range(1, len(FILES) + 1)}
+RELEASES |= {f"v{number}": (file,) for number, file in enumerate(FILES, start=1)}
+RELEASES |= {f"v{a}_v{b}": FILES[a - 1 : b] for a in range(1, len(FILES)) for b in range(a + 1, len(FILES) + 1)}
 START_DATES = ("2023-09-01", "2023-07-01", "2023-05-01")  # paper, Table 2
+DIFFICULTIES = ("easy", "medium", "hard")
 JUDGE = Path(livecodebench_judge.__file__)
 COLUMNS = ("question_id", "question_content", "contest_date", "starter_code", "metadata", "private_test_cases")
 
@@ -47,18 +59,25 @@ EXAMPLES = {
 
 class LiveCodeBench(Benchmark):
     dataset = "livecodebench/code_generation_lite@0fe84c3912ea0c4d4a78037083943e8f0c4dd505"
+    releases, release = tuple(RELEASES), "release_v1"  # paper, Table 2
     samples, temperature, top_p, max_new_tokens = 10, 0.2, 0.95, 2000  # LiveCodeBench's own; the paper does not say
     completion_stop = ("\n```",)
     timeout = 600.0  # for all tests of a problem, each of which has 6
     memory = 4 << 30  # LiveCodeBench
 
     def problems(self, data: str | None = None) -> list[Problem]:
-        """The problems, in order, from the Hub dataset or a file in the layout of its test.jsonl (not compressed)."""
-        path = _file(data or self.dataset)
-        problems = [_problem(row, path, offset) for offset, row in _lines(path)]
-        if not problems:
-            raise UserError(f"{path} has no rows")
-        return problems
+        """The problems, in order, from the Hub dataset or files in the layout of its test.jsonl (not compressed)."""
+        problems: dict[str, Problem] = {}
+        for path in [path for source in (data or self.dataset).split(",") for path in _files(source, self.release)]:
+            before = len(problems)
+            for offset, row in _lines(path):
+                problem = _problem(row, path, offset)
+                if problem.task_id in problems:
+                    raise UserError(f"{path} has problem {problem.task_id}, which came before")
+                problems[problem.task_id] = problem
+            if len(problems) == before:
+                raise UserError(f"{path} has no rows")
+        return list(problems.values())
 
     def read_only(self, problems: Iterable[Problem]) -> list[str]:
         """The file with the tests."""
@@ -93,31 +112,42 @@ class LiveCodeBench(Benchmark):
         return Program(f"ANSWER = {code!r}", f"{JUDGE.read_text()}\n\n{call}")
 
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
-        """pass@1 of the problems from each start date on."""
-        starts = {
+        """pass@1 of the problems from each of the paper's start dates on, and of each difficulty."""
+        groups = {
             f"from {start}": [task for task, problem in problems.items() if problem.extra["date"] >= start]
             for start in START_DATES
         }
-        return pass_rates(rows, {name: tasks for name, tasks in starts.items() if tasks})
+        for level in DIFFICULTIES:
+            groups[level] = [task for task, problem in problems.items() if problem.extra["difficulty"] == level]
+        return pass_rates(rows, {name: tasks for name, tasks in groups.items() if tasks})
 
 
-def _file(data: str) -> str:
-    """The file with the problems, downloaded if need be; programs must be able to read it."""
-    if is_hub_id(data):
-        from huggingface_hub import hf_hub_download
+def _files(source: str, release: str) -> list[str]:
+    """The files with the problems, downloaded if need be; programs must be able to read them."""
+    if not is_hub_id(source):
+        return [_readable(os.path.abspath(source), source)]
+    from huggingface_hub import hf_hub_download
 
-        repo, _, revision = hub_name(data).partition("@")
+    repo, _, revision = hub_name(source).partition("@")
+    paths = []
+    for name in RELEASES[release]:
+        download = functools.partial(hf_hub_download, repo, name, repo_type="dataset", revision=revision or None)
         try:
-            path = with_retries(lambda: hf_hub_download(repo, RELEASE, repo_type="dataset", revision=revision or None))
+            paths.append(_readable(with_retries(download), source))
+        except UserError:
+            raise
         except Exception as error:
-            raise UserError(f"{RELEASE} of {data} can't be downloaded: {first_line(error)}") from None
-    else:
-        path = os.path.abspath(data)
+            raise UserError(f"{name} of {source} can't be downloaded: {first_line(error)}") from None
+    return paths
+
+
+def _readable(path: str, source: str) -> str:
+    """The path without links; UserError if programs in the sandbox could not read it."""
     path = os.path.realpath(path)
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise UserError(f"{data} can't be read: {error.strerror}") from None
+        raise UserError(f"{source} can't be read: {error.strerror}") from None
     if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs that root starts run as another user
         raise UserError(f"programs in the sandbox can't read {path}, which holds the tests: run chmod o+r on it")
     return path
@@ -147,7 +177,8 @@ def _problem(row: Mapping[str, Any], path: str, offset: int) -> Problem:
         extra={
             "path": path,
             "offset": offset,
-            "date": row["contest_date"][:10],
+            "date": iso_date(row["contest_date"]),
+            "difficulty": row.get("difficulty"),
             "starter_code": row["starter_code"],
         },
     )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from selfalign.benchmarks import benchmark_names, load_benchmark
+from selfalign.benchmarks import benchmark_names, benchmarks_by_family, load_benchmark
 from selfalign.benchmarks.harness.benchmark import Problem
 from selfalign.benchmarks.harness.problems import files_by_name, records
 from selfalign.code.contamination import Decontaminator, Item, Match
@@ -24,6 +24,8 @@ ONLY_BY_NAME = {
     "livecodebench": "a download of 1.3 GB",
     "evalperf": "its problems are those of HumanEval+ and MBPP+",
 }
+
+REPEATED = ("livecodebench-repair",)  # whose problems are those of livecodebench, and read with these
 
 Options = TypeVar("Options", bound=DecontaminationOptions)
 
@@ -44,10 +46,13 @@ def read_set(name: str, file: str | None) -> list[Problem]:
 
 def sets_by_family() -> dict[str, list[str]]:
     """What `--decontaminate` can name -> its sets: {"evoeval": ["evoeval-difficult", ...], ...}."""
-    families: dict[str, list[str]] = {}
-    for name in [*benchmark_names(), "gsm8k"]:
-        families.setdefault(name.partition("-")[0], []).append(name)
-    return families
+    families = {family: sets for family, sets in benchmarks_by_family().items() if family not in REPEATED}
+    return families | {"gsm8k": ["gsm8k"]}
+
+
+def family_of(name: str) -> str:
+    """The family of a set; a name that is no set's is its own."""
+    return next((family for family, sets in sets_by_family().items() if name in sets), name)
 
 
 def decontaminator_of(options: Options) -> tuple[Options, Decontaminator | None]:
@@ -65,7 +70,7 @@ def decontaminator_of(options: Options) -> tuple[Options, Decontaminator | None]
         return options, None
     files = files_by_name(options.benchmark_data)
     every = ALL_BENCHMARKS in names
-    if unknown := [known for known in files if not every and not {known, known.rpartition("-")[0]} & {*names}]:
+    if unknown := [known for known in files if not every and not {known, family_of(known)} & {*names}]:
         raise UserError(f"--benchmark-data has {', '.join(unknown)}, which --decontaminate does not name")
     items, unread = read_all(names, files) if every else ({name: read_items(name, files) for name in names}, {})
     decontaminator = Decontaminator([item for some in items.values() for item in some])
@@ -81,7 +86,7 @@ def read_all(names: Iterable[str], files: Mapping[str, str]) -> tuple[dict[str, 
     Those in `names`, and those with a file, are read or a UserError says why not.
     """
     items, unread = {}, {}
-    named = {*names, *files, *(file.rpartition("-")[0] for file in files)}
+    named = {*names, *files, *map(family_of, files)}
     for family in sets_by_family():
         if family in named:
             items[family] = read_items(family, files)
@@ -128,7 +133,7 @@ def read_items(name: str, files: Mapping[str, str]) -> list[Item]:
                     family=name,
                     benchmark=known,
                     task_id=problem.task_id,
-                    task=problem.entry_point or problem.task_id,
+                    task=problem.extra.get("task") or problem.entry_point or problem.task_id,
                     prompt=problem.prompt,
                     solution=problem.canonical_solution,
                     given=problem.extra.get("before") or "",

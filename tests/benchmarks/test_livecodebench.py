@@ -5,11 +5,13 @@ import json
 import os
 import pickle
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
 from code_eval.sandbox import Sandbox
 from selfalign.benchmarks import livecodebench, load_benchmark
+from selfalign.benchmarks.harness.selection import choose_release, problems_of, record_of
 from selfalign.errors import UserError
 from tests.benchmarks.tools import in_markdown, judged
 from tests.fakes.hub import LocalHub
@@ -171,3 +173,93 @@ def test_given_samples_are_scored_with_problems_from_the_hub(tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["scores"] == {"pass@1": 0.5, "from 2023-07-01": 0.0, "from 2023-05-01": 0.5}
     assert results["outcomes"] == {"passed": 1, "failed": 1}
+    assert results["selection"]["release"] == "release_v1" and results["selection"]["last"] == "2023-08-20"
+
+
+# Releases and dates ---------------------------------------------------------------------------------------------------
+
+LATER = row(306, "2024-05-04", [("1\n1\n", "1\n")], difficulty="hard")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The first two files of LiveCodeBench, as --data names them."""
+    parts = {"test.jsonl": [STDIN, FUNCTIONAL], "test2.jsonl": [LATER]}
+    return [write_rows(tmp_path / name, rows) for name, rows in parts.items()]
+
+
+def chosen(**changes):
+    names = ("data", "release", "start_date", "end_date")
+    return SimpleNamespace(**{"benchmark": "livecodebench"} | dict.fromkeys(names) | changes)
+
+
+def test_a_release_adds_the_files_up_to_its_own(files):
+    problems = LIVECODEBENCH.problems(",".join(map(str, files)))
+    assert [problem.task_id for problem in problems] == ["abc301_a", "abc302_a", "abc306_a"]
+    assert LIVECODEBENCH.read_only(problems) == sorted(map(str, files))
+    assert [len(livecodebench.RELEASES[name]) for name in ("release_v1", "release_v6", "v6", "v5_v6")] == [1, 6, 1, 2]
+    assert livecodebench.RELEASES["v2"] == ("test2.jsonl",)
+
+
+def test_a_release_is_read_from_the_hub_and_recorded(files, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name, **_: asked.append(name) or str(files[1]))
+    benchmark = load_benchmark("livecodebench")
+    choice = chosen(release="v2")
+    choose_release(benchmark, choice)
+    problems = problems_of(benchmark, benchmark.dataset, choice)
+    assert asked == ["test2.jsonl"] and len(problems) == 1
+    said = record_of(benchmark, problems, benchmark.dataset, choice)
+    assert said["release"] == "v2" and said["first"] == said["last"] == "2024-05-04"
+
+
+@pytest.mark.parametrize(
+    "start, end, found",
+    [
+        ("2023-06-01", None, ["abc302_a", "abc306_a"]),
+        (None, "2023-08-20", ["abc301_a", "abc302_a"]),
+        ("2023-08-20", "2023-08-20", ["abc302_a"]),
+    ],
+)
+def test_problems_are_chosen_by_the_date_of_the_contest(files, start, end, found):
+    data = ",".join(map(str, files))
+    choice = chosen(data=data, start_date=start, end_date=end)
+    problems = problems_of(LIVECODEBENCH, data, choice)
+    assert [problem.task_id for problem in problems] == found
+    said = record_of(LIVECODEBENCH, problems, data, choice)
+    assert (said["release"], said["start_date"], said["end_date"]) == (None, start, end)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"release": "v7"}, "no release v7: choose from release_v1"),
+        ({"release": "v2", "data": "test.jsonl"}, "--data names files"),
+        ({"start_date": "May"}, "--start-date May is not a day"),
+        ({"start_date": "2025-01-01"}, "from 2025-01-01 to the end: they are from 2023-05-13 to 2023-08-20"),
+    ],
+)
+def test_a_choice_that_leaves_nothing_is_said(files, changes, said):
+    choice = chosen(**changes)
+    with pytest.raises(UserError, match=said):
+        choose_release(LIVECODEBENCH, choice)
+        problems_of(LIVECODEBENCH, str(files[0]), choice)
+
+
+def test_a_benchmark_without_releases_or_dates_says_so():
+    humaneval = load_benchmark("humaneval")
+    with pytest.raises(UserError, match="it has none to choose from"):
+        choose_release(humaneval, chosen(release="v1"))
+    with pytest.raises(UserError, match="have no dates"):
+        problems_of(humaneval, "", chosen(end_date="2024-01-01"))
+
+
+def test_a_problem_that_comes_twice_is_said(files):
+    with pytest.raises(UserError, match="abc301_a, which came before"):
+        LIVECODEBENCH.problems(f"{files[0]},{files[0]}")
+
+
+def test_scores_of_each_difficulty(files):
+    (problem,) = LIVECODEBENCH.problems(str(files[1]))
+    scores = LIVECODEBENCH.scores([{"task_id": "abc306_a", "passed": True}], {"abc306_a": problem})
+    assert scores["hard"] == 1.0 and "easy" not in scores

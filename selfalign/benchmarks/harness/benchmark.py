@@ -12,6 +12,8 @@ from code_eval.sandbox import Program, Result
 Row = dict[str, Any]
 Style = Literal["completion", "chat", "solution"]
 """What an answer is: the continuation of `completion_prompt`, a Markdown reply to `chat_prompt`, or the whole code."""
+FIRST_ANSWER = "first answer"
+"""In the `checks` of a row, the name of the outcome of an answer that was revised."""
 RunPrograms = Callable[[Sequence[Program]], list[Result]]
 """Returns the results of programs in order, which run one at a time in a sandbox that is otherwise idle."""
 
@@ -52,6 +54,10 @@ class Benchmark(ABC):
     if the problems come with a Python package."""
     variants: ClassVar[tuple[str | None, ...]] = (None,)
     """Names of its sets of problems, each a benchmark of its own; None is the benchmark without a suffix."""
+    releases: ClassVar[Sequence[str]] = ()
+    """Names of the published states of its problems, which `--release` chooses from; empty if there is but one."""
+    release: str = ""
+    """The one that `problems` reads from the Hub; the class has the default."""
     note: str | None = None
     """What a reader of the results must know, if anything."""
 
@@ -85,9 +91,17 @@ class Benchmark(ABC):
         self.variant = variant
         self.dataset = self.dataset.format(variant=variant)
 
+    @classmethod
+    def family(cls) -> str:
+        """What the names of all its variants begin with: the name of its file, with hyphens for underscores."""
+        return cls.__module__.rpartition(".")[2].replace("_", "-")
+
     @abstractmethod
     def problems(self, data: str | None = None) -> list[Problem]:
-        """The problems, in order, from `data` (a Hub dataset or a file), by default from `dataset`."""
+        """The problems, in order, from `data` (a Hub dataset or a file), by default from `dataset`.
+
+        If they have dates, `extra["date"]` is one in ISO's format, and `--start-date` and `--end-date` choose by it.
+        """
 
     @abstractmethod
     def completion_prompt(self, problem: Problem) -> str:
@@ -109,6 +123,13 @@ class Benchmark(ABC):
     async def answer(self, problem: Problem, ask: Ask, style: Style) -> str:
         """The answer to a problem; a benchmark that needs several requests for one answer overrides this."""
         return await ask(self.chat_prompt(problem) if style == "chat" else self.completion_prompt(problem))
+
+    async def revise(self, problem: Problem, answer: str, verdict: Row, ask: Ask, style: Style) -> str | None:
+        """A second answer, after `answer` has failed; None keeps the first. Given samples are not revised.
+
+        `verdict` has the columns `outcome` and `detail` of the first answer.
+        """
+        return None
 
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
         """The code of an answer, and its tests."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfalign.benchmarks.harness.benchmark import Problem, Row, Style
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
 from selfalign.benchmarks.harness.problems import file_hash, records
 from selfalign.errors import UserError, warn
 from selfalign.runner.source import open_source
@@ -66,6 +66,21 @@ def given_samples(
     if extra := sorted({column for row in rows for column in row} - COLUMNS):
         warn(f"{name}: {len(extra)} columns are ignored: {', '.join(extra)}")
     return [row for of_problem in samples.values() for row in of_problem], pin
+
+
+def first_answers(name: str, benchmark: Benchmark, rows: Sequence[Row]) -> tuple[dict[str, str], str]:
+    """{row id: completion} from the output `name` of another run, and the hash or commit to which it is pinned.
+
+    Raises:
+        UserError: `benchmark` revises no answers, or the output has none for some of `rows`.
+    """
+    if type(benchmark).revise is Benchmark.revise:
+        raise UserError("--first-answers is for livecodebench-repair, which revises them")
+    source = open_source(name, columns=("id", "completion"))
+    answers = dict(zip(source.rows["id"], source.rows["completion"], strict=True))
+    if lacking := [row["id"] for row in rows if row["id"] not in answers]:
+        raise UserError(f"{name} has no answer for {len(lacking)} of {len(rows)} samples ({_some(lacking)})")
+    return answers, str(next(reversed(source.pin.values())))
 
 
 def _wrong_counts(samples: dict[str, list[Row]], per_problem: int | None) -> list[str]:

@@ -30,6 +30,11 @@ for name in names:
         found[name] = version(distributions[name][0]) if name in distributions else ""
 print(json.dumps(found))
 """
+# What the errors of programs say that would have needed a network.
+NO_NETWORK = (
+    r"name resolution|Name or service not known|No address associated|Network is unreachable|Max retries exceeded|"
+    r"Cannot assign requested address|urlopen error"
+)
 MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)'")
 
 
@@ -48,8 +53,7 @@ def packages_for(
         some = ", ".join(f"{name} (imported by {needed[name]} of {len(problems)} problems)" for name in lacking)
         remedy = f"--allow-missing {' '.join(missing)} scores without"
         if benchmark.requirements:
-            name = type(benchmark).__module__.rpartition(".")[2]
-            name = f"{name}-{benchmark.variant}" if benchmark.variant else name
+            name = f"{benchmark.family()}-{benchmark.variant}" if benchmark.variant else benchmark.family()
             remedy = f"`{COMMAND} {name}` makes an environment and prints its Python, for --python; {remedy}"
         raise UserError(f"the programs' Python lacks {some}, so right answers would fail: {remedy}")
     if missing:
@@ -120,3 +124,9 @@ def missing_packages(rows: Iterable[Row]) -> dict[str, int]:
     """How many samples failed because each package is missing, according to their `detail`."""
     found = (MISSING.search(row["detail"] or "") for row in rows)
     return dict(Counter(match[1] for match in found if match).most_common())
+
+
+def without_network(rows: Iterable[Row]) -> dict[str, int]:
+    """How many samples of each problem failed with an error that says that there is no network, by task id."""
+    failed = (row for row in rows if not row["passed"] and re.search(NO_NETWORK, row["detail"] or ""))
+    return dict(Counter(row["task_id"] for row in failed))

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")  # of a row 
 def problem_of(row: Row, test: str, timeout: float = 0.0) -> Problem:
     """The problem of a row that has FIELDS."""
     return Problem(**{name: row[name] for name in FIELDS}, test=test, timeout=timeout)
+
+
+def iso_date(value: datetime | str) -> str:
+    """A date as "2023-05-13T00:00:00", from what JSON or a parquet file has of it."""
+    return value.isoformat() if isinstance(value, datetime) else str(value).replace(" ", "T")
 
 
 def files_by_name(pairs: Iterable[str]) -> dict[str, str]:
