@@ -41,7 +41,9 @@ ALL_SEEDS, ALL_EXAMPLES = 250_000, 74_000  # paper, sections 2.1 and 3
 EXAMPLES_A_SEED = 16 / 37  # Table 12, CodeQwen1.5-7B
 PROBLEMS = {
     **{"humaneval": 164, "humanevalplus": 164, "mbppplus": 378, "mbppplus-base": 378, "mbpp-sanitized": 257},
-    **{"livecodebench": 400, "evalperf": 118, "ds1000": 1000, "canitedit": 210, "evoeval": 100},
+    **{"livecodebench": 400, "livecodebench-execution": 479, "livecodebench-test-output": 442},
+    **{"bigcodebench": 1140, "bigcodebench-hard-complete": 148, "bigcodebench-hard-instruct": 148},
+    **{"evalperf": 118, "ds1000": 1000, "canitedit": 210, "evoeval": 100},
     **{"classeval-holistic": 100, "classeval-incremental": 410, "classeval-compositional": 410},
 }
 PUBLISHED_GPUS = 4  # Table 12

@@ -107,7 +107,8 @@ servers=() server=() served_model=''
 
 # What is kept out of all data: every benchmark that is measured here (EvalPerf's problems are those of HumanEval+ and
 # MBPP+), and GSM8K, which the reference implementation removes as well. A recipe ends if one of them can't be read.
-kept_out=(--decontaminate humaneval mbpp humanevalplus mbppplus evoeval livecodebench classeval ds1000 canitedit gsm8k)
+kept_out=(--decontaminate humaneval mbpp humanevalplus mbppplus evoeval livecodebench livecodebench-execution
+    livecodebench-test-output classeval ds1000 canitedit gsm8k)
 [ ${#benchmark_files[@]} -eq 0 ] || kept_out+=(--benchmark-data "${benchmark_files[@]}")
 
 # serve MODEL [REPLICAS [GPUS]]: starts vLLM with MODEL, which is a model of experiments/serving/models.sh, a Hub id or
@@ -236,7 +237,7 @@ environments() {
     local name
     for name in "$@"; do
         case $name in
-            ds1000 | canitedit | classeval-*)
+            ds1000 | canitedit | classeval-* | bigcodebench-*)
                 [ -n "${pythons[$name]:-}" ] ||
                     pythons[$name]=$(python -m selfalign.benchmarks.harness.environment "$name")
                 ;;
@@ -262,6 +263,10 @@ evaluate() {
                 options=(--prompt-style reference --max-new-tokens 1024 --tokenizer "$served_model") ;;
             chat,*) options=(--prompt-style chat --tokenizer "$served_model") ;;
         esac
+        # As in LiveCodeBench, the answers of code generation are repaired.
+        if [ "$name" = livecodebench-repair ] && [ -e "$out/$system/livecodebench/results.json" ]; then
+            options+=(--first-answers "$out/$system/livecodebench")
+        fi
         [ -z "$template" ] || options+=(--chat-template "experiments/serving/templates/$template.jinja")
         for file in ${benchmark_files[@]+"${benchmark_files[@]}"}; do
             [ "${file%%=*}" != "$name" ] || options+=(--data "${file#*=}")
@@ -307,6 +312,7 @@ gpus_of() { (choose "$1" && echo "$gpus"); }
 
 evalplus=(humanevalplus mbppplus)                                                                # Table 1
 evoeval=(evoeval-difficult evoeval-creative evoeval-subtle evoeval-combine evoeval-tool_use)     # Table 3
+livecodebench=(livecodebench livecodebench-repair livecodebench-test-output livecodebench-execution) # appendix A
 classeval=(classeval-holistic classeval-incremental classeval-compositional)                     # Table 5
 # Tables 1 to 7. LiveCodeBench is a download of 1.3 GB. The programs of DS-1000 need an environment of their own (see
 # selfalign/benchmarks/ds1000.py). EvalPerf has 12,000 samples and DS-1000 has 40,000.

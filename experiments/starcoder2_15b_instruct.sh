@@ -36,5 +36,5 @@ esac
 
 # bfloat16, no dropout, no gradient clipping and no packing are the defaults of finetune.py.
 train_and_evaluate starcoder2-15b "$instructions" $system 1e-5 \
-    humaneval humanevalplus mbppplus-base mbppplus livecodebench ds1000
+    humaneval humanevalplus mbppplus-base mbppplus "${livecodebench[@]}" ds1000
 python paper_tables.py "$out" --tables starcoder2_instruct
