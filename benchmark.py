@@ -157,8 +157,8 @@ class Options(SandboxOptions, StepOptions):
     """CPU seconds that a program may use. By default, the benchmark's own."""
 
     python: str | None = None
-    """The Python that runs the programs, with its packages. By default, this one. DS-1000, ClassEval and CanItEdit need
-    one of their era, which `python -m selfalign.benchmarks.harness.environment` makes."""
+    """The Python that runs the programs, with its packages. By default, this one. DS-1000, ClassEval, CanItEdit
+    and BigCodeBench need one of their era, which `python -m selfalign.benchmarks.harness.environment` makes."""
 
     allow_missing: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Score without these packages, although problems need them: answers that import them fail."""

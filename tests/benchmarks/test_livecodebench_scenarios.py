@@ -169,7 +169,8 @@ def test_the_model_is_told_of_the_test_that_failed(contests, number, detail, sai
 
 
 def test_other_errors_and_long_inputs(contests):
-    assert "before the first test: SyntaxError" in fault_of(contests[1][0], {"detail": "SyntaxError: invalid syntax"})
+    assert fault_of(contests[1][1], {"detail": "AssertionError: test 9 of 3: x"}).startswith("It failed: ")
+    assert "It failed: SyntaxError" in fault_of(contests[1][0], {"detail": "SyntaxError: invalid syntax"})
     assert len(shortened("ab" * 1000)) < 310 and shortened("ab" * 1000).endswith("abab")
 
 
