@@ -77,6 +77,19 @@ def samples_in(options: argparse.Namespace) -> list[tuple[str, Program]]:
     return samples
 
 
+def check_new(path: Path) -> None:
+    """Raises Refused, before programs run, if the file is there already or can't be made."""
+    if path.exists():
+        raise Refused(f"{path} exists already: nothing is overwritten.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise Refused(f"{path} can't be written: {path.parent} is no folder that you may write to.")
+
+
+def verdict_of(result: Result) -> dict[str, Any]:
+    """What is added to a sample. Tests were not counted, and `tests` is the sample's own column."""
+    return {name: value for name, value in vars(result).items() if name not in ("tests", "tests_passed")}
+
+
 def show_progress(done: int, total: int, passed: int) -> None:
     if sys.stderr.isatty() and (done == total or done % max(1, total // 200) == 0):
         filled = BAR * done // total
@@ -114,8 +127,8 @@ def main() -> int:
     try:
         if min(options.k) < 1:
             raise Refused("--k must be at least 1.")
-        if options.results and options.results.exists():
-            raise Refused(f"{options.results} exists already: nothing is overwritten.")
+        if options.results:
+            check_new(options.results)
         samples = samples_in(options)
         tasks = [task for task, _ in samples]
         print(f"{len(samples):,} samples of {len(set(tasks)):,} tasks", file=sys.stderr)
@@ -128,12 +141,13 @@ def main() -> int:
                 show_progress(len(results), len(samples), passed)
         results.sort(key=lambda result: result.index)
         if options.results:
-            rows = [row | vars(result) for (_, row), result in zip(rows_of(options.samples), results, strict=True)]
+            rows = [row | verdict_of(result) for (_, row), result in zip(rows_of(options.samples), results, strict=True)]
             options.results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     except (Refused, SandboxUnavailable, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("\nInterrupted: nothing was written.", file=sys.stderr)
         return 130
     outcomes = Counter(result.outcome for result in results)
     print(table_of(outcomes, len(results)))

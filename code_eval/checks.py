@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from numbers import Integral
 
 LEAST = {  # with which an interpreter still starts and its self-test runs; 1 for all else
@@ -22,6 +23,14 @@ def check_counts(**values: object) -> None:
             raise ValueError(f"{name} must be a whole number{unit}, such as {least}, and not {value!r}.")
         if value < least:
             raise ValueError(f"{name} must be at least {least}{unit.replace(' of', '')}, and not {value}.")
+
+
+def check_names(options: Iterable[str], known: type) -> None:
+    """TypeError for an option that is no field of this dataclass."""
+    names = [field.name for field in fields(known)]
+    for name in options:
+        if name not in names:
+            raise TypeError(f"There is no option {name}; the limits that can be set are {', '.join(names)}.")
 
 
 def check_seconds(**values: object) -> None:

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mappin
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from .checks import check_counts, check_lists, check_seconds, check_texts
+from .checks import check_counts, check_lists, check_names, check_seconds, check_texts
 from .isolation import (
     ENVIRONMENT,
     START,
@@ -125,6 +125,7 @@ class Sandbox:
             raise ValueError(f"Unknown mode {mode!r}: one of {', '.join(MODES)}.")
         if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
             raise ValueError(UNSAFE_WARNING)
+        check_names(limits, Limits)
         self._limits = Limits(**limits)
         check_counts(workers=workers, **vars(self._limits))
         check_seconds(timeout=timeout, wall_timeout=1 if wall_timeout is None else wall_timeout)
@@ -222,6 +223,8 @@ class Sandbox:
     def _submit(self, program: str | Program, index: int) -> "Future[Result]":
         if isinstance(program, str):
             program = Program(program)
+        if not isinstance(program, Program):
+            raise TypeError(f"A program must be a string or Program(code, tests), and not {program!r}.")
         strict = self.mode == "strict"
         if strict and program.tests is None:
             raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")

@@ -32,6 +32,7 @@ def test_samples_are_judged_and_counted_by_task(tmp_path):
     assert lines[3:] == [["pass@1", "0.3333"], ["pass@2", "0.6667"]], "there are not three samples of each task"
     written = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(row["task_id"], row["passed"]) for row in written] == [*zip("aabbcc", (1, 0, 1, 0, 0, 0), strict=True)]
+    assert all(row["tests"] == TESTS for row in written), "the samples' own columns are kept"
     again = run("samples.jsonl", "--results", "results.jsonl", folder=tmp_path)
     assert again.returncode == 2 and "nothing is overwritten" in again.stderr
 
@@ -53,6 +54,7 @@ def test_tests_from_another_file(tmp_path):
         ([{"code": RIGHT, "tests": TESTS}], ["--workers", 0], "workers must be at least 1"),
         ([{"code": RIGHT, "tests": TESTS}], ["--memory", 1], "memory must be at least"),
         ([{"code": RIGHT, "tests": TESTS}], ["--k", 0], "--k must be at least 1."),
+        ([{"code": RIGHT, "tests": TESTS}], ["--results", "no/r.jsonl"], "no/r.jsonl can't be written: no is no folder"),
         ([{"code": RIGHT, "task_id": 1}], ["--tests", "nowhere"], "nowhere can't be read: No such file"),
     ],
 )

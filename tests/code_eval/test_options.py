@@ -35,7 +35,7 @@ def test_an_option(options, program):
     [
         ({"python": "/bin/false"}, SandboxUnavailable, "not a Python"),
         ({"read_only": ["/does/not/exist"]}, FileNotFoundError, "/does/not/exist"),
-        ({"memroy": 1}, TypeError, "memroy"),
+        ({"memroy": 1}, TypeError, "^There is no option memroy; the limits that can be set are memory, "),
         ({"workers": 0}, ValueError, "^workers must be at least 1, and not 0.$"),
         ({"workers": 1.5}, ValueError, "^workers must be a whole number"),
         ({"memory": "1GB"}, ValueError, "^memory must be a whole number of bytes, such as 16777216, and not '1GB'.$"),
@@ -57,6 +57,8 @@ def test_programs_that_cannot_be():
     with Sandbox(workers=1, preload=[]) as sandbox:
         with pytest.raises(ValueError, match="timeout must be a number of seconds above 0, and not -1"):
             sandbox.submit(Program(GOOD, timeout=-1))
+        with pytest.raises(TypeError, match="must be a string or Program"):
+            sandbox.submit((GOOD, GOOD))  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="code must be a string, and not None"):
             sandbox.submit(Program(None))
 
