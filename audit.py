@@ -43,10 +43,11 @@ from selfalign.data.agreement import agreement_of, result_in
 from selfalign.data.audit import RULES, Audit, Audited, Figures, at_coverage, audit, outcomes, share_of, shares
 from selfalign.data.consensus import Run, consensus_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
+from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script
 from selfalign.report.audit import write_audit
-from selfalign.runner.source import open_source, read_input
+from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -173,9 +174,20 @@ def audit_rules(samples: list[list[Audited]]) -> dict[str, Audit]:
     return audit(samples, rules)
 
 
+def read_executions(options: Options) -> Source:
+    """The input; UserError, with the way to make one, if its rows are no tasks with hidden tests."""
+    try:
+        return read_input(options, *NEEDED)
+    except UserError as error:
+        if " has no column " not in str(error):
+            raise
+        hint = "what an audit reads begins with the tasks of `python -m experiments.problem_tasks`"
+        raise UserError(f"{str(error).partition('. If ')[0]}; {hint}") from None
+
+
 def main(options: Options) -> None:
     """Judge every sample of every task by the hidden tests of its problem, and compare the ways to select."""
-    executions = read_input(options, *NEEDED)
+    executions = read_executions(options)
     samples, _ = read_samples(executions)
     tasks = list(tasks_of(samples).values())
     names = sorted(set(executions.rows["benchmark"]))

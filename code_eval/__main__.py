@@ -141,7 +141,9 @@ def main() -> int:
                 show_progress(len(results), len(samples), passed)
         results.sort(key=lambda result: result.index)
         if options.results:
-            rows = [row | verdict_of(result) for (_, row), result in zip(rows_of(options.samples), results, strict=True)]
+            rows = [
+                row | verdict_of(result) for (_, row), result in zip(rows_of(options.samples), results, strict=True)
+            ]
             options.results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     except (Refused, SandboxUnavailable, ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 IN_URL = re.compile(r"//[^/\s]*@")  # user and password
 # The name of a secret in a query or in --executor-options; "env" holds whatever users put there.
@@ -39,6 +41,13 @@ def check_secret(option: str, secret: str | None) -> None:
 def warn(sentence: str) -> None:
     """Print `sentence` as a warning on standard error."""
     print(f"warning: {without_secrets(sentence)}", file=sys.stderr)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What follows "there is no NAME": the nearest of the names that there are, and all of them."""
+    names = list(dict.fromkeys(known))
+    near = get_close_matches(name, names, n=1)
+    return f"{f'; did you mean {near[0]}? There are' if near else '; choose from'} {', '.join(names)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -254,7 +254,7 @@ def program_of(script: Path) -> list[str]:
     script = script.resolve()
     if script.parent == ROOT or not script.is_relative_to(ROOT):
         return [script.name]
-    return ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts)]
+    return ["-m", ".".join(script.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")]
 
 
 def command_of(options: DataclassInstance) -> str:
@@ -340,7 +340,9 @@ def run_script(main: Callable[[T], object], options_class: type[T], description:
         main(options)
         sys.stdout.flush()
     except UserError as error:
-        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {error}", file=sys.stderr)
+        script = Path(sys.argv[0])
+        name = " ".join(["python", *program_of(script)]) if script.name == "__main__.py" else script.name
+        print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)

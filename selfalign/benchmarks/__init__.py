@@ -16,7 +16,7 @@ import inspect
 import pkgutil
 
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem
-from selfalign.errors import UserError
+from selfalign.errors import UserError, did_you_mean
 
 __all__ = ["Benchmark", "Problem", "benchmark_names", "benchmarks_by_family", "load_benchmark"]
 
@@ -38,7 +38,7 @@ def load_benchmark(name: str) -> Benchmark:
     """The benchmark of this name; UserError if there is none."""
     variants = _variants()
     if name not in variants:
-        raise UserError(f"there is no benchmark {name}; choose from {', '.join(variants)}")
+        raise UserError(f"there is no benchmark {name}{did_you_mean(name, variants)}")
     benchmark, variant = variants[name]
     return benchmark(variant)
 

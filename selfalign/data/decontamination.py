@@ -15,7 +15,7 @@ from selfalign.benchmarks import benchmark_names, benchmarks_by_family, load_ben
 from selfalign.benchmarks.harness.benchmark import Problem
 from selfalign.benchmarks.harness.problems import files_by_name, records
 from selfalign.code.contamination import Decontaminator, Item, Match
-from selfalign.errors import UserError, first_line, warn
+from selfalign.errors import UserError, did_you_mean, first_line, warn
 from selfalign.options import ALL_BENCHMARKS, DecontaminationOptions
 
 GSM8K = "openai/gsm8k@e53f048856ff4f594e959d75785d2c2d37b678ee"
@@ -114,7 +114,7 @@ def read_items(name: str, files: Mapping[str, str]) -> list[Item]:
     families = sets_by_family()
     sets = families.get(name) or [known for known in benchmark_names() if known == name]
     if not sets:
-        raise UserError(f"there is no benchmark {name}; choose from {', '.join([*families, *benchmark_names()])}")
+        raise UserError(f"there is no benchmark {name}{did_you_mean(name, [*families, *benchmark_names()])}")
     items: dict[tuple[str, str, str], Item] = {}
     for known in sets:
         file = files.get(known) or files.get(name)

@@ -163,6 +163,10 @@ def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
     def render(**variables: Any) -> str:
         try:
             return compiled.render(**variables)
+        except jinja2.UndefinedError as error:
+            raise UserError(
+                f"template {path} can't be filled: {error}; columns of the input are written as {{{{ row.content }}}}"
+            ) from None
         except Exception as error:  # a template's expressions can raise anything
             raise UserError(f"template {path} can't be filled: {error}") from None
 

@@ -96,10 +96,10 @@ def renamed(rows: datasets.Dataset, name: str, named: Sequence[str]) -> datasets
         if not (new and equals and old):
             raise UserError(f"--column {pair} does not have the form NAME=COLUMN, such as content=func_source")
         if old not in rows.column_names:
-            near = nearest(old, rows.column_names)
+            near = f"{old}={new}" if new in rows.column_names else f"{new}={nearest(old, rows.column_names)}"
             raise UserError(
                 f"--column {pair}: {name} has no column {old}; its columns are {', '.join(rows.column_names)}"
-                + (f". Did you mean {new}={near}?" if near else "")
+                + (f". Did you mean {near}?" if rows.column_names else "")
             )
         if old in names and names[old] != new:
             raise UserError(f"--column {pair}: the column {old} has been given another name already")

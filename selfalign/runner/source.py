@@ -109,7 +109,7 @@ def open_source(
 
     check_secret("--hf-token", token)
     if datasets.utils.logging.get_verbosity() > datasets.utils.logging.INFO:
-        datasets.utils.logging.set_verbosity_error()
+        datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)  # its errors are raised as well
     try:
         rows, pin, run = (_open_hub if is_hub_id(name) else _open_files)(name, config, split, token)
     except UserError:
@@ -192,6 +192,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     if not fs.exists(root):
         raise UserError(f"there is no dataset {name}: it is not a local path and does not have the form of a Hub id")
     if fs.isfile(root):
+        if config:
+            raise UserError(f"{name} is a single file, which has no configuration {config}: leave out --config")
         files, run = [root], {}
     else:
         found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts being written do

@@ -28,6 +28,11 @@ class BaseModel:
     quantize_4bit: bool = False
     token: str | None = None
 
+    def check_path(self) -> None:
+        """UserError if the name can only be a local path, and nothing is there."""
+        if self.name.startswith((".", "/", "~")) and not Path(self.name).expanduser().exists():
+            raise UserError(f"model {self.name} can't be loaded: there is no such file or folder")
+
     def load(self) -> PreTrainedModel:
         """The model without dropout; UserError if it can't be loaded."""
         import torch

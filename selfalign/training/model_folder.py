@@ -171,6 +171,8 @@ def run_training(
     options: TrainingOptions, base: BaseModel, identity: dict[str, Any], train: Callable[[ModelFolder], None]
 ) -> None:
     """Have `train` fill the output's folder, unless that is done already, and upload it if asked to."""
+    if not Path(options.output).exists():
+        base.check_path()  # before there is a folder; a finished one does not need its base any more
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
     with open_model_folder(options.output, base, identity, command_of(options)) as folder:
         if folder.complete:

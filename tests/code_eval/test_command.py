@@ -54,7 +54,11 @@ def test_tests_from_another_file(tmp_path):
         ([{"code": RIGHT, "tests": TESTS}], ["--workers", 0], "workers must be at least 1"),
         ([{"code": RIGHT, "tests": TESTS}], ["--memory", 1], "memory must be at least"),
         ([{"code": RIGHT, "tests": TESTS}], ["--k", 0], "--k must be at least 1."),
-        ([{"code": RIGHT, "tests": TESTS}], ["--results", "no/r.jsonl"], "no/r.jsonl can't be written: no is no folder"),
+        (
+            [{"code": RIGHT, "tests": TESTS}],
+            ["--results", "no/r.jsonl"],
+            "no/r.jsonl can't be written: no is no folder",
+        ),
         ([{"code": RIGHT, "task_id": 1}], ["--tests", "nowhere"], "nowhere can't be read: No such file"),
     ],
 )

@@ -19,10 +19,10 @@ import pytest
 
 from tests.data.tools import sample
 from tests.fakes.server import simulated
-from tests.helpers import command, read_rows, write_rows
+from tests.helpers import ROOT, command, read_rows, write_rows
 from tests.scripts.test_generating import CONCEPTS, SEEDS
 
-ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 FULL_AT = 1000  # bytes in a file, for the disk that is full
 
 
@@ -46,7 +46,7 @@ CASES = {
     "a file of another kind": Case(CONCEPTS_FROM.format("notes.txt"), r"no file that ends in .parquet"),
     "a Hub id without a network": Case(CONCEPTS_FROM.format("org/seeds"), "org/seeds"),
     "no such model": Case(
-        "finetune seeds.jsonl out --column instruction=id response=content --model ./m", "./m can't be"
+        "finetune seeds.jsonl out --column instruction=id response=content --model ./m", "./m .* no such file or folder"
     ),
     # columns
     "another column": Case(CONCEPTS_FROM.format("code.jsonl"), "--column content=func_source"),
@@ -66,10 +66,15 @@ CASES = {
     # files
     "an empty file": Case(CONCEPTS_FROM.format("empty.jsonl"), "has no rows"),
     "not UTF-8": Case(CONCEPTS_FROM.format("latin.jsonl"), "is not UTF-8 text: convert it"),
-    "half a file": Case(CONCEPTS_FROM.format("half.parquet"), "half.parquet can't be read"),
+    "half a file": Case(CONCEPTS_FROM.format("half.parquet"), "^generate_concepts.py: .*half.parquet can't be read"),
+    "a configuration of a file": Case(
+        "export executions.jsonl out --to openai --config preferences", "leave out --config"
+    ),
     # templates and examples
     "a template without a row": Case(SEEDS_WITH + "--template no_row.jinja", "uses no column of the input"),
-    "a name that is not defined": Case(SEEDS_WITH + "--template typo.jinja", "'content' is undefined|no column"),
+    "a name that is not defined": Case(
+        SEEDS_WITH + "--template typo.jinja", "'content' is undefined; columns of the input are written as"
+    ),
     "no template": Case(SEEDS_WITH + "--template none.jinja", "none.jinja can't be read"),
     "too many worked examples": Case(SEEDS_WITH + "--shots 50", "more than the 21 worked examples"),
     "examples that are no list": Case(SEEDS_WITH + "--examples notes.txt", "should be a YAML list of mappings"),
@@ -80,7 +85,9 @@ CASES = {
     "a number out of range": Case(SEEDS_WITH + "--temperature -1.0", "must be at least 0"),
     "no such option": Case(SEEDS_WITH + "--tempereture 1", "Unrecognized options: --tempereture"),
     "no such shard": Case(SEEDS_WITH + "--shard 4/4", "the first of four shards is 0/4"),
-    "no such benchmark": Case("benchmark m out --samples seeds.jsonl --benchmark humanevel", "humaneval"),
+    "no such benchmark": Case(
+        "benchmark m out --samples seeds.jsonl --benchmark humanevel", r"did you mean humaneval\?"
+    ),
     "other options than before": Case(
         "generate_concepts seeds.jsonl begun --endpoint URL --temperature 0.2", "temperature was 0.7, is 0.2"
     ),
@@ -92,6 +99,13 @@ CASES = {
     "not a server of models": Case(
         "generate_concepts seeds.jsonl out --endpoint OTHER", "not a text-generation-inference"
     ),
+    # what is done with data beside the steps
+    "no tests for a reward": Case("reinforce seeds.jsonl out --column instruction=content", "no column tests"),
+    "no such format": Case("export seeds.jsonl out --to trl", "invalid choice 'trl'"),
+    "nothing to check": Case("verify code.jsonl", "no column instruction|has no column"),
+    "nothing to audit": Case("audit seeds.jsonl out", "python -m experiments.problem_tasks"),
+    "nothing to look at": Case("selfalign.report nowhere --output out", "nowhere"),
+    "results in no folder": Case("code_eval samples.jsonl --results no/out", "no is no folder that you may write to"),
     "another model": Case(SEEDS_WITH + "--model org/other", "not org/other"),
     # disks
     "a disk that is full": Case(
@@ -117,6 +131,7 @@ def prepare(folder, url):
     for name, rows in {
         "seeds": SEEDS,
         "concepts": CONCEPTS,
+        "samples": [{"code": "def f(): return 4", "tests": "assert f() == 4"}],
         "code": [{"id": 1, "func_source": "def f(x): return x"}],
         "numbers": [{"id": 1, "content": 3}],
         "lists": [{"id": 1, "content": ["def f(x):", "    return x"]}],
@@ -143,7 +158,9 @@ def outcome(name, folder, url, other):
     case = CASES[name]
     words = [{"URL": url, "OTHER": other}.get(word, word) for word in case.words.split()]
     full = {"preexec_fn": fill_up} if name == "a disk that is full" else {}
-    result = subprocess.run(command(*words), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, **full)
+    script = command(*words)
+    words = script if Path(script[1]).exists() else [sys.executable, "-m", *words]
+    result = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, **full)
     assert "Traceback" not in result.stderr, result.stderr
     lines = [line.strip("╭╮╰╯│─ ") for line in result.stderr.splitlines()]
     sentence = " ".join(line for line in lines if line and not line.startswith("warning"))
