@@ -13,7 +13,8 @@ Columns in:  id, task_id, instruction, response, tests, passed; if present, vacu
 
 Columns out: those of the input, and
 
-    messages      the example as a chat: [{"role": "user", ...}, {"role": "assistant", ...}]
+    messages      the example as a chat: [{"role": "user", ...}, {"role": "assistant", ...}]; of a repair (repair.py),
+                  four turns: the task, the failing attempt, what its tests say, the explanation and the mended code
     shown_tests   the tests that the instruction shows; null if it shows none
     pass_rate     share of the task's samples that passed, from 0 to 1: how difficult the task is for the model
     judged_samples    number of samples that this is a share of
@@ -65,6 +66,7 @@ else:
         tests_to_show,
         to_preference,
     )
+    from selfalign.data.repairs import conversation_of, is_repair
     from selfalign.data.selection import (
         RATE_COLUMNS,
         REJECTED_COLUMNS,
@@ -195,7 +197,9 @@ def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     question = row["instruction"]
     if shown:
         question += f"\n\nThe code has to pass these tests:\n\n```python\n{shown}\n```"
-    return row | {"messages": chat("user", question) + chat("assistant", row["response"]), "shown_tests": shown}
+    answered = [*chat("user", question), *chat("assistant", row["response"])]
+    messages = conversation_of(row, question) if is_repair(row) else answered
+    return row | {"messages": messages, "shown_tests": shown}
 
 
 def main(options: Options) -> None:

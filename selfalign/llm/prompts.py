@@ -4,7 +4,8 @@ Examples come from YAML (`prompts/examples.yaml`), or from a text file in the fo
 implementation, so that the paper's own prompts can be used.
 
 `PromptTemplate.hash`, and with it the identity of a run, covers the repr of `Examples`: renaming `Example`,
-`JudgedDocstring`, `Examples` or one of their fields would make every run that was begun before impossible to resume.
+`JudgedDocstring`, `Repair`, `Examples` or one of their fields would make every run that was begun before impossible to
+resume.
 """
 
 from __future__ import annotations
@@ -47,6 +48,18 @@ class JudgedDocstring:
     seed: str
     good: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A failing attempt at a task, what its tests say, and how it is mended (repair.py)."""
+
+    instruction: str
+    attempt: str
+    tests: str
+    feedback: str
+    explanation: str
+    response: str
 
 
 @dataclass(frozen=True)
