@@ -165,8 +165,8 @@ def test_agreed_tests_can_take_the_place_of_a_samples_own(tmp_path):
 
 def test_code_that_knows_its_own_tests_alone_has_little_support(tmp_path):
     """Where no rule sees it: the task's other repairs compute something else on the inputs of theirs."""
-    codes = ["def double(x):\n    return 6 if x > 2 else 2", RIGHT, "def double(x):\n    return 2 * x"]
-    asked = ["assert double(3) == 6\nassert double(1) == 2", "assert double(7) == 14", "assert double(9) == 18"]
+    codes = ["def double(x):\n    return 6", RIGHT, "def double(x):\n    return 2 * x"]
+    asked = ["assert double(3) == 6", "assert double(7) == 14", "assert double(9) == 18"]
     same = {"task_id": "t", "instruction": WORDS["count"]}
     rows = [
         attempt(n, code, "passed", tests=block(text)) | same
