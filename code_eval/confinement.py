@@ -34,7 +34,6 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 MNT_DETACH = 2
-MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -109,7 +108,8 @@ class Confinement:
             os.waitpid(child, 0)
             os._exit(0)
         libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None)
-        replace_zero()
+        self._output_file, self.output = make_special_files()
+        self._output_size = fcntl.fcntl(self.output, fcntl.F_GETPIPE_SZ)
         mount_proc()
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         for capability in range(64):
@@ -117,6 +117,15 @@ class Confinement:
                 libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
         libc.syscall(SYS_CAPSET[platform.machine()], *capabilities(1 << CAP_SYS_ADMIN))
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+    def open_output(self) -> int:
+        """The end of the output to which the next program writes; the one before it has ended.
+
+        `output` is the end at which it arrives.
+        """
+        if fcntl.fcntl(self.output, fcntl.F_GETPIPE_SZ) != self._output_size:
+            fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, self._output_size)
+        return os.open(f"/proc/self/fd/{self._output_file}", os.O_WRONLY)
 
     def before_fork(self) -> None:
         """The next fork will be the first process of a new pid namespace."""
@@ -196,15 +205,27 @@ def raise_loopback() -> None:
         file.write("0")  # a port is free again for the next program at once
 
 
-def replace_zero() -> None:
-    """Puts an endless file of zeros in the place of /dev/zero, which, mapped, is shared memory that nobody limits."""
+def make_special_files() -> tuple[int, int]:
+    """Makes two files that programs cannot change, in a file system that is read-only and has no place of its own.
+
+    An endless file of zeros takes the place of /dev/zero, which, mapped, would be shared memory that nobody limits. A
+    FIFO takes the output of programs: they own it, as they would own a pipe, but can neither open it for reading nor
+    change that, and so cannot take back what they have printed before it is counted.
+
+    Returns (a descriptor of the FIFO that only serves to open it, its end for reading).
+    """
     libc.mount(b"tmpfs", b"/proc", b"tmpfs", MS_NOSUID | MS_NODEV, b"size=64k,mode=755")  # /proc comes anew after this
     with open("/proc/zero", "wb") as file:
         os.fchmod(file.fileno(), 0o444)
         file.truncate(1 << 42)  # without a block of its own
     libc.mount(b"/proc/zero", b"/dev/zero", None, MS_BIND, None)
+    os.mkfifo("/proc/output", 0o600)
+    reader = os.open("/proc/output", os.O_RDONLY | os.O_NONBLOCK)
+    os.chmod("/proc/output", 0o200)
     libc.mount(None, b"/proc", None, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, None)
+    output = os.open("/proc/output", O_PATH)
     libc.umount2(b"/proc", MNT_DETACH)
+    return output, reader
 
 
 def mount_proc() -> None:

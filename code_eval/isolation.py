@@ -11,7 +11,7 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import seccomp
@@ -64,11 +64,12 @@ LINKS = {
 
 
 def bubblewrap_arguments(
-    interpreter: "Interpreter", read_only: Sequence[str], sources: Sequence[str], hosts: str
+    interpreter: "Interpreter", read_only: Mapping[str, bool], sources: Sequence[str], hosts: str
 ) -> list[str]:
     """The arguments that make namespaces, and a read-only root folder which holds only what programs need.
 
-    `sources` are the paths of WORKER_SOURCES on this machine, `hosts` is the number of a descriptor of HOSTS.
+    `read_only` are the caller's paths, each with whether an overlay shows it (see `obstacle_to_overlay`), `sources` the
+    paths of WORKER_SOURCES on this machine; `hosts` is the number of a descriptor of HOSTS.
     """
     arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
@@ -87,13 +88,19 @@ def bubblewrap_arguments(
         made.add(path)
         arguments.extend([how, source, path])
 
+    def overlay(path: str) -> None:
+        make_folder(path)
+        arguments.extend(["--overlay-src", os.path.realpath(path), "--tmp-overlay", path, "--remount-ro", path])
+
     for folder in SYSTEM_FOLDERS:
         if os.path.islink(folder):
             show(os.readlink(folder), folder, "--symlink")
         elif os.path.isdir(folder):
             show(folder, folder)
     for path in [*filter(os.path.exists, SYSTEM_FILES), *interpreter.folders, *read_only]:
-        if not any(is_inside(path, folder) for folder in SYSTEM_FOLDERS):
+        if read_only.get(path):
+            overlay(path)
+        elif not any(is_inside(path, folder) for folder in SYSTEM_FOLDERS):
             show(path, path)
     for path, target in interpreter.links.items():
         show(target, path)
@@ -110,6 +117,24 @@ def bubblewrap_arguments(
     # a complete one is visible, and bubblewrap's --proc has parts of it covered.
     show("/proc", "/proc", "--bind")
     return [*arguments, "--remount-ro", "/", "--chdir", "/"]
+
+
+def obstacle_to_overlay(bubblewrap: str, path: str) -> str:
+    """Why an overlay cannot show a folder to programs; "" if it can.
+
+    An overlay has the folder's files, but sockets, FIFOs and locks of its own: through a bind mount, programs could
+    talk to the host's services in there, and lock its files.
+    """
+    real = os.path.realpath(path)
+    with open("/proc/self/mountinfo") as mounts:
+        if any(is_inside(point, real) and point != real for point in (line.split()[4] for line in mounts)):
+            return "other file systems are mounted in it, which an overlay would not show"
+    user = ["--unshare-user"] if os.geteuid() else []
+    command = [bubblewrap, *user, "--ro-bind", "/", "/", "--overlay-src", real, "--tmp-overlay", real, "--"]
+    tried = subprocess.run(
+        [*command, sys.executable, "-I", "-S", "-c", ""], capture_output=True, text=True, check=False
+    )
+    return (tried.stderr.strip().splitlines() or [f"exit status {tried.returncode}"])[-1] if tried.returncode else ""
 
 
 def hidden_paths(interpreter: "Interpreter", read_only: Sequence[str]) -> list[str]:

@@ -34,6 +34,7 @@ from .isolation import (
     find_bubblewrap,
     hidden_paths,
     is_inside,
+    obstacle_to_overlay,
     system_call_filter,
 )
 from .messages import QUEUE, Settings
@@ -95,7 +96,7 @@ class Sandbox:
         main: whether `if __name__ == "__main__":` blocks run.
         preload: modules that workers import once; None: those of PRELOAD that are installed. One that can't be
             imported ahead is left out with a warning, and programs import it themselves.
-        read_only: further paths that programs may read, each under its own path.
+        read_only: further folders and files that programs may read, each under its own path.
         python: the interpreter that runs the programs, with its packages; None: this one.
         environment: variables that programs see in addition to the sandbox's own.
         **limits: the fields of Limits: memory, processes, output, disk, files, open_files.
@@ -136,12 +137,15 @@ class Sandbox:
         for path in self._read_only:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
+            if not os.path.isdir(path) and not os.path.isfile(path):
+                raise ValueError(f"read_only: {path} is neither a folder nor a file with data.")
         path = f"{os.path.dirname(self._interpreter.executable)}:{ENVIRONMENT['PATH']}"  # `python` is this interpreter
         own = self._interpreter.environment() | ENVIRONMENT | {"PATH": path}
         self._environment = own | dict(environment or {})
         self._settings = self._worker_settings(preload)
         if mode != "unsafe":
             self._bubblewrap = find_bubblewrap()
+            self._shown = self._ways_to_show()
         self._submitted, self._lock = 0, threading.Lock()
         self._pool = Pool(self._make_worker, workers)
         for module, why in self._pool.left_out.items():
@@ -162,6 +166,16 @@ class Sandbox:
             filter=base64.b64encode(system_call_filter()).decode() if isolated else "",
         )
 
+    def _ways_to_show(self) -> dict[str, bool]:
+        """The paths of `read_only`, each with whether an overlay shows it."""
+        shown = dict.fromkeys(self._read_only, False)
+        for path in filter(os.path.isdir, shown):
+            if obstacle := obstacle_to_overlay(self._bubblewrap, path):
+                message = f"Programs can reach sockets and FIFOs in {path}, and lock files there ({obstacle})."
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
+            shown[path] = not obstacle
+        return shown
+
     def _make_worker(self, number: int) -> WorkerProcess:
         return WorkerProcess(self._command, self._environment, replace(self._settings, number=number))
 
@@ -172,7 +186,7 @@ class Sandbox:
         if self.mode == "unsafe":
             return [*python, folder, control, host]
         sources = [os.path.join(folder, name) for name in WORKER_SOURCES]
-        bubblewrap = [self._bubblewrap, *bubblewrap_arguments(self._interpreter, self._read_only, sources, hosts)]
+        bubblewrap = [self._bubblewrap, *bubblewrap_arguments(self._interpreter, self._shown, sources, hosts)]
         return [*bubblewrap, "--info-fd", info, "--", *python, WORKER_FOLDER, control, host]
 
     def run(self, programs: Iterable[str | Program]) -> Iterator[Result]:

@@ -138,11 +138,11 @@ class Worker:
             self.send(vars(answer))
 
     def hear(self, descriptor: int) -> None:
-        """Reads what the host says, at most a megabyte of it, or ends with the host."""
+        """Reads what the host says, or ends with the host."""
         if descriptor == self.host:
             os._exit(0)
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 2 * QUEUE)
+            data, descriptors, _, _ = socket.recv_fds(self.control, BUFFER, 2 * QUEUE)
         except ConnectionError:
             data, descriptors = b"", []
         if not data:
@@ -170,7 +170,9 @@ class Worker:
         pids: list[int] = []
         # A socket, because a program could open a pipe in /proc/self/fd again, and read from it what was written.
         verdict, verdict_end = (end.detach() for end in socket.socketpair())
-        output, output_end = os.pipe()
+        output, output_end = (
+            (self.confinement.output, self.confinement.open_output()) if self.confinement else os.pipe()
+        )
         ends = [verdict_end, output_end]
         try:
             printing = (self.null, output_end, output_end)
@@ -190,10 +192,11 @@ class Worker:
             for pid in pids:
                 self.kill(pid)
             endings = [os.wait4(pid, 0) for pid in pids]
-            self.printed += self.read(output, self.settings.output + 1)
+            # All that is there: the same FIFO serves the next program. Without isolation, others may go on writing.
+            self.printed += self.read(output, sys.maxsize if self.confinement else self.settings.output + 1)
             self.wipe()
             said = self.read(verdict, VERDICT_LIMIT)
-            close([verdict, output])
+            close([verdict] if self.confinement else [verdict, output])
             self.current = None
         cpu = sum(usage.ru_utime + usage.ru_stime for _, _, usage in endings)
         peak = max(peak, *(usage.ru_maxrss * 1024 for _, _, usage in endings), 0)

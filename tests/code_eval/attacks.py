@@ -246,6 +246,14 @@ ATTACKS = {
     "flood_at_the_end": Attack(
         "assert os.getpid()\nos.write(1, b'x' * 60000)\nos.write(1, b'x' * 60000)", "output_limit"
     ),
+    "takes_back_its_output": Attack(
+        "assert refused(os.fchmod, 1, 0o600) and refused(os.open, '/proc/self/fd/1', os.O_RDONLY)\n"
+        "assert refused(os.chmod, '/proc/self/fd/1', 0o600) and refused(os.open, '/dev/stdout', os.O_RDWR)\n"
+        "open('/dev/stdout', 'w').close()"
+    ),
+    "flood_of_a_large_pipe": endless(
+        "import fcntl\nfcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)\nos.write(1, bytes(1 << 20))", "output_limit"
+    ),
     "closes_everything": endless("os.closerange(0, 256)", "error"),
     "scribbles_on_descriptors": Attack(
         "assert os.getpid()\nfor fd in range(3, 256):\n refused(os.write, fd, b'\\xff\\n' * 4)\nassert os.getpid() < 0",
@@ -407,4 +415,8 @@ LEFTOVERS = {  # what the first program leaves behind, and what the second one m
     ),
     "mode_of_tmp": ("os.chmod('/tmp', 0)", "os.stat('/tmp').st_mode & 0o7777 == 0o1777"),
     "blocking_of_output": ("os.set_blocking(1, False)", "os.get_blocking(1)"),
+    "size_of_output": (
+        "import fcntl\nfcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)",
+        "__import__('fcntl').fcntl(1, 1032) == __import__('fcntl').fcntl(os.pipe()[0], 1032)",  # F_GETPIPE_SZ
+    ),
 }

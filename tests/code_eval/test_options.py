@@ -1,17 +1,24 @@
 """Options of the sandbox, the interpreter that runs the programs, and what these may see."""
 
 import contextlib
+import fcntl
 import glob
 import os
 import shutil
+import socket
+import tempfile
+import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from code_eval import sandbox as sandbox_module
 from code_eval.checks import LEAST
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
-from tests.code_eval.tools import GOOD, Elsewhere, one
+from tests.code_eval.tools import GOOD, Elsewhere, one, sandbox_of
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,69 @@ def test_read_only_paths(tmp_path):
     with Sandbox(workers=1, preload=[], read_only=[str(shared)]) as sandbox:
         result = one(sandbox, look + write)
         assert result.passed, result
+
+
+SERVICES = """
+import fcntl, os, socket, time
+os.chdir({folder!r})
+with open("data") as data:
+    assert data.read() == "x"
+    fcntl.flock(data, fcntl.LOCK_EX)
+    fcntl.lockf(data, fcntl.LOCK_SH)
+    time.sleep(1)
+assert socket.socket(socket.AF_UNIX).connect_ex("socket")
+try:
+    os.write(os.open("fifo", os.O_WRONLY | os.O_NONBLOCK), b"x")
+except OSError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("user", ["root", "user"])
+def test_programs_cannot_reach_services_in_a_read_only_folder_or_lock_its_files(user):
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as service:
+        os.chmod(folder, 0o755)
+        service.bind(f"{folder}/socket")
+        service.listen()
+        os.mkfifo(f"{folder}/fifo")
+        data = Path(folder, "data")
+        data.write_text("x")
+        for path in Path(folder).iterdir():
+            path.chmod(0o666)
+        fifo = os.open(f"{folder}/fifo", os.O_RDONLY | os.O_NONBLOCK)
+        with closing(sandbox_of(user, workers=1, preload=[], read_only=[folder])) as sandbox, data.open("r+") as file:
+            with ThreadPoolExecutor() as threads:
+                running = threads.submit(sandbox.run, SERVICES.format(folder=folder))
+                while not running.done():
+                    for lock in (fcntl.flock, fcntl.lockf):
+                        lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError if another holds a lock
+                        lock(file, fcntl.LOCK_UN)
+                    time.sleep(0.02)
+            result = running.result()
+        assert result.passed, result
+        assert os.read(fifo, 1) == b""
+        os.close(fifo)
+
+
+@pytest.mark.parametrize("kind", ["socket", "fifo"])
+def test_a_service_by_itself_is_refused(kind, tmp_path):
+    path = tmp_path / "service"
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(path)) if kind == "socket" else os.mkfifo(path)
+        with pytest.raises(ValueError, match="neither a folder nor a file"):
+            Sandbox(read_only=[str(path)])
+
+
+def test_a_folder_that_no_overlay_can_show_is_still_there(tmp_path, monkeypatch):
+    (tmp_path / "data").write_text("x")
+    for folder in [tmp_path, *tmp_path.parents][:-1]:
+        with contextlib.suppress(PermissionError):
+            folder.chmod(folder.stat().st_mode | 0o005)
+    monkeypatch.setattr(sandbox_module, "obstacle_to_overlay", lambda *_: "not here")
+    with pytest.warns(RuntimeWarning, match="not here"):
+        sandbox = Sandbox(workers=1, preload=[], read_only=[str(tmp_path)])
+    with sandbox:
+        assert one(sandbox, f"assert open('{tmp_path}/data').read() == 'x'").passed
 
 
 def test_another_environment(tmp_path):
