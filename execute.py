@@ -20,7 +20,8 @@ Columns out: those of the input, and
 
 The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
 pass; the score is also null if there was nothing to change. Samples with an error have nothing to execute, so they are
-counted and left out.
+counted and left out. In `strict`, samples that pass with a remark of the sandbox are counted as well: their tests did
+what holds for some wrong answers (see code_eval/SECURITY.md).
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ def main(options: Options) -> None:
         if result.passed:
             stub, *changed = await run_in(sandbox, *wrong_programs(code, tests, result, options, sample["id"]))
             execution |= strength(stub, changed)
-        return Done([sample | execution], {"vacuous": 1} if execution["vacuous"] else {})
+        counts = {"vacuous": 1} if execution["vacuous"] else {}
+        return Done([sample | execution], counts | {f"remark_{name}": 1 for name in result.remarks if result.passed})
 
     with open_sandbox(options) as sandbox:
         window = WINDOW_PER_SANDBOX * options.sandboxes

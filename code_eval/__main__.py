@@ -153,6 +153,8 @@ def main() -> int:
         return 130
     outcomes = Counter(result.outcome for result in results)
     print(table_of(outcomes, len(results)))
+    for name, count in Counter(name for r in results if r.passed for name in r.remarks).most_common():
+        print(f"{count:,} passed with the remark {name!r}: see SECURITY.md")
     for k, value in pass_at_k(tasks, results, options.k).items():
         print(f"pass@{k}  {value:.4f}")
     return 3 if outcomes["sandbox_error"] else 0

@@ -22,6 +22,7 @@ import numpy
 
 # ruff: noqa: F401 - evaluate copies into its cache only those files of this folder that this one imports
 from .accounting import Accounting
+from .arguments import use_of
 from .assertions import has_tests
 from .checks import check_counts
 from .confinement import Confinement
@@ -61,7 +62,7 @@ Returns:
     pass_at_k: dict of str to numpy.float64, {"pass@1": ..., ...}
     results: dict of int to list of (int, dict); for each task, the number of the program and how it ended:
         task_id, completion_id, passed, result (as evaluate's code_eval words it), outcome, detail,
-        cpu_seconds, wall_seconds, peak_memory (bytes)
+        cpu_seconds, wall_seconds, peak_memory (bytes), remarks (see tasks.Result)
 Raises:
     SandboxUnavailable: programs cannot be isolated on this machine; the message names the cause and the remedy
 Examples:
@@ -139,6 +140,7 @@ def describe(result: Result, task: int, number: int) -> dict:
         "cpu_seconds": result.cpu_seconds,
         "wall_seconds": result.wall_seconds,
         "peak_memory": result.peak_memory,
+        "remarks": list(result.remarks),
     }
 
 

@@ -18,8 +18,12 @@ from dataclasses import dataclass, field
 
 LENGTH = struct.Struct("<I")  # of the JSON that follows, in bytes
 DETAIL_LIMIT = 300  # characters of a detail
-COUNTS = struct.Struct("<II")  # the report in a file of texts: tests that passed, tests, and then the detail in UTF-8
-REPORT_SIZE = COUNTS.size + 4 * DETAIL_LIMIT  # bytes in front of the texts
+# The report in a file of texts, in front of them: tests that passed and tests, a bit for each of REMARKS, and then the
+# detail in UTF-8.
+COUNTS, REMARK_BITS = struct.Struct("<II"), struct.Struct("<I")
+DETAIL_AT = COUNTS.size + REMARK_BITS.size
+REPORT_SIZE = DETAIL_AT + 4 * DETAIL_LIMIT  # bytes
+REMARKS = ("helpers", "nan", "arguments")  # what tests did that holds for some wrong answers: see tasks.Result
 QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
 MOST_PATIENCE = 5  # a program that waits for a CPU gets at most this many times its wall time in addition
 
@@ -115,6 +119,10 @@ def texts_in(file: int, sizes: Sequence[int]) -> list[str]:
         texts.append(os.pread(file, size, place).decode("utf-8", "surrogatepass"))
         place += size
     return texts
+
+
+def detail_in(report: bytes) -> str:
+    return report[DETAIL_AT:].rstrip(b"\0").decode("utf-8", "replace")
 
 
 def framed(message: dict) -> bytes:

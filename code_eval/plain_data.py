@@ -28,7 +28,7 @@ def encode(value):
         return value
     if kind is int:
         return value if value.bit_length() < LARGE_INTEGER * 3 else {"integer": hex(value)}
-    if kind is float:
+    if kind in (float, NotANumber):
         return value if math.isfinite(value) else {"float": repr(value)}
     if kind is list:
         return [encode(item) for item in value]
@@ -55,6 +55,9 @@ def decode(value):
     return DECODERS[kind](content)
 
 
+nans_seen: list[bool] = []  # has an item if a NaN was decoded
+
+
 class NotANumber(float):
     """A NaN that the code returned. It can be asked what it is, but not whether it is larger or smaller.
 
@@ -62,6 +65,7 @@ class NotANumber(float):
     """
 
     def __new__(cls, *_):
+        nans_seen[:] = [True]
         return super().__new__(cls, "nan")
 
     def _compare(self, _):
@@ -103,6 +107,12 @@ def _moment(value) -> str:
     return value.isoformat()
 
 
+def _complex(real: float, imaginary: float) -> complex:
+    if real != real or imaginary != imaginary:
+        nans_seen[:] = [True]
+    return complex(real, imaginary)
+
+
 def _array(content):
     import numpy
 
@@ -110,7 +120,10 @@ def _array(content):
     dtype = numpy.dtype(str(kind))
     if dtype.kind not in ARRAYS:
         raise ValueError(f"not plain data: an array of {kind!r}")
-    return numpy.frombuffer(bytearray(base64.b64decode(data)), dtype).reshape([int(size) for size in shape])
+    array = numpy.frombuffer(bytearray(base64.b64decode(data)), dtype).reshape([int(size) for size in shape])
+    if dtype.kind in "fc" and numpy.isnan(array).any():
+        nans_seen[:] = [True]
+    return array
 
 
 ENCODERS: dict[type, Any] = {
@@ -142,7 +155,7 @@ DECODERS: dict[str, Any] = {
     "float": lambda text: NotANumber() if text == "nan" else float(text),
     "bytes": base64.b64decode,
     "bytearray": lambda text: bytearray(base64.b64decode(text)),
-    "complex": lambda parts: complex(*map(float, parts)),
+    "complex": lambda parts: _complex(*map(float, parts)),
     "range": lambda parts: range(*map(int, parts)),
     "deque": lambda parts: collections.deque(map(decode, parts[0]), parts[1]),
     "Counter": lambda pairs: collections.Counter(_dictionary(pairs)),

@@ -18,9 +18,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from .arguments import use_of
 from .assertions import loaded_names
-from .messages import DETAIL_LIMIT, LENGTH, Job, framed, texts_in
-from .plain_data import decode, encode
+from .messages import COUNTS, DETAIL_LIMIT, LENGTH, REMARK_BITS, REMARKS, Job, framed, texts_in
+from .plain_data import decode, encode, nans_seen
 from .program import compiled, main_module, run_code, run_tests
 from .verdict import FAILURES, TEXTS, Claim, classify, conclude, describe
 
@@ -137,10 +138,14 @@ def judge_code(job: Job, channel: int = CHANNEL) -> None:
             if "claim" in first:
                 raise failure(*first["claim"])
             module = main_module(job, text)
-            module.__dict__.update(fetch(channel, free_names(tests)))
+            module.__dict__.update(fetch(channel, free_names(tests), history))
             return module.__dict__
 
-        return run_tests(tests, text, job, names_from_code)
+        history = History(text)
+        try:
+            return run_tests(tests, text, job, names_from_code)
+        finally:
+            os.pwrite(TEXTS, REMARK_BITS.pack(history.remarks()), COUNTS.size)
 
     conclude(body, job.secret)
 
@@ -155,7 +160,30 @@ def free_names(code: types.CodeType) -> list[str]:
     return sorted(name for name in names if not name.startswith(("__", "assert")))
 
 
-def fetch(channel: int, names: list[str]) -> dict:
+class History:
+    """What happened between tests, of this text, and code."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.called: set[str] = set()  # functions of the code
+        self.changed = False  # whether an argument of the tests was changed by a call that returned something as well
+
+    def remarks(self) -> int:
+        """A bit for each of REMARKS."""
+        found = {"helpers": len(self.called) > 1, "nan": bool(nans_seen), "arguments": self.changed}
+        return sum(found[name] << number for number, name in enumerate(REMARKS))
+
+    def change(self, arguments: tuple, theirs: list, returned: object) -> None:
+        """Does to the tests' arguments what the code did to its copies, as far as the tests do not keep theirs."""
+        for mine, after in zip(arguments, theirs, strict=False):
+            same = mine == after if isinstance(mine, (set, frozenset)) else encode(mine) == encode(after)
+            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, after)
+            if use != "kept":
+                replace_contents(mine, after)
+                self.changed |= use == "named" and returned is not None
+
+
+def fetch(channel: int, names: list[str], history: History) -> dict:
     """The code's `names`: proxies for functions, copies of plain data, our own imports of the same modules."""
     send(channel, {"names": names})
     found = {}
@@ -163,7 +191,7 @@ def fetch(channel: int, names: list[str]) -> dict:
         if name not in names:
             raise Claim("error", f"An answer that was not asked for: {name[:DETAIL_LIMIT]}")
         if answer.get("callable"):
-            found[name] = proxy(channel, name)
+            found[name] = proxy(channel, name, history)
         elif "value" in answer:
             found[name] = decode(answer["value"])
         elif answer.get("module") in (name, ALIASES.get(name)):
@@ -171,10 +199,11 @@ def fetch(channel: int, names: list[str]) -> dict:
     return found
 
 
-def proxy(channel: int, name: str) -> Callable[..., object]:
+def proxy(channel: int, name: str, history: History) -> Callable[..., object]:
     """A function that calls the code's function `name`."""
 
     def call(*arguments, **keywords):
+        history.called.add(name)
         sent = encode(list(arguments))
         request = {"name": name, "arguments": sent, "keywords": encode(keywords)}
         stdin, place = sys.stdin, 0
@@ -194,11 +223,10 @@ def proxy(channel: int, name: str) -> Callable[..., object]:
             sys.stdout.write(str(answer.get("printed", "")))
         if "raised" in answer:
             raise same_error(*answer["raised"])
-        after = decode(answer.get("arguments", []))
+        value, after = decode(answer["value"]), decode(answer.get("arguments", []))
         if isinstance(after, list):
-            for mine, theirs in zip(arguments, after, strict=False):
-                replace_contents(mine, theirs)
-        return decode(answer["value"])
+            history.change(arguments, after, value)
+        return value
 
     call.__name__ = call.__qualname__ = name
     return call

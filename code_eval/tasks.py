@@ -5,7 +5,7 @@ import os
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field, replace
 
-from .messages import COUNTS, DETAIL_LIMIT, REPORT_SIZE, Job, file_of
+from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, REPORT_SIZE, Job, detail_in, file_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Result:
     cpu_seconds, wall_seconds: of the program and all that it started and waited for
     peak_memory: bytes, of the largest process or, if higher, of all together as seen every 50 ms
     tests_passed, tests: how many of how many, if the program was to `count` them
+    remarks: in strict mode, what the tests did that holds for some wrong answers, which no sandbox can tell:
+        "helpers": they called more than one function of the code, of which one may judge what another returns
+        "nan": the code returned a NaN, which is neither large nor small
+        "arguments": the code changed an argument of theirs and returned something as well, which they may compare
     """
 
     index: int
@@ -46,6 +50,7 @@ class Result:
     peak_memory: int = 0
     tests_passed: int = 0
     tests: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -89,8 +94,10 @@ class Task:
         if self._files:
             report = os.pread(self._files[-1], REPORT_SIZE, 0)
             passed, tests = COUNTS.unpack_from(report)
-            detail = result.detail or report[COUNTS.size :].rstrip(b"\0").decode("utf-8", "replace")
-            result = replace(result, detail=detail, tests_passed=passed, tests=tests)
+            (bits,) = REMARK_BITS.unpack_from(report, COUNTS.size)
+            remarks = tuple(name for number, name in enumerate(REMARKS) if bits >> number & 1 and self.strict)
+            detail = result.detail or detail_in(report)
+            result = replace(result, detail=detail, tests_passed=passed, tests=tests, remarks=remarks)
             self.close_files()
         with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_result(replace(result, detail=printable(result.detail)[:DETAIL_LIMIT]))

@@ -11,7 +11,7 @@ import gc
 import os
 from collections.abc import Callable
 
-from .messages import COUNTS, DETAIL_LIMIT
+from .messages import DETAIL_AT, DETAIL_LIMIT
 
 VERDICT, TEXTS = 3, 4  # descriptors: the socket, and the file with the texts and the report
 
@@ -46,7 +46,7 @@ def conclude(
         if getpid() != judge:
             leave(0)  # a fork that the program made, and that ran on
         with contextlib.suppress(OSError):  # the program has closed it, or something else has its number now
-            report(TEXTS, detail[:DETAIL_LIMIT].encode("utf-8", "replace"), COUNTS.size)
+            report(TEXTS, detail[:DETAIL_LIMIT].encode("utf-8", "replace"), DETAIL_AT)
         write(VERDICT, f"\n{secret} {outcome}\n".encode("utf-8", "replace"))
         leave(0)
 

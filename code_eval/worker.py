@@ -29,7 +29,6 @@ from .assertions import let_unittest_fail
 from .confinement import SELF_TEST, Confinement, limit_resources
 from .mappings import share_in_files
 from .messages import (
-    COUNTS,
     DETAIL_LIMIT,
     LENGTH,
     MOST_PATIENCE,
@@ -39,6 +38,7 @@ from .messages import (
     Inbox,
     Job,
     Settings,
+    detail_in,
     file_of,
     framed,
 )
@@ -116,7 +116,7 @@ class Worker:
             file, (size,) = file_of(code)
             job = Job(-1, size, None, timeout=10.0, wall=20.0, main=True, strict=False, count=False, files=[file])
             answer = self.execute(job)
-            detail = os.pread(file, REPORT_SIZE, 0)[COUNTS.size :].rstrip(b"\0").decode("utf-8", "replace")
+            detail = detail_in(os.pread(file, REPORT_SIZE, 0))
             os.close(file)
             if answer.outcome != "passed":
                 raise RuntimeError(f"the self-test says: {answer.outcome}, {detail or answer.detail}")

@@ -43,6 +43,14 @@ def test_tests_from_another_file(tmp_path):
     assert "pass@1  1.0000" in done.stdout, done.stderr
 
 
+def test_remarks_of_strict_mode_are_counted(tmp_path):
+    rows = [
+        {"code": RIGHT + "\ndef same(a, b): return a == b", "tests": test} for test in (TESTS, "assert same(f(3), 9)")
+    ]
+    done = run("samples.jsonl", "--mode", "strict", folder=tmp_path, rows=rows)
+    assert "1 passed with the remark 'helpers'" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("rows", "arguments", "message"),
     [

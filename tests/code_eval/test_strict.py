@@ -185,6 +185,95 @@ def test_a_nan_can_be_recognized(strict):
     assert strict("def f(): return float('nan')", tests).passed
 
 
+EMPTIES = "def f(xs):\n xs.clear()\n return []"
+OVERWRITES = "def f(xs):\n xs[:] = [0] * len(xs)\n return list(xs)"
+SORTS = "def f(xs): return sorted(xs)"
+XS = "xs = [3, 1, 2]\n"
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert f(xs) == sorted(xs)",
+        "assert f(xs) == xs or f(xs) != xs[::-1] and f(xs)[0] == min(xs)",
+        "ys = f(xs)\nfor x in xs: assert x in ys",
+        "ys = f(xs)\nfor i in range(len(xs)): assert ys[i] in xs",
+        "ys = f(xs)\nassert all(x in ys for x in xs)",
+        "assert all(x in f(xs) for x in xs)",
+        "assert all(map(lambda x: x in f(xs), xs))",
+        "for x in xs: assert x in f(xs)",
+        "for i, x in enumerate(xs):\n ys = f(xs)\n assert x in ys",
+        "def check(g, given):\n got = g(given)\n for x in given:\n  assert x in got\ncheck(f, xs)",
+        "def same(a, b):\n assert a == b\nfor case in [xs, [5, 4]]:\n assert f(case) == sorted(case)",
+        "import unittest\nclass T(unittest.TestCase):\n xs = xs\n def test(self): self.assertEqual(f(self.xs), sorted(self.xs))\nunittest.main()",
+    ],
+)
+def test_the_tests_keep_the_argument_by_which_they_measure(tests, strict):
+    assert strict(SORTS, XS + tests).passed
+    assert not strict(EMPTIES, XS + tests).passed
+    assert strict(EMPTIES, XS + "ys = f(xs)\nassert ys == sorted(xs)").remarks == ("arguments",), "not seen, but said"
+
+
+@pytest.mark.parametrize("tests", ["assert f(xs) == sorted(xs)", "assert all(f(xs)[i] in xs for i in range(len(xs)))"])
+def test_an_argument_that_is_overwritten_is_not_what_it_is_measured_by(tests, strict):
+    assert not strict(OVERWRITES, XS + tests).passed
+
+
+@pytest.mark.parametrize(
+    ("code", "tests"),
+    [
+        ("def f(xs): xs.clear()", "f(xs)\nassert xs == [] and not any(xs) and [x for x in xs] == []"),
+        ("def f(xs): xs.sort()", "f(xs)\nassert xs == [1, 2, 3]\nfor a, b in zip(xs, xs[1:]): assert a <= b"),
+        ("def f(xs):\n xs.sort()\n return xs", "assert f(xs) == xs == [1, 2, 3]"),
+        ("def f(xs): return xs.pop()", "assert f(xs) == 2 and xs == [3, 1]\nassert (f(xs), len(xs)) == (1, 1)"),
+        (
+            "def f(xs): return xs.pop(0)",
+            "got = []\nfor _ in range(len(xs)): got.append(f(xs))\nassert got == [3, 1, 2]",
+        ),
+        (
+            "def f(xs): return xs.pop()",
+            "assert f(xs) not in xs\nwhile xs: assert f(xs) not in xs",
+        ),
+        ("def f(xs): return xs.pop()", "got = []\nwhile xs: got.append(f(xs))\nassert got == [2, 1, 3]"),
+        ("def f(xs): xs[:] = [x for x in xs if x % 2]", "f(xs)\nassert len(xs) == 2\nfor x in xs: assert x % 2"),
+        (
+            "def f(xs):\n ys = []\n while xs: ys.append(xs.pop(0))\n return ys",
+            "ys = f(xs)\nassert ys == [3, 1, 2] and xs == []",
+        ),
+    ],
+)
+def test_functions_that_work_in_place(code, tests, strict):
+    result = strict(code, XS + tests)
+    assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "remarks"),
+    [
+        (SQUARE, TESTS, ()),
+        ("def f(xs): xs.sort()", XS + "f(xs)\nassert xs == [1, 2, 3]", ()),
+        ("def f(s): return len(s)", "s = set(range(99, 0, -7)) | {'a', 'b'}\nassert f(s) == 17", ()),
+        ("def f(xs): return xs.pop()", XS + "assert f(xs) == 2\nassert xs == [3, 1]", ("arguments",)),
+        ("def f(xs): return xs.pop()", "assert f([3, 1, 2]) == 2", ()),
+        (SQUARE + "\ndef isclose(a, b): return True", "assert isclose(f(2), 5)", ("helpers",)),
+        ("def f(x): return float('nan')", "assert f(0) != f(1)", ("nan",)),
+        ("def f(x): return complex('nan')", "assert not abs(f(0)) > 1", ("nan",)),
+        ("import numpy\ndef f(x): return numpy.array([1, numpy.nan])", "assert not (f(0) > 1).any()", ("nan",)),
+        ("def f(x): return float('nan')\ndef g(x): return x", "assert g(f(0)) != 1", ("helpers", "nan")),
+    ],
+)
+def test_remarks_on_what_holds_for_wrong_answers(code, tests, remarks, strict):
+    result = strict(code, tests)
+    assert result.passed and result.remarks == remarks, result
+
+
+def test_without_strict_mode_there_are_no_remarks():
+    """The code could write them itself."""
+    with Sandbox(workers=1, preload=[]) as sandbox:
+        write = "import os\nos.pwrite(4, bytes([255]) * 4, 8)"
+        assert sandbox.submit(Program(write, "assert int() == 0")).result().remarks == ()
+
+
 @pytest.mark.parametrize(
     ("raised", "caught", "check"),
     [

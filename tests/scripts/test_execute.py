@@ -54,6 +54,13 @@ def test_only_the_tests_may_have_a_main_block(tmp_path):
     assert [row["outcome"] for row in rows.values()] == ["passed", "failed"]
 
 
+def test_what_passes_with_a_remark_is_counted(tmp_path):
+    code = "def f(x):\n    return x + 1\n\ndef close(a, b):\n    return a == b"
+    samples = [sample("direct", code), sample("by_its_helper", code, "assert close(f(2), 3)")]
+    _, counts = execute(tmp_path, samples, "--sandbox-mode", "strict", "--mutants", "0")
+    assert counts["passed"] == 2 and counts["remark_helpers"] == 1
+
+
 def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
     strengths = [(row["vacuous"], row["mutation_score"]) for row in executions[0].values() if not row["passed"]]
     assert strengths == [(None, None)] * 5
