@@ -139,7 +139,8 @@ class Options(SandboxOptions, StepOptions):
 
     prompt_style: Literal["completion", "chat", "reference"] = "completion"
     """Continue the prompt (base models), or ask through the chat template (instruction-tuned models): in our words, or
-    in those of the paper's reference implementation, which also begins the answer with a code block."""
+    in those of the paper's reference implementation, which also begins the answer with a code block, and for DS-1000
+    with the problem's own code."""
 
     samples_per_problem: Count | None = None
     """Samples per problem. By default, the benchmark's own number; with --samples, as many as there are."""
@@ -201,7 +202,7 @@ class Model:
 
     def __init__(self, options: Options, benchmark: Benchmark, url: str, tokenizer: str | None) -> None:
         self.options, self.benchmark = options, benchmark
-        self.template, self.prefix, self.stop = None, "", tuple(benchmark.completion_stop)
+        self.template, self.stop = None, tuple(benchmark.completion_stop)
         if judged_style(options) == "chat":
             self.stop = ()
             # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
@@ -211,7 +212,7 @@ class Model:
                         f"--prompt-style {options.prompt_style} with an endpoint needs --tokenizer, for the template"
                     )
                 self.template = chat_template_of(tokenizer, options.chat_template)
-                self.prefix, self.stop = benchmark.chat_prefix, tuple(benchmark.chat_stop)
+                self.stop = tuple(benchmark.chat_stop)
         generation_options = GenerationOptions(
             endpoint=(url,),
             api=options.api,
@@ -228,9 +229,10 @@ class Model:
         """
         prompts: list[str] = []
         generations: list[Completion] = []
+        beginning = self.benchmark.beginning(problem) if self.template else ""
 
         async def ask(prompt: str, stop: Sequence[str] | None = None) -> str:
-            prompts.append(self.template(prompt) + self.prefix if self.template else prompt)
+            prompts.append(self.template(prompt) + beginning if self.template else prompt)
             generation = await self.endpoint.generate(
                 prompts[-1],
                 max_new_tokens=self.options.max_new_tokens or self.benchmark.max_new_tokens,
@@ -238,7 +240,7 @@ class Model:
                 stop=self.stop if stop is None else stop,
             )
             generations.append(generation)
-            return self.prefix + generation.text
+            return beginning + generation.text
 
         style = judged_style(self.options)
         answer = await self.benchmark.answer(problem, ask, style) if first is None else self.prefix + first
@@ -250,7 +252,7 @@ class Model:
                 answer, verdict = revised, await judge(problem, revised, style) | {"checks": checks}
         return verdict | {
             "prompt": "\n\n".join(prompts),
-            "completion": answer.removeprefix(self.prefix),
+            "completion": answer.removeprefix(beginning),
             "generated_tokens": sum(generation.generated_tokens for generation in generations),
             "finish_reason": generations[-1].finish_reason if generations else None,
         }

@@ -11,8 +11,9 @@
 #     --examples FILE  worked examples for the generating model, such as the reference implementation's own prompt file,
 #                      whose layout the prompts then have; prompts/examples.yaml by default
 #     --benchmark-data NAME=FILE  problems from a file instead of the Hub, for measuring and for keeping them out of the
-#                      data; repeat the option for several benchmarks. The paper's MBPP+ is v0.1.0 with 399 tasks, which
-#                      EvalPlus has among its releases: --benchmark-data mbppplus=MbppPlus-v0.1.0.jsonl
+#                      data; repeat the option for several benchmarks. NAME may also be the part before a hyphen:
+#                      classeval for its three strategies. The paper's MBPP+ is v0.1.0 with 399 tasks, which EvalPlus
+#                      has among its releases: --benchmark-data mbppplus=MbppPlus-v0.1.0.jsonl
 #     --gpus N         how many GPUs to use; by default all GPUs of this machine, or those in CUDA_VISIBLE_DEVICES
 #     --dry-run        print the commands, and what they need and take, instead of running them: GPUs and their memory,
 #                      sizes of models, free disk, packages, repos that this token can't read, hours. With
@@ -109,7 +110,27 @@ servers=() server=() served_model=''
 # MBPP+), and GSM8K, which the reference implementation removes as well. A recipe ends if one of them can't be read.
 kept_out=(--decontaminate humaneval mbpp humanevalplus mbppplus evoeval livecodebench livecodebench-execution
     livecodebench-test-output classeval ds1000 canitedit gsm8k)
-[ ${#benchmark_files[@]} -eq 0 ] || kept_out+=(--benchmark-data "${benchmark_files[@]}")
+data_files=()
+for file in ${benchmark_files[@]+"${benchmark_files[@]}"}; do
+    case $file in evalperf=*) ;; *) data_files+=("$file") ;; esac
+done
+[ ${#data_files[@]} -eq 0 ] || kept_out+=(--benchmark-data "${data_files[@]}")
+
+# file_of BENCHMARK: the file that was given for a benchmark, or else for the part of its name before a hyphen, such as
+# `classeval` for classeval-holistic. Two scenarios of LiveCodeBench have problems of their own.
+file_of() {
+    local wanted=$1 file
+    while true; do
+        for file in ${benchmark_files[@]+"${benchmark_files[@]}"}; do
+            [ "${file%%=*}" != "$wanted" ] || { echo "${file#*=}"; return; }
+        done
+        case $wanted in
+            livecodebench-execution | livecodebench-test-output) return ;;
+            *-*) wanted=${wanted%-*} ;;
+            *) return ;;
+        esac
+    done
+}
 
 # serve MODEL [REPLICAS [GPUS]]: starts vLLM with MODEL, which is a model of experiments/serving/models.sh, a Hub id or
 # a folder. Starts as many replicas as fit, or REPLICAS, on GPUS each. Afterwards `server` holds the options for a step.
@@ -261,6 +282,7 @@ evaluate() {
             completion,*) options=() ;;
             chat,humaneval* | chat,mbpp* | chat,evoeval-* | chat,evalperf)
                 options=(--prompt-style reference --max-new-tokens 1024 --tokenizer "$served_model") ;;
+            chat,ds1000) options=(--prompt-style reference --tokenizer "$served_model") ;;
             chat,*) options=(--prompt-style chat --tokenizer "$served_model") ;;
         esac
         # As in LiveCodeBench, the answers of code generation are repaired.
@@ -268,9 +290,8 @@ evaluate() {
             options+=(--first-answers "$out/$system/livecodebench")
         fi
         [ -z "$template" ] || options+=(--chat-template "experiments/serving/templates/$template.jinja")
-        for file in ${benchmark_files[@]+"${benchmark_files[@]}"}; do
-            [ "${file%%=*}" != "$name" ] || options+=(--data "${file#*=}")
-        done
+        file=$(file_of "$name")
+        options+=(${file:+--data "$file"})
         options+=(${pythons[$name]:+--python "${pythons[$name]}"})
         say "$system: $name"
         python benchmark.py http://127.0.0.1:8100 "$out/$system/$name" --benchmark "$name" --api completions \

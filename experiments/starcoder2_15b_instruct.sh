@@ -9,8 +9,8 @@
 # --published       generates nothing, and trains on the published 50k, bigcode/self-oss-instruct-sc2-exec-filter-50k
 # --samples FOLDER  trains nothing, and scores the released samples of the published model, as a check of our scoring:
 #                   FOLDER/humaneval.jsonl in EvalPlus's format, from evaluation/evalplus_results of the authors'
-#                   repository. Their samples of MBPP can't be used: they are for the 399 tasks of MBPP+ v0.1.0, and
-#                   today's version has 378
+#                   repository. Their samples of MBPP are for the 399 tasks of MBPP+ v0.1.0, of which today's version
+#                   has 378. FOLDER/mbpp.jsonl is scored, too, with --benchmark-data mbppplus=MbppPlus-v0.1.0.jsonl
 #
 # Needs     4 GPUs of 80 GB for the data, and one for the model: a batch of 64 is 64 accumulated steps of one sequence
 # Takes     data    12 h for 37k seeds (Table 12), so 12 h x 250 / 37 = 81 h
@@ -22,9 +22,14 @@ system=starcoder2-15b-instruct data=$out/data/starcoder2-15b-full
 instructions=$data/instructions
 case ${positional[0]:-} in
     --samples)
-        for name in humaneval humanevalplus; do
+        [ ${#positional[@]} -eq 2 ] || fail "--samples takes a folder"
+        names=(humaneval humanevalplus)
+        [ -z "$(file_of mbppplus)" ] || names+=(mbppplus-base mbppplus)
+        for name in "${names[@]}"; do
+            file=$(file_of "$name")
+            case $name in mbpp*) samples=mbpp ;; *) samples=humaneval ;; esac
             python benchmark.py bigcode/starcoder2-15b-instruct-v0.1 "$out/published/$system/$name" \
-                --benchmark $name --samples "${positional[1]}/humaneval.jsonl"
+                --benchmark "$name" --samples "${positional[1]}/$samples.jsonl" ${file:+--data "$file"}
         done
         exit
         ;;

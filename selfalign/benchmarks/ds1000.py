@@ -15,10 +15,14 @@ from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Styl
 from selfalign.benchmarks.harness.functions import first_python_block
 from selfalign.benchmarks.harness.problems import records
 
+MARKS = ("# SOLUTION START", "### BEGIN SOLUTION", "BEGIN SOLUTION")  # the last lines of the three kinds of questions
+SOLUTION = "# Solution\n"
+
 
 class DS1000(Benchmark):
     dataset = "xlangai/DS-1000@4416080ac5cb80bdf7576aefb8f9a0b4d5426a44"
     samples, temperature, top_p = 40, 0.2, 0.95  # paper, Table 6
+    begins_with_code = False  # whether the problem's own code begins a chat model's answer
     max_new_tokens = 1024  # the paper does not say; the longest reference solutions have about a dozen lines
     completion_stop = ("</code>", "# SOLUTION END", "\nEND SOLUTION", "```")
 
@@ -61,12 +65,27 @@ class DS1000(Benchmark):
             f"it, indented as it has to be at this place.\n\n{problem.prompt}"
         )
 
+    def reference_prompt(self, problem: Problem) -> str:
+        return question_and_beginning(problem.prompt)[0]
+
+    def ask_as_the_reference(self) -> None:
+        super().ask_as_the_reference()
+        self.begins_with_code, self.chat_stop = True, ("```",)
+
+    def beginning(self, problem: Problem) -> str:
+        return question_and_beginning(problem.prompt)[1] if self.begins_with_code else super().beginning(problem)
+
     def program(self, problem: Problem, answer: str, style: Style) -> Program:
         """The solution as a string, and the benchmark's own functions, which insert it and judge it.
 
-        Tags and fences are removed as by the benchmark's own script, which leaves the sentences of a chat answer in.
+        Tags and fences are removed as by the benchmark's own script, which leaves the sentences of a chat answer in. If
+        the answer begins with the problem's own code, the solution is what follows that.
         """
-        solution = first_python_block(answer) if style == "chat" else answer.replace("```python", "")
+        beginning = question_and_beginning(problem.prompt)[1]
+        if style == "chat" and answer.startswith(beginning):
+            solution = answer[len(beginning) :]
+        else:
+            solution = first_python_block(answer) if style == "chat" else answer.replace("```python", "")
         solution = solution.partition("<code>")[2] or solution  # chat models repeat the tags of the question
         for mark in self.completion_stop:  # given samples may continue after them
             solution = solution.partition(mark)[0]
@@ -78,3 +97,28 @@ class DS1000(Benchmark):
     def scores(self, rows: Sequence[Row], problems: Mapping[str, Problem]) -> dict[str, float]:
         """pass@1 by library."""
         return pass_rates_by(rows, problems, "library")
+
+
+def question_and_beginning(prompt: str) -> tuple[str, str]:
+    """A question without its code, and this code as the beginning of the answer (the reference's evaluation/ds_1000).
+
+    What the question says between its code and the solution, such as the name of the result, becomes a comment. A
+    function that the solution completes loses the two comments at its end. Matplotlib's questions are nothing but code.
+    """
+    mark = next((mark for mark in MARKS if mark in prompt), "")
+    before = prompt.rpartition(mark)[0] if mark else prompt
+    if mark == MARKS[0]:
+        code = before.strip()
+        return f"Write a solution to the following problem:\n```python\n{code}\n```", f"```python\n{code}\n{SOLUTION}"
+    question, _, code = before.rpartition("A:")
+    if mark == MARKS[1]:
+        lines = code.strip().split("\n")
+        indent = before[len(before.rstrip(" ")) :]
+        beginning = "\n".join(lines[:-2]).strip() + f"\n{indent}{SOLUTION}"
+    else:
+        code, _, said = code.rpartition("</code>")
+        comments = [f"# {line.strip()}\n" for line in said.split("\n") if line.strip()]
+        beginning = f"{(code + ''.join(comments)).strip()}\n{SOLUTION}"
+    texts = question.strip().removeprefix("Problem:").strip(), beginning
+    question, beginning = (text.replace("<code>", "```python").replace("</code>", "```") for text in texts)
+    return question, beginning

@@ -3,6 +3,7 @@
 import pytest
 
 from selfalign.benchmarks import load_benchmark
+from selfalign.benchmarks.ds1000 import question_and_beginning
 from tests.benchmarks.tools import in_markdown, problems_of
 
 DS1000 = load_benchmark("ds1000")
@@ -134,3 +135,41 @@ def test_scores_are_by_library(problems):
     rows = [{"task_id": t, "passed": passed} for t, passed in [("0", True), ("0", False), ("1", True), ("2", False)]]
     scores = DS1000.scores(rows, {problem.task_id: problem for problem in problems})
     assert scores == {"Pandas": 0.5, "Numpy": 1.0, "Pytorch": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question", "beginning"),
+    [
+        pytest.param(
+            ROWS[0]["prompt"],
+            "I have prices in a column and want them doubled in a new one, `twice`.",
+            "```python\nimport pandas as pd\ndf = pd.DataFrame({'price': [1, 2]})\n"
+            "# df = ... # put solution in this variable\n# Solution\n",
+            id="what is said behind the code becomes a comment",
+        ),
+        pytest.param(
+            "Problem:\nHow?\nA:\n<code>\ndef f(a):\n    # return the solution in this function\n    # b = f(a)\n"
+            "    ### BEGIN SOLUTION",
+            "How?",
+            "```python\ndef f(a):\n    # Solution\n",
+            id="a function loses its two comments",
+        ),
+        pytest.param(
+            "x = 1\n# Plot x\n# SOLUTION START\n",
+            "Write a solution to the following problem:\n```python\nx = 1\n# Plot x\n```",
+            "```python\nx = 1\n# Plot x\n# Solution\n",
+            id="a question that is nothing but code",
+        ),
+    ],
+)
+def test_the_reference_begins_the_answer_with_the_code_of_the_question(prompt, question, beginning):
+    assert question_and_beginning(prompt) == (question, beginning)
+
+
+def test_an_answer_that_was_begun_is_what_follows_the_beginning(outcomes, problems):
+    benchmark = load_benchmark("ds1000")
+    benchmark.ask_as_the_reference()
+    answers = [
+        benchmark.beginning(problems[0]) + code for code in ("df['twice'] = 2 * df['price']\n```\nSo.", "df = 1")
+    ]
+    assert outcomes(benchmark, *((problems[0], answer, "chat") for answer in answers)) == ["passed", "error"]

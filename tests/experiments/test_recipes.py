@@ -288,6 +288,25 @@ def test_a_file_of_problems_is_measured_and_kept_out(noted):
             assert options_from(name, words).benchmark_data == ("humanevalplus=plus.jsonl", "mbpp=m.jsonl")
 
 
+def test_a_file_for_a_kind_of_benchmark_is_that_of_each_of_its_sets(noted):
+    files = {"classeval": "all.jsonl", "classeval-holistic": "whole.jsonl", "evalperf": "a,b,c"}
+    words = [word for name, file in files.items() for word in ("--benchmark-data", f"{name}={file}")]
+    calls = noted("octopack", *words)
+    measured = [options_from(name, words) for name, words in calls if name == "benchmark"]
+    data = {options.benchmark: options.data for options in measured if options.data}
+    others = dict.fromkeys(("classeval-incremental", "classeval-compositional"), "all.jsonl")
+    assert data == {"classeval-holistic": "whole.jsonl", "evalperf": "a,b,c", **others}
+    selected = [call for name, call in noted("table9", "passes", *words) if name == "select"]
+    assert all("evalperf=a,b,c" not in call for call in selected), "its problems are those of two others"
+
+
+def test_released_samples_of_mbpp_need_the_problems_that_they_are_for(noted):
+    for words, number in (((), 2), (("--benchmark-data", "mbppplus=v0.1.0.jsonl"), 4)):
+        calls = [words for _, words in noted("starcoder2_15b_instruct", "--samples", "there", *words)]
+        assert len(calls) == number
+        assert all(("there/mbpp.jsonl" in call) == ("v0.1.0.jsonl" in call) for call in calls)
+
+
 def test_only_the_gpus_of_cuda_visible_devices_are_used(project, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     (project / "bin" / "vllm").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES"'))

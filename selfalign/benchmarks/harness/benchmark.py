@@ -120,6 +120,10 @@ class Benchmark(ABC):
         self.chat_prompt = self.reference_prompt
         self.chat_prefix, self.chat_stop = "```python", ("\n```\n",)
 
+    def beginning(self, problem: Problem) -> str:
+        """How the answer of a chat model begins, which is given to it."""
+        return self.chat_prefix
+
     async def answer(self, problem: Problem, ask: Ask, style: Style) -> str:
         """The answer to a problem; a benchmark that needs several requests for one answer overrides this."""
         return await ask(self.chat_prompt(problem) if style == "chat" else self.completion_prompt(problem))
