@@ -10,10 +10,7 @@ or that return another value or type, raise an exception, or never end. EvalPlus
 and its additional ones pass.
 
 Prints, for each file given to --ours, the table of verdicts, the share that agrees, the time that both took, and each
-disagreement. The CPU time, of all processes, is what to compare on a machine that does other things as well:
-
-    python -m tests.verdicts.evalplus /tmp/evalplus/bin/python humanevalplus HumanEvalPlus.jsonl.gz \
-        --per-problem 1 --workers 1
+disagreement. `python -m perf.evalplus` compares the time alone, in rounds.
 """
 
 import argparse
@@ -79,13 +76,21 @@ def samples_of(rows: list[dict], per_problem: int, seed: int) -> list[dict]:
     return samples
 
 
-def theirs(python: str, benchmark: str, data: str, samples: Path, ids: Ids, workers: int) -> list[tuple[bool, bool]]:
+def theirs(
+    python: str,
+    benchmark: str,
+    data: str,
+    samples: Path,
+    ids: Ids,
+    workers: int,
+    min_time_limit: float = MIN_TIME_LIMIT,
+) -> list[tuple[bool, bool]]:
     """EvalPlus' verdicts, in the order of `ids`: whether the base tests pass, and whether all do."""
     name, variable = EVALPLUS[benchmark]
     environment = os.environ | {variable: os.path.abspath(data), "XDG_CACHE_HOME": str(samples.parent)}
     environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "evalplus.evaluate", "--dataset", name, "--samples", str(samples)]
-    command += ["--min_time_limit", str(MIN_TIME_LIMIT)]
+    command += ["--min_time_limit", str(min_time_limit)]
     done = subprocess.run([*command, "--parallel", str(workers)], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"EvalPlus failed: {done.stderr[-2000:]}")
