@@ -13,7 +13,10 @@ from typing import TypeVar
 from selfalign.errors import first_line
 from selfalign.reach import need_hub
 
+URL = "hf://datasets/"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+# In a URL, what follows a revision is a path, unless it is one of the revisions that have a slash in their names.
+HUB_URL = re.compile(r"[\w.-]+/[\w.-]+(@(refs/(pr|convert)/)?[\w.-]+)?")
 HUB_TRIES = 8  # of a request, with waits of 1, 2, 4 ... 60 s between them: about three minutes
 MAX_WAIT_SECONDS = 60.0
 RETRIED_STATUS = {409, 412, 429, 500, 502, 503, 504}
@@ -23,16 +26,17 @@ T = TypeVar("T")
 
 def is_hub_id(name: str) -> bool:
     """Whether `name` means a Hub repo; a local path of that name takes precedence."""
+    pattern = HUB_URL if name.startswith(URL) else HUB_ID
     return (
         not name.startswith((".", "/", "~"))
         and not os.path.exists(name)
-        and HUB_ID.fullmatch(hub_name(name)) is not None
+        and pattern.fullmatch(hub_name(name)) is not None
     )
 
 
 def hub_name(name: str) -> str:
     """`name` as org/name, with @revision if it has one; it may also be given as a URL (hf://datasets/...)."""
-    return name.removeprefix("hf://datasets/").rstrip("/")
+    return name.removeprefix(URL).rstrip("/")
 
 
 def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
