@@ -12,8 +12,9 @@ benchmark.py, RESULTS/SYSTEM/instructions that of select.py, and RESULTS/SYSTEM/
 are named in experiments/paper/systems.yaml.
 
 Below each row, our results are shown if there are any: each score with its 95 % interval and its difference from the
-published score. Below each table, the systems that the paper compares are tested by a paired bootstrap over the
-problems, if both have results, and the commands for missing runs follow. `--format csv` prints one line per number.
+published score; of a system that was trained several times (in RESULTS/SYSTEM/seed-0 and so on), the mean and each
+score. Below each table, the systems that the paper compares are tested by a paired bootstrap over the problems, if both
+have results, and the commands for missing runs follow. `--format csv` prints one line per number.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Options:
     twice, the first one counts. By default, ./runs/out if it is there."""
 
     tables: tuple[str, ...] = ()
-    """Tables to print: 1 to 13, starcoder2_instruct, small, quickstart. By default, all of them."""
+    """Tables to print: 1 to 13, starcoder2_instruct, small, quickstart, self_align. By default, all of them."""
 
     format: Literal["markdown", "csv"] = "markdown"
     """Output format."""
@@ -112,6 +113,8 @@ def our_text(cell: Cell, ours: OurValue | None) -> str:
     text = format_number(ours.value, like)
     if ours.interval:
         text += " [{:.1f}, {:.1f}]".format(*ours.interval)
+    if (trainings := ours.result.get("trainings", ())) and len(trainings) > 1:
+        text += f" ({', '.join(f'{100 * score:.1f}' for score in trainings)})"
     if cell.published is not None and not cell.fact:
         text += f" ({ours.value - cell.published:+.1f})"
     return text

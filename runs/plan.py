@@ -15,8 +15,9 @@ from selfalign.options import PROMPTS, GenerationOptions
 from selfalign.runner.source import open_source
 
 if TYPE_CHECKING:
-    from runs.self_align import Options, Settings
+    from runs.self_align import Options
     from runs.servers import Server
+    from runs.settings import Settings
 
 MEASURED_TOKENS = 32  # of an answer
 FIRST_REQUESTS = 8  # at the same time; doubled while that takes less than ENOUGH_SECONDS

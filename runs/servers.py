@@ -13,12 +13,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError
 from selfalign.models import resolve_model
 from selfalign.options import ROOT
 from selfalign.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from runs.settings import ModelOptions
 
 LOADING_SECONDS = 1800  # for the weights of a large model to be downloaded and loaded
 LOG_LINES = 3  # of a server that did not start
@@ -53,6 +56,13 @@ def gpu_count() -> int:
 def uses_serve_py(gpus: int) -> bool:
     """Whether serve.py serves the model here, and not vLLM."""
     return not gpus or not shutil.which("vllm")
+
+
+def settings_for(options: ModelOptions, gpus: int) -> Any:
+    """The settings that are meant by `auto`, or those that are given."""
+    if options.settings != "auto":
+        return options.settings
+    return "small" if not options.endpoint and uses_serve_py(gpus) else "paper"
 
 
 def launcher(gpus: int) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from selfalign.benchmarks.evalperf import win_rates
 from selfalign.errors import UserError, warn
 from selfalign.report.paper import Cell, PaperTable, system_of
+from selfalign.report.statistics import mean_over_trainings
 from selfalign.runner.source import open_source
+
+TRAININGS = "seed-*"  # folders of a system that was trained several times
 
 
 class OurValue(NamedTuple):
@@ -43,7 +46,7 @@ class Results:
     def _add(self, system: str, path: Path) -> None:
         """Take `path` for a result of `system`, or for the folder of all its results. The first of several counts."""
         system_of(system)
-        if any(path.glob("*/results.json")):
+        if any(path.glob("*/results.json")) or any(path.glob(f"{TRAININGS}/*/results.json")):
             self.system_folders.setdefault(system, path)
             return
         file = path / "results.json" if path.is_dir() else path
@@ -51,14 +54,23 @@ class Results:
 
     def find(self, system: str, path: str) -> Path | None:
         """The file at `path` in the folder of a system, from the first place that has it."""
+        return next((file for folder in self._folders_of(system) if (file := folder / path).is_file()), None)
+
+    def _folders_of(self, system: str) -> list[Path]:
         folders = [self.system_folders[system]] if system in self.system_folders else []
-        folders += [folder / system for folder in self.folders]
-        return next((file for folder in folders if (file := folder / path).is_file()), None)
+        return folders + [folder / system for folder in self.folders]
 
     def result(self, system: str, benchmark: str) -> dict[str, Any]:
-        """The results.json of a system on a benchmark, {} if there is none."""
+        """The results.json of a system on a benchmark, {} if there is none; the mean if it was trained several times,
+        in folders seed-0, seed-1 and so on."""
         file = self.files.get((system, benchmark)) or self.find(system, f"{benchmark}/results.json")
-        return _read_result(file) if file else {}
+        if file:
+            return _read_result(file)
+        for folder in self._folders_of(system):
+            found = [_read_result(file) for file in sorted(folder.glob(f"{TRAININGS}/{benchmark}/results.json"))]
+            if found := [result for result in found if result]:
+                return mean_over_trainings(found)
+        return {}
 
     def run(self, system: str, step: str) -> dict[str, Any] | None:
         """The run.json of a step of the system, or of the data that it was trained on, and its `folder`."""

@@ -52,6 +52,24 @@ def summarize(
     }
 
 
+def mean_over_trainings(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results.json files of several trainings of one system on a benchmark, as one.
+
+    Each problem counts with the mean of the trainings, and the interval of pass@1 is that over problems: how much the
+    trainings differ is not in it, but in `trainings`, which has the pass@1 of each.
+    """
+    problems = set.intersection(*(set(result["by_problem"]) for result in results))
+    mean = {task: sum(result["by_problem"][task] for result in results) / len(results) for task in sorted(problems)}
+    names = [name for name in results[0]["scores"] if all(name in result["scores"] for result in results)]
+    return {
+        **results[0],
+        "scores": {name: sum(result["scores"][name] for result in results) / len(results) for name in names},
+        "intervals": {"pass@1": bootstrap_interval(list(mean.values()))},
+        "by_problem": mean,
+        "trainings": [result["scores"]["pass@1"] for result in results],
+    }
+
+
 def pass_at_k(samples: int, correct: int, k: int) -> float:
     """The unbiased estimate of pass@k from `samples` answers of which `correct` pass (arXiv:2107.03374)."""
     import numpy as np

@@ -11,8 +11,10 @@ import pytest
 import tyro
 
 from runs.plan import make_plan
-from runs.self_align import SETTINGS, Options, State, Step, check_instructions, folder_of, run_step, steps_of
+from runs.running import Step, run_step
+from runs.self_align import Options, State, check_instructions, steps_of
 from runs.servers import Server
+from runs.settings import SETTINGS, folder_of
 from selfalign.errors import UserError
 from tests.helpers import ROOT, load_script, write_rows
 
@@ -96,7 +98,7 @@ def is_running(pid):
 def test_a_step_does_not_outlive_the_run(tmp_path):
     """Even if the run is killed: else the step would keep its output from the next run."""
     write = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-    code = f"from runs.self_align import *; run_step(Step('x', ('-c', {write!r}, {str(tmp_path / 'pid')!r})), {{}})"
+    code = f"from runs.running import *; run_step(Step('x', ('-c', {write!r}, {str(tmp_path / 'pid')!r})), {{}})"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as run:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             assert run.poll() is None

@@ -1,0 +1,57 @@
+"""Equal arms of an experiment: as many examples for each way to select, and of the same tasks where they have them.
+
+    python -m runs.arms ./small/passes/selected ./small/passes/instructions --size 40
+
+Each arm takes the first --size of its examples in an order of the tasks that is random, and the same for all arms. So
+each is a random sample of its examples, and no two could have more tasks in common without favouring some tasks.
+
+Columns in:  id, task_id, and whatever select.py writes
+Columns out: the same
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from selfalign.ids import content_id
+from selfalign.options import Count, StepOptions, run_script
+from selfalign.runner.source import read_input
+from selfalign.runner.step import run_step
+from selfalign.runner.table import Removed, Table
+
+# Arm -> what select.py is told, and how the arm is called in a sentence.
+ARMS = {
+    "random": (("--strategy", "random-subset"), "a random sample, whether it passes or not (self-distillation)"),
+    "failures": (("--strategy", "failures"), "a sample that fails its own tests"),
+    "passes": (("--strategy", "passes"), "a sample that passes its own tests (the paper)"),
+    "supported": (
+        ("--strategy", "passes", "--min-support", "0.5"),
+        "a sample that passes, and half of the others compute the same",
+    ),
+    "consensus": (("--strategy", "consensus"), "a sample that computes what most do, whether it passes or not"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StepOptions):
+    """Options of this step."""
+
+    size: Count
+    """Examples to draw; all of them if there are fewer."""
+
+
+def drawn(task_ids: list[str], size: int, seed: int) -> list[int]:
+    """The positions of the first `size` tasks in the random order that all arms share, ascending."""
+    return sorted(sorted(range(len(task_ids)), key=lambda position: content_id(seed, task_ids[position]))[:size])
+
+
+def main(options: Options) -> None:
+    """Draw the examples, and write them as they are."""
+    source = read_input(options, "id", "task_id")
+    positions = drawn(source.rows["task_id"][:], options.size, options.seed)
+    table = Table(replace(source, rows=source.rows.select(positions)), lambda row: row, {})
+    run_step(options, table, removed=Removed({"beyond_the_size": len(source) - len(positions)}), title="equal_arms")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
