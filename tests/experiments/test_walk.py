@@ -16,7 +16,14 @@ import time
 
 import pytest
 
-from tests.benchmarks import test_canitedit, test_classeval, test_ds1000, test_livecodebench, test_mbpp
+from tests.benchmarks import (
+    test_canitedit,
+    test_classeval,
+    test_ds1000,
+    test_livecodebench,
+    test_livecodebench_scenarios,
+    test_mbpp,
+)
 from tests.benchmarks.rows import DOUBLE, SQUARES
 from tests.fakes.vllm import TASKS
 from tests.helpers import ROOT, read_rows, run_json, write_rows
@@ -31,6 +38,8 @@ PROBLEMS = {
     "mbppplus": [SQUARES],
     "evoeval": [EVOEVAL],
     "livecodebench": [test_livecodebench.STDIN],
+    "livecodebench-execution": test_livecodebench_scenarios.CALLS[:1],
+    "livecodebench-test-output": test_livecodebench_scenarios.TESTS[:1],
     "classeval": [test_classeval.ROW],
     "ds1000": test_ds1000.ROWS[:1],
     "canitedit": test_canitedit.ROWS[:1],
