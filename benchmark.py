@@ -243,7 +243,7 @@ class Model:
             return beginning + generation.text
 
         style = judged_style(self.options)
-        answer = await self.benchmark.answer(problem, ask, style) if first is None else self.prefix + first
+        answer = await self.benchmark.answer(problem, ask, style) if first is None else beginning + first
         verdict = await judge(problem, answer, style)
         if not verdict["passed"]:
             revised = await self.benchmark.revise(problem, answer, verdict, ask, style)
