@@ -23,6 +23,8 @@ Columns out:
     checks                      name and outcome of each check, for answers that must pass several; "first answer" and
                                 its outcome, for those that were revised
     generated_tokens, finish_reason
+    reasoning                   with --reasoning keep: what the model wrote before its answer, which is never judged;
+                                an answer that ended in it has the outcome `unfinished`
 
 `results.json`, beside them:
 
@@ -32,8 +34,8 @@ Columns out:
     by_problem                  {task_id: share of its samples that passed}, for paired comparisons
     problems, samples, passed   counts
     outcomes                    {outcome: number of samples}
-    decoding                    prompt_style, samples_per_problem, temperature, top_p, max_new_tokens, seed, stop;
-                                null for given samples, whose decoding is unknown
+    decoding                    prompt_style, samples_per_problem, temperature, top_p, max_new_tokens, seed, stop,
+                                chat_template_kwargs if there are any; null for given samples: it is unknown
     data                        {Hub dataset or file: commit or hash} of the problems, and of given samples
     selection                   release (null for files), start_date and end_date as chosen; first and last day that the
                                 problems are from (null if they have no dates)
@@ -52,25 +54,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from selfalign.benchmarks import Benchmark, Problem, load_benchmark
-from selfalign.benchmarks.harness.benchmark import FIRST_ANSWER, Row
+from selfalign.benchmarks.harness.benchmark import Row
 from selfalign.benchmarks.harness.given_samples import first_answers, given_samples
-from selfalign.benchmarks.harness.judging import Judge, judge_of, measured_by, sandbox_for
+from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_for
+from selfalign.benchmarks.harness.model import Model
 from selfalign.benchmarks.harness.packages import check_missing, packages_for, without_network
 from selfalign.benchmarks.harness.problems import pin_of
 from selfalign.benchmarks.harness.results import print_scores, settings_of
 from selfalign.benchmarks.harness.selection import choose_release, problems_of, record_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
-from selfalign.llm.chat_template import chat_template_of, template_text
-from selfalign.llm.completion import Completion
-from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.chat_template import chat_template_of, template_arguments, template_text
 from selfalign.llm.local_server import served
 from selfalign.models import resolve_model
 from selfalign.options import (
@@ -172,6 +172,13 @@ class Options(SandboxOptions, StepOptions):
     """Jinja chat template to use instead of the tokenizer's own, for models that were published without one: see
     experiments/serving/templates."""
 
+    chat_template_kwargs: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Arguments for the chat template, such as enable_thinking=false, which turns the reasoning of Qwen3 and others
+    off. Models that think need a larger --max-new-tokens."""
+
+    reasoning: Literal["strip", "keep"] = field(default="strip", metadata=LATER)
+    """What becomes of what a model thinks before its answer: it is left out, or kept in the column reasoning."""
+
     concurrency: Count | None = field(default=None, metadata=OPERATIONAL)
     """Maximum number of requests in flight. By default, as many as the endpoint allows."""
 
@@ -197,70 +204,29 @@ def judged_style(options: Options) -> Literal["completion", "chat"]:
 # The model ------------------------------------------------------------------------------------------------------------
 
 
-class Model:
-    """The model that the endpoint at `url` serves, and how a problem becomes the prompt that it sees."""
-
-    def __init__(self, options: Options, benchmark: Benchmark, url: str, tokenizer: str | None) -> None:
-        self.options, self.benchmark = options, benchmark
-        self.template, self.stop = None, tuple(benchmark.completion_stop)
-        if judged_style(options) == "chat":
-            self.stop = ()
-            # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
-            if options.api != "chat":
-                if not tokenizer:
-                    raise UserError(
-                        f"--prompt-style {options.prompt_style} with an endpoint needs --tokenizer, for the template"
-                    )
-                self.template = chat_template_of(tokenizer, options.chat_template)
-                self.stop = tuple(benchmark.chat_stop)
-        generation_options = GenerationOptions(
-            endpoint=(url,),
-            api=options.api,
-            temperature=options.temperature or 0.0,
-            top_p=options.top_p,
-            concurrency=options.concurrency,
-        )
-        self.endpoint = Endpoint(generation_options)
-
-    async def answer(self, problem: Problem, draws: random.Random, judge: Judge, first: str | None = None) -> Row:
-        """The columns of the answer to a problem, and of its verdict; `first` is the first answer if it is known.
-
-        An answer that fails may be revised once, if the benchmark lets it.
-        """
-        prompts: list[str] = []
-        generations: list[Completion] = []
-        beginning = self.benchmark.beginning(problem) if self.template else ""
-
-        async def ask(prompt: str, stop: Sequence[str] | None = None) -> str:
-            prompts.append(self.template(prompt) + beginning if self.template else prompt)
-            generation = await self.endpoint.generate(
-                prompts[-1],
-                max_new_tokens=self.options.max_new_tokens or self.benchmark.max_new_tokens,
-                seed=draws.getrandbits(31),
-                stop=self.stop if stop is None else stop,
+def model_at(url: str, options: Options, benchmark: Benchmark, tokenizer: str | None) -> Model:
+    """The model that the endpoint at `url` serves, whose tokenizer is `tokenizer`."""
+    style, arguments = judged_style(options), options.chat_template_kwargs
+    # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
+    by_server, template = options.api == "chat", None
+    if style == "chat" and not by_server:
+        if not tokenizer:
+            raise UserError(
+                f"--prompt-style {options.prompt_style} with an endpoint needs --tokenizer, for the template"
             )
-            generations.append(generation)
-            return beginning + generation.text
-
-        style = judged_style(self.options)
-        answer = await self.benchmark.answer(problem, ask, style) if first is None else beginning + first
-        verdict = await judge(problem, answer, style)
-        if not verdict["passed"]:
-            revised = await self.benchmark.revise(problem, answer, verdict, ask, style)
-            if revised is not None:
-                checks = [{"name": FIRST_ANSWER, "outcome": verdict["outcome"]}]
-                answer, verdict = revised, await judge(problem, revised, style) | {"checks": checks}
-        return verdict | {
-            "prompt": "\n\n".join(prompts),
-            "completion": answer.removeprefix(beginning),
-            "generated_tokens": sum(generation.generated_tokens for generation in generations),
-            "finish_reason": generations[-1].finish_reason if generations else None,
-        }
-
-    def decoding(self) -> Row:
-        """How the samples were made, for results.json."""
-        names = ("prompt_style", "samples_per_problem", "temperature", "top_p", "max_new_tokens", "seed")
-        return {name: getattr(self.options, name) for name in names} | {"stop": list(self.stop)}
+        template = chat_template_of(tokenizer, options.chat_template, template_arguments(arguments))
+    elif arguments and not by_server:
+        raise UserError("--chat-template-kwargs needs --prompt-style chat: a prompt that is continued has no template")
+    generation_options = GenerationOptions(
+        endpoint=(url,),
+        api=options.api,
+        temperature=options.temperature or 0.0,
+        top_p=options.top_p,
+        concurrency=options.concurrency,
+        chat_template_kwargs=arguments if by_server else (),
+    )
+    tokens = options.max_new_tokens or benchmark.max_new_tokens
+    return Model(benchmark, generation_options, style=style, max_new_tokens=tokens, template=template)
 
 
 @contextlib.contextmanager
@@ -315,7 +281,7 @@ def main(options: Options) -> None:
             model, revision = None, options.input
         else:
             url, tokenizer, model_hash = stack.enter_context(served_model(options))
-            model = Model(options, benchmark, url, tokenizer)
+            model = model_at(url, options, benchmark, tokenizer)
             revision = model_hash or model.endpoint.identity["revision"] or model.endpoint.model
             rows = [
                 {"id": f"{problem.task_id}/{number}", "task_id": problem.task_id, "sample": number}
@@ -329,6 +295,8 @@ def main(options: Options) -> None:
         pin = {"fingerprint": revision, "data": ", ".join(pins.values())}
         if options.chat_template:
             pin["chat_template"] = content_id(template_text(options.chat_template))
+        if model and model.thinks:
+            pin["reasoning"] = "before the answer"  # which nothing else begins then
         source = Source(options.input, pin, datasets.Dataset.from_list(rows), {})
         used = {"data": pins, "selection": record_of(benchmark, problems, data, options), "packages": packages}
         run(options, benchmark, problems, source, model, used)
@@ -348,21 +316,24 @@ def run(
     """
     endpoint = model.endpoint if model else None
     by_id = {problem.task_id: problem for problem in problems}
+    table_columns = COLUMNS | ({"reasoning": str} if options.reasoning == "keep" else {})
 
     async def sample_of(row: Row) -> Row:
         problem = by_id[row["task_id"]]
         ids = {name: row[name] for name in ("id", "task_id", "sample")}
         if model:
-            return ids | await model.answer(problem, draws_of(options.seed, row["id"]), judge, row.get("first"))
-        columns = dict.fromkeys(("prompt", "generated_tokens", "finish_reason")) | {"completion": row["text"]}
-        return ids | columns | await judge(problem, row["text"], row["style"])
+            result = ids | await model.answer(problem, draws_of(options.seed, row["id"]), judge, row.get("first"))
+        else:
+            columns = dict.fromkeys(("prompt", "generated_tokens", "finish_reason")) | {"completion": row["text"]}
+            result = ids | columns | await judge(problem, row["text"], row["style"]) | {"reasoning": row["reasoning"]}
+        return {name: result[name] for name in table_columns}
 
     timeout = options.timeout or benchmark.timeout
     with sandbox_for(benchmark, problems, workers=options.sandboxes, timeout=timeout, python=options.python) as sandbox:
         judge = judge_of(benchmark, sandbox)
         run_json = run_step(
             options,
-            Table(source, sample_of, COLUMNS, carry=False, count_by="outcome"),
+            Table(source, sample_of, table_columns, carry=False, count_by="outcome"),
             endpoint=endpoint,
             window=4 * options.sandboxes,
         )

@@ -14,8 +14,10 @@ Columns out: those of the input, and
     concepts       list of strings; null if none could be read
     prompt_hash    hash of the prompt that was sent
     finish_reason  why generation ended
-    error          null, or why later steps cannot use the row: no_concepts, prompt_too_long; of seeds that no step
-                   collected, also no_python and no_function, for which the model is not asked
+    error          null, or why later steps cannot use the row: no_concepts, prompt_too_long, unfinished (the answer
+                   ended while the model was still thinking); of seeds that no step collected, also no_python and
+                   no_function, for which the model is not asked
+    concepts_reasoning    with --reasoning keep: what the model wrote before its answer; null if nothing
 """
 
 from __future__ import annotations
@@ -73,11 +75,13 @@ def main(options: Options) -> None:
         draws = draws_of(options.seed, seed["id"])
         return prompt.render(row=seed, shots=draw_examples(draws, examples, options.shots)), draws.getrandbits(31)
 
+    kept = {"concepts_reasoning": str} if options.reasoning == "keep" else {}
+    columns = COLUMNS | kept
     is_checked = bool(seeds.run) or "content" not in prompt.columns  # seeds of step 1 are functions
 
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
         if not is_checked and (fault := fault_of_seed(seed["content"])):
-            unasked = dict.fromkeys(COLUMNS) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
+            unasked = dict.fromkeys(columns) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
             return seed | unasked | {"error": fault}
         text, sampling_seed = prompt_for(seed)
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
@@ -89,10 +93,11 @@ def main(options: Options) -> None:
             "prompt_hash": content_id(text),
             "finish_reason": answer.finish_reason,
             "error": None if concepts else answer.failure("no_concepts"),
+            **dict.fromkeys(kept, answer.reasoning),
         }
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
-    run_step(options, Table(seeds, concepts_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
+    run_step(options, Table(seeds, concepts_of, columns, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

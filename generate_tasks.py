@@ -15,6 +15,7 @@ Columns out: those of the input, and
     instruction    the task; null if none was written
     prompt_hash, finish_reason        as in step 2
     error          null, or why later steps cannot use the row: no_instruction, unfinished, prompt_too_long
+    instruction_reasoning    with --reasoning keep: what the model wrote before the task; null if nothing
 
 Input rows with an error are counted and left out.
 """
@@ -122,6 +123,7 @@ def main(options: Options) -> None:
     properties = draw_properties(random.Random(options.seed), options, examples)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots], **properties)
     endpoint = Endpoint(options)
+    kept = {"instruction_reasoning": str} if options.reasoning == "keep" else {}
 
     def prompt_for(row: dict[str, Any]) -> tuple[str, dict[str, str], int]:
         draws = draws_of(options.seed, row["id"])
@@ -144,11 +146,14 @@ def main(options: Options) -> None:
             "prompt_hash": content_id(text),
             "finish_reason": answer.finish_reason,
             "error": error or ("unfinished" if answer.is_cut_off else None),
+            **dict.fromkeys(kept, answer.reasoning),
         }
         return row | properties | task
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
-    run_step(options, Table(concepts, task_of, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
+    run_step(
+        options, Table(concepts, task_of, COLUMNS | kept, count_by="error"), endpoint=endpoint, prompts=prompt.hash
+    )
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ Columns out: those of the input, and
 
     task_id           id of the task; `id` is now the id of this sample
     sample            number of the sample, from 0
-    completion        what the model wrote, unchanged
+    completion        what the model wrote, unchanged but for its reasoning
     response, tests   the two parts of the completion; null if missing
     generated_tokens  length of the completion, in tokens
     prompt_hash, finish_reason    as in step 2
     error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long
+    reasoning         with --reasoning keep: what the model wrote before its answer; null if nothing
 
 Tasks with an error are counted and left out.
 """
@@ -108,6 +109,7 @@ def main(options: Options) -> None:
     tried = usable_rows(tasks, TRIED)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options, samples_a_row=options.samples)
+    kept = {"reasoning": str} if options.reasoning == "keep" else {}
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
@@ -135,12 +137,15 @@ def main(options: Options) -> None:
                 "prompt_hash": content_id(text),
                 "finish_reason": answer.finish_reason,
                 "error": error and answer.failure(error),
+                **dict.fromkeys(kept, answer.reasoning),
             }
             rows.append(task | sample)
         return Done(rows)
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
-    run_step(options, Table(tasks, responses_to, COLUMNS, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
+    run_step(
+        options, Table(tasks, responses_to, COLUMNS | kept, count_by="error"), endpoint=endpoint, prompts=prompt.hash
+    )
 
 
 if __name__ == "__main__":

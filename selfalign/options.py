@@ -191,6 +191,14 @@ class GenerationOptions:
     top_p: ShareAboveZero | None = None
     """Nucleus sampling: keep the most likely tokens up to this total probability."""
 
+    reasoning: Literal["strip", "keep"] = field(default="strip", metadata=LATER)
+    """What becomes of the reasoning of a model that thinks before it answers: it is left out, or kept in a column of
+    its own. An answer that ends while the model still thinks counts as unfinished."""
+
+    chat_template_kwargs: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Arguments that a server of --api chat gives to the model's chat template, such as enable_thinking=false, which
+    turns the reasoning of Qwen3 and others off."""
+
     # A run is identified by the hash of its template and examples, wherever these files are.
     examples: Path = field(default=PROMPTS / "examples.yaml", metadata=OPERATIONAL)
     """Worked examples: YAML, or the text format of the reference implementation."""

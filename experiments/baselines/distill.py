@@ -72,6 +72,7 @@ def main(options: Options) -> None:
     messages = ("messages",) if options.shown_tests else ()
     instructions = read_input(options, "id", *prompt.columns | {"instruction"}, *messages)
     endpoint = Endpoint(options)
+    kept = {"reasoning": str} if options.reasoning == "keep" else {}
 
     async def answer_to(row: dict[str, Any]) -> Done:
         if options.shown_tests:
@@ -85,10 +86,13 @@ def main(options: Options) -> None:
         ids = {"id": content_id(row["id"], response), "task_id": row["id"]}
         texts = {"instruction": row["instruction"], "response": response, "license": options.license}
         how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
+        how |= dict.fromkeys(kept, answer.reasoning)
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
     endpoint.check_room(prompt.render(row=usable_rows(instructions, 1)[0]), options.max_new_tokens)
-    run_step(options, Table(instructions, answer_to, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
+    run_step(
+        options, Table(instructions, answer_to, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash
+    )
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def main(options: Options) -> None:
     prompt = load_prompt(options.template, Examples([]))
     seeds = read_input(options, "instruction")
     endpoint = Endpoint(options)
+    kept = {"reasoning": str} if options.reasoning == "keep" else {}
 
     async def ask(text: str, draws: random.Random) -> Completion:
         return await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=draws.getrandbits(31))
@@ -119,6 +120,7 @@ def main(options: Options) -> None:
                 continue
             texts = {"instruction": instruction, "response": response, "license": options.license}
             how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
+            how |= dict.fromkeys(kept, answer.reasoning)
             ids = {"id": content_id(instruction, response), "prompt_hash": content_id(instruction)}
             rows.append(ids | texts | how | {"round": number, "way": way})
         if rows:
@@ -127,7 +129,7 @@ def main(options: Options) -> None:
 
     hardest = prompt.render(instruction=first_instruction(seeds.rows[0]), way=WAYS[0])
     endpoint.check_room(hardest, options.max_new_tokens)
-    run_step(options, Table(seeds, chain_of, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
+    run_step(options, Table(seeds, chain_of, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def main(options: Options) -> None:
     prompt = load_prompt(options.template, Examples([]))
     snippets = read_input(options, "id", *prompt.columns)
     endpoint = Endpoint(options)
+    kept = {"reasoning": str} if options.reasoning == "keep" else {}
 
     async def pair_from(snippet: dict[str, Any]) -> Done:
         text = prompt.render(row=snippet)
@@ -84,10 +85,11 @@ def main(options: Options) -> None:
         ids = {"id": content_id(snippet["id"], answer.text), "seed_id": snippet["id"]}
         texts = {"instruction": problem, "response": solution, "license": options.license}
         how = {"finish_reason": answer.finish_reason, "generated_tokens": answer.generated_tokens}
+        how |= dict.fromkeys(kept, answer.reasoning)
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
     endpoint.check_room(prompt.render(row=usable_rows(snippets, 1)[0]), options.max_new_tokens)
-    run_step(options, Table(snippets, pair_from, COLUMNS, carry=False), endpoint=endpoint, prompts=prompt.hash)
+    run_step(options, Table(snippets, pair_from, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 
 if __name__ == "__main__":

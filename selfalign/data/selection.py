@@ -202,6 +202,7 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
     match a benchmark or duplicate another."""
     wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[rules.strategy]}
     columns, rejected = ("id", "instruction", "response", "tests"), {}
+    learnt = ("instruction", "response", *({"reasoning"} & set(executions.rows.column_names)))
 
     def reject(sample: Sample, reason: str, kept_id: str | None = None, contamination: str | None = None) -> None:
         rejected[sample] = dict(zip(REJECTED_COLUMNS, (reason, kept_id, contamination), strict=True))
@@ -213,8 +214,9 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
 
     drawn = one_of_each_task(usable, rules)
     rows = []
-    for position, row in executions.read([sample.position for sample in drawn], columns, "decontamination"):
-        if match := rules.contamination(row["instruction"], row["response"]):
+    positions = [sample.position for sample in drawn]
+    for position, row in executions.read(positions, (*columns, *learnt), "decontamination"):
+        if match := rules.contamination(*(row[name] for name in learnt if row[name])):
             reject(wanted[position], "contaminated", contamination=str(match))
         else:
             rows.append(row)

@@ -17,11 +17,13 @@ import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import check_secret
 from selfalign.llm.completion import Completion, CompletionRequest
+from selfalign.llm.reasoning import BLANK_LINES, opens_reasoning, split_reasoning
 from selfalign.options import API_KEY_VARIABLE, GenerationOptions
 
 if TYPE_CHECKING:
@@ -100,7 +102,13 @@ class Client(ABC):
             from huggingface_hub import get_token
 
             key = getattr(options, "hf_token", None) or get_token()  # benchmark.py's options have no token
+        self._with_reasoning = self._without = 0  # answers
         self._key = key or "none"  # without a key, the Hub's client would send that token to any server
+
+    @property
+    def may_open_reasoning(self) -> bool:
+        """Whether the server may begin reasoning in the prompt, unseen, so that only a whole answer tells."""
+        return False
 
     @abstractmethod
     async def describe(self) -> None:
@@ -119,6 +127,25 @@ class Client(ABC):
             PromptTooLong: the prompt leaves no room for the answer.
             ServerFault: anything else went wrong (`Busy`, `RequestRefused`, `Unreachable`).
         """
+
+    async def ask(self, request: CompletionRequest) -> list[Completion]:
+        """`complete`, again without stop sequences if one of them has stopped a model while it was thinking.
+
+        Once most answers come with reasoning, stop sequences are no longer sent, and cut answers here alone.
+        """
+        has_sent_stop = bool(self.stops_for(request))
+        completions = await self.complete(request)
+        if has_sent_stop and any(_stopped_before_answer(each) for each in completions):
+            completions = await self.complete(replace(request, send_stop=False))
+        thinking = sum(each.reasoning is not None for each in completions)
+        self._with_reasoning += thinking
+        self._without += len(completions) - thinking
+        return completions
+
+    def stops_for(self, request: CompletionRequest) -> list[str]:
+        """The stop sequences that the server is told: as many as it takes, and none to a model that thinks."""
+        thinks = self._with_reasoning > self._without
+        return list(request.stop[: self.max_stop_sequences]) if request.send_stop and not thinks else []
 
     async def count_tokens(self, prompt: str) -> int | None:
         """The length of the prompt in the server's tokens, or None if the server does not say."""
@@ -210,8 +237,12 @@ def _certificates() -> ssl.SSLContext:
 # What the protocols share in reading an answer ------------------------------------------------------------------------
 
 
-def checked(request: CompletionRequest, text: Any, reason: Any, tokens: Any) -> Completion:
+def checked(
+    request: CompletionRequest, text: Any, reason: Any, tokens: Any, *, reasoning: str = "", opened: bool = False
+) -> Completion:
     """A sample as the server sent it, cut before the first stop sequence, since servers miss some or keep them.
+
+    `reasoning` is what the server gave apart from the text; `opened`, whether the server's prompt ended with `<think>`.
 
     Raises:
         ServerFault: it is not what `request` asked for.
@@ -220,15 +251,32 @@ def checked(request: CompletionRequest, text: Any, reason: Any, tokens: Any) -> 
         raise ServerFault("an answer without text or tokens")
     if not isinstance(reason, str) or reason not in FINISH_REASONS:
         raise ServerFault(f"an answer that ended with {reason!r:.60}")
-    if tokens > request.max_new_tokens + 1:  # some servers count the token that ends the text
+    # Some servers count the token that ends the text, and some limit the answer without its reasoning.
+    if tokens > request.max_new_tokens + 1 and not reasoning:
         raise ServerFault("more tokens than asked for", f"{tokens} instead of {request.max_new_tokens}")
     if len(request.prompt) >= ECHO_CHARACTERS and text.startswith(request.prompt):
         raise ServerFault("an answer that repeats the prompt")
+    parts = split_reasoning(text, opened=opened or opens_reasoning(request.prompt))
+    text = BLANK_LINES.sub("", parts.answer) if reasoning else parts.answer
+    thoughts = "\n\n".join(filter(None, (reasoning, parts.reasoning))) or None
+    if parts.unfinished or (reasoning and not text.strip()):
+        thoughts = _storable(thoughts or "")
+        return Completion("", str(reason), tokens, reasoning=thoughts, in_reasoning=True)
     cuts = [cut for cut in (text.find(stop) for stop in request.stop) if cut >= 0]
     if cuts:
         text, reason = text[: min(cuts)], "stop_sequence"
-    text = text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
-    return Completion(text, str(reason), tokens)
+    return Completion(_storable(text), str(reason), tokens, reasoning=thoughts and _storable(thoughts))
+
+
+def _storable(text: str) -> str:
+    """`text` without lone surrogates, which cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _stopped_before_answer(completion: Completion) -> bool:
+    """Whether there is reasoning and no answer, and a stop sequence may be why."""
+    is_empty = completion.reasoning is not None and not completion.text.strip()
+    return is_empty and completion.finish_reason in ("stop_sequence", "stop")
 
 
 def text_of(response: httpx2.Response) -> str:

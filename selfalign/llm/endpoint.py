@@ -46,6 +46,11 @@ class Endpoint:
 
     def __init__(self, options: GenerationOptions, *, samples_a_row: int = 1) -> None:
         self.options = options
+        if options.chat_template_kwargs and options.api != "chat":
+            raise UserError(
+                f"--chat-template-kwargs needs --api chat: --api {options.api} sends prompts as they are, without a "
+                "chat template"
+            )
         self.usage = Usage()
         urls = dict.fromkeys(url.rstrip("/") for url in options.endpoint or (DEFAULT_ENDPOINT,))
         replicas = [Replica(client_for(url, options)) for url in urls]

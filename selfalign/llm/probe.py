@@ -23,6 +23,7 @@ PROBES = (
     "A list of unusual names for a boat:\n",
 )
 PROBE_TOKENS = 16
+SHORT_QUESTION, SHORT_ANSWER_TOKENS = "Reply with the word yes, and with nothing else.", 256  # some think first
 HOT = 2.0  # a temperature at which even a confident model varies; the highest that OpenAI's interface takes
 CERTAIN = 5.0  # nats for all probes: a text that is likelier than this comes twice by itself
 TELLING_TOKENS = 8  # equal samples shorter than this prove nothing
@@ -36,7 +37,8 @@ async def probe(client: Client, options: GenerationOptions) -> list[str]:
     """Probe a server that has described itself. Returns remarks that the user should see.
 
     A few requests of 16 tokens find out whether it generates, whether samples of a prompt differ, whether a seed
-    reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`).
+    reproduces a text, and whether it takes `n` and seeds (`client.takes_n`, `client.takes_seeds`); if need be, one of
+    256 whether its model thinks before it answers.
 
     Raises:
         ServerFault: it does not answer.
@@ -46,10 +48,10 @@ async def probe(client: Client, options: GenerationOptions) -> list[str]:
     request = CompletionRequest(PROBES[0], PROBE_TOKENS, seed=1, temperature=1.0 if sampled else 0.0)
     try:
         if sampled:
-            return await _probe_sampling(client, request)
-        first, second = [(await client.complete(request))[0].text for _ in range(2)]
+            return [*await _probe_sampling(client, request), *await _probe_reasoning(client)]
+        first, second = [(await client.ask(request))[0].whole for _ in range(2)]
         remark = "two greedy answers to the same prompt differ: the server ignores the temperature, or rounding varies"
-        return [] if first == second else [remark]
+        return [*([] if first == second else [remark]), *await _probe_reasoning(client)]
     except Busy:
         return ["it is busy, so it was not tested"]
     except RequestRefused as error:
@@ -77,26 +79,40 @@ async def _probe_sampling(client: Client, request: CompletionRequest) -> list[st
         return [*remarks, "its model is so sure of every token that equal samples tell nothing about the temperature"]
     raise Unfit(
         f"{client.url} gives the same text twice for {len(pairs)} different prompts, even at temperature {HOT:g} "
-        f"({pairs[0].text[:30]!r}): it ignores the temperature, or there is a cache in front of it. All samples of a "
+        f"({pairs[0].whole[:30]!r}): it ignores the temperature, or there is a cache in front of it. All samples of a "
         "prompt would be the same (`transformers serve` does this)"
     )
 
 
+async def _probe_reasoning(client: Client) -> list[str]:
+    """Have one whole answer, from which the client sees whether the model thinks, if it can't know otherwise."""
+    if not client.may_open_reasoning:
+        return []
+    request = CompletionRequest(SHORT_QUESTION, SHORT_ANSWER_TOKENS, seed=1)
+    (answer, *_) = await client.ask(request)
+    if not answer.is_cut_off or answer.reasoning is not None:
+        return []
+    return [
+        f"it needs more than {SHORT_ANSWER_TOKENS} tokens to say yes ({answer.text[:30]!r}): if its model thinks "
+        "before it answers, start the server with its parser for reasoning, or the reasoning is taken for the answer"
+    ]
+
+
 async def _equal_samples(client: Client, request: CompletionRequest) -> Completion | None:
     """One of two samples of a prompt if they are equal, and long enough for that to tell something."""
-    samples = await client.complete(replace(request, n=2 if client.takes_n else 1))
+    samples = await client.ask(replace(request, n=2 if client.takes_n else 1))
     if len(samples) == 1:
         client.takes_n = False
-        samples += await client.complete(replace(request, seed=2))
+        samples += await client.ask(replace(request, seed=2))
     first, second = samples[:2]
     telling = min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS
-    return first if first.text == second.text and telling else None
+    return first if first.whole == second.whole and telling else None
 
 
 async def _probe_seeds(client: Client, request: CompletionRequest) -> list[str]:
     """Send the same seed twice. A server that fails or crashes on it gets no seeds from then on."""
     try:
-        texts = {(await client.complete(request))[0].text for _ in range(2)}
+        texts = {(await client.ask(request))[0].whole for _ in range(2)}
     except Busy:
         return []
     except ServerFault as fault:
@@ -110,7 +126,7 @@ class Suspicions:
 
     def __init__(self, temperature: float) -> None:
         self.sampled = temperature > 0
-        self.samples = self.cut_off = self.empty_in_a_row = 0
+        self.samples = self.cut_off = self.empty_in_a_row = self.thoughts_in_a_row = 0
         self.prompts_with_several = self.prompts_with_equal = 0
         self.warned: set[str] = set()
 
@@ -118,17 +134,26 @@ class Suspicions:
         """Note the samples of one prompt."""
         for sample in samples:
             self.samples += 1
-            self.cut_off += sample.finish_reason == "length"
+            self.cut_off += sample.finish_reason == "length" and not sample.in_reasoning
+            self.thoughts_in_a_row = self.thoughts_in_a_row + 1 if sample.in_reasoning else 0
             self.empty_in_a_row = 0 if sample.text.strip() or sample.failure("") else self.empty_in_a_row + 1
         if len(samples) > 1 and samples[0].generated_tokens >= TELLING_TOKENS:
             self.prompts_with_several += 1
-            self.prompts_with_equal += len({sample.text for sample in samples}) == 1
+            self.prompts_with_equal += len({sample.whole for sample in samples}) == 1
         if self.empty_in_a_row >= EMPTY_IN_A_ROW:
             self._warn(
                 "empty",
                 f"the last {self.empty_in_a_row} answers are empty: check that the model can continue from the end of "
                 "the prompt (no trailing space, the right chat template), and that no answer begins with a stop "
                 "sequence",
+            )
+        if self.thoughts_in_a_row >= EMPTY_IN_A_ROW:
+            self._warn(
+                "in reasoning",
+                f"the last {self.thoughts_in_a_row} answers ended while the model was still thinking, so there is "
+                "nothing to use in them: raise --max-new-tokens, or turn the thinking off, for many models with "
+                "--chat-template-kwargs enable_thinking=false (if it is off, start the server without its reasoning "
+                "parser, which takes everything for reasoning)",
             )
         if self.samples >= MIN_SAMPLES and self.cut_off >= NEARLY_ALL * self.samples:
             self._warn(

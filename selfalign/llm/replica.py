@@ -19,7 +19,7 @@ from selfalign.options import GenerationOptions
 BASE_SECONDS = 120.0  # a request may wait for its place inside the server for this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU generates one token per second
 MOST_DEADLINES = 10  # while the server answers others, a request may wait this many times as long: it is busy, not lost
-PROBE_SECONDS = 300.0  # for five answers of 16 tokens, in case another run keeps the server busy
+PROBE_SECONDS = 300.0  # for five answers of 16 tokens and one of 256, in case another run keeps the server busy
 WATCH_SECONDS = 30.0  # a server that has been silent for this long is asked for a sign of life
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
 MAX_RETRY_AFTER_SECONDS = 120.0  # a server that asks for a longer pause is asked again after this
@@ -138,7 +138,7 @@ class Replica:
             busy_until = min(max(started, self._last_answer), started + (MOST_DEADLINES - 1) * patience)
             return busy_until + patience - time.monotonic()
 
-        task = asyncio.ensure_future(self.client.complete(request))
+        task = asyncio.ensure_future(self.client.ask(request))
         try:
             while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, left()))))[0]:
                 if left() <= 0:

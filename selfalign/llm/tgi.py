@@ -58,7 +58,7 @@ class TgiClient(Client):
                     details=True,
                     return_full_text=False,  # TGI's POST / repeats the prompt by default
                     max_new_tokens=request.max_new_tokens,
-                    stop=list(request.stop[: self.max_stop_sequences]),
+                    stop=self.stops_for(request),
                     **(sampling if request.temperature > 0 else {}),
                 )
             details = output.details

@@ -53,6 +53,8 @@ class Options:
     model: str = "simulated/model"
     has_info: bool = True
     """Whether /info says what it should; if not, it is as empty as /health."""
+    template_tokens: tuple[str, ...] = ()
+    """The tokens of a prompt with its chat template, if /tokenize shows them."""
     list_tokens: bool = True
     """Whether each answer lists its tokens, as TGI's do: most of what a client has to parse."""
 
@@ -119,7 +121,14 @@ class Simulation:
         return web.json_response({"object": "list", "data": [model]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
-        words = (await request.json())["inputs"].split()
+        body = await request.json()
+        if "messages" in body:  # a chat, as vLLM takes it: only a model that thinks tells its tokens
+            if not self.options.template_tokens:
+                return web.json_response({"error": "no inputs"}, status=422)
+            tokens = self.options.template_tokens
+            count = {"count": len(tokens), "max_model_len": self.options.max_total_tokens}
+            return web.json_response(count | {"tokens": [0] * len(tokens), "token_strs": list(tokens)})
+        words = body["inputs"].split()
         return web.json_response([{"id": 0, "text": word, "start": 0, "stop": 0} for word in words])
 
     async def tgi(self, request: web.Request) -> web.StreamResponse:

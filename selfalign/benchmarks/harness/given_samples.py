@@ -9,6 +9,7 @@ from pathlib import Path
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
 from selfalign.benchmarks.harness.problems import file_hash, records
 from selfalign.errors import UserError, warn
+from selfalign.llm.reasoning import BEGIN, Parts, split_reasoning
 from selfalign.runner.source import open_source
 
 COLUMNS = {"task_id", "sample", "completion", "solution", "_identifier"}  # a warning names the others
@@ -28,7 +29,8 @@ def given_samples(
 ) -> tuple[list[Row], str]:
     """The samples in `name` (a file, a folder or a Hub dataset), and the hash or commit to which they are pinned.
 
-    The rows have `id`, `task_id`, `sample`, `text` and `style`. `per_problem` is how many samples each problem must
+    The rows have `id`, `task_id`, `sample`, `text`, `reasoning` and `style`; `text` is null if the sample ends in its
+    reasoning. `per_problem` is how many samples each problem must
     have, by default as many as most problems have; `style` says what the column `completion` holds. With
     `ignore_unknown`, samples of other problems are left out with a warning.
 
@@ -56,7 +58,11 @@ def given_samples(
         else:
             number = len(samples[task_id])
             ids = {"id": f"{task_id}/{number}", "task_id": task_id, "sample": number}
-            samples[task_id].append(ids | {"text": text, "style": "solution" if has_solution else style})
+            # Code that only mentions the end of reasoning is code.
+            is_code = has_solution and not text.lstrip().startswith(BEGIN)
+            parts = Parts(text) if is_code else split_reasoning(text)
+            texts = {"text": None if parts.unfinished else parts.answer, "reasoning": parts.reasoning}
+            samples[task_id].append(ids | texts | {"style": "solution" if has_solution else style})
     if ignore_unknown and (unknown := faults.pop(UNKNOWN, [])):
         warn(f"{name}: {len(unknown)} samples {UNKNOWN} and are ignored ({_some(unknown)})")
     found = [f"{len(where)} {what} ({_some(where)})" for what, where in faults.items()]

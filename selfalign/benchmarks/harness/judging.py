@@ -9,8 +9,9 @@ from code_eval.sandbox import PRELOAD, Program, Result, Sandbox, SandboxUnavaila
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style
 from selfalign.benchmarks.harness.packages import installed_packages
 from selfalign.errors import RowOpen, UserError
+from selfalign.llm.completion import UNFINISHED
 
-Judge = Callable[[Problem, str, Style], Awaitable[Row]]
+Judge = Callable[[Problem, str | None, Style], Awaitable[Row]]
 
 
 def sandbox_for(
@@ -42,10 +43,21 @@ def sandbox_for(
 def judge_of(benchmark: Benchmark, sandbox: Sandbox) -> Judge:
     """The function that takes a problem, an answer and its style, and returns the columns of the verdict.
 
-    It raises RowOpen if the sandbox failed, which is not the answer's fault.
+    An answer that is None, because the model did not stop thinking, has not passed, and nothing is run. The function
+    raises RowOpen if the sandbox failed, which is not the answer's fault.
     """
 
-    async def judge(problem: Problem, answer: str, style: Style) -> Row:
+    async def judge(problem: Problem, answer: str | None, style: Style) -> Row:
+        if answer is None:
+            names = filter(None, benchmark.checks(problem, "", style))
+            return {
+                "code": None,
+                "outcome": UNFINISHED,
+                "passed": False,
+                "detail": "the model was still thinking",
+                "seconds": 0.0,
+                "checks": [{"name": name, "outcome": UNFINISHED} for name in names] or None,
+            }
         programs = benchmark.checks(problem, answer, style)
         timeout = max(sandbox.timeout, problem.timeout)
         submitted = [sandbox.submit(Program(p.code, p.tests, timeout)) for p in programs.values()]

