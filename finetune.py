@@ -12,8 +12,8 @@ A model that does not fit on one GPU is sharded: `accelerate launch --config_fil
 zero3.yaml).
 
 Columns in: `messages` (a chat that ends with the assistant), or `instruction` and `response`, as in
-bigcode/self-oss-instruct-sc2-exec-filter-50k. For `--method dpo`: `prompt`, `chosen` and `rejected`, each a list of
-messages, as in the configuration `preferences` of what select.py writes.
+bigcode/self-oss-instruct-sc2-exec-filter-50k; with `--reasoning keep`, also `reasoning`. For `--method dpo`: `prompt`,
+`chosen` and `rejected`, each a list of messages, as in the configuration `preferences` of what select.py writes.
 
 OUTPUT is a transformers model folder with the chat template in its tokenizer, a card and the loss curve. During the
 training it holds checkpoints: the same command resumes from the last one, and ends with the same weights as a run that
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from selfalign.errors import UserError
+from selfalign.llm.reasoning import BEGIN, END
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
     from selfalign.training.trainers import DPO, SFT
 
+THINKS = "{#- Answers begin with <think>, reasoning, and </think>. -#}"  # a template that says so is asked accordingly
 NO_LOSS = -100  # the label that torch's cross entropy leaves out
 
 Message = dict[str, str]  # `role` and `content`
@@ -112,6 +114,10 @@ class Options(TrainingOptions):
     chat_template: Path = PROMPTS / "chat.jinja"
     """Jinja chat template to store in the tokenizer; prompts/reference/chat.jinja is that of StarCoder2-Instruct."""
 
+    reasoning: Literal["strip", "keep"] = field(default="strip", metadata=LATER)
+    """Whether the model also learns to think before it answers, from the column `reasoning` (or `reasoning_content` of
+    the last message): as the chat template writes it, or between <think> and </think> where the template does not."""
+
     average_loss_over: Literal["tokens", "sequences"] = field(default="tokens", metadata=LATER)
     """Whether all tokens of an optimizer step weigh the same, or all device batches, however many tokens these have.
     The second is what transformers did in 2024: with --device-batch-size 1, each sequence weighed the same."""
@@ -130,6 +136,8 @@ def checked(options: Options) -> Options:
         raise UserError("--packing cannot be combined with --method dpo, because TRL pads pairs")
     if not options.chat_template.is_file():
         raise UserError(f"--chat-template {options.chat_template} is not a file")
+    if options.method == "dpo" and options.reasoning == "keep":
+        raise UserError("--reasoning keep cannot be combined with --method dpo, whose pairs have no reasoning")
     dpo = options.method == "dpo"
     rate = 1e-6 if dpo else 1e-4 if options.lora_rank else 1e-5
     return dataclasses.replace(
@@ -152,7 +160,24 @@ def read_examples(options: Options) -> tuple[Source, Dataset]:
     if not (pairs <= names if options.method == "dpo" else "messages" in names or {"instruction", "response"} <= names):
         wanted = ", ".join(sorted(pairs)) if options.method == "dpo" else "messages, or instruction and response"
         raise UserError(f"{options.input} lacks {wanted}; its columns are {', '.join(source.rows.column_names)}")
+    if (
+        options.reasoning == "keep"
+        and "reasoning" not in names
+        and "reasoning_content" not in str(source.rows.features)
+    ):
+        raise UserError(
+            f"{options.input} lacks the column reasoning, which --reasoning keep learns from and sample_responses.py "
+            "--reasoning keep writes"
+        )
     return source, source.rows.select(range(min(len(source), options.max_samples or len(source))))
+
+
+def load_tokenizer(options: Options) -> PreTrainedTokenizerBase:
+    """The tokenizer with the chat template, which says so where answers begin with reasoning."""
+    tokenizer = base_model(options).load_tokenizer(options.chat_template)
+    if options.reasoning == "keep" and END not in str(tokenizer.chat_template):
+        tokenizer.chat_template = f"{tokenizer.chat_template}{THINKS}"
+    return tokenizer
 
 
 def prompt_and_response(
@@ -170,6 +195,13 @@ def prompt_and_response(
     return prompt, before + end if end and not after.strip() else response  # nothing is generated after the end
 
 
+def with_reasoning(answer: Message, reasoning: str, tokenizer: PreTrainedTokenizerBase) -> Message:
+    """An answer with the reasoning before it, as the chat template takes it: Qwen's as `reasoning_content`."""
+    if "reasoning_content" in str(tokenizer.chat_template):
+        return answer | {"reasoning_content": reasoning}
+    return answer | {"content": f"{BEGIN}\n{reasoning}\n{END}\n\n{answer['content']}"}
+
+
 def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token ids of a text, preceded by the token that the tokenizer puts before every prompt, if it does."""
     begin = tokenizer("").input_ids[:1] if tokenizer.bos_token else []
@@ -177,10 +209,13 @@ def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return (begin if begins else []) + tokenizer(text, add_special_tokens=False).input_ids
 
 
-def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
+def to_tokens(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int, keep_reasoning: bool = False
+) -> dict[str, Any]:
     """A row (`messages`, or `instruction` and `response`) as `input_ids` and `labels` (NO_LOSS before the response).
 
-    `outcome` says whether it can be used: whole, cut, no_response, prompt_too_long.
+    With `keep_reasoning`, the response begins with the row's `reasoning`, if it has any. `outcome` says whether the row
+    can be used: whole, cut, no_response, prompt_too_long.
     """
     messages = row.get("messages") or [
         {"role": "user", "content": row.get("instruction")},
@@ -188,7 +223,11 @@ def to_tokens(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_lengt
     ]
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
-    prompt, response = prompt_and_response(messages[:-1], messages[-1:], tokenizer)
+    reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
+    answer = with_reasoning(messages[-1], reasoning, tokenizer) if reasoning else messages[-1]
+    prompt, response = prompt_and_response(messages[:-1], [answer], tokenizer)
+    if reasoning.strip() not in response:
+        raise UserError("the chat template leaves out the reasoning of an answer: choose another --chat-template")
     prompt_ids, ids = tokens_of(prompt, tokenizer), tokens_of(prompt + response, tokenizer)
     # A token may span the end of the prompt and the beginning of the response: it counts as the response's.
     masked = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
@@ -217,9 +256,10 @@ def prepare(
 
     UserError if too few rows can be used.
     """
+    dpo, how = options.method == "dpo", {"tokenizer": tokenizer, "max_length": options.max_length}
     prepared = rows.map(
-        to_pair if options.method == "dpo" else to_tokens,
-        fn_kwargs={"tokenizer": tokenizer, "max_length": options.max_length},
+        to_pair if dpo else to_tokens,
+        fn_kwargs=how if dpo else how | {"keep_reasoning": options.reasoning == "keep"},
         remove_columns=rows.column_names,
         desc="examples",
     )
@@ -302,7 +342,7 @@ def make_trainer(
 
 def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) -> None:
     """Fine-tune the base model on the rows, from the last checkpoint if there is one, and fill the folder."""
-    tokenizer = base_model(options).load_tokenizer(options.chat_template)
+    tokenizer = load_tokenizer(options)
     with folder.devices.main_process_first():
         examples, held_out, counts = prepare(rows, tokenizer, options)
     trainer = make_trainer(options, tokenizer, examples, held_out, folder.devices.num_processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def chat_template_of(
             f"the tokenizer of {name} has no chat template: use --prompt-style completion, or --chat-template FILE"
         )
     for argument in arguments or {}:
-        if argument not in str(tokenizer.chat_template):
+        if not re.search(rf"\b{re.escape(argument)}\b", str(tokenizer.chat_template)):
             raise UserError(
                 f"--chat-template-kwargs {argument} has no effect: the chat template of {template or name} does not "
                 "mention it"

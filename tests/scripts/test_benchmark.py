@@ -11,6 +11,7 @@ from selfalign.llm.chat_template import chat_template_of
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
+from tests.fakes.thinking import thinking
 from tests.helpers import ROOT, load_script, read_rows, run, run_well, write_rows
 
 HUMANEVAL = HumanEval()
@@ -133,6 +134,56 @@ def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
     tokenizer.save_pretrained(tmp_path)
     prompt = chat_template_of(str(tmp_path))("why?")
     assert tokenizer.decode(tokenizer(prompt).input_ids) == "<|im_start|>ASK why?"
+
+
+# Models that think ----------------------------------------------------------------------------------------------------
+
+
+def test_reasoning_is_never_judged(tmp_path, problems):
+    """One answer is right, one is wrong after the right code was thought of, and one is only thought of."""
+    right = [f"```python\n{problem.prompt}{problem.canonical_solution}\n```" for problem in PROBLEMS]
+    answers = [f"<think>\nassert 0\n</think>\n\n{right[0]}", f"<think>{right[1]}</think>No.", f"<think>{right[2]}"]
+    rows = [{"task_id": p.task_id, "completion": text} for p, text in zip(PROBLEMS, answers, strict=True)]
+    samples = write_rows(tmp_path / "samples.jsonl", rows)
+    options = ("--samples", samples, "--data", problems, "--prompt-style", "chat", "--reasoning", "keep")
+    run_well("benchmark", "someone", tmp_path / "out", *options)
+    done = read_rows(tmp_path / "out")
+    outcomes = [row["outcome"] for row in done]
+    assert outcomes[0] == "passed" and outcomes[1] != "passed" and outcomes[2] == "unfinished"
+    assert [row["reasoning"] for row in done] == ["assert 0", *right[1:]] and done[2]["completion"] is None
+
+
+def test_a_chat_model_that_thinks_as_a_command(tmp_path, problems):
+    def solution(prompt):
+        found = [p for p in PROBLEMS if p.prompt.strip() in prompt]
+        return f"```python\n{found[0].prompt}{found[0].canonical_solution}\n```" if found else "yes"
+
+    think = thinking("reasoning_content", solution)
+
+    async def hook(request, body, number):  # the third problem takes more tokens than there are
+        is_third = PROBLEMS[2].prompt.strip() in body["messages"][-1]["content"]
+        return await think(request, body | ({"max_tokens": 14} if is_third else {}), number)
+
+    options = ("--data", problems, "--api", "chat", "--prompt-style", "chat", "--chat-template-kwargs", "effort=low")
+    with simulated(hook) as server:
+        run_well("benchmark", server.url, tmp_path / "out", *options)
+        assert all(body["chat_template_kwargs"] == {"effort": "low"} for body in server.bodies)
+    assert [row["outcome"] for row in read_rows(tmp_path / "out")] == ["passed", "passed", "unfinished"]
+    assert not any("reasoning" in row for row in read_rows(tmp_path / "out"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["outcomes"] == {"passed": 2, "unfinished": 1}
+    assert results["decoding"]["chat_template_kwargs"] == {"effort": "low"}
+
+
+def test_the_answer_of_a_local_model_that_thinks_is_not_begun_for_it(tmp_path, endpoint, tiny_model, problems):
+    """Here the template begins the reasoning, which this model does not end."""
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ 'ASK ' + messages[0]['content'] + ' ANSWER <think>\n' }}")
+    options = ("--data", problems, "--prompt-style", "chat", "--tokenizer", tiny_model, "--chat-template", template)
+    run_well("benchmark", endpoint, tmp_path / "out", *options, "--max-new-tokens", "8", "--reasoning", "keep")
+    for row in read_rows(tmp_path / "out"):
+        assert row["prompt"].endswith(" ANSWER <think>\n") and row["outcome"] == "unfinished"
+        assert row["reasoning"] and row["code"] is None
 
 
 def test_chat_without_a_template_is_said(tmp_path, endpoint):

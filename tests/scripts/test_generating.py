@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fakes.server import simulated
+from tests.fakes.thinking import thinking
 from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
 
 SEEDS = [{"id": f"seed{i}", "content": f'def f{i}(x):\n    """Add {i}."""\n    return x + {i}'} for i in range(4)]
@@ -70,6 +71,34 @@ def test_a_longer_run_continues_a_shorter_one(tmp_path, endpoint):
     parts = {path.name for path in (tmp_path / "out" / "data").iterdir()}
     assert len(generate("generate_concepts", SEEDS, tmp_path, endpoint)) == 4
     assert parts < {path.name for path in (tmp_path / "out" / "data").iterdir()}, "what was there stays"
+
+
+# Models that think ----------------------------------------------------------------------------------------------------
+
+RESPONSE = "```python\ndef f(): pass\n```\n\n### Tests\n```python\nf()\n```"
+# Rows, an answer, the column that it fills, and that of the reasoning.
+STEPS = {
+    "generate_concepts": (SEEDS, "lists, loops", "concepts", "concepts_reasoning"),
+    "generate_tasks": (CONCEPTS, "Write a function.", "instruction", "instruction_reasoning"),
+    "sample_responses": (TASKS, RESPONSE, "response", "reasoning"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_reasoning_is_kept_in_a_column_of_its_own_if_asked_to(tmp_path, step):
+    """Every second answer ends while the model still thinks; the code in its reasoning is not taken for the answer."""
+    rows, answer, filled, column = STEPS[step]
+    think = thinking("reasoning", lambda prompt: answer)
+
+    async def hook(request, body, number):
+        return await think(request, body | {"max_tokens": 14 if number % 2 else 60}, number)
+
+    with simulated(hook) as server:
+        options = ("--api", "chat", "--reasoning", "keep")
+        done = generate(step, rows, tmp_path, server.url, *options)
+    assert {row["error"] for row in done} == {None, "unfinished"}
+    assert all("assert 0" in row[column] for row in done)
+    assert all((row[filled] is None) == (row["error"] == "unfinished") for row in done)
 
 
 # What is wrong is said in one sentence, before anything is done ------------------------------------------------------

@@ -46,7 +46,7 @@ def run_python(*words):
 
 
 def tokenizer_of(options):
-    return finetune.base_model(options).load_tokenizer(options.chat_template)
+    return finetune.load_tokenizer(options)
 
 
 def prepared(options):
