@@ -24,6 +24,7 @@ Columns out: those of the input, and
     generated_tokens, prompt_hash, finish_reason    as in step 4
     error                  null, or why the repair is not run: no_code, no_explanation, unfinished, prompt_too_long;
                            unchanged (the attempt again), hard_coded (it holds the tests' inputs and outputs)
+    reasoning              with --reasoning keep: what the model wrote before its answer; null if nothing
 
 `tests` are the attempt's: what the model writes as tests is never run. Whether they are right is not known; see
 docs/repair.md for what that means, and --judge for tests that a task's samples agree on.
@@ -203,6 +204,9 @@ def main(options: Options) -> None:
     with sandbox:
         failures, samples, removed = failing_rows(options)
         rates = {} if has_pass_rates(failures) else RATE_COLUMNS
+        keeps = options.reasoning == "keep"
+        # That of the attempt would be taken for the repair's.
+        reasoning = {"reasoning": str} if keeps or "reasoning" in failures.rows.column_names else {}
         endpoint = Endpoint(options, samples_a_row=options.samples)
 
         async def repairs_of(row: Row) -> Done:
@@ -213,10 +217,17 @@ def main(options: Options) -> None:
                 text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
             )
             known = {name: getattr(samples[row["id"]], name) for name in rates} | {"prompt_hash": content_id(text)}
-            return Done([to_repair(row, number, answer, feedback) | known for number, answer in enumerate(answers)])
+            return Done(
+                [
+                    to_repair(row, number, answer, feedback)
+                    | known
+                    | dict.fromkeys(reasoning, answer.reasoning if keeps else None)
+                    for number, answer in enumerate(answers)
+                ]
+            )
 
         endpoint.check_room(tried_prompt(prompt, failures, shots), options.max_new_tokens)
-        table = Table(failures, repairs_of, COLUMNS | rates, count_by="error")
+        table = Table(failures, repairs_of, COLUMNS | rates | reasoning, count_by="error")
         run_step(options, table, endpoint=endpoint, prompts=prompt.hash, removed=removed)
 
 

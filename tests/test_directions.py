@@ -13,7 +13,7 @@ ALLOWED = {
     "llm": {"base"},
     "code": {"base"},
     "runner": {"base", "llm"},
-    "benchmarks": {"base", "code", "runner"},
+    "benchmarks": {"base", "llm", "code", "runner"},
     "data": {"base", "code", "runner", "benchmarks"},
     "report": {"base", "code", "runner", "benchmarks", "data"},
     "training": {"base", "code", "runner", "report"},
