@@ -294,7 +294,8 @@ def parse_command_line(options_class: type[T], description: str | None) -> T:
     wants_help = bool({"-h", "--help"} & set(sys.argv[1:]))
     if wants_help:  # tyro would join the lines of each paragraph into one
         print(filled((description or "").strip(), shutil.get_terminal_size().columns), end="\n\n")
-    parsed: Any = tyro.cli(_with_plain_help(options_class, _help_of(options_class) if wants_help else {}))
+    plain = _with_plain_help(options_class, _help_of(options_class) if wants_help else {})
+    parsed: Any = tyro.cli(plain, prog=" ".join(["python", *program_of(Path(sys.argv[0]))]))
     return options_class(**{f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)})
 
 

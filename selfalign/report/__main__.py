@@ -29,7 +29,7 @@ from selfalign.runner.source import open_source
 class Options:
     """What to report on."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
     """Datasets (Hub ids, folders, URLs) or folders of runs, each as PLACE or LABEL=PLACE."""
 
     executions: str | None = None

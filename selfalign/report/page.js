@@ -336,8 +336,10 @@ async function start() {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox";
-    if (event.key === "Escape" && typing) event.target.blur();
-    else if (event.key === "/" && !typing) {
+    if (event.key === "Escape" && typing) {
+      event.preventDefault();  // a browser would empty the search without an event
+      event.target.blur();
+    } else if (event.key === "/" && !typing) {
       event.preventDefault();
       find("search").focus();
     } else if (!typing) keys[event.key]?.();

@@ -208,7 +208,8 @@ def pass_rates(samples: Source | None) -> dict[str, float]:
 
 def title_of(row: Row) -> str:
     """The line of a row in the list."""
-    text = next((row[name] for name in TITLES if row.get(name)), row.get("id"))
+    longest = max((value for value in row.values() if isinstance(value, str)), key=len, default=row.get("id"))
+    text = next((row[name] for name in TITLES if row.get(name)), longest)
     text = ", ".join(map(str, text)) if isinstance(text, list) else _text(text)
     line = " ".join(text[: 4 * TITLE_LIMIT].split())
     return line if len(line) <= TITLE_LIMIT else line[: TITLE_LIMIT - 1] + "…"

@@ -122,6 +122,17 @@ def test_typing_filters_and_the_address_remembers(tab, page):
     assert tab.run(COUNT) == f"{sum('7th' in row['instruction'] for row in EXECUTIONS)} of 60 rows"
 
 
+def test_escape_leaves_the_search_and_keeps_it(tab, page):
+    tab.open(page, "search=7th")
+    found = tab.run(COUNT)
+    tab.press("/")
+    tab.press("Escape")
+    assert (
+        tab.run("document.activeElement.id") != "search" and tab.run("document.getElementById('search').value") == "7th"
+    )
+    assert tab.run(COUNT) == found
+
+
 def test_everything_can_be_done_by_keyboard(tab, page):
     tab.open(page)
     tab.press("j")
