@@ -24,6 +24,7 @@ import numpy
 from .accounting import Accounting
 from .arguments import use_of
 from .assertions import has_tests
+from .channel import receive
 from .checks import check_counts
 from .confinement import Confinement
 from .counting import run_each
@@ -36,6 +37,7 @@ from .pool import Pool
 from .program import run
 from .sandbox import Sandbox
 from .seccomp import build_filter
+from .served import serve_code
 from .strict import judge_code
 from .tasks import Program, Result
 from .verdict import OUTCOMES

@@ -8,6 +8,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
 import math
 from typing import Any
 
@@ -20,8 +21,9 @@ ARRAYS = "biufcUSMm"  # kinds of numpy's arrays that hold values and not referen
 
 def encode(value):
     """JSON for None, bool, int, float, complex, str, bytes, bytearray, range, list, tuple, deque, dict, Counter,
-    OrderedDict, defaultdict, set, frozenset, date, time, datetime, timedelta, Decimal, Fraction and numpy's arrays, all
-    of exactly these types, nested; numpy's numbers become Python's. Raises TypeError for everything else.
+    OrderedDict, defaultdict, views of a dict, set, frozenset, date, time, datetime, timedelta, Decimal, Fraction and
+    numpy's arrays, all of exactly these types, nested; numpy's numbers become Python's, and a named tuple becomes one
+    with the same names. Raises TypeError for everything else.
     """
     kind = type(value)
     if value is None or kind in (bool, str):
@@ -40,6 +42,8 @@ def encode(value):
         if value.dtype.kind in ARRAYS:
             return {"ndarray": [value.dtype.str, list(value.shape), base64.b64encode(value.tobytes()).decode()]}
         return encode(value.tolist())
+    if kind.__mro__[1:] == (tuple, object) and isinstance(getattr(kind, "_fields", None), tuple):
+        return {"namedtuple": [kind.__name__, list(kind._fields), _items(value)]}
     raise TypeError(f"strict mode passes plain data between code and tests, not {kind.__name__!r}")
 
 
@@ -107,6 +111,12 @@ def _moment(value) -> str:
     return value.isoformat()
 
 
+@functools.cache
+def _named(name: str, *fields: str) -> type:
+    """The class of named tuples with these names; ValueError for names that cannot be."""
+    return collections.namedtuple(name, fields)
+
+
 def _complex(real: float, imaginary: float) -> complex:
     if real != real or imaginary != imaginary:
         nans_seen[:] = [True]
@@ -135,6 +145,9 @@ ENCODERS: dict[type, Any] = {
     bytearray: _bytes,
     complex: lambda value: [repr(value.real), repr(value.imag)],
     range: lambda value: [value.start, value.stop, value.step],
+    type({}.keys()): _items,
+    type({}.values()): _items,
+    type({}.items()): lambda value: [[encode(key), encode(item)] for key, item in value],
     collections.deque: lambda value: [_items(value), value.maxlen],
     collections.Counter: _pairs,
     collections.OrderedDict: _pairs,
@@ -157,6 +170,10 @@ DECODERS: dict[str, Any] = {
     "bytearray": lambda text: bytearray(base64.b64decode(text)),
     "complex": lambda parts: _complex(*map(float, parts)),
     "range": lambda parts: range(*map(int, parts)),
+    "dict_keys": lambda items: dict.fromkeys(map(decode, items)).keys(),
+    "dict_values": lambda items: dict(enumerate(map(decode, items))).values(),
+    "dict_items": lambda pairs: _dictionary(pairs).items(),
+    "namedtuple": lambda parts: _named(str(parts[0]), *map(str, parts[1]))(*map(decode, parts[2])),
     "deque": lambda parts: collections.deque(map(decode, parts[0]), parts[1]),
     "Counter": lambda pairs: collections.Counter(_dictionary(pairs)),
     "OrderedDict": lambda pairs: collections.OrderedDict(_dictionary(pairs)),

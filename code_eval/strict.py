@@ -1,129 +1,38 @@
 """Strict mode: code and tests in two processes, with a socket between them on which plain data passes.
 
-The code's process defines functions and answers calls to them. The tests' process has proxies in their place, and
-writes the verdict. What the code's process sends is never trusted: it is decoded to Python's own types, and can report
-nothing but failures.
+The code's process defines functions and answers calls to them (served.py). The tests' process, here, has proxies in
+their place, and writes the verdict. What the code's process sends is never trusted: it is decoded to Python's own
+types, and can report nothing but failures.
 """
 
+import ast
 import builtins
 import collections
-import contextlib
-import gc
 import importlib
 import io
-import json
 import os
 import sys
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
-from .arguments import use_of
+from .arguments import arguments_of, calls_at, is_at, tree_of, use_of
 from .assertions import loaded_names
-from .messages import COUNTS, DETAIL_LIMIT, LENGTH, REMARK_BITS, REMARKS, Job, framed, texts_in
+from .channel import CHANNEL, described, is_plain_function, receive, send
+from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, Job, texts_in
 from .plain_data import decode, encode, nans_seen
-from .program import compiled, main_module, run_code, run_tests
-from .verdict import FAILURES, TEXTS, Claim, classify, conclude, describe
+from .program import compiled, main_module, run_tests
+from .verdict import FAILURES, TEXTS, Claim, conclude
 
-CHANNEL = 5  # the descriptor of the socket between code and tests
-MESSAGE_LIMIT = 64 << 20  # bytes of a message
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
+STREAMS = ("stdout", "stderr")
+REPLACEABLE = (
+    "input",
+    "print",
+)  # functions of Python's own that the code calls in the tests' process if they replace them
+SEEDED = ("random", "numpy.random")  # modules whose `seed` holds for the code as well
 
 # Taken when this module is loaded, before any program can replace them.
-_write, _leave, _read, _input = os.write, os._exit, os.read, input
-
-
-# ---- the code's process ----
-
-
-def serve_code(job: Job, channel: int = CHANNEL) -> None:
-    """Runs the code, then answers calls to its functions until the tests' process is gone. Does not return."""
-    (text,) = texts_in(TEXTS, [job.code])
-    os.close(TEXTS)
-    module = main_module(job, text)
-    try:
-        gc.enable()
-        run_code(compiled(text, "code"), module.__dict__)
-        send(channel, {"loaded": True})
-    except BaseException as error:
-        send(channel, {"claim": classify(error)})
-        _leave(0)
-    while True:
-        try:
-            request = receive(channel)
-        except EOFError:
-            _leave(0)
-        answer: dict = {}
-        with streams_of_tests(request, answer, channel):
-            try:
-                answer |= answer_call(request, module.__dict__)
-            except BaseException as error:
-                answer["raised"] = [*nearest(error), describe(error), classify(error)[0]]
-        send(channel, answer)
-
-
-@contextlib.contextmanager
-def streams_of_tests(request: dict, answer: dict, channel: int):
-    """Lets the code read and print where the tests have replaced stdin, stdout or `input`; the answer gets the rest."""
-    stdin, stdout, ask = sys.stdin, sys.stdout, builtins.input
-
-    def ask_tests(prompt: object = "") -> str:
-        send(channel, {"asks": str(prompt)})
-        return str(receive(channel)["told"])
-
-    if "stdin" in request:
-        sys.stdin = io.StringIO(request["stdin"])
-    if "prints" in request:
-        sys.stdout = io.StringIO()
-    if "asks" in request:
-        builtins.input = ask_tests
-    given, taken = sys.stdin, sys.stdout
-    try:
-        yield
-    finally:
-        if "stdin" in request:
-            answer["read"] = given.tell()
-        if isinstance(taken, io.StringIO):
-            answer["printed"] = taken.getvalue()
-        sys.stdin, sys.stdout, builtins.input = stdin, stdout, ask
-
-
-def answer_call(request: dict, names: dict) -> dict:
-    """The answer to a question about names, or to a call to one of them."""
-    if "names" in request:
-        return {"names": {name: present(names[name]) for name in request["names"] if name in names}}
-    arguments: Any = decode(request["arguments"])
-    keywords: Any = decode(request["keywords"])
-    value = names[request["name"]](*arguments, **keywords)
-    answer = {"value": encode(value)}
-    after = encode(arguments)
-    if after != request["arguments"]:
-        answer["arguments"] = after  # the function works in place
-    return answer
-
-
-def nearest(error: BaseException) -> tuple[str, str, object]:
-    """The names of an exception's class and of its nearest built-in base, and its arguments if they are plain data."""
-    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    try:
-        return type(error).__name__, kind.__name__, encode(list(error.args))
-    except Exception:  # `args` can be anything
-        return type(error).__name__, kind.__name__, [describe(error).partition(": ")[2]]
-
-
-def present(value: object) -> dict:
-    """What the tests' process is told about a name."""
-    if isinstance(value, types.ModuleType):
-        return {"module": value.__name__}
-    if callable(value):
-        return {"callable": True}
-    try:
-        return {"value": encode(value)}
-    except TypeError:
-        return {}
-
-
-# ---- the tests' process ----
+_own = {name: getattr(builtins, name) for name in REPLACEABLE}
 
 
 def judge_code(job: Job, channel: int = CHANNEL) -> None:
@@ -132,26 +41,26 @@ def judge_code(job: Job, channel: int = CHANNEL) -> None:
     def body() -> str:
         (text,) = texts_in(TEXTS, [job.tests or 0])
         tests = compiled(text, "tests")
+        code = Code(text, channel)
 
         def names_from_code() -> dict:
             first = receive(channel)
             if "claim" in first:
                 raise failure(*first["claim"])
             module = main_module(job, text)
-            module.__dict__.update(fetch(channel, free_names(tests), history))
+            module.__dict__.update(code.fetch(free_names(tests)))
             return module.__dict__
 
-        history = History(text)
         try:
             return run_tests(tests, text, job, names_from_code)
         finally:
-            os.pwrite(TEXTS, REMARK_BITS.pack(history.remarks()), COUNTS.size)
+            os.pwrite(TEXTS, REMARK_BITS.pack(code.remarks()), COUNTS.size)
 
     conclude(body, job.secret)
 
 
-def free_names(code: types.CodeType) -> list[str]:
-    """The names that the tests use without defining them.
+def free_names(code) -> list[str]:
+    """The names that the tests, a compiled module, use without defining them.
 
     The code is only asked for these, and never for one of Python's own names or for an assertion, so it cannot replace
     what judges it.
@@ -160,92 +69,241 @@ def free_names(code: types.CodeType) -> list[str]:
     return sorted(name for name in names if not name.startswith(("__", "assert")))
 
 
-class History:
-    """What happened between tests, of this text, and code."""
+class Code:
+    """The code as the tests, of this text, see it: proxies for its functions, and what happened between the two."""
 
-    def __init__(self, text: str):
-        self.text = text
+    def __init__(self, text: str, channel: int):
+        self.text, self.channel = text, channel
         self.called: set[str] = set()  # functions of the code
         self.changed = False  # whether an argument of the tests was changed by a call that returned something as well
+        self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
+        self.raising = False  # whether an exception of the code's is being made
+        self.exceptions: dict[tuple[str, ...], type[Exception]] = {}
+        self.environment = dict(os.environ)
+        self.seeds: dict[str, object] = {}  # that the tests have set since the last call
+        if ".seed(" in text:
+            self.listen_to_seeds()
+
+    # ---- names ----
+
+    def fetch(self, names: list[str]) -> dict:
+        """The code's `names`: proxies for functions, copies of plain data, our own imports of the same modules."""
+        send(self.channel, {"names": names})
+        found = {}
+        for name, answer in receive(self.channel)["names"].items():
+            if name not in names:
+                raise Claim("error", f"An answer that was not asked for: {name[:DETAIL_LIMIT]}")
+            if "exception" in answer:
+                found[name] = self.heard(name, self.exception_class(answer["exception"]))
+            elif answer.get("callable"):
+                found[name] = self.proxy(name, {"name": name})
+            elif "value" in answer:
+                found[name] = decode(answer["value"])
+            elif answer.get("module") in (name, ALIASES.get(name)):
+                found[name] = importlib.import_module(answer["module"])
+        return found
 
     def remarks(self) -> int:
         """A bit for each of REMARKS."""
         found = {"helpers": len(self.called) > 1, "nan": bool(nans_seen), "arguments": self.changed}
         return sum(found[name] << number for number, name in enumerate(REMARKS))
 
-    def change(self, arguments: tuple, theirs: list, returned: object) -> None:
-        """Does to the tests' arguments what the code did to its copies, as far as the tests do not keep theirs."""
-        for mine, after in zip(arguments, theirs, strict=False):
-            same = mine == after if isinstance(mine, (set, frozenset)) else encode(mine) == encode(after)
-            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, after)
-            if use != "kept":
-                replace_contents(mine, after)
-                self.changed |= use == "named" and returned is not None
+    # ---- calls ----
 
+    def proxy(self, name: str, target: dict[str, Any]) -> Callable[..., object]:
+        """A function that calls the code's function `target`."""
 
-def fetch(channel: int, names: list[str], history: History) -> dict:
-    """The code's `names`: proxies for functions, copies of plain data, our own imports of the same modules."""
-    send(channel, {"names": names})
-    found = {}
-    for name, answer in receive(channel)["names"].items():
-        if name not in names:
-            raise Claim("error", f"An answer that was not asked for: {name[:DETAIL_LIMIT]}")
-        if answer.get("callable"):
-            found[name] = proxy(channel, name, history)
-        elif "value" in answer:
-            found[name] = decode(answer["value"])
-        elif answer.get("module") in (name, ALIASES.get(name)):
-            found[name] = importlib.import_module(answer["module"])
-    return found
+        def call(*arguments, **keywords):
+            self.called.add(name)
+            sent = {
+                "arguments": [*map(self.sent, arguments)],
+                "keywords": {k: self.sent(v) for k, v in keywords.items()},
+            }
+            answer = self.ask({**target, **sent})
+            if answer.get("awaitable"):
+                return self.awaitable(name, answer)
+            value = self.returned(name, answer)
+            if isinstance(after := answer.get("arguments"), list):
+                self.change(arguments, after, value)
+            return value
 
+        call.__name__ = call.__qualname__ = name
+        return call
 
-def proxy(channel: int, name: str, history: History) -> Callable[..., object]:
-    """A function that calls the code's function `name`."""
+    def sent(self, argument: object) -> object:
+        """An argument as it is sent: plain data, or a function that the code can call."""
+        if isinstance(argument, (type, type(len))) and getattr(builtins, argument.__name__, None) is argument:
+            return {"builtin": argument.__name__}
+        if is_plain_function(argument):
+            self.callbacks.append(argument)  # pyright: ignore[reportArgumentType]
+            return {"callback": len(self.callbacks) - 1}
+        return encode(argument)
 
-    def call(*arguments, **keywords):
-        history.called.add(name)
-        sent = encode(list(arguments))
-        request = {"name": name, "arguments": sent, "keywords": encode(keywords)}
+    def ask(self, request: dict[str, Any]) -> dict:
+        """The code's answer; what it reads and prints on the way goes where the tests want it."""
         stdin, place = sys.stdin, 0
         if isinstance(stdin, io.StringIO):
             place = stdin.tell()
             request["stdin"] = stdin.read()
-        if sys.stdout is not sys.__stdout__:
-            request["prints"] = True
-        if builtins.input is not _input:
-            request["asks"] = True
-        send(channel, request)
-        while "asks" in (answer := receive(channel)) and "asks" in request:
-            send(channel, {"told": builtins.input(str(answer["asks"]))})
+        if captured := [name for name in STREAMS if getattr(sys, name) is not getattr(sys, f"__{name}__")]:
+            request["captured"] = captured
+        if replaced := [name for name in REPLACEABLE if getattr(builtins, name) is not _own[name]]:
+            request["replaced"] = replaced
+        if os.environ != self.environment:
+            request["environment"] = dict(os.environ)
+        if self.seeds:
+            request["seeds"], self.seeds = self.seeds, {}
+        swallowed: list[BaseException] = []
+        send(self.channel, request)
+        while "relay" in (answer := receive(self.channel)):
+            send(self.channel, self.relayed(answer, replaced, swallowed))
         if isinstance(stdin, io.StringIO):
             stdin.seek(place + int(answer.get("read", 0)))
-        if "prints" in request:
-            sys.stdout.write(str(answer.get("printed", "")))
-        if "raised" in answer:
-            raise same_error(*answer["raised"])
-        value, after = decode(answer["value"]), decode(answer.get("arguments", []))
-        if isinstance(after, list):
-            history.change(arguments, after, value)
-        return value
+        for name in captured:
+            getattr(sys, name).write(str(answer.get("printed", {}).get(name, "")))
+        if swallowed:
+            raise swallowed[0]
+        return answer
 
-    call.__name__ = call.__qualname__ = name
-    return call
-
-
-def same_error(name: str, nearest: str, arguments, description: str, outcome: str) -> Exception:
-    """What the code raised, as a built-in exception or a subclass of one, so that tests of errors work.
-
-    Never one that ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none. An
-    IndexError ends one where it comes out of a `__getitem__` of the tests.
-    """
-    kind = getattr(builtins, str(nearest), None)
-    ends_iteration = (StopIteration, StopAsyncIteration, *([IndexError] if is_called_by("__getitem__") else []))
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ends_iteration):
+    def relayed(self, call: dict, replaced: list[str], failures: list[BaseException]) -> dict:
+        """What a function of the tests returns that the code calls. An assertion that fails in there counts."""
+        what = call["relay"]
+        if what in replaced:
+            function = getattr(builtins, what)
+        elif isinstance(what, int) and 0 <= what < len(self.callbacks):
+            function = self.callbacks[what]
+        else:
+            raise Claim("error", f"A call that nobody allowed: {str(what)[:DETAIL_LIMIT]}")
+        arguments: Any = decode(call["arguments"])
+        keywords: Any = decode(call["keywords"])
         try:
-            return (kind if name == nearest else type(name, (kind,), {}))(*[decode(argument) for argument in arguments])
+            value = function(*arguments, **keywords)
+            # What print returns, which may be a mock's, is of no use to anybody.
+            return {"told": None if what == "print" else str(value) if what == "input" else encode(value)}
+        except Exception as error:
+            if isinstance(error, (AssertionError, Claim)):
+                failures.append(error)
+            return {"refused": described(error)}
+
+    def returned(self, name: str, answer: dict) -> Any:
+        """What the tests get of an answer. Raises what the code has raised."""
+        if "raised" in answer:
+            raise self.same_error(*answer["raised"])
+        if "iterator" in answer:
+            return self.items(answer["iterator"])
+        if "function" in answer:
+            return self.proxy(name, {"function": answer["function"]})
+        return decode(answer["value"])
+
+    def items(self, number: object) -> Generator:
+        """What an iterator gives that stays in the code's process."""
+        sent = None
+        while True:
+            answer = self.ask({"next": number, "sent": encode(sent)})
+            if "raised" in answer:
+                raise self.same_error(*answer["raised"])
+            if "done" in answer:
+                return decode(answer["done"])
+            sent = yield decode(answer["value"])
+
+    async def awaitable(self, name: str, answer: dict) -> object:
+        """What an async function of the code has come to: it has run to its end when it was called."""
+        return self.returned(name, answer)
+
+    def change(self, arguments: tuple, after: list, returned: object) -> None:
+        """Does to the tests' arguments what the code did to its copies, as far as the tests do not keep theirs."""
+        for mine, sent in zip(arguments, after, strict=False):
+            if is_plain_function(mine) or isinstance(mine, type):
+                continue
+            theirs = decode(sent)
+            same = mine == theirs if isinstance(mine, (set, frozenset)) else encode(mine) == encode(theirs)
+            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, theirs)
+            if use != "kept":
+                replace_contents(mine, theirs)
+                self.changed |= use == "named" and returned is not None
+
+    def listen_to_seeds(self) -> None:
+        """Lets the code draw what it would draw in one process, after the tests have called `random.seed`."""
+
+        def listen(name: str, module: Any) -> None:
+            own = module.seed
+
+            def seed(*arguments):
+                own(*arguments)
+                self.seeds[name] = encode(list(arguments))
+
+            module.seed = seed
+
+        for name in SEEDED:
+            if name.partition(".")[0] in self.text:
+                listen(name, importlib.import_module(name))
+
+    # ---- exceptions ----
+
+    def heard(self, name: str, kind: type[Exception]) -> type[Exception]:
+        """The class, which takes note when the tests call it: a helper of the code's might be one."""
+
+        def __init__(error, *arguments, **_):
+            if not self.raising:
+                self.called.add(name)
+            Exception.__init__(error, *arguments)
+
+        if kind.__module__ == "__main__":
+            kind.__init__ = __init__
+        return kind
+
+    def exception_class(self, names: list[str]) -> type[Exception]:
+        """The class of the code's that has these bases; the last one is Python's own.
+
+        None of them ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none.
+        """
+        key = tuple(map(str, names))
+        if key not in self.exceptions:
+            base = getattr(builtins, key[-1], None) if len(key) == 1 else self.exception_class(list(key[1:]))
+            if not isinstance(base, type) or not issubclass(base, Exception):
+                raise Claim("error", f"It raised what is no exception: {key[0][:DETAIL_LIMIT]}")
+            if issubclass(base, (StopIteration, StopAsyncIteration)):
+                raise Claim("error", f"It raised {key[0][:DETAIL_LIMIT]}")
+            self.exceptions[key] = base if len(key) == 1 else type(key[0], (base,), {"__module__": "__main__"})
+        return self.exceptions[key]
+
+    def same_error(self, names: list[str], arguments: list, description: str, outcome: str) -> BaseException:
+        """What the code raised, as an exception of the same name and bases, so that tests of errors work.
+
+        An IndexError ends an iteration where it comes out of a `__getitem__` of the tests, and `SystemExit` ends the
+        tests where they do not expect it: there, they are errors of the code.
+        """
+        if names == ["SystemExit"] and expects_exit(self.text):
+            return SystemExit(*map(decode, arguments))
+        self.raising = True
+        try:
+            kind = self.exception_class(names)
+            if not (issubclass(kind, IndexError) and is_called_by("__getitem__")):
+                return kind(*map(decode, arguments))
         except Exception:  # some take arguments other than those they keep
             pass
-    return failure(outcome, description)
+        finally:
+            self.raising = False
+        return failure(outcome, description)
+
+
+def expects_exit(text: str) -> bool:
+    """Whether the line of the tests that runs now names SystemExit in a `try` or `with` around it, or in a call."""
+    frame = sys._getframe(1)
+    while frame and frame.f_code.co_filename != "<tests>":
+        frame = frame.f_back
+    if not frame:
+        return False
+    tree, line = tree_of(text), frame.f_lineno
+    first = frame.f_code.co_firstlineno  # what stands around the function is not around this call
+    named: list[ast.AST] = [argument for call in calls_at(tree, line) for argument in arguments_of(call)]
+    for node in ast.walk(tree):
+        if is_at(node, line) and getattr(node, "lineno", 0) >= first:
+            if isinstance(node, ast.Try):
+                named += [handler.type for handler in node.handlers if handler.type]
+            elif isinstance(node, ast.With):
+                named += [item.context_expr for item in node.items]
+    return any(isinstance(part, ast.Name) and part.id == "SystemExit" for node in named for part in ast.walk(node))
 
 
 def is_called_by(name: str) -> bool:
@@ -277,33 +335,3 @@ def replace_contents(mine: Any, theirs: Any) -> None:
         mine.extend(theirs)
     elif type(mine).__name__ == "ndarray" and mine.shape == theirs.shape:
         mine[...] = theirs
-
-
-# ---- messages between the two ----
-
-
-def send(channel: int, message: dict) -> None:
-    data = memoryview(framed(message))
-    while data:
-        data = data[_write(channel, data) :]
-
-
-def receive(channel: int) -> dict:
-    (size,) = LENGTH.unpack(_receive_exactly(channel, LENGTH.size))
-    if size > MESSAGE_LIMIT:
-        raise Claim("error", f"A message of {size} bytes; {MESSAGE_LIMIT} are allowed.")
-    message = json.loads(_receive_exactly(channel, size))
-    if not isinstance(message, dict):
-        raise Claim("error", "A message that is not an object.")
-    return message
-
-
-def _receive_exactly(channel: int, size: int) -> bytes:
-    parts = []
-    while size:
-        part = _read(channel, min(size, 1 << 20))
-        if not part:
-            raise EOFError("The other process ended.")
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from . import program, strict
+from . import program, served, strict
 from .accounting import Accounting
 from .assertions import let_unittest_fail
 from .confinement import SELF_TEST, Confinement, limit_resources
@@ -182,7 +182,7 @@ class Worker:
                 code, tests = job.files
                 silent = [self.null] * 3  # what tests print could tell later code what is expected
                 pids.append(self.start(strict.judge_code, job, [*silent, verdict_end, tests, ours], verdict_end))
-                pids.append(self.start(strict.serve_code, job, [*printing, self.null, code, theirs], verdict_end))
+                pids.append(self.start(served.serve_code, job, [*printing, self.null, code, theirs], verdict_end))
             else:
                 pids.append(self.start(program.run, job, [*printing, verdict_end, *job.files], verdict_end))
             close(ends)

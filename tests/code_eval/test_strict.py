@@ -39,13 +39,13 @@ FORGERIES = {
     " frame.f_globals['has_tests'] = frame.f_globals['classify'] = lambda *a: ('passed', '')\n"
     " for name, value in list(frame.f_locals.items()):\n"
     "  if hasattr(value, 'tests'): value.tests = 'assert int()==0'\n frame = frame.f_back",
-    "claims_to_have_passed": "import __main__, sys\nmodule = sys.modules['code_eval_worker.strict']\n"
+    "claims_to_have_passed": "import __main__, sys\nmodule = sys.modules['code_eval_worker.served']\n"
     "module.classify = lambda e: ('passed', '')\nraise ValueError",
-    "raises_a_pass": "import sys\nmodule = sys.modules['code_eval_worker.strict']\n"
+    "raises_a_pass": "import sys\nmodule = sys.modules['code_eval_worker.channel']\n"
     "def f(x):\n module.classify = lambda e: ('passed', '')\n class Claim(BaseException): pass\n raise Claim",
-    "claims_with_a_line_too_many": "import sys\nsys.modules['code_eval_worker.strict'].classify = lambda e: ('passed\\n', '')\nraise ValueError",
-    "claims_a_list": "import sys\nsys.modules['code_eval_worker.strict'].classify = lambda e: (['passed'], '')\nraise ValueError",
-    "raises_with_a_line_too_many": "import sys\nmodule = sys.modules['code_eval_worker.strict']\ndef f(x):\n"
+    "claims_with_a_line_too_many": "import sys\nsys.modules['code_eval_worker.served'].classify = lambda e: ('passed\\n', '')\nraise ValueError",
+    "claims_a_list": "import sys\nsys.modules['code_eval_worker.served'].classify = lambda e: (['passed'], '')\nraise ValueError",
+    "raises_with_a_line_too_many": "import sys\nmodule = sys.modules['code_eval_worker.channel']\ndef f(x):\n"
     " module.classify = lambda e: ('passed\\n', '')\n raise BaseException",
     "raises_exit": "def f(x): raise SystemExit(0)",
     "raises_generator_exit": "def f(x): raise GeneratorExit",
@@ -55,9 +55,9 @@ FORGERIES = {
     "answers_beforehand": WRONG + "import json, os\nfor value in (4, 9, 1, 2):\n"
     " body = json.dumps({'value': value}).encode()\n os.write(5, len(body).to_bytes(4, 'little') + body)",
     "answers_with_rubbish": WRONG + "import os\nos.write(5, b'\\xff' * 64)",
-    "answers_for_names_nobody_asked": "import sys\nmodule = sys.modules['code_eval_worker.strict']\n"
-    "module.answer_call = lambda request, names: {'names': {'f': {'callable': True}, '__builtins__': {'value': {}}}}",
-    "answers_with_unknown_kinds": "import sys\nmodule = sys.modules['code_eval_worker.strict']\n"
+    "answers_for_names_nobody_asked": "import sys\nmodule = sys.modules['code_eval_worker.served']\n"
+    "module.Served.result_of = lambda self, request: {'names': {'f': {'callable': True}, '__builtins__': {'value': {}}}}",
+    "answers_with_unknown_kinds": "import sys\nmodule = sys.modules['code_eval_worker.served']\n"
     "def f(x): return 0\nmodule.encode = lambda value: {'exec': ['passed']}",
     "answers_with_nan": "def f(x): return float('nan')",
     "answers_with_nan_in_a_list": "def f(x): return [float('nan')]",
@@ -183,95 +183,6 @@ def test_a_nan_can_be_recognized(strict):
         "import math\nx = f()\nassert math.isnan(x) and x != x and isinstance(x, float) and str(x) == 'nan' and x != 4"
     )
     assert strict("def f(): return float('nan')", tests).passed
-
-
-EMPTIES = "def f(xs):\n xs.clear()\n return []"
-OVERWRITES = "def f(xs):\n xs[:] = [0] * len(xs)\n return list(xs)"
-SORTS = "def f(xs): return sorted(xs)"
-XS = "xs = [3, 1, 2]\n"
-
-
-@pytest.mark.parametrize(
-    "tests",
-    [
-        "assert f(xs) == sorted(xs)",
-        "assert f(xs) == xs or f(xs) != xs[::-1] and f(xs)[0] == min(xs)",
-        "ys = f(xs)\nfor x in xs: assert x in ys",
-        "ys = f(xs)\nfor i in range(len(xs)): assert ys[i] in xs",
-        "ys = f(xs)\nassert all(x in ys for x in xs)",
-        "assert all(x in f(xs) for x in xs)",
-        "assert all(map(lambda x: x in f(xs), xs))",
-        "for x in xs: assert x in f(xs)",
-        "for i, x in enumerate(xs):\n ys = f(xs)\n assert x in ys",
-        "def check(g, given):\n got = g(given)\n for x in given:\n  assert x in got\ncheck(f, xs)",
-        "def same(a, b):\n assert a == b\nfor case in [xs, [5, 4]]:\n assert f(case) == sorted(case)",
-        "import unittest\nclass T(unittest.TestCase):\n xs = xs\n def test(self): self.assertEqual(f(self.xs), sorted(self.xs))\nunittest.main()",
-    ],
-)
-def test_the_tests_keep_the_argument_by_which_they_measure(tests, strict):
-    assert strict(SORTS, XS + tests).passed
-    assert not strict(EMPTIES, XS + tests).passed
-    assert strict(EMPTIES, XS + "ys = f(xs)\nassert ys == sorted(xs)").remarks == ("arguments",), "not seen, but said"
-
-
-@pytest.mark.parametrize("tests", ["assert f(xs) == sorted(xs)", "assert all(f(xs)[i] in xs for i in range(len(xs)))"])
-def test_an_argument_that_is_overwritten_is_not_what_it_is_measured_by(tests, strict):
-    assert not strict(OVERWRITES, XS + tests).passed
-
-
-@pytest.mark.parametrize(
-    ("code", "tests"),
-    [
-        ("def f(xs): xs.clear()", "f(xs)\nassert xs == [] and not any(xs) and [x for x in xs] == []"),
-        ("def f(xs): xs.sort()", "f(xs)\nassert xs == [1, 2, 3]\nfor a, b in zip(xs, xs[1:]): assert a <= b"),
-        ("def f(xs):\n xs.sort()\n return xs", "assert f(xs) == xs == [1, 2, 3]"),
-        ("def f(xs): return xs.pop()", "assert f(xs) == 2 and xs == [3, 1]\nassert (f(xs), len(xs)) == (1, 1)"),
-        (
-            "def f(xs): return xs.pop(0)",
-            "got = []\nfor _ in range(len(xs)): got.append(f(xs))\nassert got == [3, 1, 2]",
-        ),
-        (
-            "def f(xs): return xs.pop()",
-            "assert f(xs) not in xs\nwhile xs: assert f(xs) not in xs",
-        ),
-        ("def f(xs): return xs.pop()", "got = []\nwhile xs: got.append(f(xs))\nassert got == [2, 1, 3]"),
-        ("def f(xs): xs[:] = [x for x in xs if x % 2]", "f(xs)\nassert len(xs) == 2\nfor x in xs: assert x % 2"),
-        (
-            "def f(xs):\n ys = []\n while xs: ys.append(xs.pop(0))\n return ys",
-            "ys = f(xs)\nassert ys == [3, 1, 2] and xs == []",
-        ),
-    ],
-)
-def test_functions_that_work_in_place(code, tests, strict):
-    result = strict(code, XS + tests)
-    assert result.passed, result
-
-
-@pytest.mark.parametrize(
-    ("code", "tests", "remarks"),
-    [
-        (SQUARE, TESTS, ()),
-        ("def f(xs): xs.sort()", XS + "f(xs)\nassert xs == [1, 2, 3]", ()),
-        ("def f(s): return len(s)", "s = set(range(99, 0, -7)) | {'a', 'b'}\nassert f(s) == 17", ()),
-        ("def f(xs): return xs.pop()", XS + "assert f(xs) == 2\nassert xs == [3, 1]", ("arguments",)),
-        ("def f(xs): return xs.pop()", "assert f([3, 1, 2]) == 2", ()),
-        (SQUARE + "\ndef isclose(a, b): return True", "assert isclose(f(2), 5)", ("helpers",)),
-        ("def f(x): return float('nan')", "assert f(0) != f(1)", ("nan",)),
-        ("def f(x): return complex('nan')", "assert not abs(f(0)) > 1", ("nan",)),
-        ("import numpy\ndef f(x): return numpy.array([1, numpy.nan])", "assert not (f(0) > 1).any()", ("nan",)),
-        ("def f(x): return float('nan')\ndef g(x): return x", "assert g(f(0)) != 1", ("helpers", "nan")),
-    ],
-)
-def test_remarks_on_what_holds_for_wrong_answers(code, tests, remarks, strict):
-    result = strict(code, tests)
-    assert result.passed and result.remarks == remarks, result
-
-
-def test_without_strict_mode_there_are_no_remarks():
-    """The code could write them itself."""
-    with Sandbox(workers=1, preload=[]) as sandbox:
-        write = "import os\nos.pwrite(4, bytes([255]) * 4, 8)"
-        assert sandbox.submit(Program(write, "assert int() == 0")).result().remarks == ()
 
 
 @pytest.mark.parametrize(

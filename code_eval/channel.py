@@ -1,0 +1,68 @@
+"""Strict mode: messages between the process of the code and that of the tests, and what both may say in them."""
+
+import json
+import os
+import types
+
+from .messages import LENGTH, framed
+from .plain_data import encode
+from .verdict import Claim, classify, describe
+
+CHANNEL = 5  # the descriptor of the socket between code and tests
+MESSAGE_LIMIT = 64 << 20  # bytes of a message
+
+# Taken when this module is loaded, before any program can replace them.
+_write, _read = os.write, os.read
+
+
+def send(channel: int, message: dict) -> None:
+    data = memoryview(framed(message))
+    while data:
+        data = data[_write(channel, data) :]
+
+
+def receive(channel: int) -> dict:
+    (size,) = LENGTH.unpack(_receive_exactly(channel, LENGTH.size))
+    if size > MESSAGE_LIMIT:
+        raise Claim("error", f"A message of {size} bytes; {MESSAGE_LIMIT} are allowed.")
+    message = json.loads(_receive_exactly(channel, size))
+    if not isinstance(message, dict):
+        raise Claim("error", "A message that is not an object.")
+    return message
+
+
+def _receive_exactly(channel: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = _read(channel, min(size, 1 << 20))
+        if not part:
+            raise EOFError("The other process ended.")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def described(error: BaseException) -> list:
+    """An exception as it is told to the other process: its classes, its arguments, and what it amounts to."""
+    try:
+        arguments = encode(list(error.args))
+    except Exception:  # `args` can be anything
+        arguments = [describe(error).partition(": ")[2]]
+    return [classes_of(type(error)), arguments, describe(error), classify(error)[0]]
+
+
+def classes_of(kind: type) -> list[str]:
+    """The names of an exception's class and its bases, up to the first that is Python's own."""
+    names = []
+    for base in kind.__mro__:
+        names.append(base.__name__)
+        if base.__module__ == "builtins":
+            break
+    return names
+
+
+def is_plain_function(value: object) -> bool:
+    """Whether a value is a function, of whatever kind, and not a class or an object that can be called."""
+    return isinstance(value, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)) or (
+        type(value).__module__ == "functools" and callable(value)
+    )

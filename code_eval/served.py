@@ -1,0 +1,184 @@
+"""Strict mode, the code's process: it runs the code, and then answers the tests' calls to its functions."""
+
+import builtins
+import collections.abc
+import contextlib
+import gc
+import importlib
+import io
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .channel import CHANNEL, classes_of, described, is_plain_function, receive, send
+from .messages import Job, texts_in
+from .plain_data import decode, encode
+from .program import compiled, main_module, run_code
+from .verdict import TEXTS, classify
+
+_leave = os._exit  # taken before any program can replace it
+
+
+def serve_code(job: Job, channel: int = CHANNEL) -> None:
+    """Runs the code, then answers calls to its functions until the tests' process is gone. Does not return."""
+    (text,) = texts_in(TEXTS, [job.code])
+    os.close(TEXTS)
+    module = main_module(job, text)
+    try:
+        gc.enable()
+        run_code(compiled(text, "code"), module.__dict__)
+        send(channel, {"loaded": True})
+    except BaseException as error:
+        send(channel, {"claim": classify(error)})
+        _leave(0)
+    served = Served(module.__dict__, channel)
+    while True:
+        try:
+            request = receive(channel)
+        except EOFError:
+            _leave(0)
+        served.answer(request)
+
+
+class Served:
+    """The names of the code, and what its functions have returned that stays here: functions and iterators."""
+
+    def __init__(self, names: dict, channel: int):
+        self.names, self.channel = names, channel
+        self.kept: list[Any] = []
+
+    def answer(self, request: dict) -> None:
+        """Does what the tests ask for, and tells them what came of it."""
+        answer: dict = {}
+        with self.surroundings(request, answer):
+            try:
+                answer |= self.result_of(request)
+            except BaseException as error:
+                answer["raised"] = described(error)
+        send(self.channel, answer)
+
+    def result_of(self, request: dict) -> dict:
+        if "names" in request:
+            return {"names": {name: present(self.names[name]) for name in request["names"] if name in self.names}}
+        if "next" in request:
+            return self.next_of(self.kept[request["next"]], decode(request["sent"]))
+        arguments = [self.argument(argument) for argument in request["arguments"]]
+        keywords = {name: self.argument(argument) for name, argument in request["keywords"].items()}
+        function = self.names[request["name"]] if "name" in request else self.kept[request["function"]]
+        value = function(*arguments, **keywords)
+        answer = self.returned(value)
+        after = [
+            sent if is_special(sent) else encode(a) for a, sent in zip(arguments, request["arguments"], strict=True)
+        ]
+        if after != request["arguments"]:
+            answer["arguments"] = after  # the function works in place
+        return answer
+
+    def argument(self, sent: Any) -> Any:
+        if not is_special(sent):
+            return decode(sent)
+        return getattr(builtins, sent["builtin"]) if "builtin" in sent else self.relay(sent["callback"])
+
+    def returned(self, value: Any) -> dict:
+        """What is said of a value: plain data, or that it stays here."""
+        if isinstance(value, types.CoroutineType):
+            import asyncio
+
+            try:
+                return {"awaitable": True, **self.returned(asyncio.run(value))}
+            except Exception as error:
+                return {"awaitable": True, "raised": described(error)}
+        if is_plain_function(value) or (
+            isinstance(value, collections.abc.Iterator) and not isinstance(value, io.IOBase)
+        ):
+            self.kept.append(value)
+            return {"iterator" if isinstance(value, collections.abc.Iterator) else "function": len(self.kept) - 1}
+        return {"value": encode(value)}
+
+    def next_of(self, iterator: Any, sent: object) -> dict:
+        try:
+            return {"value": encode(next(iterator) if sent is None else iterator.send(sent))}
+        except StopIteration as end:
+            return {"done": encode(end.value)}
+
+    def relay(self, what: int | str) -> Callable[..., object]:
+        """A function that calls one of the tests'."""
+
+        def call(*arguments, **keywords):
+            send(self.channel, {"relay": what, "arguments": encode(list(arguments)), "keywords": encode(keywords)})
+            while True:
+                message = receive(self.channel)
+                if "told" in message:
+                    return decode(message["told"])
+                if "refused" in message:
+                    raise exception_of(*message["refused"])
+                self.answer(message)  # the tests' function calls the code in turn
+
+        return call
+
+    @contextlib.contextmanager
+    def surroundings(self, request: dict, answer: dict):
+        """Lets the code find what the tests have replaced: streams, `input`, `print`, the environment, a seed.
+
+        The answer gets what it has read and printed.
+        """
+        before = sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print, dict(os.environ)
+        for name, arguments in request.get("seeds", {}).items():
+            importlib.import_module(name).seed(*map(decode, arguments))
+        if "environment" in request:
+            change_environment(request["environment"])
+        if "stdin" in request:
+            sys.stdin = io.StringIO(request["stdin"])
+        taken = {name: io.StringIO() for name in request.get("captured", ())}
+        for name, stream in taken.items():
+            setattr(sys, name, stream)
+        for name in request.get("replaced", ()):
+            setattr(builtins, name, self.relay(name))
+        given = sys.stdin
+        try:
+            yield
+        finally:
+            if "stdin" in request:
+                answer["read"] = given.tell()
+            if taken:
+                answer["printed"] = {name: stream.getvalue() for name, stream in taken.items()}
+            sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print, variables = before
+            if "environment" in request:
+                change_environment(variables)
+
+
+def is_special(sent: Any) -> bool:
+    return isinstance(sent, dict) and not {"callback", "builtin"}.isdisjoint(sent)
+
+
+def change_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    for name, value in variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def exception_of(classes: list[str], arguments: list, *_: object) -> Exception:
+    """What a function of the tests has raised, as Python's own exception."""
+    kind = getattr(builtins, classes[-1])
+    try:
+        return kind(*map(decode, arguments))
+    except Exception:  # some take arguments other than those they keep
+        return RuntimeError(classes[0])
+
+
+def present(value: object) -> dict:
+    """What the tests' process is told about a name."""
+    if isinstance(value, types.ModuleType):
+        return {"module": value.__name__}
+    if isinstance(value, type) and issubclass(value, Exception):
+        return {"exception": classes_of(value)}
+    if callable(value):
+        return {"callable": True}
+    try:
+        return {"value": encode(value)}
+    except TypeError:
+        return {}
