@@ -202,12 +202,15 @@ def main(options: Options) -> None:
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
+        read_input(
+            options, *NEEDED
+        )  # what is wrong with it, or with the server, is said before consensus takes its time
+        endpoint = Endpoint(options, samples_a_row=options.samples)
         failures, samples, removed = failing_rows(options)
         rates = {} if has_pass_rates(failures) else RATE_COLUMNS
         keeps = options.reasoning == "keep"
         # That of the attempt would be taken for the repair's.
         reasoning = {"reasoning": str} if keeps or "reasoning" in failures.rows.column_names else {}
-        endpoint = Endpoint(options, samples_a_row=options.samples)
 
         async def repairs_of(row: Row) -> Done:
             feedback = await feedback_from(sandbox, row)

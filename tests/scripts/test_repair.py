@@ -186,12 +186,14 @@ def test_code_that_knows_its_own_tests_alone_has_little_support(tmp_path):
         "not of this kind": (ATTEMPTS[:1], ("--failures", "timeout"), r"no failure to mend \(1 other_failures\)"),
         "no executions": ([{"id": "a", "instruction": "Do."}], (), "no column task_id, response, tests, passed"),
         "other examples": (ATTEMPTS, ("--examples", PROMPTS / "docstrings.yaml"), "mappings with instruction, attempt"),
-        "no server": (ATTEMPTS, (), "no endpoint answers at"),
+        "no server": (ATTEMPTS, ("--endpoint", "http://127.0.0.1:9"), "no endpoint answers at"),
     }.values(),
 )
 def test_what_cannot_work_is_refused_in_a_sentence(tmp_path, rows, options, said):
     source = write_rows(tmp_path / "in.jsonl", rows)
-    result = run("repair", source, tmp_path / "out", "--endpoint", "http://127.0.0.1:9", *options)
+    with simulated() as server:
+        endpoint = () if "--endpoint" in options else ("--endpoint", server.url)
+        result = run("repair", source, tmp_path / "out", *endpoint, *options)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("repair.py: ")]
     assert result.returncode == 2 and re.search(said, line), line
     assert "Traceback" not in result.stderr and not (tmp_path / "out").exists()
