@@ -202,9 +202,7 @@ def main(options: Options) -> None:
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
-        read_input(
-            options, *NEEDED
-        )  # what is wrong with it, or with the server, is said before consensus takes its time
+        read_input(options, *NEEDED)  # what is wrong with it or with the server is said before consensus takes its time
         endpoint = Endpoint(options, samples_a_row=options.samples)
         failures, samples, removed = failing_rows(options)
         rates = {} if has_pass_rates(failures) else RATE_COLUMNS

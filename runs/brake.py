@@ -27,6 +27,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from runs.running import is_complete
 from selfalign.code.near_duplicates import near_duplicates, split_words
 from selfalign.data.duplicates import NEAR_DUPLICATE
 from selfalign.errors import UserError
@@ -228,14 +229,6 @@ def read_round(folder: Path) -> dict[str, Any]:
         "passing": [row for row in executions if row["passed"]],
         "by_problem": by_problem(folder / "humaneval"),
     }
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether the run.json of a step's output says that all is there."""
-    try:
-        return bool(json.loads((folder / "run.json").read_text())["complete"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def by_problem(folder: Path) -> dict[str, float] | None:

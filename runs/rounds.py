@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from runs.brake import PULLED, Limits, brake_table, is_complete, read_rounds, reasons_to_stop, sentence
-from runs.self_align import SETTINGS, STDLIB_SEEDS, Settings, Step, ended_by_signal, run_step, say
+from runs.brake import PULLED, Limits, brake_table, read_rounds, reasons_to_stop, sentence
+from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import NO_SERVER, Server, gpu_count, launcher, serving
+from runs.settings import SETTINGS, STDLIB_SEEDS, Settings
 from selfalign.errors import UserError
-from selfalign.options import PROMPTS, ROOT, Count, run_script
+from selfalign.options import PROMPTS, Count, run_script
 from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import open_source
 from selfalign.training.loading import BaseModel
@@ -187,10 +187,7 @@ def check_folder(folder: Path, options: Options) -> None:
     there = json.loads(path.read_text()) if path.exists() else now
     if differing := [f"{name} was {there.get(name)}" for name, value in now.items() if there.get(name) != value]:
         raise UserError(f"{folder} holds other rounds ({', '.join(differing)}): name another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{STATE}.new"
-    new.write_text(json.dumps(now, indent=2))
-    os.replace(new, path)
+    write_state(folder, STATE, now)
 
 
 class Runner:
@@ -228,11 +225,7 @@ def check_brake(number: int, folder: Path, options: Options) -> str:
 
 def main(options: Options) -> None:
     """Run the rounds until they are done or the brake is pulled."""
-    signal.signal(signal.SIGTERM, ended_by_signal)
-    os.chdir(ROOT)
-    environment = os.environ | {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    if is_offline(options):  # otherwise the libraries would wait for an answer from the Hub
-        environment["HF_HUB_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    environment = begin(is_offline(options))
     BaseModel(options.model, "auto", "auto").load_tokenizer(PROMPTS / "chat.jinja")  # it can be trained: known now
     folder = Path(folder_of(options))
     check_folder(folder, options)

