@@ -7,17 +7,18 @@ may be a list of lines. What can be read without a doubt is; anything else is re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError, warn
+from selfalign.errors import UserError, first_line, warn
 from selfalign.ids import content_id
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+TRIED_ROWS = 20  # in which a value that can't be stored is looked for before a step begins
 TEXTS = frozenset(("content", "instruction", "response", "tests"))
 # What others call the code of a function, or a task: shown where a column is missing. The first that is there is taken.
 SYNONYMS = {
@@ -50,8 +51,8 @@ def with_columns(rows: datasets.Dataset, name: str, needed: Sequence[str], named
     others = [column for column in needed if column != "id"]
     if missing := [column for column in others if column not in rows.column_names]:
         raise UserError(missing_column(name, missing, rows, "--column"))
-    for column in others:
-        if not is_id(column):
+    for column in (*others, "error"):  # by which an earlier step says why a row has no result: it is passed on
+        if not is_id(column) and column in rows.column_names:
             check_type(rows, name, column)
     if "id" in needed and "id" not in rows.column_names:
         return _with_new_ids(rows, name, others)
@@ -121,7 +122,7 @@ def _fault_of(column: str, kind: pa.DataType) -> str | None:
 
     if pa.types.is_null(kind):
         return None  # rows without a value are counted, not refused
-    if column in TEXTS and not _is_text(kind):
+    if column in (*TEXTS, "error") and not _is_text(kind):
         return "text"
     if column == "concepts" and not (pa.types.is_list(kind) and _is_text(kind.value_type)):
         return "lists of text"
@@ -133,6 +134,72 @@ def check_text(rows: datasets.Dataset, name: str, column: str) -> None:
     kind = rows.features.arrow_schema.field(column).type
     if not _is_text(kind):
         raise UserError(f"the column {column} of {name} holds {kind}, but it must hold text")
+
+
+def check_storable(rows: datasets.Dataset, name: str, added: Mapping[str, pa.DataType]) -> None:
+    """UserError if an output with the columns of the dataset `name` and those that a step adds could not hold them.
+
+    That is so if a column's values don't survive being read and written, which is tried with the first rows, or if the
+    step replaces a column by values of another type, which would lose what the user has in it.
+    """
+    for field in rows.features.arrow_schema:
+        if field.name not in added:
+            if fault := _fault_of_storing(rows, field):
+                raise UserError(
+                    f"the column {field.name} of {name} holds {field.type}, which the output can't store ({fault}): "
+                    "leave it out of the input, or convert it"
+                )
+        elif not _alike(field.type, added[field.name]):
+            raise UserError(
+                f"the column {field.name} of {name} holds {field.type}, but this step writes {added[field.name]} into "
+                f"a column of that name: add --column input_{field.name}={field.name} to keep yours under another name"
+            )
+
+
+def _fault_of_storing(rows: datasets.Dataset, field: pa.Field) -> str | None:
+    """Why the first values of a column can't be read, made into a column again, and written; None if they can."""
+    import io
+
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        tried: Any = rows.select_columns([field.name]).with_format("arrow")[:TRIED_ROWS]
+        array = pa.array(tried.column(field.name).to_pylist(), field.type)
+        table = pa.Table.from_arrays([array], schema=pa.schema([field]))
+        pq.write_table(table, io.BytesIO())
+        datasets.Features.from_arrow_schema(table.schema)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError, NotImplementedError) as error:
+        return first_line(error)
+    return None
+
+
+def _alike(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two types hold values of the same kind: text, numbers, lists of the same, and so on."""
+    import pyarrow as pa
+
+    if pa.types.is_null(one):
+        return True
+    if _is_list(one) and _is_list(other):
+        return _alike(one.value_type, other.value_type)
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        fields = {field.name: field.type for field in one}
+        return {field.name for field in other} == {*fields} and all(_alike(fields[f.name], f.type) for f in other)
+    tests = (_is_text, _is_number, pa.types.is_boolean)
+    return any(test(one) and test(other) for test in tests)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -73,6 +73,8 @@ def run_step(
     if not options.executor and not options.shard and (options.shards, options.workers) != (1, None):
         raise UserError("--shards and --workers need --executor: choose local, slurm, ray or jobs")
     all_tables = {MAIN_TABLE: replace(table, limit=options.max_samples), **(tables or {})}
+    for each in all_tables.values():
+        each.check()
     run = Run(title or Path(sys.argv[0]).stem, options, all_tables, prompts, endpoint, removed or Removed())
     shard, by_others = Shard.parse(options.shard), bool(options.executor and not options.shard)
     output = open_output(options.output, shard=shard, run=run.id, public=options.public, token=options.hf_token)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from selfalign.runner.columns import check_storable
 from selfalign.runner.source import Source
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Table:
 
     def __len__(self) -> int:
         return min(len(self.source), self.limit or len(self.source))
+
+    def check(self) -> None:
+        """UserError if the output could not hold what comes out of the step."""
+        if self.carry:
+            added = {name: _arrow_type(kind) for name, kind in self.columns.items()}
+            check_storable(self.source.rows, self.source.name, added)
 
     def schema(self, without: Set[str] = frozenset()) -> pa.Schema:
         """The columns of the source (if they are kept) and those that the step adds or replaces, but for some."""

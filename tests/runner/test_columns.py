@@ -1,14 +1,18 @@
 """The columns of an input that no step wrote: read where there is no doubt, refused at the start where there is."""
 
 from dataclasses import replace
+from decimal import Decimal
 
+import datasets
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from selfalign.errors import UserError
 from selfalign.ids import content_id
-from selfalign.runner.source import read_input, usable_rows
-from tests.helpers import write_rows
-from tests.runner.doubling import options
+from selfalign.runner.source import Source, read_input, usable_rows
+from tests.helpers import read_rows, write_rows
+from tests.runner.doubling import double_all, never, options
 
 
 def read(folder, rows, *needed, **changes):
@@ -82,3 +86,58 @@ def test_a_prompt_is_tried_with_rows_that_have_all_it_needs(tmp_path):
     assert [row["id"] for row in usable_rows(source, 5)] == ["c"]
     with pytest.raises(UserError, match=r"no row of .* can be used"):
         usable_rows(replace(source, rows=source.rows.select([0, 1])), 5)
+
+
+def holding(**columns):
+    """A source with a row for each value, and these columns of Arrow's."""
+    table = pa.table({"id": ["a", "b"], **columns})
+    return Source("mine", {"fingerprint": "x"}, datasets.Dataset(datasets.table.InMemoryTable(table)), {})
+
+
+STORED = {
+    "null": pa.nulls(2),
+    "text": pa.array(["x", None]),
+    "large text": pa.array(["x", "y"], pa.large_string()),
+    "bytes": pa.array([b"x", b"y"]),
+    "float16": pa.array(np.array([1, 2], np.float16)),
+    "time": pa.array([1, 2], pa.timestamp("ns")),
+    "seconds": pa.array([1, 2], pa.duration("s")),
+    "date": pa.array([1, 2], pa.date32()),
+    "decimal": pa.array([Decimal("1.5"), None]),
+    "lists of nothing": pa.array([[], []]),
+    "structs": pa.array([{"a": [{"b": 1}]}, None]),
+    "lists of pairs": pa.array([[[1, 2]], None], pa.list_(pa.list_(pa.int8(), 2))),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_what_the_input_has_besides_is_stored_as_it_is(tmp_path, kind):
+    source = holding(number=[1, 2], other=STORED[kind])
+    double_all(tmp_path, source)
+    assert read_rows(tmp_path / "out")[0]["other"] == source.rows[0]["other"]
+
+
+def test_a_column_that_the_output_cannot_store_is_refused_before_the_first_row(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise pa.ArrowNotImplementedError("no such type in Parquet")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", refuse)
+    with pytest.raises(UserError, match=r"column id of mine holds string, which the output can't store \(no such type"):
+        double_all(tmp_path, holding(number=[1, 2]), function=never)
+
+
+@pytest.mark.parametrize("values", [["x", "y"], [True, False], [[1], [2]], [{"a": 1}, None]], ids=str)
+def test_a_column_that_the_step_would_replace_by_another_type_is_refused(tmp_path, values):
+    with pytest.raises(UserError, match=r"this step writes int64 .*--column input_double=double"):
+        double_all(tmp_path, holding(number=[1, 2], double=pa.array(values)), function=never)
+
+
+@pytest.mark.parametrize("values", [[None, None], [1.5, 2.5], [1, 2]], ids=str)
+def test_a_column_that_a_step_made_before_is_replaced(tmp_path, values):
+    double_all(tmp_path, holding(number=[1, 2], double=pa.array(values)))
+    assert [row["double"] for row in read_rows(tmp_path / "out")] == [2, 4]
+
+
+def test_an_error_is_text(tmp_path):
+    with pytest.raises(UserError, match=r"the column error of .* holds int64, but it must hold text"):
+        read(tmp_path, [{"id": 1, "content": "x", "error": 404}])
