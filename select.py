@@ -107,11 +107,11 @@ COLUMNS = {"messages": [{"role": str, "content": str}], "shown_tests": str}
 class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
-    strategy: Literal["passes", "failures", "random", "random-subset", "consensus"] = "passes"
+    strategy: Literal["passes", "failures", "all-failures", "random", "random-subset", "consensus"] = "passes"
     """Which samples to choose from (Table 9): those that passed, those that failed, or all. `failures` and
-    `random-subset` yield as many examples as `passes` would, so that the datasets are of equal size. `consensus`, which
-    the paper does not have, chooses from the samples that do what most samples of the task do, whether their own tests
-    pass or not, and gives them tests that state these outputs."""
+    `random-subset` yield as many examples as `passes` would, so that the datasets are of equal size; `all-failures` and
+    `random` do not. `consensus`, which the paper does not have, chooses from the samples that do what most samples of
+    the task do, whether their own tests pass or not, and gives them tests that state these outputs."""
 
     choose: Literal["random", "agreement", "shortest", "strongest-tests"] = "random"
     """Which sample of a task to take: a random one (paper, 2.3), the one that agrees with most others on all of the

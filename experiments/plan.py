@@ -27,6 +27,8 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from runs import self_align
+from runs.servers import NO_SERVER, Server
 from selfalign.benchmarks import load_benchmark
 from selfalign.errors import UserError, first_line
 from selfalign.options import CountOrZero, Positive, run_script
@@ -85,9 +87,22 @@ class Hours(NamedTuple):
 
 
 def read_commands(file: Path) -> list[list[str]]:
-    """The commands as lists of words, without repetitions of the same one."""
-    lines = dict.fromkeys(line for line in file.read_text().splitlines() if line)
-    return [line.split("\x1f") for line in lines]
+    """The commands as lists of words, without repetitions of the same one, and with those of the chain one by one."""
+    lines = [line.split("\x1f") for line in file.read_text().splitlines() if line]
+    return [list(words) for words in dict.fromkeys(tuple(w) for line in lines for w in expanded(line))]
+
+
+def expanded(words: list[str]) -> list[list[str]]:
+    """What a call of the whole chain calls in turn; any other command as it is.
+
+    Where it names no endpoint, an earlier call has asked the model all that there is to ask.
+    """
+    if words[:3] != ["python", "-m", "runs.self_align"]:
+        return [words]
+    options = tyro.cli(self_align.Options, args=words[3:])
+    server = Server(options.endpoint, options.api) if options.endpoint else NO_SERVER
+    steps = self_align.steps_of(options, server)
+    return [["python", *step.words] for step in steps if options.endpoint or not step.asks]
 
 
 def steps_of(commands: list[list[str]]) -> Iterator[Step]:

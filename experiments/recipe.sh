@@ -48,11 +48,6 @@ done
 case $out in /* | ./*) ;; *) out=./$out ;; esac # without ./ it could be taken for a Hub id
 seeds=${seeds:-$out/seeds}
 
-# prompt NAME: sets `prompt`, the options with which a step gets its worked examples, and the template NAME for them.
-prompt() {
-    prompt=(--template "prompts/$1.jinja")
-    [ -z "$examples" ] || prompt=(--examples "$examples" --template "prompts/reference/$1.jinja")
-}
 . runs/setup.sh
 if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then # the GPUs that this recipe may use
     IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
@@ -183,42 +178,30 @@ serve_generator() {
     if [ ${#given_endpoints[@]} -gt 0 ]; then server=(--api completions "${given_endpoints[@]}"); else serve "$1"; fi
 }
 
-# Settings of the paper or its reference implementation that are not the scripts' defaults (docs/fidelity.md). The
-# longest answer of every generating step:
-tokens=(--max-new-tokens 1536)
-# What a program may use, in MiB:
-memory=(--memory 4096)
-# Plain passes: our rules that the reference does not have are left out, and random assertions are shown.
+# Settings of the paper or its reference implementation that are not the scripts' defaults (docs/fidelity.md). Those of
+# the data are `reference` in runs/settings.py, but Table 9 selects by itself: our rules that the reference does not have
+# are left out, and random assertions are shown.
 plain=(--skip vacuous stub tests_do_not_call --shown-tests random)
 # The reference's chat template and the loss of the transformers of 2024:
 training=(--chat-template prompts/reference/chat.jinja --average-loss-over sequences)
 
 # The parts of a recipe ------------------------------------------------------------------------------------------------
 
-# make_data MODEL FOLDER SEEDS [options of generate_concepts.py]: sections 2.1 to 2.3 of the paper. The defaults of the
-# scripts are the paper's: 8, 8 and 1 worked examples, temperature 0.7, one random passing response per task. The paper
-# does not say how many responses are sampled for a task; StarCoder2-Instruct sampled 10, and so do we.
+# make_data MODEL FOLDER SEEDS [options of runs/self_align.py]: sections 2.1 to 2.3 of the paper, by the same chain as
+# runs/self_align.sh. The defaults of the scripts are the paper's: 8, 8 and 1 worked examples, temperature 0.7, one random
+# passing response per task. The paper does not say how many responses are sampled for a task; StarCoder2-Instruct
+# sampled 10, and so do we.
 make_data() {
-    local model=$1 data=$2 from=$3
+    local name=$1 data=$2 from=$3
     shift 3
     is_complete "$data/instructions" && return
-    serve_generator "$model"
-    prompt concepts
-    python generate_concepts.py "$from" "$data/concepts" "${server[@]}" "${prompt[@]}" "${tokens[@]}" "$@"
-    prompt tasks
-    python generate_tasks.py "$data/concepts" "$data/tasks" "${server[@]}" "${prompt[@]}" "${tokens[@]}"
-    tasks_to_instructions "$data"
-}
-
-# tasks_to_instructions FOLDER: the second half of make_data, with the model that is already being served.
-tasks_to_instructions() {
-    local data=$1
-    prompt responses
-    python sample_responses.py "$data/tasks" "$data/responses" "${server[@]}" --samples 10 "${prompt[@]}" \
-        "${tokens[@]}"
+    choose "$name"
+    local chain=(python -m runs.self_align "$model" --settings reference --seeds "$from" --out "$data")
+    chain+=(${examples:+--examples "$examples"} "$@")
+    serve_generator "$name"
+    "${chain[@]}" "${server[@]}" "${kept_out[@]}" --until responses
     stop_serving
-    python execute.py "$data/responses" "$data/executions" "${memory[@]}"
-    python select.py "$data/executions" "$data/instructions" "${kept_out[@]}" "${plain[@]}"
+    "${chain[@]}" "${kept_out[@]}" --until instructions
 }
 
 # train_and_evaluate BASE INSTRUCTIONS SYSTEM RATE BENCHMARK ...: section C.3. Batches of 64 sequences of 1280 tokens,

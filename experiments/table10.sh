@@ -22,13 +22,7 @@ for row in "${rows[@]}"; do
     say "$system"
     case $row in
         seed-to-instruction)
-            if ! is_complete "$data/instructions"; then
-                serve_generator codeqwen1.5-7b
-                prompt tasks_from_seed
-                python generate_tasks.py "$seeds" "$data/tasks" "${server[@]}" --max-samples 37000 "${prompt[@]}" \
-                    "${tokens[@]}"
-                tasks_to_instructions "$data"
-            fi
+            make_data codeqwen1.5-7b "$data" "$seeds" --max-seeds 37000 --without-concepts
             ;;
         snippets)
             python -m experiments.baselines.snippets hf://datasets/bigcode/the-stack-dedup/data/python "$data/seeds" \

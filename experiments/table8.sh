@@ -42,7 +42,7 @@ for base in "${bases[@]}"; do
         [ ${#positional[@]} -gt 0 ] || in_the_paper "$base" "$generator" || continue
         system=table8/$base-on-$generator data=$out/data/$generator-37k
         say "$system"
-        make_data "$generator" "$data" "$seeds" --max-samples 37000
+        make_data "$generator" "$data" "$seeds" --max-seeds 37000
         rate=2e-5 # for data of another model (section C.3)
         [ "$base" != "$generator" ] || rate=1e-5
         train_and_evaluate "$base" "$data/instructions" "$system" $rate humanevalplus

@@ -20,7 +20,7 @@ only passes random random-subset failures
 strategies=(random random-subset failures)
 [ ${#positional[@]} -eq 0 ] || strategies=("${positional[@]}")
 data=$out/data/codeqwen1.5-7b-37k
-make_data codeqwen1.5-7b "$data" "$seeds" --max-samples 37000
+make_data codeqwen1.5-7b "$data" "$seeds" --max-seeds 37000
 for strategy in "${strategies[@]}"; do
     system=table9/$strategy
     say "$system"

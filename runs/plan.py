@@ -1,17 +1,16 @@
-"""What a run of the whole chain will do, said before it begins, from a short measurement of the server."""
+"""What a run of the whole chain will do, said before it begins, from short measurements."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass
+import os
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import load_examples, load_prompt
+from runs.measure import EACH, KINDS, Speed, measure_programs, measure_server, measure_start
+from runs.servers import gpu_count, uses_serve_py
+from runs.timing import Training, measure_training
 from selfalign.models import resolve_model
-from selfalign.options import PROMPTS, GenerationOptions
 from selfalign.runner.source import open_source
 
 if TYPE_CHECKING:
@@ -19,92 +18,91 @@ if TYPE_CHECKING:
     from runs.servers import Server
     from runs.settings import Settings
 
-MEASURED_TOKENS = 32  # of an answer
-FIRST_REQUESTS = 8  # at the same time; doubled while that takes less than ENOUGH_SECONDS
-ENOUGH_SECONDS = 5.0
 CHARACTERS_PER_TOKEN = 3.3  # of code and English
-HUMANEVAL = 164  # problems, and the characters of an average prompt
-HUMANEVAL_CHARACTERS = 450
+HUMANEVAL = 164  # problems
 BYTES_PER_ANSWER = 6000  # of a row of responses, and of what the later steps make of it
-HALF = 0.5  # share of its limit that an answer takes if the measurement cut it off before its end
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What a server did with real prompts: tokens/s, requests at the same time, and the length of an answer as a share
-    of its limit."""
-
-    tokens_per_second: float
-    requests: int
-    share: float
-    prompt_characters: int
-
-
-def measure(server: Server, settings: Settings) -> Speed:
-    """Ask the server as sample_responses.py will, for some seconds. The first answers only load what is loaded late."""
-    options = GenerationOptions(endpoint=server.urls, api=server.api, temperature=settings.temperature)  # type: ignore
-    examples = load_examples(settings.examples)
-    *_, task = examples.pool
-    shots = examples.pool[: settings.shots]
-    text = load_prompt(PROMPTS / "responses.jinja", examples).render(row=task, shots=shots)
-    endpoint, limit = Endpoint(options), settings.limits[2]
-    asked = min(limit, MEASURED_TOKENS)
-
-    async def ask(requests: int, tokens: int = asked) -> tuple[float, list[Any]]:
-        started = time.monotonic()
-        wanted = (
-            endpoint.generate(text, max_new_tokens=tokens, seed=number, stop=["\n## Example"])
-            for number in range(requests)
-        )
-        answers = await asyncio.gather(*wanted)
-        return time.monotonic() - started, answers
-
-    async def series() -> Speed:
-        async with endpoint:
-            await ask(1, tokens=2)
-            requests = min(FIRST_REQUESTS, endpoint.window)
-            seconds, answers = await ask(requests)
-            while seconds < ENOUGH_SECONDS and 2 * requests <= endpoint.window:
-                requests *= 2
-                seconds, answers = await ask(requests)
-        tokens = [answer.generated_tokens for answer in answers]
-        whole = asked == limit
-        lengths = [HALF if answer.is_cut_off and not whole else answer.generated_tokens / limit for answer in answers]
-        return Speed(sum(tokens) / seconds, requests, sum(lengths) / len(lengths), len(text))
-
-    return asyncio.run(series())
+GUESSED_YIELD = 1 / 3  # examples of a task, while there is none
+GUESSED_PASSES = 1 / 4  # of the samples, each of which is then run again with MUTANTS and as a stub
+MUTANTS = 10  # the default of execute.py
+TOKENS_OF_EXAMPLE = 300  # question and answer, about
 
 
 def make_plan(options: Options, settings: Settings, max_seeds: int | None, server: Server, folder: Path) -> str:
-    """The plan as text: rows, requests, tokens, hours, disk and cost; upper bounds where a step may leave rows out."""
+    """The plan as text: rows, requests, tokens, time by step, disk and cost; a step may leave rows out."""
     seeds = max_seeds or 0
     if options.seeds:
         there = len(open_source(options.seeds).rows)
         seeds = min(there, max_seeds or there)
-    speed = measure(server, settings)
-    counts = (seeds, seeds, seeds * settings.samples, 2 * HUMANEVAL)
-    answers = [count * limit * speed.share for count, limit in zip(counts, settings.limits, strict=True)]
-    asked = sum(counts[:3]) * speed.prompt_characters + counts[3] * HUMANEVAL_CHARACTERS
-    prompts, tokens = asked / CHARACTERS_PER_TOKEN, sum(answers)
-    hours = tokens / max(speed.tokens_per_second, 0.01) / 3600
+    speed = measure_server(server, settings, options.examples or settings.examples)
+    counts = counts_of(options, settings, seeds)
+    tokens = sum(count * speed.tokens[kind] for kind, count in counts.items())
+    prompts = sum(count * speed.characters[kind] for kind, count in counts.items()) / CHARACTERS_PER_TOKEN
+    times = times_of(options, settings, counts, speed, seeds)
+    generating = sum(seconds for name, seconds in times.items() if name.partition(",")[0] in speed.tokens) / 3600
+    together = min(speed.window, max(counts.values()))
+    benchmarks = f", {counts['HumanEval']} of them for HumanEval before and after" * ("HumanEval" in counts)
     lines = [
         ("model", f"{options.model}, {options.settings} settings"),
-        ("rows", f"{seeds:,} seeds, as many tasks, and {counts[2]:,} responses at most"),
-        ("requests", f"{sum(counts[:3]):,}, and {counts[3]} for HumanEval before and after"),
-        ("tokens", f"some {_short(tokens)} of answers, {_short(sum(map(_times, counts, settings.limits)))} at most; "
-                   f"some {_short(prompts)} of prompts"),
-        ("server", f"{speed.tokens_per_second:,.0f} tokens/s, measured with {speed.requests} requests at a time"),
-        ("time", f"some {_duration(hours)} of generating; running the programs and fine-tuning come on top"),
-        ("disk", _disk(options.model, counts[2], folder)),
+        ("rows", f"{seeds:,} seeds, as many tasks, and {seeds * settings.samples:,} responses at most"),
+        ("requests", f"{sum(counts.values()):,}{benchmarks}"),
+        ("tokens", f"some {_short(tokens)} of answers, and {_short(prompts)} of prompts"),
+        ("server", f"{speed.tokens_per_second(together):,.0f} tokens/s with {together} requests at a time, as measured "
+                   f"with {len(KINDS) * EACH}"),
+        ("time", f"some {_duration(sum(times.values()) / 3600)} in all, if nothing else keeps the machine busy"),
+        *(("", f"{_duration(seconds / 3600):>10}  {name}") for name, seconds in times.items()),
+        ("disk", _disk(options.model, seeds * settings.samples, folder)),
     ]  # fmt: skip
-    cost = (options.price_per_hour or 0) * hours + (options.price_per_million_tokens or 0) * (tokens + prompts) / 1e6
+    cost = (options.price_per_hour or 0) * generating + (options.price_per_million_tokens or 0) * (
+        tokens + prompts
+    ) / 1e6
     if options.price_per_hour is not None or options.price_per_million_tokens is not None:
         lines.append(("cost", f"some {cost:,.2f} for generating, at the price that was given"))
     return "\n".join(f"  {name:<9} {text}" for name, text in lines)
 
 
-def _times(count: int, limit: int) -> int:
-    return count * limit
+def counts_of(options: Options, settings: Settings, seeds: int) -> dict[str, int]:
+    """The requests of each kind, as far as the run goes."""
+    counts = {"concepts": seeds, "tasks": seeds, "responses": seeds * settings.samples, "HumanEval": 2 * HUMANEVAL}
+    if options.without_concepts:
+        del counts["concepts"]
+    order = ["seeds", "concepts", "tasks", "responses"]
+    if options.until:
+        reached = order[: order.index(options.until) + 1] if options.until in order else order
+        counts = {kind: count for kind, count in counts.items() if kind in reached}
+    return counts
+
+
+def times_of(
+    options: Options, settings: Settings, counts: dict[str, int], speed: Speed, seeds: int
+) -> dict[str, float]:
+    """Seconds by what they are for, measured or reckoned from what was measured."""
+    times = {kind: speed.seconds(kind, count) for kind, count in counts.items() if kind in ("concepts", "tasks")}
+    if "responses" in counts:  # the samples of a task have their prompt in common
+        times["responses"] = speed.seconds("responses", counts["responses"], prompts=seeds)
+    scripts = len(times) + (0 if options.seeds else 1)
+    if options.until not in ("seeds", "concepts", "tasks", "responses"):
+        programs = counts["responses"] * (1 + GUESSED_PASSES * (MUTANTS + 1))
+        times["executions, in the sandbox"] = programs * measure_programs(settings.examples, os.cpu_count() or 1)
+        scripts += 1 if options.until == "executions" else 2
+    if not options.until:
+        times["HumanEval, before and after"] = 2 * speed.seconds("HumanEval", HUMANEVAL)
+        scripts += 3
+        if training := _training(options):
+            examples = max(1, round(GUESSED_YIELD * seeds))
+            words = dict(pairwise(settings.training))
+            epochs, batch = float(words.get("--epochs", 4)), int(words.get("--batch-size", 64))
+            seconds = training.seconds(examples, TOKENS_OF_EXAMPLE, epochs, batch)
+            times[f"fine-tuning, if there are {examples:,} examples"] = seconds + training.loading
+    times[f"starting {scripts} scripts"] = scripts * measure_start()
+    return times
+
+
+def _training(options: Options) -> Training | None:
+    """How fast the model is trained here; None where vLLM has the memory of the GPUs, or it can't be measured."""
+    gpus = gpu_count()
+    if gpus and not options.endpoint and not uses_serve_py(gpus):
+        return None
+    return measure_training(options.model)
 
 
 def _disk(model: str, responses: int, folder: Path) -> str:
@@ -127,4 +125,6 @@ def _short(number: float) -> str:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1.5 else f"{max(1, round(60 * hours))} minutes"
+    return (
+        f"{hours:.1f} hours" if hours >= 1.5 else f"{60 * hours:.0f} min" if hours > 1 / 6 else f"{60 * hours:.1f} min"
+    )

@@ -22,6 +22,7 @@ class Step:
     title: str
     words: tuple[str, ...]
     asks: bool = False  # whether it needs the server
+    makes: str | None = None  # the dataset, if it is one of those that the run can end after
 
 
 def run_step(step: Step, environment: dict[str, str]) -> None:
@@ -64,7 +65,7 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def write_state(folder: Path, name: str, state: dict[str, Any]) -> None:
+def write_state(folder: Path, name: str, state: Any) -> None:
     """Write down which run the folder holds, in a file that is never half written."""
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f".{name}.new"

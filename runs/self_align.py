@@ -20,13 +20,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from runs import summary
 from runs.plan import make_plan
 from runs.running import Step, begin, run_step, say, write_state
 from runs.servers import NO_SERVER, Server, gpu_count, launcher, serving, settings_for
-from runs.settings import SETTINGS, STDLIB_SEEDS, ModelOptions, folder_of, kept_out_of, max_seeds_of, names_of_hub
+from runs.settings import (
+    SETTINGS,
+    STDLIB_SEEDS,
+    ModelOptions,
+    Settings,
+    folder_of,
+    kept_out_of,
+    max_seeds_of,
+    names_of_hub,
+)
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, ROOT, PositiveOrZero, run_script
 from selfalign.runner.hub import is_hub_id
@@ -46,6 +55,10 @@ class Options(ModelOptions):
     until: Dataset | None = None
     """End after the step that makes these, which is then in the folder itself. By default, the model is trained and
     measured, too."""
+    examples: str | None = None
+    """Worked examples: YAML, or the text format of the reference implementation. By default, those of --settings."""
+    without_concepts: bool = False
+    """Have the tasks written from the seeds themselves (the paper's ablation, Table 10)."""
     price_per_hour: PositiveOrZero | None = None
     """Price of the servers for an hour, to print the cost."""
     price_per_million_tokens: PositiveOrZero | None = None
@@ -57,6 +70,15 @@ def is_offline(options: Options) -> bool:
     return not options.hub and not names_of_hub(options.seeds, options.model)
 
 
+def prompt_of(options: Options, template: str) -> tuple[str, ...]:
+    """The options with which a step gets its worked examples, and the template for them."""
+    chosen = options.examples or SETTINGS[options.settings].examples
+    given = () if chosen == Settings.examples else ("--examples", chosen)
+    layout = "prompts/reference" if options.examples and options.settings == "reference" else "prompts"
+    is_default = layout == "prompts" and template != "tasks_from_seed"
+    return given if is_default else (*given, "--template", f"{layout}/{template}.jinja")
+
+
 def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> list[Step]:
     """The chain. `launch` is what comes before finetune.py, such as accelerate's launcher."""
     settings, out, hub, asks = SETTINGS[options.settings], folder_of(options), options.hub, server.words
@@ -66,34 +88,43 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
         folder = f"{out}/after/{name}" if name == "instructions" and not options.until else f"{out}/{name}"
         return f"{hub}-{name}" if hub else folder
 
+    def ask(script: str, source: str, output: str, template: str, words: Sequence[str]) -> tuple[str, ...]:
+        first = ("--max-samples", str(max_seeds)) if max_seeds and source == seeds else ()
+        return (script, source, at(output), *asks, *prompt_of(options, template), *words, *first)
+
     seeds, model = options.seeds or at("seeds"), f"{out}/after/model"
-    first = ("--max-samples", str(max_seeds)) if max_seeds else ()
+    sources, tasks_template = (seeds, "tasks_from_seed") if options.without_concepts else (at("concepts"), "tasks")
     # Before and after are asked alike.
     measuring = (*settings.benchmark, *(("--prompt-style", "chat") if options.api == "chat" else ()))
     push = ("--push-to-hub", hub) if hub else ()
     steps = [
         Step(
             "Concepts: what the seeds are about",
-            ("generate_concepts.py", seeds, at("concepts"), *asks, *settings.concepts, *first),
+            ask("generate_concepts.py", seeds, "concepts", "concepts", settings.concepts),
+            makes="concepts",
             asks=True,
         ),
         Step(
-            "Tasks: written from the concepts",
-            ("generate_tasks.py", at("concepts"), at("tasks"), *asks, *settings.tasks),
+            "Tasks: written from the seeds" if options.without_concepts else "Tasks: written from the concepts",
+            ask("generate_tasks.py", sources, "tasks", tasks_template, settings.tasks),
+            makes="tasks",
             asks=True,
         ),
         Step(
             f"Responses: {settings.samples} samples per task, each with tests",
-            ("sample_responses.py", at("tasks"), at("responses"), *asks, *settings.responses),
+            ask("sample_responses.py", at("tasks"), "responses", "responses", settings.responses),
+            makes="responses",
             asks=True,
         ),
         Step(
             "Executions: every sample is run against its own tests, in a sandbox",
             ("execute.py", at("responses"), at("executions"), *settings.executions),
+            makes="executions",
         ),
         Step(
             "Instructions: one passing response for each task",
             ("select.py", at("executions"), at("instructions"), *kept_out, *settings.selection),
+            makes="instructions",
         ),
         Step(
             "HumanEval before",
@@ -111,9 +142,12 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
         if (max_seeds or 0) > STDLIB_SEEDS:
             files, whose = ("installed", "the standard library and the installed packages")
         title = f"Seeds: functions of {whose} with docstring, argument and return value"
-        steps.insert(0, Step(title, ("collect_seeds.py", files, at("seeds"), *settings.seeds, *kept_out)))
+        collect = ("collect_seeds.py", files, at("seeds"), *settings.seeds, *kept_out)
+        steps.insert(0, Step(title, collect, makes="seeds"))
+    if options.without_concepts:
+        steps = [step for step in steps if step.makes != "concepts"]
     if options.until:
-        last = get_args(Dataset).index(options.until) - (1 if options.seeds else 0)
+        last = next(number for number, step in enumerate(steps) if step.makes == options.until)
         steps = steps[: last + 1]
     return steps
 
@@ -127,9 +161,11 @@ class State:
     def __init__(self, folder: Path, options: Options) -> None:
         self.path = folder / STATE
         now = {"model": options.model, "settings": options.settings, "seeds": options.seeds, "hub": options.hub}
+        now |= {"examples": options.examples, "without_concepts": options.without_concepts}
         there = json.loads(self.path.read_text()) if self.path.exists() else now | {"max_seeds": None, "done": []}
-        if differing := [name for name, value in now.items() if there[name] != value]:
-            was = ", ".join(f"{name} was {there[name]}" for name in differing)
+        # What a folder of an earlier version does not name had its default then.
+        if differing := [name for name, value in now.items() if there.get(name) != value and (name in there or value)]:
+            was = ", ".join(f"{name} was {there.get(name)}" for name in differing)
             raise UserError(f"{folder} holds another run ({was}): name another folder with --out")
         self.max_seeds = max_seeds_of(options)
         # With more seeds, every step has something to do again.
@@ -149,8 +185,8 @@ def check(options: Options) -> None:
     """UserError now, and not after hours, if the model can't be fine-tuned or --hub is no Hub id."""
     if options.hub and not is_hub_id(options.hub):
         raise UserError(f"--hub {options.hub} must have the form org/name")
-    if options.until == "seeds" and options.seeds:
-        raise UserError("--until seeds has nothing to do, since --seeds names seeds that are there")
+    if (options.until == "seeds" and options.seeds) or (options.until == "concepts" and options.without_concepts):
+        raise UserError(f"--until {options.until} names a step that this run does not have")
     if options.endpoint and not options.until:  # otherwise the server that is started here finds out
         BaseModel(options.model, "auto", "auto").load_tokenizer(PROMPTS / "chat.jinja")
 

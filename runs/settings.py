@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import tyro
@@ -29,11 +30,12 @@ class ModelOptions:
     """Interface of --endpoint, as in the steps."""
     max_seeds: Count | None = None
     """How many seeds to use. By default, 64 with `small` settings, else all of --seeds, or 200 of the library's."""
-    settings: Literal["auto", "small", "plain", "paper"] = "auto"
-    """`paper` is the defaults of the steps, for models from 3B parameters on. `plain` is for code models from 0.5B on:
-    short worked examples of functions, classes and programs, and what most samples compute decides, not their own
-    tests. `small` has similar worked examples, easy functions only, and a low temperature. `auto` is `small` where
-    serve.py serves the model."""
+    settings: Literal["auto", "small", "plain", "paper", "reference"] = "auto"
+    """`paper` is the defaults of the steps, for models from 3B parameters on. `reference` also has what the paper's
+    reference implementation does differently (docs/fidelity.md), as the recipes in experiments/ do. `plain` is for code
+    models from 0.5B on: short worked examples of functions, classes and programs, and what most samples compute
+    decides, not their own tests. `small` has similar worked examples, easy functions only, and a low temperature.
+    `auto` is `small` where serve.py serves the model."""
     decontaminate: tuple[str, ...] = ()
     """Benchmarks to keep out of the data, as in the steps. By default, all that can be read; HumanEval and those of
     --benchmark-data if nothing of the run is on the Hub."""
@@ -71,6 +73,9 @@ def max_seeds_of(options: ModelOptions) -> int | None:
     return options.max_seeds or settings.max_seeds or (None if options.seeds else STDLIB_SEEDS)
 
 
+PAPER_SHOTS = {"concepts": 8, "tasks": 8, "responses": 1}  # paper, C.1
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the steps are given beside input, output and endpoint; `max_seeds` is the default of the option."""
@@ -84,33 +89,47 @@ class Settings:
     training: tuple[str, ...] = ()
     benchmark: tuple[str, ...] = ()
     max_seeds: int | None = None
-    # For the plan: worked examples, limits in tokens of the three steps and the benchmark, and samples per task.
+    # Worked examples; and for the plan, limits in tokens of the three steps and the benchmark, and samples per task.
     examples: str = "prompts/examples.yaml"
-    shots: int = 1
     limits: tuple[int, int, int, int] = (128, 512, 1024, 512)
     samples: int = 10
     temperature: float = 0.7
 
+    def shots_of(self, kind: str) -> int:
+        """How many worked examples the prompts of a step have: concepts, tasks or responses."""
+        words = {"concepts": self.concepts, "tasks": self.tasks, "responses": self.responses}[kind]
+        return int(dict(pairwise(words)).get("--shots", PAPER_SHOTS[kind]))
 
-PLAIN = ("--examples", "prompts/examples_plain.yaml")
-EASY = ("--examples", "prompts/examples_small.yaml")
+
+# What the reference implementation does, and the defaults of the steps do not (docs/fidelity.md): the longest answer of
+# each step in tokens, the memory of a program in MiB, no rules of ours, random assertions shown in the instructions;
+# its chat template, and the loss of the transformers of 2024.
+LONGEST = ("--max-new-tokens", "1536")
 SETTINGS = {
     "paper": Settings(),
+    "reference": Settings(
+        concepts=LONGEST,
+        tasks=LONGEST,
+        responses=("--samples", "10", *LONGEST),
+        executions=("--memory", "4096"),
+        selection=("--skip", "vacuous", "stub", "tests_do_not_call", "--shown-tests", "random"),
+        training=("--chat-template", "prompts/reference/chat.jinja", "--average-loss-over", "sequences"),
+        limits=(1536, 1536, 1536, 512),
+    ),
     # A code model of 0.5B follows plain examples, and computes more often than it tells what it would compute: of the
     # tests that it writes for right code, most state a wrong output. docs/results.md has the figures.
     "plain": Settings(
         seeds=("--max-lines", "25"),
-        concepts=(*PLAIN, "--shots", "6", "--max-new-tokens", "60", "--temperature", "0.5"),
-        tasks=(*PLAIN, "--shots", "6", "--max-new-tokens", "160", "--temperature", "0.5"),
+        concepts=("--shots", "6", "--max-new-tokens", "60", "--temperature", "0.5"),
+        tasks=("--shots", "6", "--max-new-tokens", "160", "--temperature", "0.5"),
         responses=(
-            *(*PLAIN, "--similar-shots", "--shots", "2", "--samples", "8"),
+            *("--similar-shots", "--shots", "2", "--samples", "8"),
             *("--max-new-tokens", "320", "--temperature", "0.5"),
         ),
         executions=("--timeout", "3"),
         selection=("--strategy", "consensus"),
         training=("--batch-size", "16", "--epochs", "2", "--max-length", "1024"),
         examples="prompts/examples_plain.yaml",
-        shots=2,
         limits=(60, 160, 320, 512),
         samples=8,
         temperature=0.5,
@@ -125,18 +144,17 @@ SETTINGS = {
     #   160 tokens  for HumanEval instead of 512: what such a model can solve has short solutions
     "small": Settings(
         seeds=("--max-lines", "20"),
-        concepts=(*EASY, "--shots", "4", "--max-new-tokens", "40", "--temperature", "0.5"),
+        concepts=("--shots", "4", "--max-new-tokens", "40", "--temperature", "0.5"),
         tasks=(
-            *(*EASY, "--shots", "6", "--max-new-tokens", "80", "--temperature", "0.3"),
+            *("--shots", "6", "--max-new-tokens", "80", "--temperature", "0.3"),
             *("--categories", "function", "--difficulties", "easy"),
         ),
-        responses=(*EASY, "--samples", "6", "--shots", "4", "--max-new-tokens", "140", "--temperature", "0.3"),
+        responses=("--samples", "6", "--shots", "4", "--max-new-tokens", "140", "--temperature", "0.3"),
         executions=("--timeout", "3"),
         training=("--batch-size", "4", "--epochs", "2", "--max-length", "512"),
         benchmark=("--max-new-tokens", "160"),
         max_seeds=64,
         examples="prompts/examples_small.yaml",
-        shots=4,
         limits=(40, 80, 140, 160),
         samples=6,
         temperature=0.3,

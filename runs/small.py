@@ -7,7 +7,7 @@
 
 Paper: Table 9, with a model that runs here. The data is that of runs/self_align.sh up to the executions. Each arm is a
 way to select one sample of a task (runs/arms.py), and all arms get as many examples as the smallest one has, from tasks
-in an order that all share: passes and failures are of the same tasks where these have both. Every arm is trained once
+in an order that all share; failures are of the tasks of the passes where these have both. Every arm is trained once
 for each seed and measured like the base model, by the same server and with the same prompts.
 
 OUT/data                    what the model wrote: seeds, concepts, tasks, responses, executions
@@ -31,6 +31,7 @@ from typing import Annotated, Literal
 
 from runs.arms import ARMS
 from runs.effect import conclusions
+from runs.plan import GUESSED_YIELD, TOKENS_OF_EXAMPLE
 from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import gpu_count, launcher, settings_for
 from runs.settings import SETTINGS, STDLIB_SEEDS, ModelOptions, folder_of, kept_out_of, max_seeds_of, names_of_hub
@@ -48,8 +49,6 @@ STEPS = 40  # of the optimizer, about, in a training: with fewer, hardly anythin
 LARGEST_BATCH = 64  # paper, C.3
 
 MEASURED = 16  # problems of each benchmark, before it begins
-TOKENS_OF_EXAMPLE = 300  # question and answer, about
-GUESSED_YIELD = 1 / 3  # examples of a seed, while there is none
 UNMEASURED = "; the trainings come on top, which can't be measured on this machine"
 
 Arm = Literal["random", "failures", "passes", "supported", "consensus"]
@@ -126,7 +125,9 @@ class Experiment:
         """What it is trained on."""
         folder = f"{self.folder}/{arm}"
         words = ("-m", "runs.arms", f"{folder}/selected", f"{folder}/instructions", "--size", str(size))
-        return Step(f"{arm}: {size} examples", words)
+        pairs = arm == "failures" and "passes" in self.options.arms
+        paired = ("--tasks-of", f"{self.folder}/passes/instructions") if pairs else ()
+        return Step(f"{arm}: {size} examples", (*words, *paired))
 
     def train(self, arm: str, seed: int, size: int, launch: Sequence[str]) -> Step:
         """A training of the arm."""
@@ -235,13 +236,14 @@ def plan_of(experiment: Experiment, folder: Path, sizes: dict[str, int], environ
         rows, where = len(read_set(name, experiment.benchmarks[name])), folder / "base" / name
         if not (where / "results.json").exists():
             where = folder / "measured" / name
-            step = experiment.measure(options.model, str(experiment.folder) + "/measured", name)
+        if not (where / "results.json").exists():
+            step = experiment.measure(options.model, f"{experiment.folder}/measured", name)
             say(f"{MEASURED} problems of {name}, to see how long they take")
             run_step(replace(step, words=(*step.words, "--max-samples", str(min(rows, MEASURED)))), environment)
         run = json.loads((where / "run.json").read_text())
         minutes = run["seconds"] / run["rows_out"] * rows * (1 + trainings) / 60
         lines.append((minutes, f"{name}: {1 + trainings} models x {rows} problems"))
-    if training := measure_training(options.model):
+    if training := measure_training(options.model, folder / "measured" / "training.json"):
         examples = min(sizes.values()) if sizes else round(GUESSED_YIELD * (max_seeds_of(options) or STDLIB_SEEDS))
         batch = experiment.batch_size(examples)
         seconds = trainings * training.seconds(examples, TOKENS_OF_EXAMPLE, experiment.epochs(), batch)
@@ -263,7 +265,7 @@ def make_arms(experiment: Experiment, folder: Path, environment: dict[str, str])
     there = {arm: rows_out(f"{folder}/{arm}/selected") for arm in options.arms}
     size = check_folder(options, folder) or options.size or min(there.values())
     check_folder(options, folder, size)
-    for arm in options.arms:
+    for arm in sorted(options.arms, key=lambda arm: arm != "passes"):  # failures are paired with passes
         do(experiment.draw(arm, size), f"{folder}/{arm}/instructions", environment)
     say(f"Arms of {size} examples")
     tasks = {arm: tasks_of(f"{folder}/{arm}/instructions") for arm in options.arms}

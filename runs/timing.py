@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from runs.running import write_state
 from runs.servers import gpu_count
 from selfalign.models import resolve_model
 from selfalign.options import ROOT
@@ -35,14 +36,23 @@ class Training(NamedTuple):
         return self.loading + examples * epochs * tokens * self.token + steps * self.step
 
 
-def measure_training(model: str) -> Training | None:
-    """The speed of finetune.py with this model, on one device; None if it can't be measured here."""
+def measure_training(model: str, file: Path | None = None) -> Training | None:
+    """The speed of finetune.py with this model, on one device; None if it can't be measured here.
+
+    It is kept in `file`, and measured once.
+    """
     words = [sys.executable, "-m", "runs.timing", model]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    there = file is not None and file.exists()
+    text = (
+        file.read_text() if file and there else subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout
+    )
     try:
-        return Training(*json.loads(done.stdout.strip().splitlines()[-1]))
+        training = Training(*json.loads(text.strip().splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
         return None
+    if file and not there:
+        write_state(file.parent, file.name, training)
+    return training
 
 
 def main(name: str) -> None:

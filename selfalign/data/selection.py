@@ -22,6 +22,7 @@ WANTED = {
     "passes": (True,),
     "consensus": (True,),  # passing the tests that a task's samples agree on
     "failures": (False,),
+    "all-failures": (False,),
     "random": (True, False),
     "random-subset": (True, False),
 }
@@ -30,6 +31,7 @@ UNWANTED = {
     "passes": "did_not_pass",
     "consensus": "not_agreed_on",
     "failures": "passed",
+    "all-failures": "passed",
 }
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, "vacuous", *SAME, *SIMILAR)  # rules that can be left out

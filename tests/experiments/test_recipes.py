@@ -10,6 +10,7 @@ import jinja2
 import pytest
 import tyro
 
+from experiments.plan import expanded
 from selfalign.benchmarks import benchmark_names
 from selfalign.data.decontamination import REPEATED, sets_by_family
 from selfalign.report.paper import load_table, system_of, table_names
@@ -23,7 +24,14 @@ printf '%s\n' "$line" >>"$NOTED"  # in one write, since several commands may run
 case "$name ${1:-}" in
     nvidia-smi*) printf 'GPU %s\n' 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 ;;
     "python select.py") mkdir -p "$3" && echo '  "complete": true' >"$3/run.json" ;;
-    "python -m") [ "${2##*.}" != environment ] || echo "/environments/$3/bin/python" ;;
+    "python -m")
+        [ "${2##*.}" != environment ] || echo "/environments/$3/bin/python"
+        all="$*"
+        case $all in
+            *"--until instructions")
+                out=${all##*--out } && out=${out%% *}/instructions
+                mkdir -p "$out" && echo '  "complete": true' >"$out/run.json" ;;
+        esac ;;
     vllm*) exec sleep 20 ;;
 esac
 """
@@ -90,7 +98,7 @@ def commands(project, recipe, *arguments):
 
 def scripts_called(called):
     """The script and the arguments of each call of one of our scripts, whether python or accelerate runs it."""
-    for words in called:
+    for words in (words for line in called for words in expanded(line)):
         scripts = [i for i, word in enumerate(words) if word.endswith(".py") or word.startswith("experiments.")]
         if scripts and words[0] in ("python", "accelerate"):
             yield words[scripts[0]].removesuffix(".py").replace(".", "/"), words[scripts[0] + 1 :]

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import tyro
 
-from runs.plan import make_plan
+from runs.measure import Speed, per_token, requests_of
+from runs.plan import counts_of, make_plan
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check_instructions, steps_of
 from runs.servers import Server
 from runs.settings import SETTINGS, folder_of
 from selfalign.errors import UserError
+from selfalign.llm.prompts import load_examples
 from tests.helpers import ROOT, load_script, write_rows
 
 SERVER = Server(("http://a:1", "http://b:2"), "completions")
@@ -117,6 +119,47 @@ def test_the_plan_counts_rows_requests_and_cost(endpoint, tiny_model, tmp_path):
     text = make_plan(options, SETTINGS["small"], None, Server((endpoint,)), tmp_path)
     plan = dict(line.split(maxsplit=1) for line in text.splitlines())
     assert plan["rows"].startswith("5 seeds") and "30 responses" in plan["rows"]
-    assert plan["requests"].startswith("40, and 328 for HumanEval")  # 5 concepts, 5 tasks, 30 responses
+    assert plan["requests"].startswith("368, 328 of them for HumanEval")  # 5 concepts, 5 tasks, 30 responses
     assert float(plan["server"].split()[0].replace(",", "")) > 0
     assert float(plan["cost"].split()[1].replace(",", "")) > 1000  # a unit for each token
+    assert "fine-tuning" in text and "in the sandbox" in text
+
+
+SPEED = Speed(0.1, 0.01, 0.001, {"responses": 50.0}, {"responses": 1000.0}, 40)
+
+
+def test_the_time_of_requests_is_that_of_their_tokens_and_prompts():
+    """40 at a time take 0.1 + 40 x 0.01 s for a token each; 80 of them, 50 times 2 such, and 2 prompts 2 s."""
+    assert SPEED.seconds("responses", 80, prompts=2) == pytest.approx(50 * 2 * 0.5 + 2)
+    assert SPEED.seconds("responses", 1) == pytest.approx(50 * 0.11 + 1)
+    assert SPEED.tokens_per_second(40) == pytest.approx(80)
+
+
+def test_what_all_requests_share_and_what_each_adds_come_out_of_two_measurements():
+    alone, together = (20 * 0.11, [20]), (100 * 0.5, [100] * 40)
+    assert per_token(alone, together) == pytest.approx((0.1, 0.01))
+    always, each = per_token((0.0, [0]), (1.0, [5, 5]))  # whatever a clock may say
+    assert always >= 0 and each >= 0
+
+
+@pytest.mark.parametrize(("until", "kinds"), [("tasks", 2), ("executions", 3), (None, 4)])
+def test_what_the_run_does_not_reach_is_not_counted(until, kinds):
+    counts = counts_of(Options(model="m", settings="small", until=until), SETTINGS["small"], 10)
+    assert len(counts) == kinds and counts["concepts"] == 10
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_measured_prompts_are_those_of_the_steps(settings):
+    """As many worked examples, and the limits of the steps."""
+    chosen = SETTINGS[settings]
+    asked = requests_of(chosen, load_examples(ROOT / chosen.examples))
+    steps = {step.makes: step.words for step in steps_of(Options(model="m", settings=settings), SERVER)}
+    for kind, script in (
+        ("concepts", "generate_concepts"),
+        ("tasks", "generate_tasks"),
+        ("responses", "sample_responses"),
+    ):
+        options = tyro.cli(load_script(script).Options, args=steps[kind][1:])
+        text, limit, _ = asked[kind][0]
+        assert limit == options.max_new_tokens
+        assert text.count("## Example") == options.shots + 1

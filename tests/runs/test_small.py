@@ -64,6 +64,13 @@ def test_arms_have_the_tasks_in_common_that_they_can_have():
     assert few != [tasks[position] for position in drawn(tasks, 20, seed=1)]
 
 
+def test_failures_are_of_the_tasks_of_the_passes_as_far_as_there_are_any():
+    tasks = [f"task {number}" for number in range(100)]
+    passes = {*tasks[:10], "without a failure"}
+    chosen = {tasks[position] for position in drawn(tasks, 11, seed=0, before=passes)}
+    assert {*tasks[:10]} < chosen and len(chosen) == 11
+
+
 def test_another_experiment_is_refused_and_the_size_stays(tmp_path):
     assert check_folder(Options(settings="plain"), tmp_path, 20) == 20
     assert check_folder(Options(settings="plain"), tmp_path) == 20

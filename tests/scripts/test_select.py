@@ -53,7 +53,9 @@ def table(folder, name="default"):
 # ---- strategies ----
 
 
-@pytest.mark.parametrize(("strategy", "tasks"), [("passes", 2), ("random", 4), ("random-subset", 2), ("failures", 2)])
+@pytest.mark.parametrize(
+    ("strategy", "tasks"), [("passes", 2), ("random", 4), ("random-subset", 2), ("failures", 2), ("all-failures", 3)]
+)
 def test_each_task_gives_one_sample_and_subsets_are_as_many_as_passes(tmp_path, strategy, tasks):
     kept, _ = selected(tmp_path, SAMPLES, strategy=strategy)
     assert len({id.split("-")[0] for id in kept}) == len(kept) == tasks
