@@ -25,6 +25,7 @@ ENVIRONMENTS = ROOT / ".environments"
 REQUIREMENTS = ROOT / "selfalign" / "benchmarks" / "requirements"
 # Exits with 0 if a Python is of one of the versions in its arguments and can make environments.
 SUITS = "import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] not in sys.argv[1:])"
+ALONE = "-alone"  # at the end of the name of a file: its packages are installed without what they require
 DONE = "installed"  # the file in a complete environment, with the hash of its requirements
 
 
@@ -39,10 +40,10 @@ def environment_of(benchmark: Benchmark, folder: Path = ENVIRONMENTS, python: st
     """
     if not benchmark.requirements:
         return sys.executable
-    requirements = REQUIREMENTS / f"{benchmark.requirements}.txt"
+    files = requirements_of(benchmark.requirements)
     environment = folder / benchmark.requirements
     interpreter = environment / "bin" / "python"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    wanted = hash_of(files)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{benchmark.requirements}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two recipes may want it at once
@@ -51,18 +52,31 @@ def environment_of(benchmark: Benchmark, folder: Path = ENVIRONMENTS, python: st
             return str(interpreter)
         done.unlink(missing_ok=True)
         base = _suitable(python, benchmark)
-        print(f"Installing {requirements.name} into {environment} (minutes, and GB for torch) ...", file=sys.stderr)
+        print(f"Installing {files[0].name} into {environment} (minutes, and GB for torch) ...", file=sys.stderr)
         # An environment whose interpreter has gone, or is of another version, can't be repaired.
         clear = [] if _runs(interpreter, SUITS, *benchmark.pythons) else ["--clear"]
         _run([base, "-m", "venv", "--without-pip", *clear, str(environment)], f"no environment can be made with {base}")
         pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "install", "-r", str(requirements)], f"{requirements.name} can't be installed")
+        for file in files:
+            without = ["--no-deps"] if file.stem.endswith(ALONE) else []
+            _run([*pip, "install", *without, "-r", str(file)], f"{file.name} can't be installed")
         try:
             _run([str(interpreter), "-c", benchmark.download, str(environment)], f"{environment} lacks data")
             done.write_text(wanted)
         except UserError as error:  # the next call tries again
             warn(f"{error}; answers that need it will fail")
     return str(interpreter)
+
+
+def requirements_of(name: str) -> list[Path]:
+    """The files of requirements of this name: the packages with all that they need, and those to be had without."""
+    files = REQUIREMENTS / f"{name}.txt", REQUIREMENTS / f"{name}{ALONE}.txt"
+    return [file for file in files if file.exists()]
+
+
+def hash_of(files: list[Path]) -> str:
+    """What a complete environment has in its file DONE."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _suitable(python: str | None, benchmark: Benchmark) -> str:

@@ -42,6 +42,19 @@ def test_an_environment_is_made_once_and_completed_if_it_was_interrupted(tmp_pat
     assert (tmp_path / "all" / "toy" / "data").exists()
 
 
+def test_packages_that_are_wanted_alone_come_without_what_they_require(tmp_path, benchmark):
+    wheel = tmp_path / "server-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("server.py", "")
+        required = "Metadata-Version: 2.1\nName: server\nVersion: 1.0\nRequires-Dist: nowhere-to-be-had==7.7\n"
+        file.writestr("server-1.0.dist-info/METADATA", required)
+        file.writestr("server-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("server-1.0.dist-info/RECORD", "")
+    (tmp_path / "toy-alone.txt").write_text(f"{wheel}\n")
+    python = environment_of(benchmark, tmp_path / "all", sys.executable)
+    assert subprocess.run([python, "-c", "import era, server"]).returncode == 0
+
+
 def test_data_that_cannot_be_fetched_are_said_and_tried_again(tmp_path, benchmark, capsys):
     benchmark.download = "import sys; sys.exit('no network')"
     for _ in range(2):
