@@ -1,6 +1,6 @@
 """LiveCodeBench, code execution: what a function returns for an input, which the model has to work out.
 
-479 calls of 85 published solutions (execution-v2). `livecodebench-execution` asks for the answer at once, and
+479 calls of solutions of 85 problems (execution-v2). `livecodebench-execution` asks for the answer at once, and
 `livecodebench-execution-cot` for the steps of the computation before it. As in LiveCodeBench, the answer is an
 expression, which is evaluated beside the function and compared by `==`; one that contains the call itself is wrong.
 """
