@@ -43,12 +43,15 @@ def conclusions(folder: Path, sizes: Mapping[str, int], benchmarks: Sequence[str
             text = f"{100 * test['difference']:+.1f} [{low:+.1f}, {high:+.1f}], p = {test['p']:.2g}"
             lines.append(f"  {arm:<10} against {other:<7} {text}")
     width = sum(widths) / len(widths)
-    lines += [
-        "",
-        f"With {problems} problems, the interval of a difference reaches {width:.1f} points to either side. A true",
-        f"difference of {EFFECT:g} points would be seen in four of five such experiments with some "
-        f"{problems_needed(width, problems):,} problems.",
-    ]
+    if width:
+        lines += [
+            "",
+            f"With {problems} problems, the interval of a difference reaches {width:.1f} points to either side. A true",
+            f"difference of {EFFECT:g} points would be seen in four of five such experiments with some "
+            f"{problems_needed(width, problems):,} problems.",
+        ]
+    else:
+        lines += ["", f"All models solve the same of the {problems} problems, so this can't show any difference."]
     trainings = {arm: _trainings(folder / arm, benchmarks) for arm in sizes}
     if spreads := [max(some) - min(some) for some in trainings.values() if len(some) > 1]:
         spread = 100 * sum(spreads) / len(spreads)

@@ -103,16 +103,26 @@ def test_twice_the_interval_needs_four_times_the_problems():
     assert problems_needed(4.0, 100) == pytest.approx(4 * problems_needed(2.0, 100), abs=2)
 
 
-def test_the_conclusion_compares_each_arm_with_base_and_passes(tmp_path):
-    solved = {"base": 0, "passes/seed-0": 30, "passes/seed-1": 34, "random/seed-0": 10}
+def write_results(folder, solved):
+    """results.json of systems that solve so many of 100 problems."""
     for system, number in solved.items():
-        folder = tmp_path / system / "mbppplus"
-        folder.mkdir(parents=True)
+        where = folder / system / "mbppplus"
+        where.mkdir(parents=True)
         rates = {str(problem): float(problem < number) for problem in range(100)}
-        (folder / "results.json").write_text(json.dumps(results(rates)))
+        (where / "results.json").write_text(json.dumps(results(rates)))
+
+
+def test_the_conclusion_compares_each_arm_with_base_and_passes(tmp_path):
+    write_results(tmp_path, {"base": 0, "passes/seed-0": 30, "passes/seed-1": 34, "random/seed-0": 10})
     text = conclusions(Path(tmp_path), {"random": 20, "passes": 20}, ["mbppplus"], str(tmp_path / "none"))
     assert "passes     against base    +32.0" in text and "random     against passes  -22.0" in text
     assert "With 100 problems" in text and "differ by 4.0 points" in text
+
+
+def test_equal_results_need_no_infinity(tmp_path):
+    write_results(tmp_path, {"base": 0, "passes/seed-0": 0})
+    text = conclusions(Path(tmp_path), {"passes": 20}, ["mbppplus"], str(tmp_path / "none"))
+    assert "All models solve the same of the 100 problems" in text
 
 
 def test_every_setting_has_what_the_experiment_needs():
