@@ -318,11 +318,11 @@ def make_trainer(
 
     # Packing puts whole examples into a sequence. From the column `seq_lengths` that it adds, TRL's collator makes
     # positions that begin at 0 for each example, and from these the model knows which tokens may attend to which.
-    packed = examples
+    packed, base = examples, base_model(options)
     if options.packing:
+        base.check_packing()
         packed = pack_dataset(examples.shuffle(seed=options.seed), options.max_length, "bfd")
     arguments: Any = training_arguments(options, len(examples) / len(packed), devices)
-    base = base_model(options)
     given: dict[str, Any] = {
         "model": base.load(),
         "args": arguments,

@@ -9,7 +9,8 @@
 It runs with or without a GPU. POST /generate, / and /tokenize, GET /info and /health answer as TGI 3 does: bodies,
 details and errors. What it does not do is refused with status 422: streaming, the log-probabilities of the prompt,
 best_of, typical_p, penalties, grammars, watermarks, top_n_tokens and adapters. Where a model's attention slides over a
-window, the context ends where it would begin to slide. For large models, use TGI or vLLM, which run quantized, sharded
+window, the context ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5,
+DeepSeek-V2) are computed one row at a time. For large models, use TGI or vLLM, which run quantized, sharded
 and LoRA models on several GPUs.
 
 In bfloat16, the same request can give another text in another batch, because rounding differs; `--dtype float32` makes
@@ -94,7 +95,7 @@ def load(options: Options) -> App:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
-    from server.engine import Engine
+    from server.plain import engine_for
 
     keep_freed_memory()
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
@@ -115,7 +116,7 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    return App(Engine(model, tokenizer, options.max_batch_size), limits, model_id=model_id(options.model, folder))
+    return App(engine_for(model, tokenizer, options.max_batch_size), limits, model_id=model_id(options.model, folder))
 
 
 def model_id(model: str | None, folder: str) -> str:

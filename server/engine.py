@@ -26,15 +26,21 @@ WORTH_REUSING = 16  # tokens: a shorter common beginning is computed anew
 
 @dataclass(eq=False)
 class ComputedPrompt:
-    """A prompt's keys and values [layers, 2, 1, heads, tokens, dim], and the scores of the token after it."""
+    """A prompt's keys and values [layers, 2, 1, heads, tokens, dim], and the scores of the token after it.
+
+    In a `server.plain.PlainEngine`, the keys and values are a cache of transformers.
+    """
 
     ids: tuple[int, ...]
-    kv: Tensor
+    kv: Any
     scores: Tensor
 
 
 class Engine:
     """Computes completions in one batch. At every step, finished ones leave it and waiting ones join it."""
+
+    attention: str | None = SHARED_PROMPT_ATTENTION  # that the model is given
+    keeps_beginnings = True  # whether a prompt is computed from where it differs from another
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_batch_size: int):
         self.model, self.tokenizer, self.max_batch_size = model, tokenizer, max_batch_size
@@ -47,7 +53,8 @@ class Engine:
         self.cache = RowsCache()
         self.prompts: OrderedDict[tuple[int, ...], ComputedPrompt] = OrderedDict()  # the least recently used first
         self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
-        model.set_attn_implementation(SHARED_PROMPT_ATTENTION)
+        if self.attention:
+            model.set_attn_implementation(self.attention)
 
     def submit(self, completion: Completion) -> None:
         self.inbox.put(completion)
@@ -109,23 +116,27 @@ class Engine:
 
     def step(self) -> None:
         """Compute one more token for every row."""
+        scores = self.scores_of_rows()
+        completions = [completion for completion, _ in self.rows]
+        chosen = choose(completions, scores)
+        ended = [row for row, completion in enumerate(completions) if self.advance(completion, *chosen[row])]
+        for row in reversed(ended):
+            self.leave(row)
+
+    def scores_of_rows(self) -> Tensor:
+        """The scores of the next token of every row [rows, vocabulary]."""
         members: dict[ComputedPrompt, list[int]] = {}
         for row, (_, prompt) in enumerate(self.rows):
             members.setdefault(prompt, []).append(row)
         device = self.model.device
         self.cache.prepare(self.rows[0][1].kv, [len(completion.tokens) - 1 for completion, _ in self.rows])
         groups = [(torch.tensor(rows, device=device), prompt.kv) for prompt, rows in members.items()]
-        scores = self.model(
+        return self.model(
             input_ids=torch.tensor([[completion.tokens[-1].id] for completion, _ in self.rows], device=device),
             position_ids=torch.tensor([[len(c.prompt) + len(c.tokens) - 1] for c, _ in self.rows], device=device),
             past_key_values=self.cache,
             shared=SharedPrompts(groups, self.cache.mask(self.model.dtype)),
         ).logits[:, -1]
-        completions = [completion for completion, _ in self.rows]
-        chosen = choose(completions, scores)
-        ended = [row for row, completion in enumerate(completions) if self.advance(completion, *chosen[row])]
-        for row in reversed(ended):
-            self.leave(row)
 
     def advance(self, completion: Completion, id: int, logprob: float) -> bool:
         """Give a completion its next token; whether that was its last."""
@@ -149,7 +160,9 @@ class Engine:
         if known is None:
             nearest = max(self.prompts.values(), key=lambda other: common(other.ids, ids), default=None)
             reused = min(common(nearest.ids, ids), len(ids) - 1) if nearest else 0
-            kept = nearest.kv[..., :reused, :] if nearest and reused >= WORTH_REUSING else None
+            kept = (
+                nearest.kv[..., :reused, :] if nearest and self.keeps_beginnings and reused >= WORTH_REUSING else None
+            )
             known = self.prompts[ids] = self.prefill(ids, kept)
         self.prompts.move_to_end(ids)
         while sum(map(len, self.prompts)) > PROMPT_TOKENS_KEPT and len(self.prompts) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from selfalign.runner.hub import is_hub_id
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # layers that know where an example ends
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,20 @@ class BaseModel:
             attn_implementation=attention_of(self.attention, dtype),
             **(four_bits() if self.quantize_4bit else {}),
         )
+
+    def check_packing(self) -> None:
+        """UserError if packed examples would run into each other: in layers with a state, transformers keeps them apart
+        only with kernels that are packages of their own."""
+        from transformers import AutoConfig
+
+        config = self._from_pretrained(AutoConfig).get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ()) - ATTENTION
+        missing = [name for name in ("causal_conv1d", "fla") if importlib.util.find_spec(name) is None]
+        if kinds and missing:
+            raise UserError(
+                f"--packing with {self.name} needs the packages causal-conv1d and flash-linear-attention: without "
+                f"them, its layers of {' and '.join(sorted(kinds))} would mix the examples of a sequence"
+            )
 
     def load_tokenizer(self, chat_template: Path | None) -> PreTrainedTokenizerBase:
         """The tokenizer, with the chat template of a file; UserError if one of the two can't be used.

@@ -1,0 +1,65 @@
+"""The engine for models that are not all ordinary attention: layers with a state (Qwen3.5), compressed keys and values
+(DeepSeek-V2). Each row has a cache of transformers' own and is computed by itself, so a batch is no faster."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from server.completion import Completion
+from server.engine import ComputedPrompt, Engine
+
+TRIED = 5  # tokens: enough for a prompt and a step
+SAME = 0.05  # of the largest score: bfloat16 rounds by a hundredth, and a layer that is not understood does far more
+
+
+class PlainEngine(Engine):
+    """An engine that leaves attention and caches to transformers."""
+
+    attention = None
+    keeps_beginnings = False
+
+    def __init__(self, *arguments: Any, **more: Any):
+        super().__init__(*arguments, **more)
+        self.caches: dict[Completion, Any] = {}
+
+    def prefill(self, ids: tuple[int, ...], kept: Tensor | None) -> ComputedPrompt:
+        cache = DynamicCache(config=self.model.config)
+        input_ids = torch.tensor([ids], device=self.model.device)
+        answer = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return ComputedPrompt(ids, answer.past_key_values, answer.logits[0, -1])
+
+    def scores_of_rows(self) -> Tensor:
+        self.caches = {row: self.caches[row] for row, _ in self.rows if row in self.caches}
+        scores = []
+        for completion, prompt in self.rows:
+            if completion not in self.caches:
+                self.caches[completion] = copy.deepcopy(prompt.kv)
+            last = torch.tensor([[completion.tokens[-1].id]], device=self.model.device)
+            answer = self.model(input_ids=last, past_key_values=self.caches[completion], use_cache=True)
+            scores.append(answer.logits[0, -1])
+        return torch.stack(scores)
+
+
+@torch.inference_mode()
+def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> Engine:
+    """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one."""
+    ids = list(range(min(TRIED, model.config.get_text_config().vocab_size)))
+    expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
+    before = model.config._attn_implementation
+    try:
+        engine = Engine(model, tokenizer, max_batch_size)
+        completion = Completion(prompt=ids[:-1], max_new_tokens=2)
+        prompt = engine.prefill(tuple(ids[:-1]), None)
+        engine.advance(completion, ids[-1], 0.0)
+        engine.rows = [(completion, prompt)]
+        difference = (engine.scores_of_rows()[0].float() - expected).abs().max()
+        if difference <= SAME * expected.abs().max():
+            engine.rows = []
+            return engine
+    except Exception:  # whatever a model raises when it is given caches and attention that it can't use
+        pass
+    model.set_attn_implementation(before)
+    return PlainEngine(model, tokenizer, max_batch_size)
