@@ -240,16 +240,16 @@ def teacher() -> Iterator[str]:
     """The URL of a chat model that makes instructions harder, answers them, and writes problems about snippets."""
 
     async def hook(_: web.Request, body: dict, __: int) -> web.Response | None:
-        if "messages" not in body:
-            return None
-        prompt = body["messages"][-1]["content"]
+        prompt = body["messages"][-1]["content"] if "messages" in body else ""
         code = "```python\nx = 1\n```"
         if "## Solution" in prompt:
-            text = f"## Problem\nWrite what {hash(prompt) % 1000} does.\n\n## Solution\n{code}"
+            text = f"## Problem\nWrite what {len(prompt)} does.\n\n## Solution\n{code}"
         elif "Task:\n" in prompt:
             text = prompt.rpartition("Task:\n")[2].strip() + " Faster."
-        else:
+        elif prompt.startswith("Write"):
             text = f"This does it.\n\n{code}"
+        else:
+            return None  # to a probe, another text each time
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"completion_tokens": 9, "prompt_tokens": 9, "total_tokens": 18}
         answer = {"choices": [choice], "usage": usage, "model": body["model"], "id": "1", "created": 0}
