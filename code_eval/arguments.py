@@ -121,7 +121,7 @@ def will_run_over(tree: ast.AST, line: int, names: set[str]) -> bool:
     scopes = [node for node in ast.walk(tree) if isinstance(node, SCOPES) and is_at(node, line)]
     for node in ast.walk(scopes[-1] if scopes else tree):
         loops = isinstance(node, STATEMENTS) or (isinstance(node, ast.Call) and is_consumer(node, {"all"}))
-        if loops and node.lineno > line and any(mentions(part, names) for part in looped_over(node)):
+        if loops and getattr(node, "lineno", 0) > line and any(mentions(part, names) for part in looped_over(node)):
             return True
     return False
 

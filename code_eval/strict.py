@@ -130,7 +130,7 @@ class Code:
         call.__name__ = call.__qualname__ = name
         return call
 
-    def sent(self, argument: object) -> object:
+    def sent(self, argument: Any) -> object:
         """An argument as it is sent: plain data, or a function that the code can call."""
         if isinstance(argument, (type, type(len))) and getattr(builtins, argument.__name__, None) is argument:
             return {"builtin": argument.__name__}
@@ -195,7 +195,7 @@ class Code:
             return self.proxy(name, {"function": answer["function"]})
         return decode(answer["value"])
 
-    def items(self, number: object) -> Generator:
+    def items(self, number: object) -> Generator[Any, Any, Any]:
         """What an iterator gives that stays in the code's process."""
         sent = None
         while True:
@@ -243,13 +243,13 @@ class Code:
     def heard(self, name: str, kind: type[Exception]) -> type[Exception]:
         """The class, which takes note when the tests call it: a helper of the code's might be one."""
 
-        def __init__(error, *arguments, **_):
+        def begin(error: Exception, *arguments: object, **_: object) -> None:
             if not self.raising:
                 self.called.add(name)
             Exception.__init__(error, *arguments)
 
         if kind.__module__ == "__main__":
-            kind.__init__ = __init__
+            setattr(kind, "__init__", begin)  # noqa: B010 - the type checker knows only the class's own
         return kind
 
     def exception_class(self, names: list[str]) -> type[Exception]:
