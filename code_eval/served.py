@@ -124,7 +124,8 @@ class Served:
 
         The answer gets what it has read and printed.
         """
-        before = sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print, dict(os.environ)
+        before = sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print
+        variables = dict(os.environ) if "environment" in request else {}
         for name, arguments in request.get("seeds", {}).items():
             importlib.import_module(name).seed(*map(decode, arguments))
         if "environment" in request:
@@ -144,7 +145,7 @@ class Served:
                 answer["read"] = given.tell()
             if taken:
                 answer["printed"] = {name: stream.getvalue() for name, stream in taken.items()}
-            sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print, variables = before
+            sys.stdin, sys.stdout, sys.stderr, builtins.input, builtins.print = before
             if "environment" in request:
                 change_environment(variables)
 

@@ -79,7 +79,7 @@ class Code:
         self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
         self.raising = False  # whether an exception of the code's is being made
         self.exceptions: dict[tuple[str, ...], type[Exception]] = {}
-        self.environment = dict(os.environ)
+        self.environment = dict(variables())
         self.seeds: dict[str, object] = {}  # that the tests have set since the last call
         if ".seed(" in text:
             self.listen_to_seeds()
@@ -149,7 +149,7 @@ class Code:
             request["captured"] = captured
         if replaced := [name for name in REPLACEABLE if getattr(builtins, name) is not _own[name]]:
             request["replaced"] = replaced
-        if os.environ != self.environment:
+        if variables() != self.environment:
             request["environment"] = dict(os.environ)
         if self.seeds:
             request["seeds"], self.seeds = self.seeds, {}
@@ -285,6 +285,11 @@ class Code:
         finally:
             self.raising = False
         return failure(outcome, description)
+
+
+def variables() -> dict:
+    """The environment as Python keeps it. To compare `os.environ` would cost as much as a call to the code."""
+    return getattr(os.environ, "_data", None) or dict(os.environ)
 
 
 def expects_exit(text: str) -> bool:
