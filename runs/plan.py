@@ -40,7 +40,8 @@ def make_plan(options: Options, settings: Settings, max_seeds: int | None, serve
     times = times_of(options, settings, counts, speed, seeds)
     generating = sum(seconds for name, seconds in times.items() if name.partition(",")[0] in speed.tokens) / 3600
     together = min(speed.window, max(counts.values()))
-    benchmarks = f", {counts['HumanEval']} of them for HumanEval before and after" * ("HumanEval" in counts)
+    measured = counts.get("HumanEval")
+    benchmarks = f", {measured} of them for HumanEval before and after" if measured else ""
     lines = [
         ("model", f"{options.model}, {options.settings} settings"),
         ("rows", f"{seeds:,} seeds, as many tasks, and {seeds * settings.samples:,} responses at most"),

@@ -163,3 +163,17 @@ def test_the_measured_prompts_are_those_of_the_steps(settings):
         text, limit, _ = asked[kind][0]
         assert limit == options.max_new_tokens
         assert text.count("## Example") == options.shots + 1
+
+
+@pytest.mark.parametrize("until", ["concepts", "tasks", "responses", "executions", "instructions"])
+def test_a_run_that_ends_earlier_has_a_plan(monkeypatch, tmp_path, until):
+    kinds = dict.fromkeys(("concepts", "tasks", "responses", "HumanEval"), 50.0)
+    monkeypatch.setattr("runs.plan.measure_server", lambda *_: Speed(0.1, 0.01, 0.001, kinds, kinds, 40))
+    monkeypatch.setattr("runs.plan.measure_start", lambda: 1.0)
+    monkeypatch.setattr("runs.plan.measure_programs", lambda *_: 0.1)
+    text = make_plan(Options(model="m", settings="small", until=until), SETTINGS["small"], 6, SERVER, tmp_path)
+    assert (
+        "HumanEval" not in text
+        and "concepts" in text
+        and ("sandbox" in text) == (until in ("executions", "instructions"))
+    )
