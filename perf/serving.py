@@ -8,9 +8,12 @@ samples of each at temperature 0.7 and up to a number of tokens. They run one af
 threads; the median of the rounds counts, after one that warms up.
 
 Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
-the model has to read all weights once, so bytes of weights / bytes a second is the least that it can take.
+the model has to read all weights once, and every token of a prompt or an answer is multiplied with all of them. The
+first line of the table is what this allows, whoever serves the model in bfloat16: attention, drawing tokens and
+everything else would have to take no time.
 
-vLLM's and llama-cpp-python's own environments are named by their Python; what is not named is left out.
+vLLM's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which answers several
+requests at a time, where llama-cpp-python's answers one) by its program; what is not named is left out.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class Options:
     """Python that has vLLM (its CPU build)."""
     llama_cpp: str | None = None
     """Python that has llama-cpp-python[server]."""
+    llama_server: str | None = None
+    """llama.cpp's own server, the program llama-server."""
     requests: tuple[int, ...] = (16, 64)
     """Samples asked for at the same time."""
     samples: int = 8
@@ -111,8 +116,8 @@ def tokens_per_second(url: str, api: str, options: Options, requests: int) -> fl
     return asyncio.run(all_samples())
 
 
-def report_hardware(threads: int, rows: int) -> None:
-    """Print the bytes a second of memory, and of a product of `rows` rows with 4096 x 4096 in bfloat16 its FLOPS."""
+def hardware(threads: int, rows: int) -> tuple[float, float]:
+    """Bytes that memory gives in a second, and FLOPS of a product of `rows` rows with 4096 x 4096 in bfloat16."""
     import torch
 
     torch.set_num_threads(threads)
@@ -129,13 +134,31 @@ def report_hardware(threads: int, rows: int) -> None:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    print(f"memory: {BYTES / seconds(array.sum) / 1e9:.1f} GB/s read by {threads} threads")
-    flops = 2 * rows * matrix.numel() / seconds(lambda: inputs @ matrix)
-    print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {rows} rows")
+    return BYTES / seconds(array.sum), 2 * rows * matrix.numel() / seconds(lambda: inputs @ matrix)
+
+
+def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float) -> float:
+    """What reading the weights and multiplying with them would allow if nothing else took any time."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options.model))
+    head = model.get_output_embeddings().weight.numel()
+    embeddings = 0 if model.get_input_embeddings().weight is model.get_output_embeddings().weight else head
+    layers = sum(weight.numel() for weight in model.parameters()) - head - embeddings
+    read = sum(len(tokenizer.encode(prompt)) for prompt in prompts(requests // options.samples))
+    written = requests * options.max_new_tokens
+    multiplying = 2 * (layers * (read + written) + head * written) / flops
+    reading = options.max_new_tokens * 2 * (layers + head) / memory
+    return written / max(multiplying, reading)
 
 
 def main(options: Options) -> None:
-    report_hardware(options.threads, max(options.requests))
+    memory, flops = hardware(options.threads, max(options.requests))
+    print(f"memory: {memory / 1e9:.1f} GB/s read by {options.threads} threads")
+    print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
     servers = {"serve.py": ("tgi", served(options.model, *threads))}
     if options.vllm:
@@ -147,7 +170,23 @@ def main(options: Options) -> None:
         command += ["--n_threads", str(options.threads), "--n_threads_batch", str(options.threads)]
         servers["llama.cpp"] = ("completions", started(command, options.threads))
 
+    if options.llama_server and options.gguf:
+        most = max(options.requests)
+        command = [
+            options.llama_server,
+            "--model",
+            options.gguf,
+            "--ctx-size",
+            str(2048 * most),
+            "--parallel",
+            str(most),
+        ]
+        command += ["--threads", str(options.threads)]
+        servers["llama.cpp, llama-server"] = ("completions", started(command, options.threads))
+
     print(f"{'tokens/s with samples at a time':32}" + "".join(f"{number:>8}" for number in options.requests))
+    most = (most_tokens_per_second(options, number, memory, flops) for number in options.requests)
+    print(f"{'what the hardware allows':32}" + "".join(f"{rate:8.0f}" for rate in most), flush=True)
     for name, (api, running) in servers.items():
         with running as url:
             rates = []
