@@ -69,7 +69,8 @@ class Served:
             {"inputs": prompt, "parameters": {k: v for k, v in parameters.items() if v is not None}}
         )
         answer = TextGenerationOutput.parse_obj_as_instance(await self.app.answer(inputs, checked, repeat_prompt=False))
-        return self.cached.setdefault(prompt, answer)
+        self.cached[prompt] = answer
+        return answer
 
 
 class ServedClient(TgiClient):
@@ -128,13 +129,13 @@ def repeating_models(folder: Path) -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["smollm2"], help="Hub ids, folders or .gguf files")
+    parser.add_argument("models", nargs="*", help="Hub ids, folders or .gguf files")
     parser.add_argument("--repeats", type=int, default=20, help="probes of each model and server")
     options = parser.parse_args()
     false_alarms, misses = Counter[bool](), Counter[bool]()
     with tempfile.TemporaryDirectory() as folder:
         models = [*((Path(name).name, name) for name in options.models), *repeating_models(Path(folder))]
-        print(f"{'model':38} {'server':18} {'log-probs':10} {REFUSED:>8} {REMARK:>8} {NOTHING:>14}")
+        print(f"{'model':38} {'server':18} {'log-probs':10} {REFUSED:>8} {REMARK:>8} {NOTHING:>14}", flush=True)
         for name, model in models:
             served = Served(model)
             for kind in SERVERS:
