@@ -48,7 +48,7 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> E
     """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one."""
     ids = list(range(min(TRIED, model.config.get_text_config().vocab_size)))
     expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
-    before = model.config._attn_implementation
+    before: Any = model.config._attn_implementation
     try:
         engine = Engine(model, tokenizer, max_batch_size)
         completion = Completion(prompt=ids[:-1], max_new_tokens=2)

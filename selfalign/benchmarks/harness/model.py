@@ -31,7 +31,8 @@ class Model:
         max_new_tokens: int,
         template: ChatTemplate | None = None,
     ) -> None:
-        self.benchmark, self.style, self.max_new_tokens, self.template = benchmark, style, max_new_tokens, template
+        self.benchmark, self.max_new_tokens, self.template = benchmark, max_new_tokens, template
+        self.style: Literal["completion", "chat"] = style
         self.thinks = template is not None and template.thinks
         self.stop = tuple(benchmark.completion_stop if style == "completion" else ())
         if template and not self.thinks:
