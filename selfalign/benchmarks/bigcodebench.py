@@ -52,7 +52,7 @@ class BigCodeBench(FunctionBenchmark):
     memory = 8 << 30  # address space, of which tensorflow reserves a lot
     requirements, pythons = "bigcodebench", ("3.10",)
     preload = ("numpy", "pandas", "scipy.stats", "sklearn")
-    environment: ClassVar = {
+    environment = {  # noqa: RUF012
         "TZ": "UTC",
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",

@@ -65,10 +65,10 @@ def problems_of(benchmark: Benchmark, data: str, choice: Choice) -> list[Problem
     # As in LiveCodeBench, a contest in the course of the last day is too late.
     chosen = [p for p in problems if (start or "") <= p.extra["date"] <= (end or "9999")]
     if not chosen:
-        first, last = span_of(problems)
+        there = " to ".join(span_of(problems) or ("no day", "no day"))
         raise UserError(
             f"no problem of {choice.benchmark} is from {choice.start_date or 'the beginning'} to "
-            f"{choice.end_date or 'the end'}: they are from {first} to {last}"
+            f"{choice.end_date or 'the end'}: they are from {there}"
         )
     return chosen
 
