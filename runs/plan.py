@@ -40,6 +40,7 @@ def make_plan(options: Options, settings: Settings, max_seeds: int | None, serve
     times = times_of(options, settings, counts, speed, seeds)
     generating = sum(seconds for name, seconds in times.items() if name.partition(",")[0] in speed.tokens) / 3600
     together = min(speed.window, max(counts.values()))
+    on_top = "" if options.seeds else ", and collecting the seeds on top"
     measured = counts.get("HumanEval")
     benchmarks = f", {measured} of them for HumanEval before and after" if measured else ""
     lines = [
@@ -49,7 +50,8 @@ def make_plan(options: Options, settings: Settings, max_seeds: int | None, serve
         ("tokens", f"some {_short(tokens)} of answers, and {_short(prompts)} of prompts"),
         ("server", f"{speed.tokens_per_second(together):,.0f} tokens/s with {together} requests at a time, as measured "
                    f"with {len(KINDS) * EACH}"),
-        ("time", f"some {_duration(sum(times.values()) / 3600)} in all, if nothing else keeps the machine busy"),
+        ("time", f"some {_duration(sum(times.values()) / 3600)} in all if nothing else keeps the machine busy"
+                   f"{on_top}"),
         *(("", f"{_duration(seconds / 3600):>10}  {name}") for name, seconds in times.items()),
         ("disk", _disk(options.model, seeds * settings.samples, folder)),
     ]  # fmt: skip
@@ -88,7 +90,7 @@ def times_of(
     if not options.until:
         times["HumanEval, before and after"] = 2 * speed.seconds("HumanEval", HUMANEVAL)
         scripts += 3
-        if training := _training(options):
+        if training := training_of(options):
             examples = max(1, round(GUESSED_YIELD * seeds))
             words = dict(pairwise(settings.training))
             epochs, batch = float(words.get("--epochs", 4)), int(words.get("--batch-size", 64))
@@ -98,9 +100,12 @@ def times_of(
     return times
 
 
-def _training(options: Options) -> Training | None:
-    """How fast the model is trained here; None where vLLM has the memory of the GPUs, or it can't be measured."""
+def training_of(options: Options) -> Training | None:
+    """How fast the model is trained here; None where vLLM has the memory of the GPUs, where the model would have to be
+    downloaded for that, or where it can't be measured."""
     gpus = gpu_count()
+    if options.endpoint and not os.path.exists(resolve_model(options.model)):
+        return None
     if gpus and not options.endpoint and not uses_serve_py(gpus):
         return None
     return measure_training(options.model)

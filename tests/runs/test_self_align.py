@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tyro
 
 from runs.measure import Speed, per_token, requests_of
-from runs.plan import counts_of, make_plan
+from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check_instructions, steps_of
 from runs.servers import Server
@@ -146,6 +147,13 @@ def test_what_all_requests_share_and_what_each_adds_come_out_of_two_measurements
 def test_what_the_run_does_not_reach_is_not_counted(until, kinds):
     counts = counts_of(Options(model="m", settings="small", until=until), SETTINGS["small"], 10)
     assert len(counts) == kinds and counts["concepts"] == 10
+
+
+def test_no_model_is_downloaded_to_measure_how_fast_it_is_trained(monkeypatch):
+    monkeypatch.setattr("runs.plan.measure_training", lambda model: f"measured {model}")
+    elsewhere = Options(model="org/model", settings="paper", endpoint=("http://a:1",))
+    assert training_of(elsewhere) is None
+    assert training_of(replace(elsewhere, model="./code_eval")) == "measured ./code_eval"
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
