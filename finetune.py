@@ -41,7 +41,7 @@ from selfalign.options import (
     identity_of,
     run_script,
 )
-from selfalign.runner.source import Source, read_input
+from selfalign.runner.source import Source, is_single_file, read_input
 from selfalign.training.loading import adapters
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
@@ -143,7 +143,7 @@ def checked(options: Options) -> Options:
     return dataclasses.replace(
         options,
         output=folder_of(options.output),
-        config=options.config or ("preferences" if dpo else None),
+        config=options.config or ("preferences" if dpo and not is_single_file(options.input) else None),
         learning_rate=rate if options.learning_rate is None else options.learning_rate,
         epochs=(1.0 if dpo else 4.0) if options.epochs is None else options.epochs,
     )

@@ -170,6 +170,8 @@ def _fault_of_storing(rows: datasets.Dataset, field: pa.Field) -> str | None:
         table = pa.Table.from_arrays([array], schema=pa.schema([field]))
         pq.write_table(table, io.BytesIO())
         datasets.Features.from_arrow_schema(table.schema)
+    except UnicodeDecodeError:
+        return None  # rows that can't be read, which is said of them when it is their turn
     except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError, NotImplementedError) as error:
         return first_line(error)
     return None

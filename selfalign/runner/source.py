@@ -183,6 +183,17 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     return rows, {"dataset": repo, "revision": sha}, run
 
 
+def is_single_file(name: str) -> bool:
+    """Whether the dataset is one file, which has no configurations."""
+    from fsspec.core import url_to_fs
+
+    with contextlib.suppress(Exception):  # what is no dataset at all is said when it is opened
+        if not is_hub_id(name):
+            fs, root = url_to_fs(os.path.expanduser(name))
+            return fs.isfile(root)
+    return False
+
+
 def _open_files(name: str, config: str | None, split: str, token: str | None):
     import datasets
     from datasets.utils import are_progress_bars_disabled

@@ -13,7 +13,7 @@ from tests.training.tools import PAIRS, ROWS, finetune, options_of
         ({"text": "a"}, {}, "lacks messages, or instruction and response; its columns are text"),
         (ROWS[0], {"method": "dpo"}, "lacks chosen, prompt, rejected"),
         (ROWS[0], {"batch_size": 3, "device_batch_size": 2}, "must be a multiple of 1 devices x --device-batch-size 2"),
-        (ROWS[0], {"model": "./nowhere"}, "there is no model ./nowhere"),
+        (ROWS[0], {"model": "./nowhere"}, "model ./nowhere can't be loaded: there is no such file or folder"),
         (ROWS[0], {"quantize_4bit": True}, "needs --lora-rank"),
         (ROWS[0], {"quantize_4bit": True, "lora_rank": 8}, "pip install bitsandbytes"),
         (PAIRS[0], {"method": "dpo", "packing": True}, "cannot be combined"),

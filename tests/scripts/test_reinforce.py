@@ -25,7 +25,7 @@ from tests.training.reinforcing import TASKS, reinforce, reinforcement
         (TASKS[0], {"samples": 1}, "nothing to compare"),
         (TASKS[0], {"batch_size": 10}, "--batch-size 10 must be a multiple of --samples 4"),
         (TASKS[0], {"device_batch_size": 3}, "must be a multiple of 1 devices x --device-batch-size 3"),
-        (TASKS[0], {"model": "./nowhere"}, "there is no model ./nowhere"),
+        (TASKS[0], {"model": "./nowhere"}, "model ./nowhere can't be loaded: there is no such file or folder"),
         (TASKS[0], {"quantize_4bit": True}, "needs --lora-rank"),
         (TASKS[0], {"vllm": "yes"}, "--vllm yes is neither colocate nor the URL of a server"),
         (TASKS[0], {"optimizer": "nowhere"}, "--optimizer nowhere is not known to transformers"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from selfalign.training.options import base_model
 from tests.helpers import run_json
 from tests.training.reinforcing import TASKS, reinforce, reinforcement, teach
-from tests.training.tools import curve, same_weights, tokenizer_of
+from tests.training.tools import curve, same_weights
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_the_folder_says_what_happened(reinforced):
 def test_the_model_is_another_one_and_keeps_its_chat_template(reinforced, taught):
     before = dataclasses.replace(reinforced, output=taught)
     assert not same_weights(before, reinforced)
-    assert tokenizer_of(reinforced).chat_template == tokenizer_of(before).chat_template
+    after, taught_to = (base_model(options).load_tokenizer(options.chat_template) for options in (reinforced, before))
+    assert after.chat_template == taught_to.chat_template
 
 
 def test_a_second_run_does_nothing(reinforced, capsys):
