@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- selfalign audit: begin -->", "<!-- selfalign audit: end -->"
 FIGURE = "figures/precision.png"
+NEIGHBOURS = 3.0  # points of yield and precision between rules that are named in the figure
 
 
 def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token: str | None = None) -> None:
@@ -53,11 +55,15 @@ def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token
 
 
 def precision_figure(audits: Mapping[str, Audit]) -> Figure:
-    """Precision of each rule over its yield, in percent, with the 95 % interval of the precision."""
+    """Precision of each rule over its yield, in percent, with the 95 % interval of the precision.
+
+    Where rules lie so close together that their names would cover each other, some have none; the table has them all.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
+    points = {}
     for name, each in audits.items():
         precision, coverage = each.precision, 100 * each.coverage.value
         if precision.value != precision.value:
@@ -65,7 +71,24 @@ def precision_figure(audits: Mapping[str, Audit]) -> Figure:
         color = ACCENT if "consensus" in name else INK
         axes.plot([coverage] * 2, [100 * precision.low, 100 * precision.high], color=color, linewidth=1, alpha=0.5)
         axes.plot(coverage, 100 * precision.value, "o", color=color, markersize=5)
-        axes.annotate(name, (coverage, 100 * precision.value), (4, 3), textcoords="offset points", fontsize=7)
+        points[name] = coverage, 100 * precision.value
     axes.set(xlabel="yield: tasks with a kept sample (%)", ylabel="precision: of these, the kept one is right (%)")
     axes.set_title("What each way to select keeps")
+    axes.margins(x=0.12)
+    figure.draw_without_rendering()  # from here on, what covers what is known
+    # The paper's rule and chance first, then what says something else than its neighbours: the shortest names.
+    taken: list[Any] = []
+    named: list[tuple[float, float]] = []
+    for name in sorted(points, key=lambda name: (name not in ("passes", "random"), len(name))):
+        if any(math.dist(points[name], other) < NEIGHBOURS for other in named):
+            continue
+        for x, y in ((5, 3), (-5, 3), (5, -8), (-5, -8)):
+            side = "left" if x > 0 else "right"
+            label = axes.annotate(name, points[name], (x, y), textcoords="offset points", fontsize=7, ha=side)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) and figure.bbox.containsx(box.x1):
+                taken.append(box)
+                named.append(points[name])
+                break
+            label.remove()
     return figure
