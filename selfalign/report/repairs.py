@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from selfalign.options import run_script
-from selfalign.report.statistics import bootstrap
+from selfalign.report.statistics import bootstrap, wilson_interval
 from selfalign.runner.source import open_source
 
 Row = dict[str, Any]
@@ -89,7 +89,8 @@ def attempts_of(
 
 
 def share(attempts: Sequence[Attempt], verdicts_of: Callable[[Attempt], list[bool]]) -> str:
-    """The share of true verdicts as "12 of 60, 20.0 % [11.2, 31.0]", by bootstrap over tasks; "-" without verdicts."""
+    """The share of true verdicts as "12 of 60, 20.0 % [11.2, 31.0]", by bootstrap over tasks, or Wilson's interval
+    where all verdicts are the same; "-" without verdicts."""
     tasks: dict[str, list[bool]] = defaultdict(list)
     for attempt in attempts:
         tasks[attempt.task] += verdicts_of(attempt)
@@ -102,7 +103,10 @@ def share(attempts: Sequence[Attempt], verdicts_of: Callable[[Attempt], list[boo
         some = [verdict for position in drawn for verdict in groups[position]]
         return {"share": sum(some) / len(some)}
 
-    low, high = bootstrap(mean, len(groups))["share"]
+    if true in (0, total):  # resamples would not differ
+        low, high = wilson_interval(len(groups) if true else 0, len(groups))
+    else:
+        low, high = bootstrap(mean, len(groups))["share"]
     return f"{true} of {total}, {100 * true / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
