@@ -2,11 +2,11 @@
 
 Paper: section 2.3 and appendix C.2. The Python blocks of response and tests are joined into one program, without the
 response's `if __name__ == "__main__":`. It passes if it runs to its end and no assertion fails; otherwise, `code_eval`
-says why it did not.
+says why it did not. Where the rows have a column `language`, those with "javascript" are run by node.
 
     python execute.py ./responses ./executions --sandboxes 8
 
-Columns in:  id, response, tests
+Columns in:  id, response, tests, and perhaps language ("python", which is the default, or "javascript")
 
 Columns out: those of the input, and
 
@@ -19,26 +19,27 @@ Columns out: those of the input, and
     mutation_score    share of small changes to the response's code that its tests notice, from 0 to 1
 
 The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
-pass; the score is also null if there was nothing to change. Samples with an error have nothing to execute, so they are
-counted and left out. In `strict`, samples that pass with a remark of the sandbox are counted as well: their tests did
-what holds for some wrong answers (see code_eval/SECURITY.md).
+pass, and for JavaScript, which is not parsed here; the score is also null if there was nothing to change. Samples with
+an error have nothing to execute, so they are counted and left out. In `strict`, samples that pass with a remark of the
+sandbox are counted as well: their tests did what holds for some wrong answers (see code_eval/SECURITY.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from code_eval.sandbox import WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
-from selfalign.code.markdown import python_code
+from code_eval.sandbox import LANGUAGES, WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
+from selfalign.code.markdown import javascript_code, python_code
 from selfalign.code.mutation import mutants, stubbed
 from selfalign.code.parsing import without_main_block
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import draws_of
 from selfalign.options import Count, CountOrZero, Positive, SandboxOptions, StepOptions, run_script
-from selfalign.runner.source import read_input
+from selfalign.runner.source import Source, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -76,11 +77,20 @@ class Options(SandboxOptions, StepOptions):
     turns this off."""
 
 
+def language_of(sample: dict[str, Any]) -> str:
+    """The language of a sample, in lower case; "python" where it names none."""
+    language = sample.get("language")
+    return language.strip().lower() if isinstance(language, str) and language.strip() else "python"
+
+
 def code_and_tests(sample: dict[str, Any]) -> tuple[str, str]:
     """The code and the tests of a sample, extracted from their Markdown.
 
-    The code's `if __name__ == "__main__":` is left out, which may wait for input; that of tests may run them.
+    The code's `if __name__ == "__main__":` is left out, which may wait for input; that of tests may run them. What
+    stands under `if (require.main === module)` in JavaScript does not run either.
     """
+    if language_of(sample) == "javascript":
+        return javascript_code(sample["response"]) or "", javascript_code(sample["tests"]) or ""
     return without_main_block(python_code(sample["response"]) or ""), python_code(sample["tests"]) or ""
 
 
@@ -115,10 +125,22 @@ def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
     return {"vacuous": stub.passed, "mutation_score": killed / len(judged) if judged else None}
 
 
-def open_sandbox(options: Options) -> Sandbox:
+def languages_in(responses: Source) -> list[str]:
+    """The languages of the rows; UserError if there is one that the sandbox does not run."""
+    if getattr(responses.rows.features.get("language"), "dtype", "") not in ("string", "large_string"):
+        return ["python"]
+    found = sorted({language_of({"language": name}) for name in responses.rows.unique("language")})
+    if unknown := [name for name in found if name not in LANGUAGES]:
+        known = " and ".join(LANGUAGES)
+        raise UserError(f"{responses.name} has rows in {', '.join(unknown)}: the sandbox runs {known} only")
+    return found
+
+
+def open_sandbox(options: Options, language: str = "python") -> Sandbox:
     """The sandbox; UserError if programs cannot be isolated on this machine, or not with these options."""
+    limits = {"memory": options.memory << 20}
     try:
-        return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, memory=options.memory << 20)
+        return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, language=language, **limits)
     except (SandboxUnavailable, ValueError) as error:
         raise UserError(str(error)) from None
 
@@ -134,20 +156,24 @@ async def run_in(sandbox: Sandbox, *programs: Program) -> list[Result]:
 def main(options: Options) -> None:
     """Run every sample against its tests, and the tests of those that pass against wrong programs."""
     responses = read_input(options, "id", "response", "tests")
+    languages = languages_in(responses)
 
     async def execution_of(sample: dict[str, Any]) -> Done:
         if sample.get("error"):
             return Done([], {sample["error"]: 1})
         code, tests = code_and_tests(sample)
+        language = language_of(sample)
+        sandbox = sandboxes[language]
         (result,) = await run_in(sandbox, Program(code, tests))
         execution = columns_of(code, tests, result)
-        if result.passed:
+        if result.passed and language == "python":
             stub, *changed = await run_in(sandbox, *wrong_programs(code, tests, result, options, sample["id"]))
             execution |= strength(stub, changed)
         counts = {"vacuous": 1} if execution["vacuous"] else {}
         return Done([sample | execution], counts | {f"remark_{name}": 1 for name in result.remarks if result.passed})
 
-    with open_sandbox(options) as sandbox:
+    with ExitStack() as stack:
+        sandboxes = {name: stack.enter_context(open_sandbox(options, name)) for name in languages}
         window = WINDOW_PER_SANDBOX * options.sandboxes
         run_step(options, Table(responses, execution_of, COLUMNS, count_by="outcome"), window=window)
 

@@ -5,7 +5,7 @@
 
 Each line of samples.jsonl is a JSON object with the columns
 
-    code (or completion, solution)    what to judge: Python, or Markdown with Python blocks
+    code (or completion, solution)    what to judge: a program, or Markdown with blocks of its language
     tests (or test)                   what judges it; where --tests is given, it is looked up there by task_id
     task_id                           samples of the same task are counted together; without it, equal tests are a task
 
@@ -23,7 +23,7 @@ from typing import Any
 
 from .estimate import pass_at
 from .markdown import code_in
-from .sandbox import MODES, Program, Result, Sandbox, SandboxUnavailable
+from .sandbox import LANGUAGES, MODES, Program, Result, Sandbox, SandboxUnavailable
 
 CODE, TESTS = ("code", "completion", "solution"), ("tests", "test")
 BAR = 30  # characters
@@ -49,7 +49,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise Refused(f"{path} is not JSON lines in UTF-8: each line must be an object.") from None
 
 
-def text_of(place: str, row: dict[str, Any], names: tuple[str, ...]) -> str:
+def text_of(place: str, row: dict[str, Any], names: tuple[str, ...], language: str) -> str:
     """The first of these columns. Raises Refused if there is none, or no text in it."""
     name = next((name for name in names if name in row), None)
     if name is None:
@@ -57,21 +57,22 @@ def text_of(place: str, row: dict[str, Any], names: tuple[str, ...]) -> str:
     value = "\n".join(row[name]) if isinstance(row[name], list) else row[name]
     if not isinstance(value, str):
         raise Refused(f"{place}: {name} must be text, and not {json.dumps(row[name])[:60]}.")
-    return code_in(value)[0]
+    return code_in(value, language)[0]
 
 
 def samples_in(options: argparse.Namespace) -> list[tuple[str, Program]]:
     """(task, program) of each sample."""
     tests = {}
     for place, row in rows_of(options.tests) if options.tests else ():
-        tests[str(row.get("task_id"))] = text_of(place, row, TESTS)
+        tests[str(row.get("task_id"))] = text_of(place, row, TESTS, options.language)
     samples = []
     for place, row in rows_of(options.samples):
         task = str(row["task_id"]) if "task_id" in row else None
         if options.tests and task not in tests:
             raise Refused(f"{place}: there are no tests for task_id {task} in {options.tests}.")
-        test = tests[str(task)] if options.tests else text_of(place, row, TESTS)
-        samples.append((test if task is None else task, Program(text_of(place, row, CODE), test)))
+        test = tests[str(task)] if options.tests else text_of(place, row, TESTS, options.language)
+        program = Program(text_of(place, row, CODE, options.language), test)
+        samples.append((test if task is None else task, program))
     if not samples:
         raise Refused(f"{options.samples} has no samples.")
     return samples
@@ -119,6 +120,7 @@ def main() -> int:
     parser.add_argument("--tests", type=Path, metavar="FILE", help="JSON lines with task_id and tests")
     parser.add_argument("--results", type=Path, metavar="FILE", help="where to write the samples with their outcomes")
     parser.add_argument("--mode", choices=MODES, default="isolated", help="strict: code cannot reach its tests")
+    parser.add_argument("--language", choices=LANGUAGES, default="python", help="javascript: needs node 18 or newer")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="programs at a time")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds of CPU time for each program")
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="for each program")
@@ -134,7 +136,8 @@ def main() -> int:
         print(f"{len(samples):,} samples of {len(set(tasks)):,} tasks", file=sys.stderr)
         results: list[Result] = []
         passed = 0
-        with Sandbox(options.mode, options.workers, options.timeout, memory=options.memory << 20) as sandbox:
+        limits = {"memory": options.memory << 20, "language": options.language}
+        with Sandbox(options.mode, options.workers, options.timeout, **limits) as sandbox:
             for result in sandbox.run_unordered(program for _, program in samples):
                 results.append(result)
                 passed += result.passed

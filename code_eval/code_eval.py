@@ -30,8 +30,10 @@ from .confinement import Confinement
 from .counting import run_each
 from .estimate import pass_at
 from .isolation import SandboxUnavailable
+from .javascript import outcome_of
 from .mappings import Mapping
 from .messages import Settings
+from .node import find_node
 from .plain_data import decode
 from .pool import Pool
 from .program import run

@@ -24,7 +24,8 @@ class SandboxUnavailable(RuntimeError):
 WORKER_FOLDER = "/run/worker"
 WORKER_SOURCES = (  # worker.py and all that it imports
     "worker.py", "accounting.py", "arguments.py", "assertions.py", "channel.py", "confinement.py", "counting.py",
-    "mappings.py", "messages.py", "plain_data.py", "program.py", "served.py", "strict.py", "verdict.py",
+    "javascript.py", "mappings.py", "messages.py", "plain_data.py", "program.py", "served.py", "strict.py",
+    "verdict.py",
 )  # fmt: skip
 # What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
 # called code_eval, nor by names of their own that a program might import.

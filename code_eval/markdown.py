@@ -1,4 +1,4 @@
-"""Python code in what models write: Markdown with blocks, or code alone."""
+"""Code in what models write: Markdown with blocks, or code alone."""
 
 import re
 
@@ -6,14 +6,15 @@ import re
 BLOCK = re.compile(
     r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)(^ {0,3}\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL
 )
-PYTHON = ("python", "python3", "py")
+LABELS = {"python": ("python", "python3", "py"), "javascript": ("javascript", "js", "node", "nodejs", "mjs", "cjs")}
 
 
-def code_in(text: str) -> tuple[str, bool]:
-    """(the code of a text, whether it stands in a closed block): of all Python blocks, or of all without a language."""
+def code_in(text: str, wanted: str = "python") -> tuple[str, bool]:
+    """(the code of a text, whether it stands in a closed block): of all blocks in the language `wanted`, or of all
+    without a language."""
     text = text.rpartition("</think>")[2]
     blocks = [(language.lower(), code, bool(end)) for _, language, code, end in BLOCK.findall(text)]
-    chosen = [block for block in blocks if block[0] in PYTHON] or [block for block in blocks if not block[0]]
+    chosen = [block for block in blocks if block[0] in LABELS[wanted]] or [block for block in blocks if not block[0]]
     if not chosen:
         return ("" if blocks else text), False
     return "\n\n".join(code for _, code, _ in chosen), all(end for *_, end in chosen)

@@ -24,6 +24,7 @@ COUNTS, REMARK_BITS = struct.Struct("<II"), struct.Struct("<I")
 DETAIL_AT = COUNTS.size + REMARK_BITS.size
 REPORT_SIZE = DETAIL_AT + 4 * DETAIL_LIMIT  # bytes
 REMARKS = ("helpers", "nan", "arguments")  # what tests did that holds for some wrong answers: see tasks.Result
+JAVASCRIPT_PROBE = "assert.strictEqual([1, 2].length, 2)"  # passes where node runs
 QUEUE = 2  # programs that a worker holds: the one that runs, and the next, so that it never waits for the host
 MOST_PATIENCE = 5  # a program that waits for a CPU gets at most this many times its wall time in addition
 
@@ -46,6 +47,7 @@ class Settings:
     under_tmp: list[str]  # paths below the host's /tmp that programs must see below their own
     hidden: list[str]  # paths of the host that programs must not see
     filter: str  # the system call filter, in base64
+    node: str = ""  # the path of the node that runs programs in JavaScript; "": they are in Python
 
 
 @dataclass

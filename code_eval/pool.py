@@ -20,7 +20,7 @@ SHARE = 0.1  # seconds that a program waits behind another while a worker is idl
 IDLE = 60.0  # seconds after which the thread looks around without being woken
 STOP_LIMIT = 2.0  # seconds that a worker may take to end by itself
 RETRIES = 2  # how often a program is run again, elsewhere, after the sandbox failed it
-PROBE = Program("x = 1", "assert x == 1")  # harmless: where it fails, the machine is at fault and not the program
+PROBE = Program("x = 1", "assert x == 1")
 START_FAILURES = 3  # workers in a row that do not start, before the sandbox gives up
 
 
@@ -30,15 +30,16 @@ class Pool:
     Args:
         make_worker: starts the worker of a given number, counted from 0. Raises OSError when that is not possible.
         count: workers at a time.
+        probe: a harmless program: where it fails, the machine is at fault and not the program before.
 
     Raises:
         SandboxUnavailable: a worker does not start; the message names the cause and the remedy.
     """
 
-    def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int):
+    def __init__(self, make_worker: Callable[[int], WorkerProcess], count: int, probe: Program = PROBE):
         self.alive: list[WorkerProcess] = []
         self.left_out: dict[str, str] = {}  # modules that a worker could not import ahead, and why
-        self._make_worker, self._count = make_worker, count
+        self._make_worker, self._count, self._probe_program = make_worker, count, probe
         self._made = self._failures = 0  # workers so far; those of late that did not start
         self._lock = threading.Lock()
         self._waiting: deque[Task] = deque()
@@ -164,7 +165,7 @@ class Pool:
     def _retry(self, task: Task, worker: WorkerProcess, reason: str) -> None:
         """Lets a program run once more, elsewhere; after the last try, a harmless one shows whose fault it was."""
         if task.retries >= RETRIES:
-            if task.program is PROBE:
+            if task.program is self._probe_program:
                 task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
             else:
                 self._probe(task, reason)
@@ -189,7 +190,7 @@ class Pool:
             else:
                 task.finish(Result(task.index, False, "sandbox_error", reason[:DETAIL_LIMIT]))
 
-        probe = Task(PROBE, -1, task.timeout, task.wall, task.main, task.strict, retries=RETRIES)
+        probe = Task(self._probe_program, -1, task.timeout, task.wall, task.main, task.strict, retries=RETRIES)
         probe.future.add_done_callback(judge)
         with self._lock:
             self._waiting.appendleft(probe)

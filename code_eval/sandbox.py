@@ -26,6 +26,7 @@ from .checks import check_counts, check_lists, check_names, check_seconds, check
 from .isolation import (
     ENVIRONMENT,
     START,
+    SYSTEM_FOLDERS,
     WORKER_FOLDER,
     WORKER_SOURCES,
     Interpreter,
@@ -37,8 +38,9 @@ from .isolation import (
     obstacle_to_overlay,
     system_call_filter,
 )
-from .messages import QUEUE, Settings
-from .pool import Pool
+from .messages import JAVASCRIPT_PROBE, QUEUE, Settings
+from .node import find_node
+from .pool import PROBE, Pool
 from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
@@ -57,11 +59,20 @@ PROCESSES = max(128, 32 + (os.cpu_count() or 1))
 WALL_FACTOR = 3.0  # wall time allowed, in multiples of the CPU time: a loaded machine must not make timeouts
 PROGRAM_LIMIT = 16 << 20  # bytes of a program's text
 MODES = ("isolated", "strict", "unsafe")
+LANGUAGES = ("python", "javascript")
 
 UNSAFE_WARNING = (
     "The mode 'unsafe' runs programs that a model wrote with all of your rights: nothing stands between them and your "
     'files, network and accounts. If that is what you want, say so: os.environ["HF_ALLOW_CODE_EVAL"] = "1".'
 )
+
+
+def check_language(language: str, mode: str) -> None:
+    """Raises ValueError for an unknown language, or one that the mode does not have."""
+    if language not in LANGUAGES:
+        raise ValueError(f"Unknown language {language!r}: one of {', '.join(LANGUAGES)}.")
+    if mode == "strict" and language != "python":
+        raise ValueError(f"The mode 'strict' is for Python only: use 'isolated' for {language}.")
 
 
 @dataclass(frozen=True)
@@ -99,12 +110,13 @@ class Sandbox:
         read_only: further folders and files that programs may read, each under its own path.
         python: the interpreter that runs the programs, with its packages; None: this one.
         environment: variables that programs see in addition to the sandbox's own.
+        language: of the programs: "python", or "javascript", which the `node` on the PATH runs (see javascript.py).
         **limits: the fields of Limits: memory, processes, output, disk, files, open_files.
 
     Raises:
-        SandboxUnavailable: programs cannot be isolated here.
-        ValueError: an unknown mode, or "unsafe" without HF_ALLOW_CODE_EVAL=1 in the environment; a number that is too
-            small, or no number at all.
+        SandboxUnavailable: programs cannot be isolated here, or there is no node of the version 18 or newer.
+        ValueError: an unknown mode or language, "strict" for JavaScript, or "unsafe" without HF_ALLOW_CODE_EVAL=1 in
+            the environment; a number that is too small, or no number at all.
         FileNotFoundError: a path of `read_only` does not exist.
     """
 
@@ -120,20 +132,25 @@ class Sandbox:
         read_only: Sequence[str] = (),
         python: str | None = None,
         environment: Mapping[str, str] | None = None,
+        language: str = "python",
         **limits: int,
     ):
         if mode not in MODES:
             raise ValueError(f"Unknown mode {mode!r}: one of {', '.join(MODES)}.")
         if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
             raise ValueError(UNSAFE_WARNING)
+        check_language(language, mode)
         check_names(limits, Limits)
         self._limits = Limits(**limits)
         check_counts(workers=workers, **vars(self._limits))
         check_seconds(timeout=timeout, wall_timeout=1 if wall_timeout is None else wall_timeout)
         check_lists(preload=() if preload is None else preload, read_only=read_only)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
-        self._interpreter = Interpreter(python)
+        self.language, self._interpreter = language, Interpreter(python)
+        self._node = find_node() if language == "javascript" else ""
         self._read_only = [os.path.abspath(path) for path in read_only]
+        if self._node and not any(is_inside(self._node, folder) for folder in [*SYSTEM_FOLDERS, *self._read_only]):
+            self._read_only.append(self._node)
         for path in self._read_only:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
@@ -147,23 +164,25 @@ class Sandbox:
             self._bubblewrap = find_bubblewrap()
             self._shown = self._ways_to_show()
         self._submitted, self._lock = 0, threading.Lock()
-        self._pool = Pool(self._make_worker, workers)
+        self._pool = Pool(self._make_worker, workers, Program(JAVASCRIPT_PROBE) if self._node else PROBE)
         for module, why in self._pool.left_out.items():
             warnings.warn(f"{module} can't be imported ahead of the programs ({why}).", RuntimeWarning, stacklevel=2)
 
     def _worker_settings(self, preload: Sequence[str] | None) -> Settings:
         """The settings of worker 0."""
         isolated = self.mode != "unsafe"
+        ahead = () if self._node else PRELOAD
         return Settings(
             number=0,
             isolated=isolated,
             path=self._interpreter.extra,
-            preload=list(PRELOAD if preload is None else preload),
-            optional=list(PRELOAD if preload is None else ()),
+            preload=list(ahead if preload is None else preload),
+            optional=list(ahead if preload is None else ()),
             **vars(self._limits),
             under_tmp=[path for path in [*self._interpreter.folders, *self._read_only] if is_inside(path, "/tmp")],
             hidden=hidden_paths(self._interpreter, self._read_only),
             filter=base64.b64encode(system_call_filter()).decode() if isolated else "",
+            node=self._node,
         )
 
     def _ways_to_show(self) -> dict[str, bool]:
@@ -242,6 +261,8 @@ class Sandbox:
         strict = self.mode == "strict"
         if strict and program.tests is None:
             raise ValueError("The mode 'strict' needs code and tests apart: Program(code=..., tests=...).")
+        if self._node and program.count:
+            raise ValueError("The tests of JavaScript programs cannot be counted: count=True is for Python.")
         timeout = self.timeout if program.timeout is None else program.timeout
         check_seconds(timeout=timeout)
         check_texts(code=program.code, tests=program.tests or "")

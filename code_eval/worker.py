@@ -10,6 +10,7 @@ This file and all that it imports use only the standard library.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -23,13 +24,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from . import program, served, strict
+from . import javascript, program, served, strict
 from .accounting import Accounting
 from .assertions import let_unittest_fail
 from .confinement import SELF_TEST, Confinement, limit_resources
 from .mappings import share_in_files
 from .messages import (
     DETAIL_LIMIT,
+    JAVASCRIPT_PROBE,
     LENGTH,
     MOST_PATIENCE,
     QUEUE,
@@ -68,10 +70,12 @@ class Worker:
         self.files: list[int] = []  # descriptors of texts whose jobs have not come yet
         self.current: Job | None = None
         self.printed = 0  # bytes that the current program has printed
+        self.seen_cpu = 0.0  # seconds that it had used at the last look
         self.left_out: dict[str, str] = {}  # modules that could not be imported ahead, and why
         self.buffer = bytearray(BUFFER)  # wiped after each program: the next one must not find what this one printed
         self.used = 0  # bytes of it that are not zero
         self.selector = selectors.PollSelector()
+        self.run: Callable[[Job], None] = program.run  # what happens in a program's process, if it has only one
 
     # ---- the start ----
 
@@ -113,13 +117,23 @@ class Worker:
         """Runs a program that looks for holes in the isolation. Raises RuntimeError if it finds one."""
         if self.confinement:
             code = f"HIDDEN = {self.settings.hidden!r}\n{SELF_TEST}"
-            file, (size,) = file_of(code)
-            job = Job(-1, size, None, timeout=10.0, wall=20.0, main=True, strict=False, count=False, files=[file])
-            answer = self.execute(job)
-            detail = detail_in(os.pread(file, REPORT_SIZE, 0))
-            os.close(file)
-            if answer.outcome != "passed":
-                raise RuntimeError(f"the self-test says: {answer.outcome}, {detail or answer.detail}")
+            if problem := self.problem_with(code):
+                raise RuntimeError(f"the self-test says: {problem}")
+
+    def problem_with(self, code: str) -> str:
+        """How a program without tests of its own ends that should pass; "" if it does."""
+        file, (size,) = file_of(code)
+        job = Job(-1, size, None, timeout=10.0, wall=20.0, main=True, strict=False, count=False, files=[file])
+        answer = self.execute(job)
+        detail = detail_in(os.pread(file, REPORT_SIZE, 0))
+        os.close(file)
+        return "" if answer.outcome == "passed" else f"{answer.outcome}, {detail or answer.detail}"
+
+    def turn_to_node(self) -> None:
+        """From now on, programs are in JavaScript. Raises RuntimeError if node does not run in here."""
+        self.run = functools.partial(javascript.run, settings=self.settings)
+        if problem := self.problem_with(JAVASCRIPT_PROBE):
+            raise RuntimeError(f"node ({self.settings.node}) does not run in the sandbox: {problem}")
 
     # ---- the conversation with the host ----
 
@@ -165,7 +179,7 @@ class Worker:
 
     def execute(self, job: Job) -> Answer:
         """Runs one program until it and all that it started have ended."""
-        self.current, self.printed = job, 0
+        self.current, self.printed, self.seen_cpu = job, 0, 0.0
         started = time.monotonic()
         pids: list[int] = []
         # A socket, because a program could open a pipe in /proc/self/fd again, and read from it what was written.
@@ -184,7 +198,7 @@ class Worker:
                 pids.append(self.start(strict.judge_code, job, [*silent, verdict_end, tests, ours], verdict_end))
                 pids.append(self.start(served.serve_code, job, [*printing, self.null, code, theirs], verdict_end))
             else:
-                pids.append(self.start(program.run, job, [*printing, verdict_end, *job.files], verdict_end))
+                pids.append(self.start(self.run, job, [*printing, verdict_end, *job.files], verdict_end))
             close(ends)
             reason, peak = self.watch(pids, job, started, output)
         finally:
@@ -199,6 +213,8 @@ class Worker:
             close([verdict] if self.confinement else [verdict, output])
             self.current = None
         cpu = sum(usage.ru_utime + usage.ru_stime for _, _, usage in endings)
+        if self.settings.node:  # nobody has waited for a node that was ended
+            cpu = max(cpu, self.seen_cpu)
         peak = max(peak, *(usage.ru_maxrss * 1024 for _, _, usage in endings), 0)
         if not reason and self.printed > self.settings.output:
             reason = "output_limit"
@@ -249,7 +265,7 @@ class Worker:
                     look = now + TICK
                     self.accounting.wait(pids)
                     cpu, memory = self.accounting.usage(pids)
-                    peak = max(peak, memory)
+                    peak, self.seen_cpu = max(peak, memory), cpu
                     if cpu > job.timeout:
                         return "cpu_limit", peak
                     if memory > self.settings.memory:
@@ -364,6 +380,8 @@ def main() -> None:
     try:
         worker.prepare()
         worker.test_itself()
+        if settings.node:
+            worker.turn_to_node()
     except Exception as error:
         worker.send({"failed": describe(error)})
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 PYTHON_LABELS = {"python", "python3", "py"}
+JAVASCRIPT_LABELS = {"javascript", "js", "node", "nodejs", "mjs", "cjs"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,18 @@ def python_code(text: str) -> str | None:
 
     Blocks without a label count as Python if no block has that label: small models often leave it out.
     """
+    return _code_with(PYTHON_LABELS, text)
+
+
+def javascript_code(text: str) -> str | None:
+    """What `python_code` does, for JavaScript."""
+    return _code_with(JAVASCRIPT_LABELS, text)
+
+
+def _code_with(labels: set[str], text: str) -> str | None:
     blocks = [block for block in code_blocks(text) if block.closed]
-    python = [b for b in blocks if b.label in PYTHON_LABELS] or [b for b in blocks if not b.label]
-    return "\n".join(b.code for b in python) if python else None
+    chosen = [b for b in blocks if b.label in labels] or [b for b in blocks if not b.label]
+    return "\n".join(b.code for b in chosen) if chosen else None
 
 
 def split_at_heading(text: str, heading: str) -> tuple[str, str | None]:

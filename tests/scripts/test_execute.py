@@ -4,7 +4,7 @@ import pytest
 
 from code_eval.sandbox import Result
 from selfalign.errors import UserError
-from tests.helpers import load_script, read_rows, run_json, run_well, write_rows
+from tests.helpers import load_script, read_rows, run, run_json, run_well, write_rows
 
 
 def sample(id, code, tests="assert f(2) == 3"):
@@ -64,6 +64,51 @@ def test_what_passes_with_a_remark_is_counted(tmp_path):
 def test_the_strength_of_tests_that_do_not_pass_is_unknown(executions):
     strengths = [(row["vacuous"], row["mutation_score"]) for row in executions[0].values() if not row["passed"]]
     assert strengths == [(None, None)] * 5
+
+
+# ---- JavaScript ----
+
+
+def javascript(id, code, tests="assert.equal(f(2), 3);", language="javascript"):
+    response = f"Words.\n\n```js\n{code}\n```"
+    return {
+        "id": id,
+        "response": response,
+        "tests": f"```javascript\n{tests}\n```",
+        "error": None,
+        "language": language,
+    }
+
+
+def test_each_row_runs_in_its_language(tmp_path):
+    samples = [
+        javascript("passed", "const f = (x) => x + 1;"),
+        javascript("failed", "const f = (x) => x;", language="JavaScript"),
+        javascript("syntax_error", "def f(x): return x + 1"),
+        sample("python", "def f(x):\n    return x + 1") | {"language": "python"},
+        sample("unsaid", "def f(x):\n    return x + 1") | {"language": None},
+    ]
+    rows, _ = execute(tmp_path, samples)
+    outcomes = {name: "passed" if name in ("python", "unsaid") else name for name in rows}
+    assert {name: row["outcome"] for name, row in rows.items()} == outcomes and len(rows) == 5
+    strengths = {name: (row["vacuous"], row["mutation_score"]) for name, row in rows.items()}
+    assert strengths.pop("python") == strengths.pop("unsaid") == (False, 1.0)
+    assert [*strengths.values()] == [(None, None)] * 3
+    assert rows["passed"]["program"].startswith("const f") and "assert.equal" in rows["passed"]["program"]
+
+
+@pytest.mark.parametrize(
+    ("language", "arguments", "sentence"),
+    [
+        ("cobol", [], "rows in cobol: the sandbox runs python and javascript only"),
+        ("javascript", ["--sandbox-mode", "strict"], "The mode 'strict' is for Python only"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_runs(language, arguments, sentence, tmp_path):
+    rows = write_rows(tmp_path / "in.jsonl", [javascript("a", "", language=language)])
+    result = run("execute", rows, tmp_path / "out", *arguments)
+    assert result.returncode == 2 and sentence in result.stderr, result.stderr
+    assert result.stderr.strip().count("\n") == 0 and not (tmp_path / "out" / "data").exists()
 
 
 # ---- how strong tests are: code, tests that check what it does, and tests that do not ----
