@@ -138,9 +138,9 @@ def languages_in(responses: Source) -> list[str]:
 
 def open_sandbox(options: Options, language: str = "python") -> Sandbox:
     """The sandbox; UserError if programs cannot be isolated on this machine, or not with these options."""
-    limits = {"memory": options.memory << 20}
+    memory = options.memory << 20
     try:
-        return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, language=language, **limits)
+        return Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, language=language, memory=memory)
     except (SandboxUnavailable, ValueError) as error:
         raise UserError(str(error)) from None
 

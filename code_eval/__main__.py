@@ -136,8 +136,8 @@ def main() -> int:
         print(f"{len(samples):,} samples of {len(set(tasks)):,} tasks", file=sys.stderr)
         results: list[Result] = []
         passed = 0
-        limits = {"memory": options.memory << 20, "language": options.language}
-        with Sandbox(options.mode, options.workers, options.timeout, **limits) as sandbox:
+        memory, language = options.memory << 20, options.language
+        with Sandbox(options.mode, options.workers, options.timeout, memory=memory, language=language) as sandbox:
             for result in sandbox.run_unordered(program for _, program in samples):
                 results.append(result)
                 passed += result.passed

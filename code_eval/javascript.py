@@ -80,7 +80,11 @@ RUNNER = r"""
     if (!resolved) end("error", "It ended before its tests had: a promise was never settled.");
     drained = true;
   });
-  process.on("exit", () => { if (drained) say("passed", ""); });
+  process.on("exit", () => {
+    const status = process.exitCode;  // node:test sets it where a test fails
+    if (drained && status) end("failed", "its tests ended with the exit status " + status);
+    if (drained) say("passed", "");
+  });
 
   const importer = vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
   const compiled = (source) => {
@@ -182,7 +186,7 @@ def verdict(outcome: str, detail: str, status: int, settings: Settings) -> str:
     if outcome == "passed" and code == 0:
         return outcome
     if outcome == "passed" and code != EXIT_CALLED:
-        raise Claim("failed", f"its tests ended with the exit status {code}")  # node:test sets it where a test fails
+        raise Claim("failed", f"its tests ended with the exit status {code}")  # set after the first look at it
     how = "process.exit()" if code == EXIT_CALLED else f"exit status {code}"
     raise Claim("error", f"It ended before its tests had: {how}.")
 

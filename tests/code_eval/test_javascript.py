@@ -1,16 +1,19 @@
 # ruff: noqa: E501 - a program that is data stays on one line
 """JavaScript in the sandbox: how programs end, that they reach nothing, and that no pass is forged by leaving early."""
 
+import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from code_eval.isolation import SandboxUnavailable
 from code_eval.markdown import code_in
 from code_eval.sandbox import Sandbox
-from tests.code_eval.tools import one
+from tests.code_eval.tools import ROOT, one, sandbox_of
 
 ASSERT = "const assert = require('node:assert');\n"
 DOUBLE = "const f = (x) => x * 2;"
@@ -21,6 +24,16 @@ RUNNER = "const { test } = require('node:test');\n" + ASSERT + "test('two', asyn
 def sandbox():
     with Sandbox(workers=2, timeout=3.0, wall_timeout=30.0, memory=256 << 20, language="javascript") as sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="module", params=["root", "user"])
+def host(request):
+    """A sandbox that root has started, and one of a user without rights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_OF_THE_HOST", "SECRET_OF_THE_HOST")
+        sandbox = sandbox_of(request.param, workers=1, wall_timeout=30.0, language="javascript")
+        yield sandbox
+        sandbox.close()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +152,7 @@ def test_a_pass_is_not_forged(code, tests, sandbox):
         "assert(1); process.exit(0)",
         "assert(1); Promise.reject(1)",
         "assert(1); process.exitCode = 3",
+        "process.on('exit', () => { process.exitCode = 0; });" + RUNNER.replace("f(2), 4", "1, 2"),
     ],
 )  # fmt: skip
 def test_tests_that_have_not_ended_do_not_pass(tests, sandbox):
@@ -163,10 +177,9 @@ def test_tests_that_have_not_ended_do_not_pass(tests, sandbox):
         "assert(!JSON.stringify(process.env).includes('SECRET_OF_THE_HOST')); assert.equal(process.env.HOME, '/tmp')",
     ],
 )  # fmt: skip
-def test_nothing_of_the_host_is_reached(tests, sandbox, monkeypatch):
-    monkeypatch.setenv("SECRET_OF_THE_HOST", "SECRET_OF_THE_HOST")
+def test_nothing_of_the_host_is_reached(tests, host):
     for _ in range(2):  # and nothing of the program before
-        result = one(sandbox, "const fs = require('fs');", tests)
+        result = host.run("const fs = require('fs');", tests)
         assert result.passed, result
 
 
@@ -205,6 +218,23 @@ def test_what_there_is_not(options, sentence):
 def test_tests_are_not_counted(sandbox):
     with pytest.raises(ValueError, match="count"):
         one(sandbox, "", "assert(1)", count=True)
+
+
+def test_the_mode_unsafe(monkeypatch):
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+    with Sandbox("unsafe", workers=1, wall_timeout=30.0, language="javascript") as unsafe:
+        good, bad = (one(unsafe, DOUBLE, f"assert.equal(f(2), {n})") for n in (4, 5))
+    assert (good.outcome, bad.outcome) == ("passed", "failed")
+
+
+def test_the_command(tmp_path):
+    rows = [{"code": f"So:\n```js\n{DOUBLE}\n```", "tests": f"assert.equal(f(2), {n})"} for n in (4, 5)]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "code_eval", "samples.jsonl", "--language", "javascript", "--timeout", "20"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:2]] == [["passed", "1"], ["failed", "1"]]
 
 
 def test_code_in_markdown():
