@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from code_eval.sandbox import LANGUAGES, WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
-from selfalign.code.markdown import javascript_code, python_code
+from selfalign.code.markdown import JAVASCRIPT_LABELS, javascript_code, python_code
 from selfalign.code.mutation import mutants, stubbed
 from selfalign.code.parsing import without_main_block
 from selfalign.errors import RowOpen, UserError
@@ -58,6 +58,13 @@ WINDOW_PER_SANDBOX = 4  # samples in flight per sandbox, so that no sandbox sits
 MUTANT_TIME_FACTOR, MUTANT_TIME_FLOOR = 5, 0.2  # the floor in seconds
 
 
+# Programs in these are refused, and not taken for Python.
+OTHER_LANGUAGES = {
+    "bash", "c", "c#", "c++", "cpp", "csharp", "dart", "go", "haskell", "java", "julia", "kotlin", "lua", "ocaml",
+    "perl", "php", "r", "ruby", "rust", "scala", "shell", "sql", "swift", "typescript", "ts",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(SandboxOptions, StepOptions):
     """Options of this step."""
@@ -78,9 +85,14 @@ class Options(SandboxOptions, StepOptions):
 
 
 def language_of(sample: dict[str, Any]) -> str:
-    """The language of a sample, in lower case; "python" where it names none."""
-    language = sample.get("language")
-    return language.strip().lower() if isinstance(language, str) and language.strip() else "python"
+    """The programming language of a sample: "javascript", one of OTHER_LANGUAGES, or else "python".
+
+    A column of this name may also hold what people speak, such as "en".
+    """
+    language = str(sample.get("language")).strip().lower()
+    if language in JAVASCRIPT_LABELS:
+        return "javascript"
+    return language if language in OTHER_LANGUAGES else "python"
 
 
 def code_and_tests(sample: dict[str, Any]) -> tuple[str, str]:
@@ -130,7 +142,7 @@ def languages_in(responses: Source) -> list[str]:
     if getattr(responses.rows.features.get("language"), "dtype", "") not in ("string", "large_string"):
         return ["python"]
     found = sorted({language_of({"language": name}) for name in responses.rows.unique("language")})
-    if unknown := [name for name in found if name not in LANGUAGES]:
+    if unknown := [name for name in found if name in OTHER_LANGUAGES]:
         known = " and ".join(LANGUAGES)
         raise UserError(f"{responses.name} has rows in {', '.join(unknown)}: the sandbox runs {known} only")
     return found

@@ -87,12 +87,14 @@ def test_each_row_runs_in_its_language(tmp_path):
         javascript("syntax_error", "def f(x): return x + 1"),
         sample("python", "def f(x):\n    return x + 1") | {"language": "python"},
         sample("unsaid", "def f(x):\n    return x + 1") | {"language": None},
+        sample("spoken", "def f(x):\n    return x + 1") | {"language": "en"},
     ]
     rows, _ = execute(tmp_path, samples)
-    outcomes = {name: "passed" if name in ("python", "unsaid") else name for name in rows}
-    assert {name: row["outcome"] for name, row in rows.items()} == outcomes and len(rows) == 5
+    outcomes = {name: "passed" if name in ("python", "unsaid", "spoken") else name for name in rows}
+    assert {name: row["outcome"] for name, row in rows.items()} == outcomes and len(rows) == 6
     strengths = {name: (row["vacuous"], row["mutation_score"]) for name, row in rows.items()}
-    assert strengths.pop("python") == strengths.pop("unsaid") == (False, 1.0)
+    python = {strengths.pop(name) for name in ("python", "unsaid", "spoken")}
+    assert python == {(False, 1.0)}
     assert [*strengths.values()] == [(None, None)] * 3
     assert rows["passed"]["program"].startswith("const f") and "assert.equal" in rows["passed"]["program"]
 
@@ -100,7 +102,7 @@ def test_each_row_runs_in_its_language(tmp_path):
 @pytest.mark.parametrize(
     ("language", "arguments", "sentence"),
     [
-        ("cobol", [], "rows in cobol: the sandbox runs python and javascript only"),
+        ("rust", [], "rows in rust: the sandbox runs python and javascript only"),
         ("javascript", ["--sandbox-mode", "strict"], "The mode 'strict' is for Python only"),
     ],
 )
