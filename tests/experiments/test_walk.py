@@ -76,6 +76,7 @@ def test_table9(project):
 def test_selfcodealign_measures_everything_with_two_gpus(tmp_path, hub, tiny_model):
     project = Project(tmp_path / "project", hub, tiny_model, gpus=2)
     project.add_models("Qwen/CodeQwen1.5-7B")
+    project.install_pandas()
     said = walk(project, "selfcodealign_cq_7b")
     measured = results(project, "selfcodealign-cq-7b")
     assert measured.keys() == ALL
@@ -89,6 +90,7 @@ def test_selfcodealign_measures_everything_with_two_gpus(tmp_path, hub, tiny_mod
 
 def test_base_models(project):
     project.add_models("meta-llama/Meta-Llama-3-8B")
+    project.install_pandas()
     words = "llama-3-8b", "codeqwen1.5-7b"
     walk(project, "base_models", *words, steps=("benchmark.py",))
     assert results(project, "base/codeqwen1.5-7b").keys() == ALL
@@ -118,6 +120,7 @@ def test_octopack(project):
     texts = [{"role": "prompter", "text": "Why?"}, {"role": "assistant", "text": "Because."}]
     project.add_data("bigcode/oasst-octopack", [{"conversations": texts, "lang": "en"}])
     project.pin("bigcode/oasst-octopack", "1f5db3451c66a64e37158fcdf8c1951db8e90b33")
+    project.install_pandas()
     walk(project, "octopack", steps=STEPS[1:])
     assert run_json(project.out / "octopack-cq-7b" / "instructions")["counts"] == {"commitpackft": 6, "oasst": 1}
     assert results(project, "octopack-cq-7b").keys() == ALL
@@ -174,6 +177,7 @@ def test_starcoder2_instruct_from_published_data(project):
     project.add_models("bigcode/starcoder2-15b")
     pairs = [{"instruction": row["instruction"], "response": row["output"]} for row in EVOL]
     project.add_data("bigcode/self-oss-instruct-sc2-exec-filter-50k", pairs)
+    project.install_pandas()
     said = walk(project, "starcoder2_15b_instruct", "--published", steps=STEPS[1:])
     measured = {"humaneval", "humanevalplus", "mbppplus-base", "mbppplus", "ds1000", "livecodebench"}
     measured |= {f"livecodebench-{name}" for name in ("repair", "test-output", "execution")}

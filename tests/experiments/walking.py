@@ -115,6 +115,14 @@ class Project:
         (packages / "ours.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
         (folder / DONE).write_text(hash_of(requirements_of(name)))
 
+    def install_pandas(self) -> None:
+        """In the environment of DS-1000, whose programs need it. They see nothing outside of the environment."""
+        folder = self.folder / ".environments" / "ds1000"
+        for path in folder.glob("lib/python*/site-packages/ours.pth"):
+            path.unlink()
+        venv.create(folder, with_pip=True)
+        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", "pandas"], check=True)
+
     def edit(self, recipe: str, changes: dict[str, str]) -> None:
         """Replace words in a recipe, all of which have to be there."""
         path = self.folder / "experiments" / f"{recipe}.sh"
