@@ -42,7 +42,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.runner.source import Source, is_single_file, read_input
-from selfalign.training.loading import adapters
+from selfalign.training.loading import adapters, multiplies_in_bfloat16
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
     TrainingOptions,
@@ -288,7 +288,9 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
             f"--batch-size {options.batch_size} must be a multiple of {devices} devices x "
             f"--device-batch-size {options.device_batch_size}"
         )
-    common = common_arguments(options, options.eval_steps if options.eval_fraction else None) | {
+    common = common_arguments(options, options.eval_steps if options.eval_fraction else None)
+    common["bf16"] |= multiplies_in_bfloat16(options.dtype)
+    common |= {
         "learning_rate": options.learning_rate,
         "num_train_epochs": options.epochs,
         "per_device_train_batch_size": options.device_batch_size,

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tyro
 
-from selfalign.training.loading import attention_of, dtype_of, without_dropout
+from selfalign.training.loading import attention_of, dtype_of, multiplies_in_bfloat16, without_dropout
 from tests.fakes.tiny_model import make_tiny_model
 from tests.helpers import load_script
 
@@ -249,9 +249,10 @@ def main(options: Options) -> None:
     operations = operations_per_token(model, examples)
 
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    measured = matmul_speed(device, getattr(torch, dtype))
+    products = "bfloat16" if multiplies_in_bfloat16("auto") else dtype
+    measured = matmul_speed(device, getattr(torch, products))
     peak = next((peak for known, peak in PEAKS.items() if known in name), measured)
-    print(f"{name}; load average {os.getloadavg()[0]:.1f}; {dtype}, {attention}")
+    print(f"{name}; load average {os.getloadavg()[0]:.1f}; {dtype}, products in {products}, {attention}")
     reference = "that" if peak == measured else f"the data sheet's {peak / 1e12:.0f}"
     print(f"a matrix product reaches {measured / 1e12:.2f} TFLOP/s; MFU is a share of {reference}")
     print(

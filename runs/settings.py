@@ -128,7 +128,7 @@ SETTINGS = {
         ),
         executions=("--timeout", "3"),
         selection=("--strategy", "consensus"),
-        training=("--batch-size", "16", "--epochs", "2", "--max-length", "1024"),
+        training=("--batch-size", "16", "--device-batch-size", "4", "--epochs", "2", "--max-length", "1024"),
         examples="prompts/examples_plain.yaml",
         limits=(60, 160, 320, 512),
         samples=8,

@@ -115,6 +115,15 @@ def dtype_of(name: str) -> str:
     return {"auto": "bfloat16" if has_bfloat16 else "float32"}.get(name, name)
 
 
+def multiplies_in_bfloat16(name: str) -> bool:
+    """Whether weights in float32 are multiplied in bfloat16: with `auto`, on a CPU that has instructions for it (AMX or
+    AVX-512), which takes half the time where sequences are long. On a GPU, `auto` has the weights in bfloat16."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return name == "auto" and not torch.cuda.is_available() and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
 def attention_of(name: str, dtype: str) -> str:
     """An implementation of attention by its name; `auto` is the fastest one that is installed for this device."""
     import torch

@@ -37,7 +37,8 @@ class TrainingOptions(StepOptions):
     the quickstart."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32."""
+    """Number format of the weights; `auto` is bfloat16 on a GPU that has it (StarCoder2-Instruct), else float32, with
+    products in bfloat16 on a CPU that has instructions for them."""
 
     attention: str = field(default="auto", metadata=OPERATIONAL)
     """Name of the attention in transformers; `auto` is flash attention if it is installed, else torch's own (sdpa)."""

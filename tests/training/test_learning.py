@@ -53,6 +53,21 @@ def test_dpo_raises_the_margin_on_what_is_held_out(make):
     assert curve(options, "held-out loss")[-1] < curve(options, "held-out loss")[0]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has the weights themselves in bfloat16")
+@pytest.mark.parametrize(
+    ("able", "dtype", "expected"),
+    [
+        ({"amx_bf16": True}, "auto", True),
+        ({"amx_bf16": True}, "float32", False),
+        ({"avx512_bf16": False}, "auto", False),
+    ],
+)
+def test_products_are_in_bfloat16_where_the_processor_has_them(make, monkeypatch, able, dtype, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    trainer = trainer_of(make(dtype=dtype))
+    assert trainer.args.bf16 is expected and {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
 def test_no_dropout_is_left():
     from transformers import Starcoder2Config
 
