@@ -31,7 +31,8 @@ KINDS = ("concepts", "tasks", "responses", "HumanEval")
 EACH = 4  # requests of each kind that are asked together
 LONGEST, SHORTEST = 256, 16  # tokens of an answer that are waited for, on a fast and on a slow server
 MOST_SECONDS = 15.0  # that one request alone would take for them
-ALONE_TOKENS = 12  # of the request that is asked alone
+ALONE_TOKENS = 12  # of the request that is asked alone, and then TOGETHER times at once
+TOGETHER = 16
 STOPS = {"concepts": ["\n", "## Example"], "tasks": ["## Example", "\n###"], "responses": ["\n## Example", "</tests>"]}
 
 
@@ -89,8 +90,8 @@ def requests_of(settings: Settings, examples: Examples) -> dict[str, list[tuple[
 
 
 def measure_server(server: Server, settings: Settings, examples: str) -> Speed:
-    """The speed of a server with requests as the steps make them: one alone, prompts without answers, and some of each
-    kind together."""
+    """The speed of a server with requests as the steps make them: one alone, prompts without answers, the first one
+    many times at once, and some of each kind, which say how long answers are."""
     options = GenerationOptions(endpoint=server.urls, api=server.api, temperature=settings.temperature)  # type: ignore
     asked = requests_of(settings, load_examples(examples))
     endpoint = Endpoint(options)
@@ -110,19 +111,21 @@ def measure_server(server: Server, settings: Settings, examples: str) -> Speed:
         async with endpoint:
             await ask(short[:1])  # which only loads what is loaded late
             alone, prompts = await ask([(text, ALONE_TOKENS, [])]), await ask(short[1:])
+            # Of one prompt, which has been read: a server may read those of the steps much faster or slower.
+            together = await ask([(text, ALONE_TOKENS, [])] * TOGETHER)
             longest = min(LONGEST, max(SHORTEST, round(MOST_SECONDS * ALONE_TOKENS / max(alone[0], 1e-3))))
             mixed = [(text, min(limit, longest), stop) for kind in KINDS for text, limit, stop in asked[kind]]
-            return [alone, prompts, await ask(mixed)]
+            return [alone, prompts, together, await ask(mixed)]
 
-    alone, prompts, together = asyncio.run(series())
+    alone, prompts, together, (_, mixed) = asyncio.run(series())
     read = sum(len(text) for text, _, _ in asked["responses"][1:])
     characters = {kind: sum(len(text) for text, _, _ in asked[kind]) / EACH for kind in KINDS}
-    answers = {kind: together[1][EACH * place : EACH * (place + 1)] for place, kind in enumerate(KINDS)}
+    answers = {kind: mixed[EACH * place : EACH * (place + 1)] for place, kind in enumerate(KINDS)}
     tokens = {kind: _mean_length(answers[kind], asked[kind][0][1]) for kind in KINDS}
     character = prompts[0] / read
     always, each = per_token(
         (alone[0] - len(asked["HumanEval"][0][0]) * character, [a.generated_tokens for a in alone[1]]),
-        (together[0] - EACH * sum(characters.values()) * character, [a.generated_tokens for a in together[1]]),
+        (together[0], [a.generated_tokens for a in together[1]]),
     )
     return Speed(always, each, character, tokens, characters, endpoint.window)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runs.measure import EACH, KINDS, Speed, measure_programs, measure_server, measure_start
+from runs.measure import TOGETHER, Speed, measure_programs, measure_server, measure_start
 from runs.servers import gpu_count, uses_serve_py
 from runs.timing import Training, measure_training
 from selfalign.models import resolve_model
@@ -49,7 +49,7 @@ def make_plan(options: Options, settings: Settings, max_seeds: int | None, serve
         ("requests", f"{sum(counts.values()):,}{benchmarks}"),
         ("tokens", f"some {_short(tokens)} of answers, and {_short(prompts)} of prompts"),
         ("server", f"{speed.tokens_per_second(together):,.0f} tokens/s with {together} requests at a time, as measured "
-                   f"with {len(KINDS) * EACH}"),
+                   f"with {TOGETHER}"),
         ("time", f"some {_duration(sum(times.values()) / 3600)} in all if nothing else keeps the machine busy"
                    f"{on_top}"),
         *(("", f"{_duration(seconds / 3600):>10}  {name}") for name, seconds in times.items()),

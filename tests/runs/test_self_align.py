@@ -1,5 +1,6 @@
 """The whole chain as one command: what it calls, what it says before, and that it goes on after a kill."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from runs.measure import Speed, per_token, requests_of
+from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check_instructions, steps_of
@@ -19,6 +20,7 @@ from runs.servers import Server
 from runs.settings import SETTINGS, folder_of
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
+from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, write_rows
 
 SERVER = Server(("http://a:1", "http://b:2"), "completions")
@@ -141,6 +143,17 @@ def test_what_all_requests_share_and_what_each_adds_come_out_of_two_measurements
     assert per_token(alone, together) == pytest.approx((0.1, 0.01))
     always, each = per_token((0.0, [0]), (1.0, [5, 5]))  # whatever a clock may say
     assert always >= 0 and each >= 0
+
+
+def test_a_server_that_reads_slowly_is_not_taken_for_one_that_writes_fast():
+    """It writes one request after the other, 500 tokens a second, however many it is asked."""
+
+    async def read(_, body, __):
+        await asyncio.sleep(0.3 if body["parameters"]["max_new_tokens"] == 1 else 0)
+
+    with simulated(read, places=1, seconds_per_token=0.002, median_tokens=20) as server:
+        speed = measure_server(Server((server.url,)), SETTINGS["small"], SETTINGS["small"].examples)
+    assert 250 < speed.tokens_per_second(200) < 600
 
 
 @pytest.mark.parametrize(("until", "kinds"), [("tasks", 2), ("executions", 3), (None, 4)])
