@@ -19,6 +19,7 @@ import tyro
 from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.parsing import FUNCTIONS, parsed
+from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, StepOptions, run_script
 from selfalign.runner.source import Source
@@ -67,6 +68,8 @@ def main(options: Options) -> None:
     data, rows, pin = files_by_name(options.benchmark_data), [], {}
     for name in options.benchmarks:
         benchmark = load_benchmark(name)
+        if benchmark.language != "python":
+            raise UserError(f"the problems of {name} are not in Python, which tasks are asked for in")
         source, pins = pin_of(data.get(name) or benchmark.dataset, options.hf_token)
         pin[name] = ", ".join(pins.values())
         rows += [

@@ -38,7 +38,10 @@ def load_benchmark(name: str) -> Benchmark:
     """The benchmark of this name; UserError if there is none."""
     variants = _variants()
     if name not in variants:
-        raise UserError(f"there is no benchmark {name}{did_you_mean(name, variants)}")
+        families = {known.family(): known for known, _ in variants.values()}
+        reasons = [known.why_not(name[len(f) + 1 :]) for f, known in families.items() if name.startswith(f"{f}-")]
+        why = next((f": {reason}" for reason in reasons if reason), None) or did_you_mean(name, variants)
+        raise UserError(f"there is no benchmark {name}{why}")
     benchmark, variant = variants[name]
     return benchmark(variant)
 

@@ -25,7 +25,8 @@ ONLY_BY_NAME = {
     "evalperf": "its problems are those of HumanEval+ and MBPP+",
 }
 
-REPEATED = ("livecodebench-repair",)  # whose problems are those of livecodebench, and read with these
+# Whose problems are those of others, and read with these: of livecodebench; of humaneval and mbpp, in JavaScript.
+REPEATED = ("livecodebench-repair", "multipl-e")
 
 Options = TypeVar("Options", bound=DecontaminationOptions)
 

@@ -76,6 +76,8 @@ class Benchmark(ABC):
     # The sandbox
     timeout: float = 10.0  # CPU seconds
     memory: int = 1 << 30  # bytes
+    language: str = "python"
+    """Of the programs: "python", or "javascript", which the `node` on the PATH runs."""
     preload: Sequence[str] | None = None
     """Modules that workers import once, beside those of the sandbox; None: only those of the sandbox."""
     environment: Mapping[str, str] = {}
@@ -95,6 +97,11 @@ class Benchmark(ABC):
     def family(cls) -> str:
         """What the names of all its variants begin with: the name of its file, with hyphens for underscores."""
         return cls.__module__.rpartition(".")[2].replace("_", "-")
+
+    @classmethod
+    def why_not(cls, variant: str) -> str:
+        """Why it has no such variant, where somebody may look for it; "" if nothing is known of it."""
+        return ""
 
     @abstractmethod
     def problems(self, data: str | None = None) -> list[Problem]:

@@ -35,6 +35,7 @@ def sandbox_for(
             python=python,
             environment=benchmark.environment,
             read_only=benchmark.read_only(problems),
+            language=benchmark.language,
         )
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None

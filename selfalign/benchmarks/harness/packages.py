@@ -11,6 +11,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from code_eval.node import find_node
+from code_eval.sandbox import SandboxUnavailable
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row
 from selfalign.code.parsing import parsed
 from selfalign.errors import UserError, warn
@@ -43,9 +45,13 @@ def packages_for(
 ) -> dict[str, str | None]:
     """Versions of the packages that the problems need, None for those that `python` lacks.
 
+    Programs in JavaScript need `node` alone.
+
     Raises:
-        UserError: `python` lacks one that is not in `without`; right answers would fail.
+        UserError: `python` lacks one that is not in `without`; right answers would fail. There is no node.
     """
+    if benchmark.language == "javascript":
+        return {"node": _node_version(python)}
     needed = needed_packages(problems)
     packages = dict.fromkeys(sorted(needed)) | installed_packages(needed, python)
     missing = [name for name, version in packages.items() if version is None]
@@ -59,6 +65,17 @@ def packages_for(
     if missing:
         warn(f"the programs' Python lacks {', '.join(missing)}: answers that need it will fail")
     return packages
+
+
+def _node_version(python: str | None) -> str:
+    """The version of the node that runs the programs; UserError if there is none, or if `python` is to run them."""
+    if python:
+        raise UserError("--python is for benchmarks in Python: the node on the PATH runs this one's programs")
+    try:
+        answer = subprocess.run([find_node(), "--version"], capture_output=True, text=True, check=True)
+    except SandboxUnavailable as error:
+        raise UserError(str(error)) from None
+    return answer.stdout.strip().removeprefix("v")
 
 
 def check_missing(rows: Iterable[Row], needed: Iterable[str], without: Collection[str]) -> dict[str, int]:
