@@ -42,6 +42,7 @@ from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
 from selfalign.data.audit import RULES, Audit, Audited, Figures, at_coverage, audit, outcomes, share_of, shares
 from selfalign.data.consensus import Run, consensus_of
+from selfalign.data.languages import only_python
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id
@@ -188,6 +189,7 @@ def read_executions(options: Options) -> Source:
 def main(options: Options) -> None:
     """Judge every sample of every task by the hidden tests of its problem, and compare the ways to select."""
     executions = read_executions(options)
+    only_python(executions, "benchmarks with hidden tests are here")
     samples, _ = read_samples(executions)
     tasks = list(tasks_of(samples).values())
     names = sorted(set(executions.rows["benchmark"]))

@@ -32,14 +32,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from code_eval.sandbox import LANGUAGES, WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
-from selfalign.code.markdown import JAVASCRIPT_LABELS, javascript_code, python_code
+from code_eval.sandbox import WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.mutation import mutants, stubbed
-from selfalign.code.parsing import without_main_block
+from selfalign.data.languages import language_of, languages_in, programs_of
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import draws_of
 from selfalign.options import Count, CountOrZero, Positive, SandboxOptions, StepOptions, run_script
-from selfalign.runner.source import Source, read_input
+from selfalign.runner.source import read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -56,13 +55,6 @@ WINDOW_PER_SANDBOX = 4  # samples in flight per sandbox, so that no sandbox sits
 # A mutant may loop forever. It gets a multiple of the time that the response took, but at least the floor, in case the
 # machine is slow for a moment: a program that takes 2 ms rarely takes 20.
 MUTANT_TIME_FACTOR, MUTANT_TIME_FLOOR = 5, 0.2  # the floor in seconds
-
-
-# Programs in these are refused, and not taken for Python.
-OTHER_LANGUAGES = {
-    "bash", "c", "c#", "c++", "cpp", "csharp", "dart", "go", "haskell", "java", "julia", "kotlin", "lua", "ocaml",
-    "perl", "php", "r", "ruby", "rust", "scala", "shell", "sql", "swift", "typescript", "ts",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,28 +74,6 @@ class Options(SandboxOptions, StepOptions):
     mutants: CountOrZero = 10
     """Maximum number of mutants (programs with one small change) on which the tests of each passing sample are tried; 0
     turns this off."""
-
-
-def language_of(sample: dict[str, Any]) -> str:
-    """The programming language of a sample: "javascript", one of OTHER_LANGUAGES, or else "python".
-
-    A column of this name may also hold what people speak, such as "en".
-    """
-    language = str(sample.get("language")).strip().lower()
-    if language in JAVASCRIPT_LABELS:
-        return "javascript"
-    return language if language in OTHER_LANGUAGES else "python"
-
-
-def code_and_tests(sample: dict[str, Any]) -> tuple[str, str]:
-    """The code and the tests of a sample, extracted from their Markdown.
-
-    The code's `if __name__ == "__main__":` is left out, which may wait for input; that of tests may run them. What
-    stands under `if (require.main === module)` in JavaScript does not run either.
-    """
-    if language_of(sample) == "javascript":
-        return javascript_code(sample["response"]) or "", javascript_code(sample["tests"]) or ""
-    return without_main_block(python_code(sample["response"]) or ""), python_code(sample["tests"]) or ""
 
 
 def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:
@@ -137,17 +107,6 @@ def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
     return {"vacuous": stub.passed, "mutation_score": killed / len(judged) if judged else None}
 
 
-def languages_in(responses: Source) -> list[str]:
-    """The languages of the rows; UserError if there is one that the sandbox does not run."""
-    if getattr(responses.rows.features.get("language"), "dtype", "") not in ("string", "large_string"):
-        return ["python"]
-    found = sorted({language_of({"language": name}) for name in responses.rows.unique("language")})
-    if unknown := [name for name in found if name in OTHER_LANGUAGES]:
-        known = " and ".join(LANGUAGES)
-        raise UserError(f"{responses.name} has rows in {', '.join(unknown)}: the sandbox runs {known} only")
-    return found
-
-
 def open_sandbox(options: Options, language: str = "python") -> Sandbox:
     """The sandbox; UserError if programs cannot be isolated on this machine, or not with these options."""
     memory = options.memory << 20
@@ -173,7 +132,7 @@ def main(options: Options) -> None:
     async def execution_of(sample: dict[str, Any]) -> Done:
         if sample.get("error"):
             return Done([], {sample["error"]: 1})
-        code, tests = code_and_tests(sample)
+        code, tests = programs_of(sample)
         language = language_of(sample)
         sandbox = sandboxes[language]
         (result,) = await run_in(sandbox, Program(code, tests))

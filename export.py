@@ -39,6 +39,7 @@ from code_eval.reward import CodeReward
 from code_eval.sandbox import SandboxUnavailable
 from selfalign.data.environments import ENVIRONMENTS, REFUSALS, harbor_files
 from selfalign.data.exports import FORMATS, OF_PREFERENCES, Format, refusal
+from selfalign.data.languages import only_python
 from selfalign.errors import UserError, warn
 from selfalign.ids import content_id
 from selfalign.options import StepOptions, run_script
@@ -87,6 +88,8 @@ def rows_of(source: Source, options: Options) -> Iterator[Row]:
 
 def check(options: Options, source: Source, how: Format) -> None:
     """UserError if something would be lost."""
+    if "tests" in how.needs:
+        only_python(source, f"what {options.to} does with tests is")
     fault = refusal(options.to, how, rows_of(source, options))
     if options.to in REFUSALS:
         fault = fault or REFUSALS[options.to](rows_of(source, options))

@@ -26,11 +26,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.data.languages import check_examples, check_language, prompt_file
 from selfalign.data.seeds import fault_of_seed
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
-from selfalign.options import OPERATIONAL, PROMPTS, Count, CountOrZero, GenerationOptions, StepOptions, run_script
+from selfalign.options import (
+    OPERATIONAL,
+    PROMPTS,
+    Count,
+    CountOrZero,
+    GenerationOptions,
+    LanguageOptions,
+    StepOptions,
+    run_script,
+)
 from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
@@ -41,7 +51,7 @@ MAX_CONCEPT_CHARACTERS = 100  # anything longer is prose
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
@@ -63,10 +73,12 @@ def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
 
 def main(options: Options) -> None:
     """Draw worked examples for each seed, and have the model name its concepts."""
-    examples = load_examples(options.examples)
-    prompt = load_prompt(options.template, examples)
+    examples = load_examples(prompt_file(options.examples, options.language))
+    check_examples(examples, options.examples, options.language)
+    prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     seeds = read_input(options, "id", *sorted(prompt.columns))
+    check_language(seeds, options.language)
     tried = usable_rows(seeds, TRIED)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options)
@@ -77,7 +89,8 @@ def main(options: Options) -> None:
 
     kept = {"concepts_reasoning": str} if options.reasoning == "keep" else {}
     columns = COLUMNS | kept
-    is_checked = bool(seeds.run) or "content" not in prompt.columns  # seeds of step 1 are functions
+    # Seeds of step 1 are functions, and only Python is parsed here.
+    is_checked = bool(seeds.run) or "content" not in prompt.columns or options.language != "python"
 
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
         if not is_checked and (fault := fault_of_seed(seed["content"])):

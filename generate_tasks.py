@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.data.languages import check_examples, prompt_file
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
@@ -47,6 +48,7 @@ from selfalign.options import (
     Count,
     CountOrZero,
     GenerationOptions,
+    LanguageOptions,
     StepOptions,
     run_script,
 )
@@ -64,7 +66,7 @@ COLUMNS: dict[str, type] = dict.fromkeys(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     shots: CountOrZero = 8
@@ -106,7 +108,7 @@ def draw_properties(draws: random.Random, options: Options, examples: Examples) 
     at random)."""
     drawn = {
         "category": draws.choice(options.categories),
-        "language": "python",
+        "language": options.language,
         "difficulty": draws.choice(options.difficulties),
     }
     return {column: in_words_of(examples, column, name) for column, name in drawn.items()}
@@ -114,9 +116,10 @@ def draw_properties(draws: random.Random, options: Options, examples: Examples) 
 
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and have the model write the task."""
-    examples = load_examples(options.examples)
+    examples = load_examples(prompt_file(options.examples, options.language))
+    check_examples(examples, options.examples, options.language)
     check_properties(options, examples)
-    prompt = load_prompt(options.template, examples)
+    prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     concepts = read_input(options, "id", *sorted(prompt.columns))
     tried = usable_rows(concepts, TRIED)

@@ -36,6 +36,7 @@ from code_eval.assertions import has_tests
 from code_eval.markdown import code_in
 from code_eval.reward import CodeReward
 from code_eval.sandbox import SandboxUnavailable
+from selfalign.data.languages import only_python
 from selfalign.errors import UserError
 from selfalign.options import (
     OPERATIONAL,
@@ -207,6 +208,7 @@ def read_tasks(options: Options) -> tuple[Source, Dataset]:
     text = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text)):
         raise UserError(f"the column tests of {source.name} holds {kind}, but it must hold text or lists of text")
+    only_python(source, "rewards are")
     return source, rows.select(range(min(len(source), options.max_samples or len(source))))
 
 

@@ -40,9 +40,9 @@ from typing import Any, Literal
 from code_eval.sandbox import Sandbox, SandboxUnavailable
 from selfalign.code.feedback import TELL, feedback_of, telling
 from selfalign.code.markdown import python_code
-from selfalign.code.parsing import without_main_block
 from selfalign.data.agreement import result_in
 from selfalign.data.consensus import agreed_executions
+from selfalign.data.languages import only_python, programs_of
 from selfalign.data.repairs import failures_of, fault_of_repair, split_answer
 from selfalign.data.selection import RATE_COLUMNS, Sample, has_pass_rates, read_samples, tasks_of
 from selfalign.errors import UserError
@@ -146,11 +146,6 @@ def failing_rows(options: Options) -> tuple[Source, dict[str, Sample], Removed]:
     return replace(executions, rows=rows, pin=pin), {sample.id: sample for sample in chosen}, Removed(left_out)
 
 
-def programs_of(row: Row) -> tuple[str, str]:
-    """The code and the tests of a row, as execute.py takes them from their Markdown."""
-    return without_main_block(python_code(row["response"]) or ""), python_code(row["tests"]) or ""
-
-
 async def feedback_from(sandbox: Sandbox, row: Row) -> str:
     """What the tests of a failing row say when they run once more, or what was recorded if they tell nothing."""
     code, tests = programs_of(row)
@@ -202,7 +197,8 @@ def main(options: Options) -> None:
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
-        read_input(options, *NEEDED)  # what is wrong with it or with the server is said before consensus takes its time
+        # What is wrong with the input or with the server is said before consensus takes its time.
+        only_python(read_input(options, *NEEDED), "repairs exist")
         endpoint = Endpoint(options, samples_a_row=options.samples)
         failures, samples, removed = failing_rows(options)
         rates = {} if has_pass_rates(failures) else RATE_COLUMNS

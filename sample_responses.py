@@ -5,7 +5,7 @@ which is then split at the heading "Tests". The next step runs each response aga
 
     python sample_responses.py ./tasks ./responses --endpoint http://127.0.0.1:8080 --samples 10
 
-Columns in:  id, instruction
+Columns in:  id, instruction, and perhaps language
 
 Columns out: those of the input, and
 
@@ -17,6 +17,7 @@ Columns out: those of the input, and
     prompt_hash, finish_reason    as in step 2
     error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long
     reasoning         with --reasoning keep: what the model wrote before its answer; null if nothing
+    language          "javascript", with --language javascript
 
 Tasks with an error are counted and left out.
 """
@@ -28,7 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfalign.code.markdown import code_blocks, python_code, split_at_heading
+from selfalign.code.markdown import code_blocks, split_at_heading
+from selfalign.data.languages import check_examples, check_language, code_in, prompt_file
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
@@ -39,6 +41,8 @@ from selfalign.options import (
     Count,
     CountOrZero,
     GenerationOptions,
+    Language,
+    LanguageOptions,
     StepOptions,
     run_script,
 )
@@ -65,7 +69,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, StepOptions):
+class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     samples: Count = 10
@@ -85,31 +89,35 @@ class Options(GenerationOptions, StepOptions):
     """Jinja template of the prompt."""
 
 
-def split_completion(completion: str) -> tuple[str | None, str | None, str | None]:
-    """Split a completion into response and tests, and say what is wrong with it (None if both contain a closed Python
-    block)."""
+def split_completion(completion: str, language: Language = "python") -> tuple[str | None, str | None, str | None]:
+    """Split a completion into response and tests, and say what is wrong with it (None if both contain a closed block in
+    the language)."""
     tagged = TAGS.match(completion)
     response, tests = tagged.group("response", "tests") if tagged else split_at_heading(completion, TESTS_HEADING)
     response = response.strip() or None
     tests = CUT_HEADING.sub("", tests.strip()) if tests else None
     if any(not block.closed for block in code_blocks(completion)):
         return response, tests, "unfinished"
-    if not response or python_code(response) is None:
+    if not response or code_in(response, language) is None:
         return response, tests, "no_code"
-    return response, tests, None if tests and python_code(tests) else "no_tests"
+    return response, tests, None if tests and code_in(tests, language) else "no_tests"
 
 
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
-    examples = load_examples(options.examples)
-    prompt = load_prompt(options.template, examples)
+    examples = load_examples(prompt_file(options.examples, options.language))
+    check_examples(examples, options.examples, options.language)
+    prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     like = ("category", "difficulty") if options.similar_shots else ()
     tasks = read_input(options, "id", *sorted(prompt.columns), *like)
+    check_language(tasks, options.language)
     tried = usable_rows(tasks, TRIED)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options, samples_a_row=options.samples)
     kept = {"reasoning": str} if options.reasoning == "keep" else {}
+    # Rows without a language are Python's, so only the other one has to be said.
+    language = {} if options.language == "python" else {"language": options.language}
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
@@ -125,7 +133,7 @@ def main(options: Options) -> None:
         )
         rows = []
         for number, answer in enumerate(answers):
-            response, tests, error = split_completion(answer.text)
+            response, tests, error = split_completion(answer.text, options.language)
             sample = {
                 "id": content_id(task["id"], number, answer.text),
                 "task_id": task["id"],
@@ -138,13 +146,17 @@ def main(options: Options) -> None:
                 "finish_reason": answer.finish_reason,
                 "error": error and answer.failure(error),
                 **dict.fromkeys(kept, answer.reasoning),
+                **language,
             }
             rows.append(task | sample)
         return Done(rows)
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
     run_step(
-        options, Table(tasks, responses_to, COLUMNS | kept, count_by="error"), endpoint=endpoint, prompts=prompt.hash
+        options,
+        Table(tasks, responses_to, COLUMNS | kept | dict.fromkeys(language, str), count_by="error"),
+        endpoint=endpoint,
+        prompts=prompt.hash,
     )
 
 

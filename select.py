@@ -54,7 +54,6 @@ if __name__ == "select" and not TYPE_CHECKING:
     LATER, OPERATIONAL, StepOptions = {}, {}, object
     DecontaminationOptions, SandboxOptions = type("", (), {}), type("", (), {})
 else:
-    from selfalign.code.markdown import python_code
     from selfalign.data.agreement import agreements
     from selfalign.data.consensus import agreed_executions
     from selfalign.data.decontamination import decontaminator_of, record_of
@@ -66,6 +65,7 @@ else:
         tests_to_show,
         to_preference,
     )
+    from selfalign.data.languages import code_in, language_of, only_python
     from selfalign.data.repairs import conversation_of, is_repair
     from selfalign.data.selection import (
         RATE_COLUMNS,
@@ -154,8 +154,9 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     """Write report.html and its figures beside the data. The report shows what was chosen, what was not, and why."""
 
 
-def check(options: Options, columns: Sequence[str]) -> None:
+def check(options: Options, executions: Source) -> None:
     """UserError if the options contradict each other or the columns of the input."""
+    columns = executions.rows.column_names
     if unknown := [rule for rule in options.skip if rule not in SKIPPABLE]:
         raise UserError(f"--skip {unknown[0]}: the rules that can be skipped are {', '.join(SKIPPABLE)}")
     if options.choose == "agreement" and options.strategy != "passes":
@@ -172,6 +173,13 @@ def check(options: Options, columns: Sequence[str]) -> None:
             raise UserError(f"{option} is about a sample's own tests, which --strategy consensus replaces")
         if "mutation_score" not in columns:
             raise UserError(f"{options.input} has no column mutation_score, which {option} needs")
+    compares = {
+        "--choose agreement": options.choose == "agreement",
+        "--strategy consensus": options.strategy == "consensus",
+        "--min-support": options.min_support is not None,
+    }
+    if used := next((name for name, is_used in compares.items() if is_used), None):
+        only_python(executions, f"{used} is")
 
 
 def costs_of(samples: Sequence[Sample], executions: Source, options: Options) -> dict[str, float]:
@@ -192,11 +200,12 @@ def costs_of(samples: Sequence[Sample], executions: Source, options: Options) ->
 def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     """A chosen row as a training example, whose instruction may show some of the tests (paper, C.1)."""
     draws = draws_of(options.seed, row["id"])
-    tests, probability = python_code(row["tests"]) or "", options.test_in_instruction
+    language = language_of(row)
+    tests, probability = code_in(row["tests"], language) or "", options.test_in_instruction
     shown = tests_to_show(row["instruction"], tests, probability, draws, options.shown_tests)
     question = row["instruction"]
     if shown:
-        question += f"\n\nThe code has to pass these tests:\n\n```python\n{shown}\n```"
+        question += f"\n\nThe code has to pass these tests:\n\n```{language}\n{shown}\n```"
     answered = [*chat("user", question), *chat("assistant", row["response"])]
     messages = conversation_of(row, question) if is_repair(row) else answered
     return row | {"messages": messages, "shown_tests": shown}
@@ -206,7 +215,7 @@ def main(options: Options) -> None:
     """Choose one response per task from those that the strategy allows and that break no rule, drop those that match a
     benchmark or duplicate another, show tests in some of the instructions, and pair the rest with failures."""
     executions = read_input(options, *NEEDED)
-    check(options, executions.rows.column_names)
+    check(options, executions)
     options, decontaminator = decontaminator_of(options)
     rules = Rules(
         strategy=options.strategy,

@@ -31,6 +31,7 @@ from typing import Any, Literal
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from selfalign.code.contamination import Decontaminator
 from selfalign.data.decontamination import decontaminator_of
+from selfalign.data.languages import KNOWN, language_of
 from selfalign.data.verification import (
     CHOSEN,
     TEXTS,
@@ -101,18 +102,22 @@ class Options(DecontaminationOptions, SandboxOptions):
 def check_executions(rows: list[Row], options: Options) -> Check:
     """Run the rows that have tests, and compare how they end with what they say."""
     check = Check("executions", "rows end as the dataset says")
-    programs = [(row, program) for row in rows if (program := program_in(row))]
-    try:
-        sandbox = Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, memory=options.memory << 20)
-    except (SandboxUnavailable, ValueError) as error:
-        raise UserError(str(error)) from None
-    with sandbox:
-        results = sandbox.run(Program(code, tests) for _, (code, tests, _) in programs)
-        for (row, (_, _, claim)), result in zip(programs, results, strict=True):
-            if result.outcome != "sandbox_error":  # which says nothing about the row
-                said = row.get("outcome") or ("passed" if claim else "not passed")
-                fault = f"row {row['id']}: {said} there, {result.outcome} here {result.detail}".rstrip()
-                check.add(result.passed == claim, fault)
+    for language in KNOWN:
+        chosen = [(row, program) for row in rows if language_of(row) == language and (program := program_in(row))]
+        if not chosen and language != "python":
+            continue
+        try:
+            limits = {"language": language, "memory": options.memory << 20}
+            sandbox = Sandbox(options.sandbox_mode, options.sandboxes, options.timeout, **limits)
+        except (SandboxUnavailable, ValueError) as error:
+            raise UserError(str(error)) from None
+        with sandbox:
+            results = sandbox.run(Program(code, tests) for _, (code, tests, _) in chosen)
+            for (row, (_, _, claim)), result in zip(chosen, results, strict=True):
+                if result.outcome != "sandbox_error":  # which says nothing about the row
+                    said = row.get("outcome") or ("passed" if claim else "not passed")
+                    fault = f"row {row['id']}: {said} there, {result.outcome} here {result.detail}".rstrip()
+                    check.add(result.passed == claim, fault)
     if untested := len(rows) - check.checked:
         check.what += f"; {untested:,} more of the {len(rows):,} that were drawn have no tests, or none could be run"
     return check

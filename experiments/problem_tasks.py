@@ -1,6 +1,7 @@
 """Problems of benchmarks as tasks, to audit on them whether a model's own tests pick correct code (audit.py).
 
     python -m experiments.problem_tasks ./tasks --benchmarks humanevalplus mbppplus
+    python -m experiments.problem_tasks ./tasks --benchmarks mbppplus --any-language --draw 50
 
 A task shows a problem's description and the name of the function with its arguments. MBPP's example is left out,
 since it is one of the hidden tests. These rows are never to be trained on.
@@ -11,6 +12,7 @@ Columns out:  id, benchmark, problem (its id in the benchmark), instruction, cat
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -21,7 +23,7 @@ from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.parsing import FUNCTIONS, parsed
 from selfalign.errors import UserError
 from selfalign.ids import content_id
-from selfalign.options import OPERATIONAL, StepOptions, run_script
+from selfalign.options import LATER, OPERATIONAL, Count, StepOptions, run_script
 from selfalign.runner.source import Source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
@@ -43,6 +45,13 @@ class Options(StepOptions):
     benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Files to read the problems from instead of the Hub, such as mbppplus=MbppPlus.jsonl.gz."""
 
+    any_language: bool = field(default=False, metadata=LATER)
+    """Leave the word Python out, so that the tasks can be solved in any language. Problems that show code in Python are
+    left out."""
+
+    draw: Count | None = field(default=None, metadata=LATER)
+    """Take only this many problems, drawn at random by --seed. By default, all."""
+
 
 def signature_of(code: str, name: str) -> str:
     """The head of the function `name` without types: "add(first, second)"."""
@@ -61,6 +70,13 @@ def instruction_of(problem: Problem) -> str:
     return f"{text}\n\nThe function is `{signature_of(problem.canonical_solution, problem.entry_point)}`."
 
 
+def in_any_language(instruction: str) -> str | None:
+    """The task without the word Python; None if it shows code in Python."""
+    if "```" in instruction:
+        return None
+    return re.sub(r"\bpython3? ", "", instruction, flags=re.IGNORECASE)
+
+
 def main(options: Options) -> None:
     """Write every problem of the benchmarks as a task."""
     import datasets
@@ -76,6 +92,13 @@ def main(options: Options) -> None:
             {"benchmark": name, "problem": problem.task_id, "instruction": instruction_of(problem)}
             for problem in benchmark.problems(source)
         ]
+    if options.any_language:
+        rows = [row | {"instruction": text} for row in rows if (text := in_any_language(row["instruction"]))]
+    if options.draw is not None:
+        lots = {content_id(options.seed, row["benchmark"], row["problem"]): i for i, row in enumerate(rows)}
+        rows = [rows[i] for i in sorted(lots[lot] for lot in sorted(lots)[: options.draw])]
+    if not rows:
+        raise UserError(f"{', '.join(options.benchmarks)} has no problem without code in Python")
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
         return row | {

@@ -100,6 +100,7 @@ PositiveOrZero = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 ShareAboveZero = Annotated[float, Range(0, 1, above=True)]
 Port = Annotated[int, Range(0, 65535)]
+Language = Literal["python", "javascript"]
 DatasetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy and torch take
 
@@ -202,6 +203,15 @@ class GenerationOptions:
     # A run is identified by the hash of its template and examples, wherever these files are.
     examples: Path = field(default=PROMPTS / "examples.yaml", metadata=OPERATIONAL)
     """Worked examples: YAML, or the text format of the reference implementation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageOptions:
+    """Options of every step whose prompts show code."""
+
+    language: Language = field(default="python", metadata=LATER)
+    """Programming language of what the model reads and writes. For javascript, the template and the worked examples are
+    by default those in prompts/javascript/."""
 
 
 @dataclass(frozen=True, kw_only=True)

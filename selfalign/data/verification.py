@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfalign.code.markdown import code_blocks, python_code
+from selfalign.code.markdown import code_blocks
+from selfalign.data.languages import code_in, language_of, programs_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.hub import is_hub_id, with_retries
@@ -178,7 +179,8 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
 def _program_follows(row: Row) -> bool | None:
     if row["program"] is None:
         return None
-    return row["program"] == f"{python_code(row['response']) or ''}\n\n{python_code(row['tests']) or ''}"
+    code, tests = programs_of(row)
+    return row["program"] == f"{code}\n\n{tests}"
 
 
 def _messages_follow(row: Row) -> bool | None:
@@ -194,12 +196,12 @@ def program_in(row: Row) -> tuple[str, str, bool] | None:
     Where tests are no column of their own, they are the assertions in the instruction's code, or those at the end of
     the response's: datasets that were filtered by execution often keep no others.
     """
-    code, claim = python_code(row["response"] or ""), row.get("passed")
+    code, claim = code_in(row["response"] or "", language_of(row)), row.get("passed")
     if code is None or row.get("outcome") == "sandbox_error":
         return None
     claim = True if claim is None else bool(claim)
     if row.get("tests"):
-        tests = python_code(row["tests"]) or ""
+        code, tests = programs_of(row)
         return (code, tests, claim) if tests else None
     shown = [block.code for block in code_blocks(row.get("instruction") or "") if "assert" in block.code]
     if shown:

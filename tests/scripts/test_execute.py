@@ -102,7 +102,7 @@ def test_each_row_runs_in_its_language(tmp_path):
 @pytest.mark.parametrize(
     ("language", "arguments", "sentence"),
     [
-        ("rust", [], "rows in rust: the sandbox runs python and javascript only"),
+        ("rust", [], "rows in rust: only programs in python and javascript can run"),
         ("javascript", ["--sandbox-mode", "strict"], "The mode 'strict' is for Python only"),
     ],
 )
@@ -222,5 +222,5 @@ def test_too_little_memory_is_said_in_one_sentence():
 
 def test_all_python_blocks_of_a_response_run():
     response = "```python\nimport math\n```\nand\n```python\nx = math.pi\n```\n```\noutput\n```"
-    code, _ = load_script("execute").code_and_tests({"response": response, "tests": ""})
+    code, _ = load_script("execute").programs_of({"response": response, "tests": ""})
     assert code == "import math\n\nx = math.pi\n"

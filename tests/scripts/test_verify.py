@@ -75,6 +75,14 @@ def test_what_a_step_wrote_holds(published, capsys):
     assert "not checked" not in said
 
 
+def test_a_program_without_the_main_block_of_its_response_follows(published, capsys):
+    """execute.py leaves that block out."""
+    main = '\n\nif __name__ == "__main__":\n    print(1)'
+    changed(published, lambda row: row.update(response=row["response"].replace("\n```", main + "\n```")))
+    _, said = verified(capsys, published)
+    assert "32 of 32 values follow from the content (task_id, id, program, messages)" in said, said
+
+
 def lies(**columns):
     return lambda row: row.update(columns)
 

@@ -1,0 +1,122 @@
+"""JavaScript from a seed to a conversation: the steps one after another, and what is refused as not there."""
+
+import pytest
+from aiohttp import web
+
+from experiments.problem_tasks import in_any_language
+from selfalign.errors import UserError
+from selfalign.options import PROMPTS
+from tests.data.tools import sample
+from tests.fakes.server import simulated
+from tests.helpers import load_script, read_rows, write_rows
+
+SEED = {"id": "s", "content": "/** Adds one. */\nfunction addOne(x) {\n  return x + 1;\n}"}
+RESPONSE = "Adds two.\n\n```js\nconst addTwo = (x) => x + 2;\n```"
+TESTS = "```javascript\nassert.strictEqual(addTwo(1), 3);\n```"
+ANSWERS = {
+    "### Concepts": "arrow functions, addition",
+    "### Task": "Write a function `addTwo(x)` that adds 2.",
+    "### Response": f"{RESPONSE}\n\n### Tests\n{TESTS}",
+}
+
+
+def answered(request, body, number):
+    """The server's answer to a prompt of one of the steps."""
+    text = next((text for end, text in ANSWERS.items() if body["inputs"].rstrip().endswith(end)), None)
+    return text and web.json_response(
+        {"generated_text": text, "details": {"finish_reason": "eos_token", "generated_tokens": 9, "tokens": []}}
+    )
+
+
+def row(id, code="const addTwo = (x) => x + 2;", tests="assert.equal(addTwo(1), 3);", passed=True, **columns):
+    """A row of executions in JavaScript."""
+    row = sample(id, passed=passed) | {"response": f"So:\n\n```js\n{code}\n```", "tests": f"```js\n{tests}\n```"}
+    return row | {"language": "javascript", "error": None} | columns
+
+
+def step(name, source, output, **options):
+    """Runs the script `name` in this process."""
+    script = load_script(name)
+    script.main(script.Options(input=str(source), output=str(output), **options))
+
+
+def test_a_seed_becomes_an_execution(tmp_path):
+    """Each prompt shows JavaScript only, and the rows say what they are."""
+
+    async def hook(request, body, number):
+        return answered(request, body, number)
+
+    with simulated(hook) as server:
+        asking = {"language": "javascript", "endpoint": (server.url,)}
+        seeds = write_rows(tmp_path / "seeds.jsonl", [SEED])
+        step("generate_concepts", seeds, tmp_path / "concepts", **asking)
+        step("generate_tasks", tmp_path / "concepts", tmp_path / "tasks", **asking)
+        step("sample_responses", tmp_path / "tasks", tmp_path / "responses", **asking, samples=2)
+        prompts = [body["inputs"] for body in server.bodies if "## Example" in body["inputs"]]
+    step("execute", tmp_path / "responses", tmp_path / "executions", sandboxes=1)
+    assert len(prompts) == 4 and not [text for text in prompts if "ython" in text]
+    assert "```javascript" in prompts[0] and "language: javascript" in prompts[1] and "Node's assert" in prompts[2]
+    found = [(row["language"], row["passed"]) for row in read_rows(tmp_path / "executions")]
+    assert found == [("javascript", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "options", "said"),
+    {
+        "rows of Python": (
+            "sample_responses",
+            [{"id": "t", "instruction": "Do.", "language": "python"}],
+            {"language": "javascript"},
+            "rows in python, and the prompts are in javascript: leave out --language",
+        ),
+        "rows of JavaScript": (
+            "sample_responses",
+            [{"id": "t", "instruction": "Do.", "language": "javascript"}],
+            {},
+            "rows in javascript, and the prompts are in python: add --language javascript",
+        ),
+        "examples of Python": (
+            "generate_tasks",
+            [{"id": "t", "concepts": ["a"]}],
+            {"language": "javascript", "examples": PROMPTS / "examples_plain.yaml"},
+            "examples_plain.yaml are in python, which --language javascript is not",
+        ),
+        "a repair": ("repair", [row("sort", passed=False)], {}, "rows in javascript: repairs exist only for Python"),
+        "an audit": (
+            "audit",
+            [row("sort", benchmark="mbppplus", problem="Mbpp/2")],
+            {},
+            "rows in javascript: benchmarks with hidden tests are here only for Python",
+        ),
+        "agreement": ("select", [row("sort")], {"choose": "agreement"}, "--choose agreement is only for Python"),
+        "support": ("select", [row("sort")], {"min_support": 0.5}, "--min-support is only for Python"),
+        "harbor": ("export", [row("sort")], {"to": "harbor"}, "what harbor does with tests is only for Python"),
+    }.values(),
+)
+def test_what_is_not_there_is_said_in_a_sentence(tmp_path, name, rows, options, said):
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    with pytest.raises(UserError) as error:
+        step(name, source, tmp_path / "out", **options)
+    assert said in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_an_export_of_chats_takes_both_languages(tmp_path):
+    chat = [{"role": "user", "content": "Do."}, {"role": "assistant", "content": RESPONSE}]
+    source = write_rows(tmp_path / "in.jsonl", [row("sort", messages=chat)])
+    step("export", source, tmp_path / "out", to="openai")
+    assert "```js" in (tmp_path / "out" / "train.jsonl").read_text()
+
+
+def test_what_is_published_is_executed_in_its_language(tmp_path, capsys):
+    python = sample("split") | {"language": None, "error": None}
+    source = write_rows(tmp_path / "in.jsonl", [row("sort"), row("merge", tests="assert.equal(addTwo(1), 4);"), python])
+    verify = load_script("verify")
+    with pytest.raises(SystemExit):
+        verify.main(verify.Options(dataset=str(source), sandboxes=1, decontaminate=()))
+    said = capsys.readouterr().out
+    assert "of 3 executed rows agree" in said and "row merge-0: passed there, failed here AssertionError" in said
+
+
+def test_tasks_of_benchmarks_can_leave_their_language_out():
+    assert in_any_language("Write a python function to add.") == "Write a function to add."
+    assert in_any_language("Complete:\n\n```python\ndef f(x):\n```") is None
