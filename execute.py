@@ -19,8 +19,8 @@ Columns out: those of the input, and
     mutation_score    share of small changes to the response's code that its tests notice, from 0 to 1
 
 The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
-pass, and for JavaScript, which is not parsed here; the score is also null if there was nothing to change. Samples with
-an error have nothing to execute, so they are counted and left out. In `strict`, samples that pass with a remark of the
+pass; the score is also null if there was nothing to change. Samples with an error have nothing to execute, so they are
+counted and left out. In `strict`, samples that pass with a remark of the
 sandbox are counted as well: their tests did what holds for some wrong answers (see code_eval/SECURITY.md).
 """
 
@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from code_eval.sandbox import WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
+from selfalign.code.javascript import check_parser
+from selfalign.code.javascript_mutation import javascript_mutants, javascript_stubbed
 from selfalign.code.mutation import mutants, stubbed
 from selfalign.data.languages import language_of, languages_in, programs_of
 from selfalign.errors import RowOpen, UserError
@@ -89,12 +91,21 @@ def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:
     }
 
 
-def wrong_programs(code: str, tests: str, result: Result, options: Options, sample_id: str) -> list[Program]:
-    """Programs on which the tests of a passing sample should fail: first the response as a stub, then its mutants."""
+def wrong_programs(
+    code: str, tests: str, result: Result, options: Options, sample_id: str, language: str = "python"
+) -> list[Program]:
+    """Programs on which the tests of a passing sample should fail: first the response as a stub, then its mutants.
+
+    There are none for JavaScript that its parser does not know.
+    """
     took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
     limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
-    changed = mutants(code, options.mutants, draws_of(options.seed, sample_id))
-    return [Program(text, tests, timeout=limit) for text in [stubbed(code), *(mutant.code for mutant in changed)]]
+    javascript, draws = language == "javascript", draws_of(options.seed, sample_id)
+    stub = javascript_stubbed(code) if javascript else stubbed(code)
+    if stub is None:
+        return []
+    changed = (javascript_mutants if javascript else mutants)(code, options.mutants, draws)
+    return [Program(text, tests, timeout=limit) for text in [stub, *(mutant.code for mutant in changed)]]
 
 
 def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
@@ -128,6 +139,8 @@ def main(options: Options) -> None:
     """Run every sample against its tests, and the tests of those that pass against wrong programs."""
     responses = read_input(options, "id", "response", "tests")
     languages = languages_in(responses)
+    if "javascript" in languages:
+        check_parser()
 
     async def execution_of(sample: dict[str, Any]) -> Done:
         if sample.get("error"):
@@ -137,8 +150,8 @@ def main(options: Options) -> None:
         sandbox = sandboxes[language]
         (result,) = await run_in(sandbox, Program(code, tests))
         execution = columns_of(code, tests, result)
-        if result.passed and language == "python":
-            stub, *changed = await run_in(sandbox, *wrong_programs(code, tests, result, options, sample["id"]))
+        if result.passed and (wrong := wrong_programs(code, tests, result, options, sample["id"], language)):
+            stub, *changed = await run_in(sandbox, *wrong)
             execution |= strength(stub, changed)
         counts = {"vacuous": 1} if execution["vacuous"] else {}
         return Done([sample | execution], counts | {f"remark_{name}": 1 for name in result.remarks if result.passed})

@@ -202,7 +202,7 @@ def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     draws = draws_of(options.seed, row["id"])
     language = language_of(row)
     tests, probability = code_in(row["tests"], language) or "", options.test_in_instruction
-    shown = tests_to_show(row["instruction"], tests, probability, draws, options.shown_tests)
+    shown = tests_to_show(row["instruction"], tests, probability, draws, options.shown_tests, language)
     question = row["instruction"]
     if shown:
         question += f"\n\nThe code has to pass these tests:\n\n```{language}\n{shown}\n```"

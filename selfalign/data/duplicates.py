@@ -10,10 +10,13 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from selfalign.code.markdown import python_code
+from selfalign.code.javascript import names_of_definitions as javascript_names
+from selfalign.code.javascript import tree_of, without_comments
+from selfalign.code.markdown import javascript_code
 from selfalign.code.near_duplicates import band_hashes, bands_of, exact_key, grouped, near_duplicates
 from selfalign.code.parsing import code_without_comments
 from selfalign.data.filters import names_of_definitions
+from selfalign.data.languages import code_in, language_of
 from selfalign.options import StepOptions
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
@@ -26,8 +29,19 @@ NEAR_DUPLICATE = 0.7  # Jaccard similarity of 5-word shingles from which texts r
 
 def plain_code(row: Row) -> str | None:
     """The code of a row's response without comments and docstrings, always formatted in the same way."""
-    code = python_code(row["response"])
-    return code and code_without_comments(code)
+    language = language_of(row)
+    code = code_in(row["response"], language)
+    return code and (without_comments if language == "javascript" else code_without_comments)(code)
+
+
+def names_in(row: Row) -> frozenset[str]:
+    """The names that a row's response defines, as `names_of_definitions` gives them; those of different languages
+    differ."""
+    if language_of(row) != "javascript":
+        return names_of_definitions(row["response"])
+    root = tree_of(javascript_code(row["response"]) or "")
+    names = javascript_names(root) if root else ()
+    return frozenset(f"{name.replace('_', '').lower()} in javascript" for name in names)
 
 
 # The rules in their order, which are those of the reference implementation: rows repeat each other if they have the
@@ -35,7 +49,7 @@ def plain_code(row: Row) -> str | None:
 SAME: dict[str, Callable[[Row], Any]] = {
     "same_instruction": lambda row: exact_key(row["instruction"]),
     "same_response": lambda row: exact_key(row["response"]),
-    "same_names": lambda row: names_of_definitions(row["response"]),
+    "same_names": names_in,
 }
 SIMILAR: dict[str, Callable[[Row], str | None]] = {
     "near_instruction": lambda row: row["instruction"],

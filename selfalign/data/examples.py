@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from selfalign.code.parsing import compiles, parsed
 from selfalign.data.duplicates import plain_code
-from selfalign.data.filters import failed_filter
+from selfalign.data.javascript_filters import assertions_alone, failed_filter
 from selfalign.data.selection import NO_VERDICT, Rules, Sample
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
@@ -39,25 +39,38 @@ def chat(role: str, content: str) -> list[dict[str, str]]:
 
 
 def tests_to_show(
-    instruction: str, tests: str, probability: float, draws: Random, order: Literal["first", "random"] = "first"
+    instruction: str,
+    tests: str,
+    probability: float,
+    draws: Random,
+    order: Literal["first", "random"] = "first",
+    language: str = "python",
 ) -> str | None:
     """The tests that an instruction shows, or None: the draw says no, or it or they do not have a suitable form.
 
     Of several assertions, a number between 1 and MAX_SHOWN_ASSERTIONS is shown: the first, or random ones.
     """
     shown, assertions = draws.random() < probability, draws.randint(1, MAX_SHOWN_ASSERTIONS)
-    tree = parsed(tests)
-    if not shown or tree is None or not compiles(tree) or SHOWS_ALREADY.search(instruction):
+    found = (assertions_alone if language == "javascript" else _assertions_alone)(tests)
+    if not shown or found is None or SHOWS_ALREADY.search(instruction):
         return None
-    text = tests.strip()
-    if all(isinstance(node, ast.Assert) for node in tree.body):
-        lines = tests.split("\n")
-        sources = dict.fromkeys("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in tree.body)  # each once
-        several = list(sources)
+    text, several = tests.strip(), list(dict.fromkeys(found))  # each once
+    if several:
         if order == "random":
             several = draws.sample(several, min(assertions, len(several)))
         text = "\n".join(several[:assertions])
     return text if text and len(text.splitlines()) <= MAX_SHOWN_LINES and "```" not in text else None
+
+
+def _assertions_alone(tests: str) -> list[str] | None:
+    """The assertions of tests that have nothing else, [] if they have; None if they are no Python."""
+    tree = parsed(tests)
+    if tree is None or not compiles(tree):
+        return None
+    if not all(isinstance(node, ast.Assert) for node in tree.body):
+        return []
+    lines = tests.split("\n")
+    return ["\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in tree.body]
 
 
 def to_preference(row: Row, failure: Row) -> Row:
@@ -93,7 +106,7 @@ def failures_beside(
 def _pairs(successes: Sequence[Sample], executions: Source, samples: Sequence[Sample], rules: Rules) -> dict[str, int]:
     """Id of a success -> position of the failure nearest in length that can be paired with it."""
     ids = {sample.task_id: sample.id for sample in successes}
-    columns = ("instruction", "response", "tests")
+    columns = ("instruction", "response", "tests", *({"language"} & set(executions.rows.column_names)))
     tasks = {sample.position: sample.task_id for sample in successes}
     lengths: dict[str, int] = {}  # of the responses that passed, by task
     codes: dict[str, str | None] = {}

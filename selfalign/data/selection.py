@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from selfalign.code.contamination import Decontaminator, Match
 from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
-from selfalign.data.filters import FILTERS, failed_filter
+from selfalign.data.filters import FILTERS
+from selfalign.data.javascript_filters import failed_filter
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
@@ -203,8 +204,9 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
     """Takes the samples that the strategy wants and that break no rule, chooses one per task, and drops those that
     match a benchmark or duplicate another."""
     wanted = {sample.position: sample for sample in samples if sample.passed in WANTED[rules.strategy]}
-    columns, rejected = ("id", "instruction", "response", "tests"), {}
-    learnt = ("instruction", "response", *({"reasoning"} & set(executions.rows.column_names)))
+    there, rejected = set(executions.rows.column_names), {}
+    columns = ("id", "instruction", "response", "tests", *({"language"} & there))
+    learnt = ("instruction", "response", *({"reasoning"} & there))
 
     def reject(sample: Sample, reason: str, kept_id: str | None = None, contamination: str | None = None) -> None:
         rejected[sample] = dict(zip(REJECTED_COLUMNS, (reason, kept_id, contamination), strict=True))
