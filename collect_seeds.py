@@ -8,6 +8,7 @@ functions become 248,934 seeds.
     python collect_seeds.py stdlib ./seeds                              # the running Python's standard library
     python collect_seeds.py installed ./seeds                           # the same, and the packages installed for it
     python collect_seeds.py ~/code/my_project ./seeds                   # a folder of Python files
+    python collect_seeds.py ~/app/node_modules ./seeds --language javascript
     python collect_seeds.py hf://datasets/bigcode/the-stack-dedup/data/python org/seeds \\
         --judge-docstrings --endpoint http://127.0.0.1:8080
 
@@ -32,6 +33,10 @@ Columns out:
     name        name of the function
     docstring   docstring of the function, without its indentation
     repository, path, license    where the function comes from, null if unknown
+    language    "javascript", with --language javascript
+
+For JavaScript (see docs/javascript.md), `content` begins with the comment that documents the function, and `docstring`
+is its text. Nothing is type-checked or judged, so OUTPUT-candidates is the only stage besides OUTPUT.
 """
 
 from __future__ import annotations
@@ -47,10 +52,12 @@ from typing import Annotated, Any, Literal
 
 from selfalign.code.contamination import Decontaminator
 from selfalign.code.functions import functions_of, parts_that_parse
+from selfalign.code.javascript import check_parser
 from selfalign.code.near_duplicates import near_duplicates
 from selfalign.code.type_checkers import TypeChecker
 from selfalign.data.decontamination import decontaminator_of, record_of
 from selfalign.data.duplicates import near_duplicates_by_step
+from selfalign.data.javascript_seeds import is_javascript_folder, open_javascript_files, seeds_of_javascript
 from selfalign.data.python_files import INSTALLED, STDLIB, open_python_files
 from selfalign.data.seeds import MAX_FILE_BYTES, UNSAFE_IMPORTS, UNSAFE_IMPORTS_OF_REFERENCE, filtered
 from selfalign.errors import UserError
@@ -65,6 +72,7 @@ from selfalign.options import (
     Count,
     DecontaminationOptions,
     GenerationOptions,
+    LanguageOptions,
     Positional,
     PositiveOrZero,
     ShareAboveZero,
@@ -95,7 +103,7 @@ VERDICT_TOKENS = 8  # "Yes" or "No", and the punctuation that some models put ar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(GenerationOptions, DecontaminationOptions, StepOptions):
+class Options(LanguageOptions, GenerationOptions, DecontaminationOptions, StepOptions):
     """Options of this step; the defaults are the paper's."""
 
     input: Annotated[str, Positional, argument(metavar="INPUT")] = field(metadata=OPERATIONAL)
@@ -166,6 +174,8 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
     `file` has `text` (None if it could not be read), `repository`, `path` and `license`. A function that contains a
     benchmark's problem is included; its `contamination` says so.
     """
+    if options.language == "javascript":
+        return Done(*seeds_of_javascript(file, options.max_lines, decontaminator))
     if file["text"] is None or len(file["text"]) > MAX_FILE_BYTES:
         return Done([], {"files_unreadable": 1})
     functions = functions_of(file["text"])
@@ -195,7 +205,15 @@ def seeds_of_file(file: dict[str, Any], options: Options, decontaminator: Decont
 
 def open_files(options: Options) -> Source:
     """The input: the standard library, a folder of Python files, or a dataset with a column of their texts."""
-    if files := None if is_hub_id(options.input) else open_python_files(options.input):
+    if options.language == "javascript":
+        check_parser()
+        if not is_hub_id(options.input) and is_javascript_folder(options.input):
+            return open_javascript_files(options.input)
+        if options.input in NAMES:
+            raise UserError(
+                f"{options.input} stands for Python files: name a folder of JavaScript, such as node_modules"
+            )
+    elif files := None if is_hub_id(options.input) else open_python_files(options.input):
         return files
     name = options.input.lower()
     if name not in NAMES and not Path(name).exists() and (near := get_close_matches(name, NAMES, cutoff=0.8)):
@@ -221,6 +239,11 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
     }
 
 
+def columns_for(options: Options) -> dict[str, type]:
+    """The columns of seeds in the language of `options`."""
+    return COLUMNS | ({} if options.language == "python" else {"language": str})
+
+
 def stage(options: Options, title: str, table: Table, **settings: Any) -> Source:
     """Runs one of STAGES, and returns all functions with its verdict on each."""
     name, column = STAGES[title]
@@ -234,7 +257,7 @@ def extract_functions(options: Options, files: Source, decontaminator: Decontami
     table = Table(
         files,
         lambda row: seeds_of_file(as_file(row, options), options, decontaminator),
-        COLUMNS | {"contamination": str},
+        columns_for(options) | {"contamination": str},
         carry=False,
     )
     return stage(options, "extract_functions", table)
@@ -332,11 +355,13 @@ def main(options: Options) -> None:
     """Extract functions, remove those found in benchmarks, check types, judge docstrings, and drop near-duplicates."""
     if options.endpoint and not options.judge_docstrings:
         raise UserError("--endpoint has no effect without --judge-docstrings")
-    files = open_files(options)
+    if options.judge_docstrings and options.language != "python":
+        raise UserError("--judge-docstrings is only for Python: its worked examples are")
+    files, columns = open_files(options), columns_for(options)
     check_output(options)
     endpoint = Endpoint(options) if options.judge_docstrings else None
     checker = None
-    if options.type_checker != "none":
+    if options.type_checker != "none" and options.language == "python":
         python, processes = options.type_checker_python, options.type_checker_processes
         checker = TypeChecker(options.type_checker, python=python, processes=processes)
 
@@ -361,7 +386,7 @@ def main(options: Options) -> None:
         dropped["near_duplicates"] = similar
     run_step(
         options,
-        Table(functions, lambda function: {name: function[name] for name in COLUMNS}, COLUMNS, carry=False),
+        Table(functions, lambda function: {name: function[name] for name in columns}, columns, carry=False),
         removed=Removed(dropped, decontamination=found),
     )
 

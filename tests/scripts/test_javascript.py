@@ -2,6 +2,7 @@
 
 import pytest
 from aiohttp import web
+from datasets import load_dataset
 
 from experiments.problem_tasks import in_any_language
 from selfalign.errors import UserError
@@ -120,3 +121,25 @@ def test_what_is_published_is_executed_in_its_language(tmp_path, capsys):
 def test_tasks_of_benchmarks_can_leave_their_language_out():
     assert in_any_language("Write a python function to add.") == "Write a function to add."
     assert in_any_language("Complete:\n\n```python\ndef f(x):\n```") is None
+
+
+def test_the_best_of_a_mixed_dataset_is_selected(tmp_path):
+    """Each row by the rules of its language; what is vacuous, a stub or a copy is dropped."""
+    rows = [
+        row("sort"),
+        row("reverse", code="const flip = (text) => [...text].reverse().join('');", tests="assert(flip('ab'));"),
+        row("count", code="function count() {}", tests="assert.equal(count(), undefined);"),
+        row("merge", code="const addTwo = (x) => 2 + x;", tests="assert.strictEqual(addTwo(0), 2);"),
+        row("join", code="const glue = (a, b) => a + '/' + b;", tests="assert(glue);", vacuous=True),
+        sample("split") | {"language": "python", "error": None, "vacuous": False},
+    ]
+    source = write_rows(tmp_path / "in.jsonl", [{"vacuous": False} | one for one in rows])
+    options = {"decontaminate": (), "report": False, "test_in_instruction": 1.0, "skip": ("near_instruction",)}
+    step("select", source, tmp_path / "out", **options)
+    chosen = {one["task_id"]: one["messages"] for one in read_rows(tmp_path / "out")}
+    assert len(chosen) == 3 and {"reverse", "split"} < {*chosen}, "two rows define addTwo"
+    assert "```javascript\nassert(flip('ab'));\n```" in chosen["reverse"][0]["content"]
+    assert "```python\nassert split(0) == 0" in chosen["split"][0]["content"]
+    rejected = load_dataset(str(tmp_path / "out" / "rejected"), split="train")
+    reasons = dict(zip(rejected["task_id"], rejected["reason"], strict=True))
+    assert reasons.items() >= {"count": "stub", "join": "vacuous"}.items() and "same_names" in reasons.values()

@@ -77,8 +77,12 @@ def test_what_a_step_wrote_holds(published, capsys):
 
 def test_a_program_without_the_main_block_of_its_response_follows(published, capsys):
     """execute.py leaves that block out."""
-    main = '\n\nif __name__ == "__main__":\n    print(1)'
-    changed(published, lambda row: row.update(response=row["response"].replace("\n```", main + "\n```")))
+
+    def with_main_block(row):
+        row["response"] = row["response"].replace("\n```", '\n\nif __name__ == "__main__":\n    print(1)\n```')
+        row["program"] = "\n\n".join(load_script("execute").programs_of(row))
+
+    changed(published, with_main_block)
     _, said = verified(capsys, published)
     assert "messages of row" in said and "program of row" not in said, said
 
