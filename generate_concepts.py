@@ -74,7 +74,7 @@ def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
 def main(options: Options) -> None:
     """Draw worked examples for each seed, and have the model name its concepts."""
     examples = load_examples(prompt_file(options.examples, options.language))
-    check_examples(examples, options.examples, options.language)
+    check_examples([shot.language for shot in examples.pool], options.examples, options.language)
     prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     seeds = read_input(options, "id", *sorted(prompt.columns))

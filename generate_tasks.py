@@ -117,7 +117,7 @@ def draw_properties(draws: random.Random, options: Options, examples: Examples) 
 def main(options: Options) -> None:
     """Draw properties and worked examples for each row, and have the model write the task."""
     examples = load_examples(prompt_file(options.examples, options.language))
-    check_examples(examples, options.examples, options.language)
+    check_examples([shot.language for shot in examples.pool], options.examples, options.language)
     check_properties(options, examples)
     prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)

@@ -106,7 +106,7 @@ def split_completion(completion: str, language: Language = "python") -> tuple[st
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(prompt_file(options.examples, options.language))
-    check_examples(examples, options.examples, options.language)
+    check_examples([shot.language for shot in examples.pool], options.examples, options.language)
     prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     like = ("category", "difficulty") if options.similar_shots else ()

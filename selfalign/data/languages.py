@@ -6,17 +6,15 @@ looks into programs of Python only, `only_python` refuses the others in one sent
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfalign.code.markdown import JAVASCRIPT_LABELS, PYTHON_LABELS, javascript_code, python_code
 from selfalign.code.parsing import without_main_block
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Language
 from selfalign.runner.source import Source
-
-if TYPE_CHECKING:
-    from selfalign.llm.prompts import Examples
 
 # Programs in these are refused, and not taken for Python.
 OTHER_LANGUAGES = {
@@ -81,11 +79,9 @@ def prompt_file(path: Path, language: Language) -> Path:
     return other if path.resolve().parent == PROMPTS and other.exists() else path
 
 
-def check_examples(examples: Examples, path: Path, language: Language) -> None:
-    """UserError if a worked example is in another language than the one that is asked for."""
-    if others := sorted(
-        {name for name in (e.language for e in examples.pool) if language_of({"language": name}) != language}
-    ):
+def check_examples(languages: Iterable[str], path: Path, language: Language) -> None:
+    """UserError if a worked example, each of which has one of `languages`, is in another one than is asked for."""
+    if others := sorted({name for name in languages if language_of({"language": name}) != language}):
         raise UserError(f"the worked examples in {path} are in {', '.join(others)}, which --language {language} is not")
 
 
