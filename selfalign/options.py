@@ -40,6 +40,7 @@ from typing import (
 import tyro
 
 from selfalign.errors import SECRET_NAME, UserError, without_secrets
+from selfalign.installed import MISMATCH, explained
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -352,16 +353,22 @@ def _metavar(kind: Any) -> str:
 
 
 def run_script(main: Callable[[T], object], options_class: type[T], description: str | None) -> None:
-    """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, status 2."""
+    """Parse the command line into `options_class` and call `main` with it; a UserError is one sentence, status 2.
+
+    So is an error that comes from packages in other versions than those of requirements.txt.
+    """
     try:
         options = parse_command_line(options_class, description)
         check_ranges(options)
         main(options)
         sys.stdout.flush()
-    except UserError as error:
+    except (UserError, *MISMATCH) as error:
+        sentence = str(error) if isinstance(error, UserError) else explained(error)
+        if sentence is None:
+            raise
         script = Path(sys.argv[0])
         name = " ".join(["python", *program_of(script)]) if script.name == "__main__.py" else script.name
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)

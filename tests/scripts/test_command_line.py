@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from selfalign.installed import other_versions
 from selfalign.options import StepOptions, command_of, filled, identity_of, parse_command_line, run_script
 from tests.helpers import ROOT, SCRIPTS, command, load_script
 
@@ -33,6 +34,34 @@ def test_a_python_without_the_packages_is_one_sentence(name):
     """-S leaves the installed packages out."""
     result = subprocess.run([sys.executable, "-S", f"{name}.py", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and ". .venv/bin/activate" in result.stderr
+
+
+def run_into(error, monkeypatch):
+    """A script of no options that ends with `error`."""
+
+    def main(options):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["finetune.py", "in", "out"])
+    run_script(main, load_script("finetune").Options, "")
+
+
+def test_an_error_with_packages_of_other_versions_is_one_sentence_that_names_them(tmp_path, monkeypatch, capsys):
+    (tmp_path / "trl-0.12.2.dist-info").mkdir()
+    (tmp_path / "trl-0.12.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: trl\nVersion: 0.12.2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        run_into(TypeError("unexpected keyword argument 'loss_type'"), monkeypatch)
+    sentence = capsys.readouterr().err
+    assert sentence.count("\n") == 1 and "'loss_type'" in sentence and "tested with: trl 0.12.2 instead of" in sentence
+    with pytest.raises(ValueError):  # which has nothing to do with them
+        run_into(ValueError("7"), monkeypatch)
+
+
+def test_an_error_with_the_packages_of_requirements_txt_keeps_its_traceback(monkeypatch):
+    assert not other_versions()
+    with pytest.raises(TypeError):
+        run_into(TypeError("ours"), monkeypatch)
 
 
 @pytest.fixture
