@@ -41,11 +41,14 @@ def _decoding(options: Any, model: Any) -> Row:
 
 
 def print_scores(results: Row) -> None:
-    """Print each score with its interval, the problems that need a network, and the note."""
+    """Print each score with its interval, the packages that were missing, who needs a network, and the note."""
     for name, value in results["scores"].items():
         low, high = results["intervals"].get(name, (value, value))
         counts = f" ({results['passed']} of {results['samples']})" if name == "pass@1" else ""
         print(f"{results['benchmark']} {name}: {100 * value:.1f} %{counts}, 95 %: {100 * low:.1f} to {100 * high:.1f}")
+    if missing := results["missing_packages"]:
+        counts = ", ".join(f"{count} without {name}" for name, count in missing.items())
+        print(f"samples that failed because the programs' Python lacks a package: {counts}")
     if failed := results["no_network"]:
         some = ", ".join(list(failed)[:5]) + (", ..." if len(failed) > 5 else "")
         print(f"{sum(failed.values())} samples of {len(failed)} problems failed for want of a network ({some})")

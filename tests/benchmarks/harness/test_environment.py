@@ -9,7 +9,7 @@ import pytest
 
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.harness import environment
-from selfalign.benchmarks.harness.environment import environment_of
+from selfalign.benchmarks.harness.environment import REQUIREMENTS, environment_of
 from selfalign.errors import UserError
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -78,3 +78,12 @@ def test_a_python_of_another_era_is_said(tmp_path, benchmark, python, said):
 
 def test_a_benchmark_without_requirements_has_this_interpreter():
     assert environment_of(load_benchmark("humaneval")) == sys.executable
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS.glob("*.txt"), ids=lambda file: file.stem)
+def test_what_imports_pkg_resources_comes_with_a_setuptools_that_has_it(file):
+    """An environment is made without pip, so it has none by itself, and the newest has no pkg_resources any more."""
+    lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
+    versions = dict(line.lower().split("==") for line in lines if line)
+    if {"z3-solver", "librosa"} & versions.keys():
+        assert int(versions["setuptools"].split(".")[0]) < 80

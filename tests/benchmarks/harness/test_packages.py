@@ -78,7 +78,8 @@ def test_samples_that_were_judged_without_a_needed_package_give_no_result():
 
 
 def test_what_is_missing_can_be_allowed_by_name_and_is_counted(tmp_path, command):
-    run_well(*command, "--allow-missing", "numpy")
+    printed = run_well(*command, "--allow-missing", "numpy").stdout
+    assert "because the programs' Python lacks a package: 1 without numpy" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["packages"] == {"numpy": None} and results["missing_packages"] == {"numpy": 1}
     assert results["outcomes"] == {"error": 1}
