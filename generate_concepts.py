@@ -15,8 +15,8 @@ Columns out: those of the input, and
     prompt_hash    hash of the prompt that was sent
     finish_reason  why generation ended
     error          null, or why later steps cannot use the row: no_concepts, prompt_too_long, unfinished (the answer
-                   ended while the model was still thinking); of seeds that no step collected, also no_python and
-                   no_function, for which the model is not asked
+                   ended while the model was still thinking); of seeds that no step collected, also no_python,
+                   no_javascript and no_function, for which the model is not asked
     concepts_reasoning    with --reasoning keep: what the model wrote before its answer; null if nothing
 """
 
@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.code.javascript import check_parser
+from selfalign.data.javascript_seeds import fault_of_javascript
 from selfalign.data.languages import check_examples, check_language, prompt_file
 from selfalign.data.seeds import fault_of_seed
 from selfalign.ids import content_id, draws_of
@@ -89,11 +91,13 @@ def main(options: Options) -> None:
 
     kept = {"concepts_reasoning": str} if options.reasoning == "keep" else {}
     columns = COLUMNS | kept
-    # Seeds of step 1 are functions, and only Python is parsed here.
-    is_checked = bool(seeds.run) or "content" not in prompt.columns or options.language != "python"
+    is_checked = bool(seeds.run) or "content" not in prompt.columns  # seeds of step 1 are functions
+    if not is_checked and options.language == "javascript":
+        check_parser()
+    fault_of = fault_of_seed if options.language == "python" else fault_of_javascript
 
     async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
-        if not is_checked and (fault := fault_of_seed(seed["content"])):
+        if not is_checked and (fault := fault_of(seed["content"])):
             unasked = dict.fromkeys(columns) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
             return seed | unasked | {"error": fault}
         text, sampling_seed = prompt_for(seed)

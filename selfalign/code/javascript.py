@@ -78,17 +78,19 @@ def is_import(value: Node | None) -> bool:
 
 def names_bound(pattern: Node) -> set[str]:
     """The names that a pattern binds: `a`, `{ b, c: d = 1 }`, `[e, ...f]`."""
-    if pattern.type in ("identifier", "shorthand_property_identifier_pattern"):
-        return {text_of(pattern)}
-    if pattern.type in ("assignment_pattern", "object_assignment_pattern"):
-        left = pattern.child_by_field_name("left")
-        return names_bound(left) if left else set()
-    if pattern.type == "pair_pattern":
-        value = pattern.child_by_field_name("value")
-        return names_bound(value) if value else set()
-    if pattern.type in ("object_pattern", "array_pattern", "rest_pattern", "formal_parameters"):
-        return set().union(*map(names_bound, pattern.named_children))
-    return set()
+    names: set[str] = set()
+    waiting = [pattern]
+    while waiting:
+        node = waiting.pop()
+        if node.type in ("identifier", "shorthand_property_identifier_pattern"):
+            names.add(text_of(node))
+        elif node.type in ("assignment_pattern", "object_assignment_pattern"):
+            waiting += node.children_by_field_name("left")
+        elif node.type == "pair_pattern":
+            waiting += node.children_by_field_name("value")
+        elif node.type in ("object_pattern", "array_pattern", "rest_pattern", "formal_parameters"):
+            waiting += node.named_children
+    return names
 
 
 def names_defined(root: Node) -> set[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.code.contamination import Decontaminator
 from selfalign.code.javascript import (
+    FUNCTIONS,
     Function,
     declarators_of,
     functions_of,
@@ -102,6 +103,17 @@ def _package_of(place: Path, folder: Path) -> dict[str, str | None]:
     if place in (folder, place.parent):
         return {"repository": folder.name, "license": None}
     return _package_of(place.parent, folder)
+
+
+def fault_of_javascript(content: str) -> str | None:
+    """Why code that somebody else collected is no function: no_javascript, no_function; None if it is one.
+
+    A method may stand alone, as in its class.
+    """
+    root = tree_of(content) or tree_of(f"class A {{\n{content}\n}}")
+    if root is None:
+        return "no_javascript"
+    return None if any(node.type in FUNCTIONS for node in nodes_of(root)) else "no_function"
 
 
 def documentation_in(comment: str) -> str:

@@ -1,6 +1,7 @@
 """The format filters of JavaScript, its duplicates and the tests that it shows; any text can occur."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -118,6 +119,25 @@ SNIPPETS = [
     "\ud800",
     "'",
 ]
+
+
+DEEP = {
+    "a pattern": "const " + "[" * 3000 + "a" + "]" * 3000 + " = [];",
+    "an object": "const a = " + "{ a: " * 3000 + "1" + " }" * 3000 + ";",
+    "functions": "const f = " + "(x) => " * 3000 + "x;",
+    "calls": "function f(x) { x = " + "f(" * 3000 + "x" + ")" * 3000 + "; }",
+    "blocks": "function f(x) { " + "if (x) { " * 3000 + "return x; " + "}" * 3000 + " }",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_deep_code_neither_raises_nor_takes_long(text):
+    begun = time.process_time()
+    failed_filter(row(text, text))
+    javascript_stubbed(text)
+    javascript_mutants(text, 3, random.Random(0))
+    without_comments(text)
+    assert time.process_time() - begun < 5
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from selfalign.data.javascript_seeds import documentation_in, open_javascript_files, seeds_of_javascript
+from selfalign.data.javascript_seeds import (
+    documentation_in,
+    fault_of_javascript,
+    open_javascript_files,
+    seeds_of_javascript,
+)
 from selfalign.errors import UserError
 from tests.helpers import load_script, read_rows, run_json
 
@@ -73,6 +78,12 @@ def test_long_functions_and_broken_files():
     assert found(DOC + ADD, max_lines=2) == ({}, {"too_long": 1})
     assert found(DOC + ADD + "}") == ({}, {"files_that_do_not_parse": 1})
     assert found("var a=1;" * 100) == ({}, {"files_unreadable": 1})
+
+
+def test_seeds_of_others_are_functions():
+    faults = {ADD: None, "f = (x) => x": None, "async get(x) { return x; }": None, "x = 1": "no_function"}
+    assert {text: fault_of_javascript(text) for text in faults} == faults
+    assert fault_of_javascript("def f(x):\n    return x") == "no_javascript"
 
 
 def test_documentation_is_the_text_of_a_comment():

@@ -101,6 +101,13 @@ def test_what_is_not_there_is_said_in_a_sentence(tmp_path, name, rows, options, 
     assert said in str(error.value) and not (tmp_path / "out").exists()
 
 
+def test_rewards_are_only_for_python(tmp_path):
+    script = load_script("reinforce")
+    source = write_rows(tmp_path / "in.jsonl", [row("sort")])
+    with pytest.raises(UserError, match="rows in javascript: rewards are only for Python"):
+        script.read_tasks(script.Options(input=str(source), output=str(tmp_path / "out"), model="m"))
+
+
 def test_an_export_of_chats_takes_both_languages(tmp_path):
     chat = [{"role": "user", "content": "Do."}, {"role": "assistant", "content": RESPONSE}]
     source = write_rows(tmp_path / "in.jsonl", [row("sort", messages=chat)])
