@@ -5,6 +5,7 @@ from aiohttp import web
 from datasets import load_dataset
 
 from experiments.problem_tasks import in_any_language
+from selfalign.data.languages import prompt_file
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS
 from tests.data.tools import sample
@@ -123,6 +124,14 @@ def test_what_is_published_is_executed_in_its_language(tmp_path, capsys):
         verify.main(verify.Options(dataset=str(source), sandboxes=1, decontaminate=()))
     said = capsys.readouterr().out
     assert "of 3 executed rows agree" in said and "row merge-0: passed there, failed here AssertionError" in said
+
+
+def test_templates_of_the_project_have_a_twin_and_those_of_a_user_have_none(tmp_path):
+    assert prompt_file(PROMPTS / "tasks_from_seed.jinja", "javascript").parent.name == "javascript"
+    assert prompt_file(PROMPTS / "tasks.jinja", "javascript") == PROMPTS / "tasks.jinja", "which names no language"
+    assert prompt_file(tmp_path / "responses.jinja", "javascript") == tmp_path / "responses.jinja"
+    shown = [path for path in (PROMPTS / "javascript").glob("*.jinja") if "ython" in path.read_text()]
+    assert not shown and prompt_file(PROMPTS / "responses.jinja", "python") == PROMPTS / "responses.jinja"
 
 
 def test_tasks_of_benchmarks_can_leave_their_language_out():
