@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import builtins
-import copy
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,8 +21,8 @@ from typing import Any
 from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
 from selfalign.code.mutation import stubbed
-from selfalign.code.parsing import parsed
 from selfalign.data.agreement import result_in
+from selfalign.data.inputs import Input, definitions_in, inputs_of
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import UserError
 from selfalign.options import StepOptions
@@ -32,16 +30,12 @@ from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
-MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_TESTS = 6  # of a kept sample
 MIN_TESTS = 2  # agreed tests that a task must have
 MIN_OUTPUTS = 2  # different ones among these: a function that always returns the same would pass the others
 MIN_VOTES = 2  # samples that must give an output before it is taken for right
 TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
 MAX_OUTPUT = 200  # characters of an output that a test states
-MAX_SOURCE = 1_000  # characters of an input
-COMPARISONS = {"assertEqual", "assertEquals", "assertTrue", "assertFalse", "assertIs", "assertListEqual"}
-BUILTINS = frozenset(dir(builtins))
 
 # What runs after a sample's code. `_shown` writes equal outputs equally: sets in order, floats to nine digits.
 OBSERVE = """
@@ -75,16 +69,6 @@ SEEN = "seen "  # begins the message by which a program tells what it saw
 
 
 @dataclass(frozen=True)
-class Input:
-    """A call that a test makes: the statements before it that it needs, the expression, both as source, and the output
-    that the test claims, as source (None where it compares with nothing)."""
-
-    setup: str
-    call: str
-    claimed: str | None = None
-
-
-@dataclass(frozen=True)
 class Vote:
     """What the samples of a task agree on.
 
@@ -97,91 +81,6 @@ class Vote:
 
 
 Run = Callable[[str, str], Awaitable[Result]]  # code and tests of a program -> how it ended
-
-
-# Inputs ---------------------------------------------------------------------------------------------------------------
-
-
-def inputs_of(suites: Sequence[str], names: Collection[str]) -> list[Input]:
-    """The inputs in the tests of a task's samples, each once, at most MAX_INPUTS, taken from the suites by turns.
-
-    Args:
-        suites: the tests of each sample, as Python.
-        names: what the samples define, of which an input must call one.
-    """
-    by_suite = [list(dict.fromkeys(_inputs_in(tests, names))) for tests in dict.fromkeys(suites)]
-    in_turn = (
-        some[turn] for turn in range(max(map(len, by_suite), default=0)) for some in by_suite if turn < len(some)
-    )
-    return list({(found.setup, found.call): found for found in list(in_turn)[::-1]}.values())[::-1][:MAX_INPUTS]
-
-
-def _inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
-    tree = parsed(tests)
-    if tree is None:
-        return
-    top = [node for node in tree.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    yield from _inputs_of_block(top, [], names)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-            yield from _inputs_of_block(node.body, [n for n in top if not _claim(n)], names)
-
-
-def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
-    """The inputs of one block of statements. A call that needs a variable needs all that was done before it."""
-    done = list(before)
-    for statement in body:
-        claim = _claim(statement)
-        if claim is None:
-            if not isinstance(statement, (ast.For, ast.While, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef)):
-                done.append(statement)
-            continue
-        call, claimed = claim
-        used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
-        if used & set(names) or any(_names_in(node) & set(names) for node in done):
-            needed = done if used - set(names) - BUILTINS else []
-            setup, text = "\n".join(map(_source, needed)), _source(call)
-            calls = any(isinstance(node, ast.Call) for node in ast.walk(call))
-            if calls and "self" not in used and len(setup) + len(text) <= MAX_SOURCE:
-                yield Input(setup, text, _source(claimed) if claimed is not None else None)
-        done.append(ast.Expr(call))  # it may have changed what is called next
-
-
-def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
-    """Of an assertion, what it evaluates and what that should equal; None of any other statement."""
-    if isinstance(statement, ast.Assert):
-        test = statement.test
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        call = statement.value
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else None
-        if name not in COMPARISONS or not call.args:
-            return None
-        if name in ("assertTrue", "assertFalse"):
-            return call.args[0], ast.Constant(name == "assertTrue")
-        return call.args[0], call.args[1] if len(call.args) > 1 else None
-    else:
-        return None
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], (ast.Eq, ast.Is)):
-        left, right = test.left, test.comparators[0]
-        return (right, left) if isinstance(left, ast.Constant) else (left, right)
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return test.operand, ast.Constant(False)
-    return test, ast.Constant(True)
-
-
-def _names_in(node: ast.AST) -> set[str]:
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-
-
-def _source(node: ast.AST) -> str:
-    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
-
-
-def definitions_in(code: str) -> set[str]:
-    """The names of the functions and classes that a program defines at its top."""
-    tree = parsed(code)
-    body = tree.body if tree else []
-    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
 
 
 # Outputs --------------------------------------------------------------------------------------------------------------

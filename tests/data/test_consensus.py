@@ -7,16 +7,8 @@ import pytest
 
 from code_eval.sandbox import Sandbox
 from selfalign.data.agreement import result_in
-from selfalign.data.consensus import (
-    MAX_INPUTS,
-    Input,
-    agreed_tests,
-    definitions_in,
-    different,
-    inputs_of,
-    marks_of,
-    vote,
-)
+from selfalign.data.consensus import agreed_tests, different, marks_of, vote
+from selfalign.data.inputs import MAX_INPUTS, Input, definitions_in, inputs_of
 
 
 @pytest.fixture(scope="module")
