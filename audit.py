@@ -20,6 +20,7 @@ Columns out: all of these, and
     rejects_wrong       of the wrong responses of other samples to the task, the share that its own tests reject
     agreement           with the other passing samples, on the tests of all of them; null where it did not pass
     support             the share of the other samples that give the same outputs, see selfalign/data/consensus.py
+    assertions_met      the share of the assertions in the other samples' tests that its outputs meet, see there, too
 
 `audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
 precision over `passes`; what the samples and their tests are like, whatever is kept; and how they ended under their own
@@ -40,8 +41,8 @@ from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
-from selfalign.data.audit import RULES, Audit, Audited, Figures, at_coverage, audit, outcomes, share_of, shares
-from selfalign.data.consensus import Run, consensus_of
+from selfalign.data.audit import Audited, Figures, audit, outcomes, rules_for, share_of, shares
+from selfalign.data.consensus import Run, poll
 from selfalign.data.languages import only_python
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.errors import UserError
@@ -64,7 +65,9 @@ COLUMNS = {
     "rejects_wrong": float,
     "agreement": float,
     "support": float,
+    "assertions_met": float,
 }
+LATER_COLUMNS = {"assertions_met"}
 TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
 
 Row = dict[str, Any]
@@ -128,7 +131,7 @@ async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list
     passing = [i for i, row in enumerate(samples) if row["passed"]]
     shares = await agreement_of([programs[i] for i in passing], passes) if len(passing) > 1 else [1.0] * len(passing)
     agreement = dict(zip(passing, shares, strict=True))
-    support = (await consensus_of(programs, run)).support
+    polled = await poll(programs, run, assertions=True)
     return [
         {name: row.get(name) for name in (*NEEDED, *KEPT)}
         | {
@@ -137,7 +140,8 @@ async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list
             "accepts_reference": accepts[i],
             "rejects_wrong": share_of(rejects[i]),
             "agreement": agreement.get(i),
-            "support": support[i],
+            "support": polled.support[i],
+            "assertions_met": polled.met[i] if polled.met else None,
         }
         for i, (row, verdict) in enumerate(zip(samples, verdicts, strict=True))
     ]
@@ -153,6 +157,7 @@ def audited(row: Row) -> Audited:
         mutation_score=row["mutation_score"],
         agreement=row["agreement"],
         support=row["support"],
+        met=row.get("assertions_met"),
         outcome=row["outcome"] or ("passed" if row["passed"] else "unknown"),
         hidden_outcome=row["hidden_outcome"],
         accepts_reference=row["accepts_reference"],
@@ -166,13 +171,6 @@ def samples_by_task(rows: list[Row]) -> list[list[Audited]]:
     for row in rows:
         tasks.setdefault(row["task_id"], []).append(audited(row))
     return list(tasks.values())
-
-
-def audit_rules(samples: list[list[Audited]]) -> dict[str, Audit]:
-    """The audit of every rule over all tasks."""
-    kept = audit(samples, {"passes": RULES["passes"]})["passes"].kept
-    rules = RULES | {"consensus, at the yield of passes": at_coverage(samples, kept)}
-    return audit(samples, rules)
 
 
 def read_executions(options: Options) -> Source:
@@ -214,11 +212,17 @@ def main(options: Options) -> None:
 
         run_step(
             options,
-            Table(source_of_tasks(executions, tasks, problems=content_id(pins)), audited_task, COLUMNS, carry=False),
+            Table(
+                source_of_tasks(executions, tasks, problems=content_id(pins)),
+                audited_task,
+                COLUMNS,
+                carry=False,
+                later=LATER_COLUMNS,
+            ),
             window=TASKS_PER_SANDBOX * options.sandboxes,
         )
     judged = samples_by_task(open_source(options.output, token=options.hf_token).rows.to_list())
-    figures = Figures(len(judged), audit_rules(judged), shares(judged), outcomes(judged))
+    figures = Figures(len(judged), audit(judged, rules_for(judged)), shares(judged), outcomes(judged))
     write_audit(options.output, figures, pins, token=options.hf_token)
     print(figures.as_markdown())
 

@@ -133,9 +133,14 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     implementation)."""
 
     min_support: Share | None = field(default=None, metadata=LATER)
-    """For --strategy passes and consensus: minimum share of a task's other samples that compute the same outputs. At
-    0.5, about two thirds as many tasks keep a sample, and far more of these are right (docs/results.md). The paper has
-    no such rule."""
+    """For --strategy passes and consensus: minimum share of a task's other samples that compute the same outputs, or
+    minimum of what else --support says. At 0.5, about two thirds as many tasks keep a sample, and far more of these are
+    right (docs/results.md). The paper has no such rule."""
+
+    support: Literal["outputs", "outputs-and-assertions"] = field(default="outputs", metadata=LATER)
+    """What supports a sample, for --strategy consensus and --min-support: the share of the task's other samples that
+    compute the same outputs, or the mean of this and the share of their assertions that the outputs meet. The second
+    finds right samples more often (docs/results.md)."""
 
     min_pass_rate: Share | None = field(default=None, metadata=LATER)
     """Minimum share of a task's samples that passed. With --max-pass-rate, this chooses tasks by their difficulty for
@@ -163,6 +168,8 @@ def check(options: Options, executions: Source) -> None:
         raise UserError("--choose agreement compares samples that passed, so it needs --strategy passes")
     if options.min_support is not None and options.strategy not in ("passes", "consensus"):
         raise UserError("--min-support needs --strategy passes or consensus")
+    if options.support != "outputs" and options.min_support is None and options.strategy != "consensus":
+        raise UserError(f"--support {options.support} needs --strategy consensus or --min-support")
     lowest, highest = options.min_pass_rate, options.max_pass_rate
     if lowest is not None and highest is not None and lowest > highest:
         raise UserError(f"no task has a pass rate of at least {lowest} and of at most {highest}: exchange the two")
@@ -231,9 +238,15 @@ def main(options: Options) -> None:
     samples, unusable = read_samples(executions)
     by_consensus = options.strategy == "consensus"
     if by_consensus or options.min_support is not None:
-        tasks, limits = list(tasks_of(samples).values()), {"timeout": options.timeout, "memory": options.memory << 20}
         executions = agreed_executions(
-            options, executions, tasks, options.sandboxes, **limits, only_support=not by_consensus
+            options,
+            executions,
+            list(tasks_of(samples).values()),
+            options.sandboxes,
+            timeout=options.timeout,
+            memory=options.memory << 20,
+            only_support=not by_consensus,
+            assertions=options.support == "outputs-and-assertions",
         )
         samples, unusable = read_samples(executions)
     selection = select_samples(executions, samples, rules)

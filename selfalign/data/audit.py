@@ -26,6 +26,7 @@ class Audited:
     vacuous, mutation_score: of its own tests, as execute.py has them (None where they do not pass)
     agreement: with the other passing samples on the tests of all (None where it does not pass)
     support: share of the other samples that give the same outputs (see `selfalign.data.consensus`)
+    met: share of the assertions in the other samples' tests that its outputs meet (None if the audit has none)
     length: characters of the response
     right: the hidden tests pass
     outcome, hidden_outcome: how the code ended under its own and under the hidden tests
@@ -44,10 +45,12 @@ class Audited:
     mutation_score: float | None = None
     agreement: float | None = None
     support: float = 0.0
+    met: float | None = None
 
 
 Samples = Sequence[Audited]
 Rule = Callable[[Samples], Samples]
+Merit = Callable[[Audited], float]
 
 
 def passing(samples: Samples) -> Samples:
@@ -60,15 +63,30 @@ def strong(samples: Samples, least: float = 0.0) -> Samples:
     return [s for s in passing(samples) if not s.vacuous and (s.mutation_score or 0.0) >= least]
 
 
-def best(samples: Samples, merit: Callable[[Audited], float]) -> Samples:
+def best(samples: Samples, merit: Merit) -> Samples:
     """The samples of the highest merit."""
     highest = max(map(merit, samples), default=0.0)
     return [sample for sample in samples if merit(sample) == highest]
 
 
-def supported(samples: Samples, least: float = 0.0) -> Samples:
-    """The samples that most others agree with, if at least this share does, and at least one other."""
-    return [s for s in best(samples, lambda s: s.support) if s.support > 0 and s.support >= least]
+def by_outputs(sample: Audited) -> float:
+    """What select.py takes for the support of a sample."""
+    return sample.support
+
+
+def with_assertions(sample: Audited) -> float:
+    """The same, with `--support outputs-and-assertions`."""
+    return (sample.support + (sample.met or 0.0)) / 2
+
+
+def supported(samples: Samples, least: float = 0.0, merit: Merit = by_outputs) -> Samples:
+    """The samples with the most support, if it is at least `least`, and more than none."""
+    return [s for s in best(samples, merit) if merit(s) > 0 and merit(s) >= least]
+
+
+def passing_with(samples: Samples, least: float, merit: Merit = by_outputs) -> Samples:
+    """The passing samples whose support is at least `least`."""
+    return [s for s in passing(samples) if merit(s) >= least]
 
 
 RULES: dict[str, Rule] = {
@@ -82,14 +100,21 @@ RULES: dict[str, Rule] = {
     "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
     "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
     "passes, consensus": lambda samples: supported(passing(samples)),
-    **{
-        f"passes, consensus >= {least}": (
-            lambda samples, least=least: [s for s in passing(samples) if s.support >= least]
-        )
-        for least in SUPPORTS
-    },
+    **{f"passes, consensus >= {least}": partial(passing_with, least=least) for least in SUPPORTS},
     "consensus": supported,
     **{f"consensus >= {least}": partial(supported, least=least) for least in SUPPORTS},
+}
+# Those that also count whose assertions a sample meets.
+RULES_WITH_ASSERTIONS: dict[str, Rule] = {
+    **{
+        f"passes, consensus with assertions >= {least}": partial(passing_with, least=least, merit=with_assertions)
+        for least in SUPPORTS
+    },
+    "consensus with assertions": partial(supported, merit=with_assertions),
+    **{
+        f"consensus with assertions >= {least}": partial(supported, least=least, merit=with_assertions)
+        for least in SUPPORTS
+    },
 }
 
 
@@ -186,11 +211,21 @@ def outcomes(tasks: Sequence[Samples]) -> Counter[tuple[str, str]]:
     return Counter((sample.outcome, sample.hidden_outcome) for samples in tasks for sample in samples)
 
 
-def at_coverage(tasks: Sequence[Samples], kept: int) -> Rule:
-    """Consensus that keeps a sample of `kept` tasks, those with the highest support: to compare at equal yield."""
-    supports = sorted((max((s.support for s in samples), default=0.0) for samples in tasks), reverse=True)
-    least = supports[min(kept, len(supports)) - 1] if kept else 1.1
-    return lambda samples: supported(samples, least)
+def rules_for(tasks: Sequence[Samples]) -> dict[str, Rule]:
+    """All rules that these tasks have what is needed for, with consensus at the yield of `passes`."""
+    kept = sum(bool(passing(samples)) for samples in tasks)
+    rules = RULES | {"consensus, at the yield of passes": at_coverage(tasks, kept)}
+    if any(sample.met is not None for samples in tasks for sample in samples):
+        at_equal = at_coverage(tasks, kept, with_assertions)
+        rules |= RULES_WITH_ASSERTIONS | {"consensus with assertions, at the yield of passes": at_equal}
+    return rules
+
+
+def at_coverage(tasks: Sequence[Samples], kept: int, merit: Merit = by_outputs) -> Rule:
+    """Consensus that keeps a sample of `kept` tasks, those with the most support: to compare at equal yield."""
+    merits = sorted((max(map(merit, samples), default=0.0) for samples in tasks), reverse=True)
+    least = merits[min(kept, len(merits)) - 1] if kept else 1.1
+    return lambda samples: supported(samples, least, merit)
 
 
 def _resampled(tasks: int) -> Any:

@@ -22,7 +22,7 @@ from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
 from selfalign.code.markdown import python_code
 from selfalign.code.mutation import stubbed
 from selfalign.data.agreement import result_in
-from selfalign.data.inputs import Input, definitions_in, inputs_of
+from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_of
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import UserError
 from selfalign.options import StepOptions
@@ -120,6 +120,37 @@ async def marks_of(codes: Sequence[str], inputs: Sequence[Input], run: Run) -> l
     return [seen[code] for code in codes]
 
 
+async def assertions_met(
+    claims: Sequence[Sequence[tuple[int, str]]],
+    inputs: Sequence[Input],
+    marks: Sequence[Sequence[str | None]],
+    run: Run,
+) -> list[float]:
+    """For each sample, the share of the assertions in the other samples' tests that its outputs meet, from 0 to 1.
+
+    An assertion counts once for each sample that makes it; one whose expected output has no plain value does not count.
+
+    Args:
+        claims: of each sample's tests, see `claims_of`.
+        inputs: that these are about.
+        marks: of each sample, see `marks_of`.
+        run: runs a program.
+    """
+    sources = list(dict.fromkeys(itertools.chain(*claims)))
+    expected = [Input(inputs[number].setup, source) for number, source in sources]
+    blocks = [expected[i : i + MAX_INPUTS] for i in range(0, len(expected), MAX_INPUTS)]
+    rows = await asyncio.gather(*(marks_of([""], block, run) for block in blocks))
+    found = dict(zip(sources, itertools.chain(*(row for (row,) in rows)), strict=True))
+    stated = [Counter({(claim[0], mark) for claim in each if (mark := found[claim])}) for each in claims]
+    votes = sum(stated, Counter())
+    met = []
+    for row, own in zip(marks, stated, strict=True):
+        of_others = votes - own
+        agreeing = sum(count for (number, mark), count in of_others.items() if row[number] == mark)
+        met.append(agreeing / max(1, of_others.total()))
+    return met
+
+
 async def agreed_tests(
     code: str, inputs: Sequence[Input], marks: Sequence[str | None], outputs: Sequence[str | None], run: Run
 ) -> list[str]:
@@ -174,32 +205,68 @@ KEPT = ("id", "support")  # beside a sample's own tests
 
 
 @dataclass(frozen=True)
+class Poll:
+    """What the samples of a task give and claim.
+
+    inputs: what they ran on
+    marks: of each sample, what it gave for each input
+    outputs: for each input, the mark of the output that most samples give, as in `Vote`
+    support: of each sample, as in `Vote`
+    met: of each sample, as in `assertions_met`; None if the assertions were not asked for
+    """
+
+    inputs: list[Input]
+    marks: list[list[str | None]]
+    outputs: list[str | None]
+    support: list[float]
+    met: list[float] | None = None
+
+
+async def poll(programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False) -> Poll:
+    """Run the samples of a task, each code and tests, on the inputs of all their tests.
+
+    `assertions`: also find out which of the tests' assertions each sample meets.
+    """
+    codes, suites = [code for code, _ in programs], [tests for _, tests in programs]
+    names = set().union(*map(definitions_in, codes))
+    inputs = inputs_of(suites, names)
+    marks = await marks_of(codes, inputs, run)
+    voted = vote(marks)
+    met = await assertions_met(claims_of(suites, names, inputs), inputs, marks, run) if assertions else None
+    return Poll(inputs, marks, voted.outputs, voted.support, met)
+
+
+@dataclass(frozen=True)
 class Agreed:
     """What the samples of a task agree on: the tests, as Python; whether each sample gives all the outputs that the
-    tests state; and each sample's support, as in `Vote`. No tests: they do not agree."""
+    tests state; and each sample's support. No tests: they do not agree."""
 
     tests: list[str]
     passed: list[bool]
     support: list[float]
 
 
-async def consensus_of(programs: Sequence[tuple[str, str]], run: Run) -> Agreed:
+async def consensus_of(programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False) -> Agreed:
     """What the samples of a task, each code and tests, agree on.
 
     The expected outputs are those of the sample with the most support, on the inputs for which most samples give the
-    same as it does.
+    same as it does. With `assertions`, the support is the mean of `Vote.support` and `assertions_met`; the sample with
+    the most of it may give what fewer samples do, so that its outputs count where another sample gives the same, and
+    the samples that pass are those that give the same as it does for every input.
     """
-    codes = [code for code, _ in programs]
-    names = set().union(*map(definitions_in, codes))
-    inputs = inputs_of([tests for _, tests in programs], names)
-    marks = await marks_of(codes, inputs, run)
-    voted = vote(marks)
-    best = max(range(len(codes)), key=lambda sample: voted.support[sample])
-    pairs = list(zip(marks[best], voted.outputs, strict=True))
-    expected = [i for i, (mark, output) in enumerate(pairs) if mark and mark == output]
-    tests = await agreed_tests(codes[best], inputs, marks[best], voted.outputs, run)
+    polled = await poll(programs, run, assertions=assertions)
+    marks, outputs, support = polled.marks, polled.outputs, polled.support
+    if polled.met is not None:
+        support = [(by_outputs + met) / 2 for by_outputs, met in zip(support, polled.met, strict=True)]
+    best = max(range(len(marks)), key=lambda sample: support[sample])
+    if assertions:
+        votes = [sum(row[i] == mark for row in marks) for i, mark in enumerate(marks[best])]
+        outputs = [mark if count >= MIN_VOTES else None for mark, count in zip(marks[best], votes, strict=True)]
+    pairs = list(zip(marks[best], outputs, strict=True))
+    expected = [i for i, (mark, output) in enumerate(pairs) if assertions or (mark and mark == output)]
+    tests = await agreed_tests(programs[best][0], polled.inputs, marks[best], outputs, run)
     passed = [all(row[i] == marks[best][i] for i in expected) and len(tests) >= MIN_TESTS for row in marks]
-    return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, voted.support)
+    return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, support)
 
 
 def agreed_executions(
@@ -211,6 +278,7 @@ def agreed_executions(
     timeout: float,
     memory: int,
     only_support: bool = False,
+    assertions: bool = False,
 ) -> Source:
     """The executions judged by consensus instead of by each sample's own tests: a step that writes OUTPUT-consensus.
 
@@ -225,6 +293,7 @@ def agreed_executions(
         timeout: seconds of processor time for each program.
         memory: bytes for each program.
         only_support: add `support`, and leave the samples' own tests and their verdicts as they are.
+        assertions: whether assertions count for the support, see `consensus_of`.
 
     Raises:
         UserError: programs cannot be isolated here.
@@ -235,7 +304,7 @@ def agreed_executions(
         samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]
         programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
         run = partial(result_in, sandbox)
-        agreed = await consensus_of(programs, run)
+        agreed = await consensus_of(programs, run, assertions=assertions)
         tests = "\n".join(agreed.tests)
         vacuous = None
         if tests:

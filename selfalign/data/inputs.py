@@ -40,6 +40,19 @@ def inputs_of(suites: Sequence[str], names: Collection[str]) -> list[Input]:
     return list({(found.setup, found.call): found for found in list(in_turn)[::-1]}.values())[::-1][:MAX_INPUTS]
 
 
+def claims_of(suites: Sequence[str], names: Collection[str], inputs: Sequence[Input]) -> list[list[tuple[int, str]]]:
+    """What each of the suites claims about these inputs: the number of the input, and an output as source."""
+    numbers = {(each.setup, each.call): number for number, each in enumerate(inputs)}
+    return [
+        [
+            (numbers[each.setup, each.call], each.claimed)
+            for each in _inputs_in(tests, names)
+            if each.claimed is not None and (each.setup, each.call) in numbers
+        ]
+        for tests in suites
+    ]
+
+
 def _inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
     tree = parsed(tests)
     if tree is None:

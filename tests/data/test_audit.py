@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from selfalign.data.audit import RULES, Audited, at_coverage, audit, audit_table
+from selfalign.data.audit import RULES, RULES_WITH_ASSERTIONS, Audited, at_coverage, audit, audit_table, rules_for
 
 
 def sample(passed, right, **more):
@@ -50,6 +50,19 @@ def test_consensus_at_equal_yield_keeps_what_is_most_agreed_on():
     assert not any(at_coverage(tasks, 0)(samples) for samples in tasks)
 
 
+def test_assertions_can_decide_what_is_kept():
+    alone, claimed = sample(False, False, support=0.6, met=0.0), sample(False, True, support=0.4, met=0.5)
+    assert RULES["consensus"]([alone, claimed]) == [alone]
+    assert RULES_WITH_ASSERTIONS["consensus with assertions"]([alone, claimed]) == [claimed]
+    assert RULES_WITH_ASSERTIONS["consensus with assertions >= 0.5"]([alone, claimed]) == []
+    assert not RULES_WITH_ASSERTIONS["passes, consensus with assertions >= 0.25"]([alone, claimed])
+
+
+def test_an_audit_without_assertions_has_no_rules_that_need_them():
+    assert not rules_for(TASKS).keys() & RULES_WITH_ASSERTIONS.keys()
+    assert rules_for([*TASKS, [sample(True, True, met=0.5)]]).keys() > RULES_WITH_ASSERTIONS.keys()
+
+
 def test_ties_are_all_kept_and_every_rule_takes_an_empty_task():
     assert len(RULES["consensus"](TASKS[0])) == 2
-    assert all(list(rule([])) == [] for rule in RULES.values())
+    assert all(list(rule([])) == [] for rule in (RULES | RULES_WITH_ASSERTIONS).values())

@@ -7,8 +7,8 @@ import pytest
 
 from code_eval.sandbox import Sandbox
 from selfalign.data.agreement import result_in
-from selfalign.data.consensus import agreed_tests, different, marks_of, vote
-from selfalign.data.inputs import MAX_INPUTS, Input, definitions_in, inputs_of
+from selfalign.data.consensus import agreed_tests, assertions_met, consensus_of, different, marks_of, vote
+from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_of
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,55 @@ def test_the_kept_tests_state_what_was_agreed_on(run):
     assert tests == ["assert f(1) == 1", "assert f(2) == 4", "assert f(3) == 9"]
     # WRONG gives the agreed output for f(2) alone, and one output is no evidence.
     assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == []
+
+
+def met_by(run, codes, suites):
+    inputs = inputs_of(suites, {"f"})
+    marks = asyncio.run(marks_of(codes, inputs, run))
+    return asyncio.run(assertions_met(claims_of(suites, {"f"}, inputs), inputs, marks, run))
+
+
+def test_a_sample_meets_the_assertions_of_others_and_not_its_own(run):
+    suites = ["assert f(2) == 4\nassert f(3) == 9", "assert f(3) == 6", "assert f(1) == 1\nassert f(3) == 9"]
+    assert met_by(run, [RIGHT, WRONG, WORSE], suites) == [2 / 3, 1 / 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("assertion", "met"),
+    [
+        ("x = 2\nassert f(x) == x + 2", 1),  # an output that has to be computed
+        ("assert f(2) == f(-2)", 0),  # one that the code would have to compute counts for nothing
+        ("assert f(2) == nothing_known", 0),
+        ("assert f(2) == 4\nassert f(2) == 5", 1 / 2),
+        ("assert f(2)", 0),  # 4 is true, but not True
+    ],
+)
+def test_what_an_assertion_expects(run, assertion, met):
+    assert met_by(run, [RIGHT, WORSE], ["", assertion]) == [met, 0]
+
+
+def test_more_claims_than_a_program_can_tell_of(run):
+    suites = [f"assert f(2) == {n}" for n in range(MAX_INPUTS)] + ["assert f(2) == 4"]
+    assert met_by(run, [RIGHT] * len(suites), suites)[0] == 2 / MAX_INPUTS
+
+
+def test_assertions_decide_against_a_larger_group(run):
+    """Two samples make the same mistake; all others differ, and most suites claim what one of them does."""
+    right = "assert f(3) == 9\nassert f(4) == 16"
+    programs = [(WRONG, right), (WRONG, right), (RIGHT, "assert f(3) == 6"), (RIGHT, right), (WRONG, right)]
+    plain = asyncio.run(consensus_of(programs, run))
+    assert plain.passed == [True, True, False, False, True] and "assert f(3) == 6" in plain.tests
+    counted = asyncio.run(consensus_of(programs, run, assertions=True))
+    assert counted.passed == [False, False, True, True, False]
+    assert counted.tests == ["assert f(3) == 9", "assert f(4) == 16"]
+    assert counted.support[2] == (1 / 4 + 1) / 2
+
+
+def test_what_one_sample_alone_computes_is_stated_by_no_test(run):
+    programs = [(WRONG, "assert f(3) == 9\nassert f(4) == 16"), (RIGHT, ""), (WORSE, "")]
+    counted = asyncio.run(consensus_of(programs, run, assertions=True))
+    assert counted.support.index(max(counted.support)) == 1
+    assert counted.tests == [] and not any(counted.passed)
 
 
 def test_tests_of_different_outputs_come_first_and_equal_calls_once():

@@ -60,6 +60,7 @@ def test_each_sample_is_judged_by_the_hidden_tests(audited):
     assert [row["accepts_reference"] for row in rows] == [False, True, False]
     assert [row["rejects_wrong"] for row in rows] == [0.0, 1.0, None]
     assert rows[0]["support"] == rows[1]["support"] > rows[2]["support"]
+    assert [round(row["assertions_met"], 3) for row in rows] == [0.6, 0.0, 0.4]
     assert rows[0]["agreement"] is None and rows[1]["agreement"] is not None
 
 

@@ -67,3 +67,29 @@ def test_a_mutation_score_of_other_tests_is_not_asked_for(tmp_path):
     options = ("--strategy", "consensus", "--min-mutation-score", "0.5")
     result = run("select", executions, tmp_path / "out", *options)
     assert result.returncode == 2 and "--min-mutation-score" in result.stderr
+
+
+def test_assertions_of_others_count_if_asked_for(tmp_path):
+    """Most samples double instead of tripling, and most suites claim what the others compute."""
+    bodies = ["number * 2", "number + number", "2 * number", "number * 3", "3 * number"]
+    samples = [row for row in rows() if row["task_id"] == "triple"]
+    asserted = "```python\nassert triple(2) == 6\nassert triple(5) == 15\n```"
+    for number, body in enumerate(bodies):
+        code = f"```python\ndef triple(number):\n    return {body}\n```"
+        samples.append(samples[0] | {"id": f"s{number}", "response": code, "tests": asserted})
+    executions = write_rows(tmp_path / "executions.jsonl", samples[4:])
+    run_well("select", executions, tmp_path / "out", "--strategy", "consensus")
+    (kept,) = read_rows(tmp_path / "out")
+    assert kept["id"] in {"s0", "s1", "s2"}
+    options = ("--strategy", "consensus", "--support", "outputs-and-assertions", "--min-support", "0.6")
+    run_well("select", executions, tmp_path / "with", *options)
+    (kept,) = read_rows(tmp_path / "with")
+    assert kept["id"] in {"s3", "s4"} and kept["support"] == (1 / 4 + 1) / 2
+    refused = run("select", executions, tmp_path / "out", *options[:4])
+    assert refused.returncode == 2 and "support" in refused.stderr, "another rule is another run"
+
+
+def test_support_is_refused_where_nothing_asks_for_it(tmp_path):
+    executions = write_rows(tmp_path / "executions.jsonl", list(rows()))
+    result = run("select", executions, tmp_path / "out", "--support", "outputs-and-assertions")
+    assert result.returncode == 2 and "--min-support" in result.stderr
