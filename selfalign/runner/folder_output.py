@@ -53,7 +53,8 @@ class FolderOutput:
                 os.makedirs(f"{self.root}/.locks", exist_ok=True)
                 self._take()
                 for stale in self._find():
-                    if "/." in stale and stale.endswith(self._suffix):  # we were killed while we wrote these
+                    # We were killed while we wrote these.
+                    if os.path.basename(stale).startswith(".") and stale.endswith(self._suffix):
                         self.fs.rm_file(f"{self.root}/{stale}")
             except OSError as error:
                 self.__exit__()
@@ -153,8 +154,8 @@ class FolderOutput:
         return sorted(name for name in self._find() if PART.match(name))
 
     def _find(self) -> list[str]:
-        """The files in the folders of the output; no pattern, as the output's own name may hold `[` or `*`."""
-        return ["/".join(f.rsplit("/", 2)[-2:]) for f in self.fs.find(self.root, maxdepth=2)]
+        """The files in the output and its folders; no pattern, as the output's own name may hold `[` or `*`."""
+        return [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root, maxdepth=2)]
 
     def _part(self, file: str) -> Part | None:
         """None if it has just disappeared because another shard sent it to the Hub."""

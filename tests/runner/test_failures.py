@@ -52,6 +52,14 @@ def test_a_folder_that_cannot_be_written(tmp_path, output):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("file", ["run.json", "README.md", "data/train-0000000000-abc.parquet"])
+def test_a_file_that_was_half_written_when_the_run_was_killed_is_removed(tmp_path, file):
+    half = (tmp_path / "out" / file).with_name(f".{file.rpartition('/')[2]}.0-of-1.part")
+    half.parent.mkdir(parents=True)
+    half.write_text("{")
+    assert double_all(tmp_path, 5)["complete"] and not half.exists()
+
+
 def test_shards_without_an_executor(tmp_path):
     with pytest.raises(UserError, match="--shards and --workers need --executor"):
         double_all(tmp_path, 5, shards=4)
