@@ -49,6 +49,7 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script
 from selfalign.report.audit import write_audit
+from selfalign.runner.columns import MissingColumns
 from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
@@ -177,11 +178,9 @@ def read_executions(options: Options) -> Source:
     """The input; UserError, with the way to make one, if its rows are no tasks with hidden tests."""
     try:
         return read_input(options, *NEEDED)
-    except UserError as error:
-        if " has no column " not in str(error):
-            raise
+    except MissingColumns as error:
         hint = "what an audit reads begins with the tasks of `python -m experiments.problem_tasks`"
-        raise UserError(f"{str(error).partition('. If ')[0]}; {hint}") from None
+        raise UserError(f"{error.fact}; {hint}") from None
 
 
 def main(options: Options) -> None:

@@ -49,7 +49,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.report.model_card import gain_in, gain_of
-from selfalign.runner.columns import missing_column
+from selfalign.runner.columns import missing_columns
 from selfalign.runner.source import Source, read_input
 from selfalign.training.loading import adapters, dtype_of
 from selfalign.training.model_folder import ModelFolder, run_training
@@ -203,7 +203,7 @@ def read_tasks(options: Options) -> tuple[Source, Dataset]:
     source = read_input(options, "instruction")
     rows = source.rows
     if "tests" not in rows.column_names:
-        raise UserError(missing_column(source.name, ["tests"], rows) + "; --column tests=NAME takes another one")
+        raise UserError(f"{missing_columns(source.name, ['tests'], rows)}; --column tests=NAME takes another one")
     kind = rows.features.arrow_schema.field("tests").type
     text = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text)):

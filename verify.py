@@ -54,7 +54,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.report.statistics import wilson_interval
-from selfalign.runner.columns import missing_column, with_columns
+from selfalign.runner.columns import missing_columns, with_columns
 from selfalign.runner.source import open_source
 
 Row = dict[str, Any]
@@ -156,7 +156,7 @@ def main(options: Options) -> None:
     there = {*source.rows.column_names, *(pair.partition("=")[0] for pair in options.column)}
     needed = ("id", *(name for name in TEXTS if name in there))
     if len(needed) == 1:
-        raise UserError(missing_column(source.name, ["response"], source.rows, "--column"))
+        raise missing_columns(source.name, ["response"], source.rows, "--column")
     source = replace(source, rows=with_columns(source.rows, source.name, needed, options.column))
     options, decontaminator = decontaminator_of(options)
     hashes, parts = check_parts(source, options.dataset, options.hf_token)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError, first_line, warn
+from selfalign.errors import UserError, first_line, warn, without_secrets
 from selfalign.ids import content_id
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def with_columns(rows: datasets.Dataset, name: str, needed: Sequence[str], named
     rows = renamed(rows, name, named)
     others = [column for column in needed if column != "id"]
     if missing := [column for column in others if column not in rows.column_names]:
-        raise UserError(missing_column(name, missing, rows, "--column"))
+        raise missing_columns(name, missing, rows, "--column")
     for column in (*others, "error"):  # by which an earlier step says why a row has no result: it is passed on
         if not is_id(column) and column in rows.column_names:
             check_type(rows, name, column)
@@ -68,8 +68,18 @@ def is_id(column: str) -> bool:
     return column == "id" or column.endswith("_id")
 
 
-def missing_column(name: str, missing: Sequence[str], rows: datasets.Dataset, option: str | None = None) -> str:
-    """The sentence that the dataset `name` lacks columns; it names those that are there and the one that is nearest.
+class MissingColumns(UserError):
+    """A dataset lacks columns. `fact` is the sentence without the advice that follows it."""
+
+    def __init__(self, fact: str, advice: str = "") -> None:
+        super().__init__(fact + advice)
+        self.fact = without_secrets(fact)
+
+
+def missing_columns(
+    name: str, missing: Sequence[str], rows: datasets.Dataset, option: str | None = None
+) -> MissingColumns:
+    """The error that the dataset `name` lacks columns; it names those that are there and the one that is nearest.
 
     `option` is the one that gives a column another name, if the script has it.
     """
@@ -77,9 +87,9 @@ def missing_column(name: str, missing: Sequence[str], rows: datasets.Dataset, op
     wanted = missing[0]
     fits = _is_id_type if is_id(wanted) else (lambda kind: not _fault_of(wanted, kind))
     near = nearest(wanted, [f.name for f in rows.features.arrow_schema if fits(f.type)])
-    if not near:
-        return sentence
-    return f"{sentence}. If {near} is what is meant, add {option} {wanted}={near}" if option else sentence
+    if not near or not option:
+        return MissingColumns(sentence)
+    return MissingColumns(sentence, f". If {near} is what is meant, add {option} {wanted}={near}")
 
 
 def nearest(wanted: str, there: Collection[str]) -> str | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
-from selfalign.runner.columns import missing_column, with_columns
+from selfalign.runner.columns import missing_columns, with_columns
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def open_source(
             ) from error
         raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
-        raise UserError(missing_column(name, missing, rows))
+        raise missing_columns(name, missing, rows)
     if not len(rows):
         raise UserError(f"{name} has no rows in split {split}")
     return Source(without_secrets(name), pin, rows, run)

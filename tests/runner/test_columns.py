@@ -10,6 +10,7 @@ import pytest
 
 from selfalign.errors import UserError
 from selfalign.ids import content_id
+from selfalign.runner.columns import MissingColumns
 from selfalign.runner.source import Source, read_input, usable_rows
 from tests.helpers import read_rows, write_rows
 from tests.runner.doubling import double_all, never, options
@@ -141,3 +142,12 @@ def test_a_column_that_a_step_made_before_is_replaced(tmp_path, values):
 def test_an_error_is_text(tmp_path):
     with pytest.raises(UserError, match=r"the column error of .* holds int64, but it must hold text"):
         read(tmp_path, [{"id": 1, "content": "x", "error": 404}])
+
+
+def test_a_missing_column_is_told_from_other_faults_without_its_advice(tmp_path):
+    with pytest.raises(UserError) as other:
+        read(tmp_path, [{"code": "x"}], "content", column=("content=cod",))
+    with pytest.raises(MissingColumns) as missing:
+        read(tmp_path, [{"code": "x"}], "content")
+    assert not isinstance(other.value, MissingColumns)
+    assert str(missing.value) == f"{missing.value.fact}. If code is what is meant, add --column content=code"
