@@ -31,8 +31,10 @@ REPLACEABLE = (
 )  # functions of Python's own that the code calls in the tests' process if they replace them
 SEEDED = ("random", "numpy.random")  # modules whose `seed` holds for the code as well
 
-# Taken when this module is loaded, before any program can replace them.
+# Taken when this module is loaded: before any program can replace them, and once for all programs, because each of them
+# would pay for copies of the pages that it touches.
 _own = {name: getattr(builtins, name) for name in REPLACEABLE}
+_builtin_names = frozenset(dir(builtins))
 
 
 def judge_code(job: Job, channel: int = CHANNEL) -> None:
@@ -65,7 +67,7 @@ def free_names(code) -> list[str]:
     The code is only asked for these, and never for one of Python's own names or for an assertion, so it cannot replace
     what judges it.
     """
-    names = loaded_names(code) - set(dir(builtins))
+    names = loaded_names(code) - _builtin_names
     return sorted(name for name in names if not name.startswith(("__", "assert")))
 
 
@@ -79,7 +81,7 @@ class Code:
         self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
         self.raising = False  # whether an exception of the code's is being made
         self.exceptions: dict[tuple[str, ...], type[Exception]] = {}
-        self.environment = dict(variables())
+        self.environment = dict(variables()) if "env" in text else None  # None: nothing in the tests can change it
         self.seeds: dict[str, object] = {}  # that the tests have set since the last call
         if ".seed(" in text:
             self.listen_to_seeds()
@@ -149,7 +151,7 @@ class Code:
             request["captured"] = captured
         if replaced := [name for name in REPLACEABLE if getattr(builtins, name) is not _own[name]]:
             request["replaced"] = replaced
-        if variables() != self.environment:
+        if self.environment is not None and variables() != self.environment:
             request["environment"] = dict(os.environ)
         if self.seeds:
             request["seeds"], self.seeds = self.seeds, {}
