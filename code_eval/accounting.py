@@ -28,14 +28,27 @@ class Accounting:
         self.waited = 0.0  # seconds for which it could have run, but others had the CPUs, as far as was seen
         self._clocks: dict[str, tuple[int, int]] = {}
 
+    def look(self, pids: list[int]) -> tuple[float, int]:
+        """(seconds of CPU time, bytes of memory); adds to `waited`, too.
+
+        One list of the processes serves both: a worker looks 20 times a second, in its program's time.
+        """
+        folders = self._folders(pids)
+        self._add_waiting(folders)
+        return self._usage(folders)
+
     def wait(self, pids: list[int]) -> float:
         """Looks at the program's processes, adds to `waited`, and returns it.
 
         What counts is the process that waited longest since the last look, less the time in which others of the same
         program ran: a program cannot stretch its time by making its processes wait for each other.
         """
+        self._add_waiting(self._folders(pids))
+        return self.waited
+
+    def _add_waiting(self, folders: list[str]) -> None:
         clocks = {}
-        for folder in self._folders(pids):
+        for folder in folders:
             with contextlib.suppress(OSError, ValueError):
                 ran, waited, *_ = map(int, read(f"{folder}/schedstat").split())  # in nanoseconds
                 clocks[folder] = ran, waited
@@ -46,13 +59,11 @@ class Accounting:
         total = sum(ran for ran, _ in news)
         self.waited += max([0, *(waited - (total - ran) for ran, waited in news)]) / 1e9
         self._clocks = clocks
-        return self.waited
 
-    def usage(self, pids: list[int]) -> tuple[float, int]:
-        """(seconds of CPU time, bytes of memory)"""
+    def _usage(self, folders: list[str]) -> tuple[float, int]:
         cpu = 0
         resident: dict[str, int] = {}  # bytes, by folder
-        for folder in self._folders(pids):
+        for folder in folders:
             with contextlib.suppress(OSError):
                 fields = self._status(folder)
                 cpu += sum(map(int, fields[11:15]))  # utime, stime, and those of children that were waited for
@@ -94,5 +105,8 @@ class Accounting:
 
 def read(path: str, limit: int = 4096) -> str:
     """The first `limit` bytes of a file; of most of the kernel's files, 4 kB contain all that matters."""
-    with open(path, "rb") as file:
-        return file.read(limit).decode("utf-8", "replace")
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, limit).decode("utf-8", "replace")
+    finally:
+        os.close(file)

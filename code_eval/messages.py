@@ -65,6 +65,7 @@ class Job:
     main: bool  # whether `if __name__ == "__main__":` blocks run
     strict: bool
     count: bool  # whether tests go on after one that failed
+    patient: bool = True  # whether the time for which it waits for a CPU is not counted as wall time
     files: list[int] = field(default_factory=list)
     secret: str = field(default_factory=lambda: os.urandom(8).hex())  # without which a verdict does not count
     cancelled: bool = False

@@ -66,7 +66,8 @@ class CodeReward:
             programs holds up a training step for longer.
         format_weight: from 0 to 1, the part of the reward that the form gives.
         column: of the dataset, which has the tests.
-        **options: further options of Sandbox.
+        **options: further options of Sandbox, such as on_the_clock=True: endless programs end after `timeout` seconds
+            on the clock, and so hold up a step no longer on a busy machine, where right ones may then fail, too.
 
     Raises:
         ValueError: an option that cannot be.

@@ -104,6 +104,8 @@ class Sandbox:
         timeout: seconds of CPU time for a program, all its processes together.
         wall_timeout: seconds of wall-clock time, not counting those for which a program waits for a CPU; None: three
             times `timeout`.
+        on_the_clock: whether `timeout` holds on the clock as well, whoever has the CPUs, as a pool of subprocesses
+            counts it. Endless programs end sooner where other work shares the CPUs, and right ones may end as too slow.
         main: whether `if __name__ == "__main__":` blocks run.
         preload: modules that workers import once; None: those of PRELOAD that are installed. One that can't be
             imported ahead is left out with a warning, and programs import it themselves.
@@ -127,6 +129,7 @@ class Sandbox:
         timeout: float = 3.0,
         *,
         wall_timeout: float | None = None,
+        on_the_clock: bool = False,
         main: bool = True,
         preload: Sequence[str] | None = None,
         read_only: Sequence[str] = (),
@@ -144,8 +147,11 @@ class Sandbox:
         self._limits = Limits(**limits)
         check_counts(workers=workers, **vars(self._limits))
         check_seconds(timeout=timeout, wall_timeout=1 if wall_timeout is None else wall_timeout)
+        if on_the_clock and wall_timeout is not None:
+            raise ValueError("on_the_clock=True makes `timeout` the limit on the clock: there is no wall_timeout then.")
         check_lists(preload=() if preload is None else preload, read_only=read_only)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
+        self.on_the_clock = on_the_clock
         self.language, self._interpreter = language, Interpreter(python)
         self._node = find_node() if language == "javascript" else ""
         self._read_only = [os.path.abspath(path) for path in read_only]
@@ -267,7 +273,8 @@ class Sandbox:
         check_seconds(timeout=timeout)
         check_texts(code=program.code, tests=program.tests or "")
         wall = WALL_FACTOR * timeout if self.wall_timeout is None else self.wall_timeout
-        task = Task(program, index, timeout, wall, self.main, strict)
+        wall = timeout if self.on_the_clock else wall
+        task = Task(program, index, timeout, wall, self.main, strict, patient=not self.on_the_clock)
         size = len(program.code) + len(program.tests or "")
         if size > PROGRAM_LIMIT:
             task.finish(Result(index, False, "error", f"A program of {size} characters; {PROGRAM_LIMIT} are allowed."))

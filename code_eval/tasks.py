@@ -66,6 +66,7 @@ class Task:
     wall: float
     main: bool
     strict: bool
+    patient: bool = True  # see Job
     future: "Future[Result]" = field(default_factory=Future)
     retries: int = 0
     avoid: object = None  # the worker on which it failed
@@ -83,7 +84,8 @@ class Task:
             sizes += found
         tests = None if program.tests is None else sizes[1]
         limits = (self.timeout, self.wall)
-        return Job(number, sizes[0], tests, *limits, self.main, self.strict, program.count), self._files
+        job = Job(number, sizes[0], tests, *limits, self.main, self.strict, program.count, self.patient)
+        return job, self._files
 
     def close_files(self) -> None:
         while self._files:

@@ -49,6 +49,7 @@ from .verdict import OUTCOMES, describe
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
 BUFFER = 1 << 16  # bytes that are read at a time
 TICK = 0.05  # seconds between two looks at a program's CPU time and memory
+SHORTEST_TICK = 0.01  # that long at least: the kernel tells CPU time in hundredths of a second
 LOWEST = 10  # descriptors below are for the programs
 
 REASONS = {
@@ -256,18 +257,19 @@ class Worker:
                 if job.cancelled:
                     return "cancelled", peak
                 if now >= deadline:
+                    if not job.patient:
+                        return "timeout", peak
                     # The time for which it waited for a CPU does not count: the machine is loaded.
                     waited = min(self.accounting.wait(pids), MOST_PATIENCE * job.wall)
                     deadline = started + job.wall + waited
                     if now >= deadline:
                         return "timeout", peak
                 if now >= look:
-                    look = now + TICK
-                    self.accounting.wait(pids)
-                    cpu, memory = self.accounting.usage(pids)
+                    cpu, memory = self.accounting.look(pids)
                     peak, self.seen_cpu = max(peak, memory), cpu
-                    if cpu > job.timeout:
+                    if cpu >= job.timeout:
                         return "cpu_limit", peak
+                    look = now + min(TICK, max(SHORTEST_TICK, job.timeout - cpu))
                     if memory > self.settings.memory:
                         return "out_of_memory", peak
                 for key, _ in self.selector.select(min(deadline, look) - now + 0.001):

@@ -51,6 +51,7 @@ def test_an_option(options, program):
         ({"open_files": 8}, ValueError, "^open_files must be at least 32"),
         *(({"timeout": t}, ValueError, "^timeout must be a number of seconds above 0") for t in (0, -1, "3", None)),
         ({"wall_timeout": 0}, ValueError, "^wall_timeout must be"),
+        ({"wall_timeout": 9, "on_the_clock": True}, ValueError, "there is no wall_timeout then"),
         ({"preload": "numpy"}, ValueError, "^preload must be a list of strings, and not 'numpy'.$"),
         *(({"mode": mode}, ValueError, "isolated, strict, unsafe") for mode in ("", "safe", "Isolated", None)),
     ],
