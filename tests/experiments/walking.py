@@ -149,20 +149,28 @@ class Project:
         commits = self.hub._repos["dataset", name].commits
         commits[-1] = replace(commits[-1], oid=revision)
 
-    def start(self, recipe: str, *arguments: str) -> subprocess.Popen:
-        """Start a recipe in a process group of its own."""
-        paths = f"{self.folder / 'bin'}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-        environment = self.hub.environment(self.folder / "home") | {"PATH": paths, "WALK": str(self.folder)}
+    def words_of(self, recipe: str, *arguments: str) -> list[str]:
+        """The command of a recipe, with the data that is here."""
         words = ["bash", f"experiments/{recipe}.sh", *arguments, "--seeds", "./seeds.jsonl"]
         for name, file in self.files.items():
             words += ["--benchmark-data", f"{name}={file}"]
+        return words
+
+    def environment(self) -> dict[str, str]:
+        """That of a recipe, whose processes are known by it."""
+        paths = f"{self.folder / 'bin'}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+        return self.hub.environment(self.folder / "home") | {"PATH": paths, "WALK": str(self.folder)}
+
+    def start(self, recipe: str, *arguments: str) -> subprocess.Popen:
+        """Start a recipe in a process group of its own."""
+        words = self.words_of(recipe, *arguments)
         with self.log.open("a") as log:
             log.write(f"\n=== {recipe} {' '.join(arguments)}\n")
             log.flush()
             return subprocess.Popen(
                 words,
                 cwd=self.folder,
-                env=environment,
+                env=self.environment(),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
