@@ -58,9 +58,13 @@ def begin(offline: bool) -> dict[str, str]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the run.json in `folder` says that its step has nothing left to do."""
+    """Whether the run.json in `folder` says that its step has nothing left to do.
+
+    A training that was killed while it removed its checkpoints has that left to do.
+    """
     try:
-        return bool(json.loads((folder / "run.json").read_text()).get("complete"))
+        done = bool(json.loads((folder / "run.json").read_text()).get("complete"))
+        return done and not any(folder.glob("checkpoint-*"))
     except FileNotFoundError:
         return False
 

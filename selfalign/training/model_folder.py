@@ -62,6 +62,11 @@ class ModelFolder:
         newest = checkpoints.newest_checkpoint(self.path)
         return str(newest) if newest else None
 
+    def remove_checkpoints(self) -> None:
+        """Remove what only a training that goes on needs."""
+        if self.devices.is_main_process:
+            checkpoints.remove_all(self.path)
+
     def _run(self) -> dict[str, Any]:
         return {
             "step": self.identity["step"],
@@ -176,6 +181,7 @@ def run_training(
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
     with open_model_folder(options.output, base, identity, command_of(options)) as folder:
         if folder.complete:
+            folder.remove_checkpoints()  # it may have been killed while it did so
             folder.say(
                 f"{identity['step']}: {options.output} already exists, trained on the same data with the same options"
             )

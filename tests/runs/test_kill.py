@@ -14,7 +14,7 @@ from tests.fakes.hub import LocalHub
 from tests.helpers import read_rows, run_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-SECONDS = 900  # at most, for each start of a run
+SECONDS = 1500  # at most, for each start of a run, if others use the machine
 # Loaded by every Python of a run. A run.json counts once it says that its step is complete.
 DYING = """
 import fnmatch, os, signal

@@ -2,11 +2,13 @@
 
 import dataclasses
 import random
+import shutil
 import signal
 import time
 
 import pytest
 
+from runs.running import is_complete
 from tests.helpers import ROOT, run_json
 from tests.training.tools import PAIRS, QUICK, ROWS, finetune, run_python, same_weights, words_of
 
@@ -49,6 +51,14 @@ def test_killed_while_it_writes_a_checkpoint_it_ends_with_the_same_weights(train
     assert steps_of(options, monkeypatch) == [4, 5, 6, 7, 8, 9]
     assert same_weights(trained, options) and not list((tmp_path / "model").glob("checkpoint-*"))
     assert run_json(options.output)["curves"]["loss"] == run_json(trained.output)["curves"]["loss"]
+
+
+def test_checkpoints_that_were_left_when_it_was_killed_at_its_end_are_removed(trained, tmp_path):
+    options = dataclasses.replace(trained, output=str(shutil.copytree(trained.output, tmp_path / "model")))
+    (tmp_path / "model" / "checkpoint-9").mkdir()
+    assert not is_complete(tmp_path / "model"), "so that a run calls it again"
+    finetune.main(options)
+    assert is_complete(tmp_path / "model") and not list((tmp_path / "model").glob("checkpoint-*"))
 
 
 @pytest.mark.slow
