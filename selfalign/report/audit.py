@@ -57,7 +57,8 @@ def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token
 def precision_figure(audits: Mapping[str, Audit]) -> Figure:
     """Precision of each rule over its yield, in percent, with the 95 % interval of the precision.
 
-    Where rules lie so close together that their names would cover each other, some have none; the table has them all.
+    Rules of consensus have a color of their own, and are rings where assertions count. Where rules lie so close
+    together that their names would cover each other, some have none; the table has them all.
     """
     from matplotlib.figure import Figure
 
@@ -70,7 +71,8 @@ def precision_figure(audits: Mapping[str, Audit]) -> Figure:
             continue
         color = ACCENT if "consensus" in name else INK
         axes.plot([coverage] * 2, [100 * precision.low, 100 * precision.high], color=color, linewidth=1, alpha=0.5)
-        axes.plot(coverage, 100 * precision.value, "o", color=color, markersize=5)
+        inside = "white" if "with assertions" in name else color
+        axes.plot(coverage, 100 * precision.value, "o", color=color, markerfacecolor=inside, markersize=5)
         points[name] = coverage, 100 * precision.value
     axes.set(xlabel="yield: tasks with a kept sample (%)", ylabel="precision: of these, the kept one is right (%)")
     axes.set_title("What each way to select keeps")
