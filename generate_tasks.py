@@ -14,7 +14,8 @@ Columns out: those of the input, and
     category, language, difficulty    what was asked for
     instruction    the task; null if none was written
     prompt_hash, finish_reason        as in step 2
-    error          null, or why later steps cannot use the row: no_instruction, unfinished, prompt_too_long
+    error          null, or why later steps cannot use the row: no_instruction, unfinished, prompt_too_long,
+                   copied_example (it is the task of a worked example)
     instruction_reasoning    with --reasoning keep: what the model wrote before the task; null if nothing
 
 Input rows with an error are counted and left out.
@@ -35,6 +36,7 @@ from selfalign.llm.prompts import (
     TRIED,
     Examples,
     check_prompt,
+    copies,
     draw_examples,
     in_words_of,
     load_examples,
@@ -142,6 +144,8 @@ def main(options: Options) -> None:
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
         instruction = answer.text.strip()
         error = None if instruction else answer.failure("no_instruction")
+        if instruction and copies(instruction, examples, "instruction"):
+            error = "copied_example"
         task = {
             "id": content_id(row["id"], instruction),
             "concepts_id": row["id"],

@@ -15,7 +15,8 @@ Columns out: those of the input, and
     response, tests   the two parts of the completion; null if missing
     generated_tokens  length of the completion, in tokens
     prompt_hash, finish_reason    as in step 2
-    error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long
+    error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long,
+                      copied_example (its tests are those of a worked example)
     reasoning         with --reasoning keep: what the model wrote before its answer; null if nothing
     language          "javascript", with --language javascript
 
@@ -33,7 +34,7 @@ from selfalign.code.markdown import code_blocks, split_at_heading
 from selfalign.data.languages import check_examples, check_language, code_in, prompt_file
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
+from selfalign.llm.prompts import TRIED, check_prompt, copies, draw_examples, load_examples, load_prompt, warn_if_alike
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -134,6 +135,8 @@ def main(options: Options) -> None:
         rows = []
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
+            if tests and copies(tests, examples, "tests"):
+                error = error or "copied_example"
             sample = {
                 "id": content_id(task["id"], number, answer.text),
                 "task_id": task["id"],

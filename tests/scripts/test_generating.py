@@ -8,7 +8,10 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 
+from selfalign.llm.prompts import load_examples
+from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
 from tests.fakes.thinking import thinking
 from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
@@ -242,6 +245,31 @@ RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) 
 )
 def test_completions_are_split(completion, parts):
     assert load_script("sample_responses").split_completion(completion) == parts
+
+
+@pytest.mark.parametrize("step", ["generate_tasks", "sample_responses"])
+def test_what_is_copied_from_a_worked_example_is_not_used(tmp_path, step):
+    """Every second answer is a worked example's, with another name or number; the others are not."""
+    example = load_examples(PROMPTS / "examples_small.yaml").pool[0]
+    instruction, own = example.instruction.replace(".", ",", 1), "Write a function that counts the days of a month."
+    answers = {
+        "generate_tasks": (instruction, own),
+        "sample_responses": tuple(
+            f"{example.response}\n\n### Tests\n{tests}"
+            for tests in (example.tests, "```python\nassert f(3) == 28\n```")
+        ),
+    }[step]
+
+    async def hook(_, body, number):
+        if "## Example" not in body["inputs"]:
+            return None
+        details = {"finish_reason": "eos_token", "generated_tokens": 9, "seed": 0, "prefill": [], "tokens": []}
+        return web.json_response({"generated_text": answers[number % 2], "details": details})
+
+    with simulated(hook) as server:
+        done = generate(step, STEPS[step][0], tmp_path, server.url)
+    copied = {row["completion" if "completion" in row else "instruction"]: row["error"] for row in done}
+    assert copied == {answers[0].strip(): "copied_example", answers[1].strip(): None}
 
 
 def test_functions_are_drawn_twice_as_often_as_classes_and_programs():
