@@ -26,6 +26,10 @@ ARMS = {
     "random": (("--strategy", "random-subset"), "a random sample, whether it passes or not (self-distillation)"),
     "failures": (("--strategy", "all-failures"), "a sample that fails its own tests"),
     "passes": (("--strategy", "passes"), "a sample that passes its own tests (the paper)"),
+    "agreed": (
+        ("--strategy", "consensus", "--support", "outputs-and-assertions", "--min-support", "0.5"),
+        "a sample that others agree with by outputs and assertions, whether it passes or not",
+    ),
     "supported": (
         ("--strategy", "passes", "--min-support", "0.5"),
         "a sample that passes, and half of the others compute the same",

@@ -51,7 +51,7 @@ LARGEST_BATCH = 64  # paper, C.3
 MEASURED = 16  # problems of each benchmark, before it begins
 UNMEASURED = "; the trainings come on top, which can't be measured on this machine"
 
-Arm = Literal["random", "failures", "passes", "supported", "consensus"]
+Arm = Literal["random", "failures", "passes", "agreed", "supported", "consensus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Options(ModelOptions):
     """The model: a Hub id, a folder, a .gguf file, or `smollm2` for that of the quickstart."""
     executions: str | None = None
     """Dataset of executions that is there already, to begin from. By default, the model writes the data first."""
-    arms: tuple[Arm, ...] = ("random", "failures", "passes", "supported")
+    arms: tuple[Arm, ...] = ("random", "failures", "passes", "agreed")
     """Ways to select: see runs/arms.py."""
     size: Count | None = None
     """Examples of each arm. By default, as many as the smallest arm has; an arm with fewer is trained on what it has,

@@ -2,10 +2,10 @@
 # What self-validation buys with a model of yours: bash runs/small.sh [MODEL] [options]
 #
 # MODEL (SmolLM2-135M-Instruct by default) writes data from functions of Python's standard library, and is fine-tuned on
-# it once for each way to select: random samples, failures, passes (the paper), and passes that other samples agree
-# with. All get the same number of examples, and are trained with two seeds. HumanEval(+) and MBPP(+) are measured before
-# and after, as far as their problems can be read, and the table at the end shows intervals and paired tests, whichever
-# way they come out, and which effect this size could have shown.
+# it once for each way to select: random samples, failures, passes (the paper), and what other samples agree with. All
+# get the same number of examples, and are trained with two seeds. HumanEval(+) and MBPP(+) are measured before and
+# after, as far as their problems can be read, and the table at the end shows intervals and paired tests, whichever way
+# they come out, and which effect this size could have shown.
 #
 #     bash runs/small.sh                                                     # 135M, half an hour on 2 cores
 #     bash runs/small.sh Qwen/Qwen2.5-Coder-0.5B-Instruct --settings plain --max-seeds 1000
