@@ -16,6 +16,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 95  # percent
 MUTATION_SCORES = (0.5, 0.8, 1.0)
 SUPPORTS = (0.25, 0.5, 0.75)
+PASS_RATES = (0.25, 0.5)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ def passing_with(samples: Samples, least: float, merit: Merit = by_outputs) -> S
     return [s for s in passing(samples) if merit(s) >= least]
 
 
+def often_passing(samples: Samples, least: float) -> Samples:
+    """The passing samples of a task, if at least such a share of its samples pass their own tests."""
+    kept = passing(samples)
+    return kept if kept and len(kept) / len(samples) >= least else []
+
+
 RULES: dict[str, Rule] = {
     "random": lambda samples: samples,
     "passes": passing,
@@ -99,6 +106,7 @@ RULES: dict[str, Rule] = {
     "passes, shortest": lambda samples: best(passing(samples), lambda s: -s.length),
     "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
     "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
+    **{f"passes, pass rate >= {least}": partial(often_passing, least=least) for least in PASS_RATES},
     "passes, consensus": lambda samples: supported(passing(samples)),
     **{f"passes, consensus >= {least}": partial(passing_with, least=least) for least in SUPPORTS},
     "consensus": supported,

@@ -58,6 +58,12 @@ def test_assertions_can_decide_what_is_kept():
     assert not RULES_WITH_ASSERTIONS["passes, consensus with assertions >= 0.25"]([alone, claimed])
 
 
+def test_a_task_that_few_samples_pass_can_be_left_out():
+    samples = [sample(True, True), *(sample(False, False) for _ in range(3))]
+    assert RULES["passes, pass rate >= 0.25"](samples) == samples[:1]
+    assert RULES["passes, pass rate >= 0.5"](samples) == []
+
+
 def test_an_audit_without_assertions_has_no_rules_that_need_them():
     assert not rules_for(TASKS).keys() & RULES_WITH_ASSERTIONS.keys()
     assert rules_for([*TASKS, [sample(True, True, met=0.5)]]).keys() > RULES_WITH_ASSERTIONS.keys()
