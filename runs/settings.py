@@ -127,7 +127,7 @@ SETTINGS = {
             *("--max-new-tokens", "320", "--temperature", "0.5"),
         ),
         executions=("--timeout", "3"),
-        selection=("--strategy", "consensus"),
+        selection=("--strategy", "consensus", "--support", "outputs-and-assertions", "--min-support", "0.5"),
         training=("--batch-size", "16", "--device-batch-size", "4", "--epochs", "2", "--max-length", "1024"),
         examples="prompts/examples_plain.yaml",
         limits=(60, 160, 320, 512),
