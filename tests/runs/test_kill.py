@@ -141,7 +141,6 @@ def test_rounds(project):
 SMALL = [
     ("half", "small.json"),
     ("whole", "measured/humaneval/data/*.parquet"),
-    ("half", "measured/training.json"),
     ("half", "data/self_align.json"),
     ("generate_tasks.py", 4),
     ("whole", "data/responses/run.json"),  # complete, and not yet noted
