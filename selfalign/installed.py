@@ -13,14 +13,14 @@ REQUIREMENTS = ROOT / "requirements.txt"
 MISMATCH = (ImportError, AttributeError, TypeError)
 
 
-def other_versions(requirements: Path = REQUIREMENTS) -> list[str]:
-    """Each package that is not installed as `requirements` asks for it: "trl 0.12.2 instead of 1.16.0"."""
+def other_versions() -> list[str]:
+    """Each package that is not installed as REQUIREMENTS asks for it: "trl 0.12.2 instead of 1.16.0"."""
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.requirements import Requirement
 
     others = []
-    for line in requirements.read_text().splitlines():
+    for line in REQUIREMENTS.read_text().splitlines():
         if not (text := line.split("#")[0].strip()):
             continue
         wanted = Requirement(text)
