@@ -10,7 +10,9 @@ first N problems.
 What is timed is the whole command of each side, from its start to its results, with as many workers. EvalPlus runs the
 canonical solutions first and keeps what they return: "cold" is the first time, "warm" any later one. We keep nothing.
 Rounds alternate between the three; the table has the median and the best of each in seconds on the clock, and the
-median of the CPU time of all of its processes, which other work on the machine changes less.
+median of the CPU time of all of its processes, which other work on the machine changes less. Above it stands how many
+verdicts agree, and each that does not. EvalPlus' limits are on the clock: beside other work it fails right solutions.
+`--min-time-limit` raises the limit of an input, but no problem gets more than 61 s.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign.benchmarks.harness.problems import records
-from tests.verdicts.evalplus import Ids, ours, samples_of, theirs
+from tests.verdicts.evalplus import Ids, compare, ours, samples_of, theirs
 
 
 def seconds_of(call: Callable[[], list[bool]]) -> tuple[list[bool], float, float]:
@@ -70,10 +72,11 @@ def measure(options: argparse.Namespace, benchmark: str, data: str, workers: int
             return [both for _, both in theirs(options.python, benchmark, data, path, ids, workers, limit)]
 
         def us() -> list[bool]:
-            return [row["passed"] for row in ours(benchmark, data, place("ours"), ids, workers)]
+            judged[:] = ours(benchmark, data, place("ours"), ids, workers)
+            return [row["passed"] for row in judged]
 
         evalplus("warm")
-        taken, verdicts = defaultdict(list), {}
+        taken, verdicts, judged = defaultdict(list), {}, []
         for number in range(options.rounds):
             for side, call in {
                 "EvalPlus, cold": lambda number=number: evalplus(f"cold-{number}"),
@@ -83,9 +86,8 @@ def measure(options: argparse.Namespace, benchmark: str, data: str, workers: int
                 verdicts[side], *seconds = seconds_of(call)
                 taken[side].append(seconds)
                 print(f"  round {number + 1}, {side}: {seconds[0]:.1f} s, {seconds[1]:.1f} s of CPU time", flush=True)
-    agree = sum(a == b for a, b in zip(verdicts["EvalPlus, warm"], verdicts["ours"], strict=True))
-    print(f"\n{benchmark}: {len(ids)} samples, workers: {workers}; {agree} of {len(ids)} verdicts agree\n")
-    print("| | median s | best s | median CPU s |\n|---|---:|---:|---:|")
+    compare(f"{benchmark}, workers: {workers}", verdicts["EvalPlus, warm"], judged)
+    print("\n| | median s | best s | median CPU s |\n|---|---:|---:|---:|")
     for side, seconds in taken.items():
         clock, cpu = zip(*seconds, strict=True)
         print(f"| {side} | {statistics.median(clock):.1f} | {min(clock):.1f} | {statistics.median(cpu):.1f} |")
