@@ -15,7 +15,8 @@ Columns out: those of the input, and
     passed        whether the outcome is "passed"
     detail        last line of the error; null if there was none
     seconds       CPU time of the program, in seconds
-    vacuous       whether the tests pass even if nothing that the response defines does anything
+    vacuous       whether the tests pass even if nothing that the response defines does anything, or if all that its
+                  functions and methods do is to hand back their first argument (Python alone)
     mutation_score    share of small changes to the response's code that its tests notice, from 0 to 1
 
 The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
@@ -35,7 +36,7 @@ from typing import Any, Literal
 from code_eval.sandbox import WALL_FACTOR, Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.javascript import check_parser
 from selfalign.code.javascript_mutation import javascript_mutants, javascript_stubbed
-from selfalign.code.mutation import mutants, stubbed
+from selfalign.code.mutation import echoing, mutants, stubbed
 from selfalign.data.languages import language_of, languages_in, programs_of
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import draws_of
@@ -93,29 +94,32 @@ def columns_of(code: str, tests: str, result: Result) -> dict[str, Any]:
 
 def wrong_programs(
     code: str, tests: str, result: Result, options: Options, sample_id: str, language: str = "python"
-) -> list[Program]:
-    """Programs on which the tests of a passing sample should fail: first the response as a stub, then its mutants.
+) -> tuple[list[Program], list[Program]]:
+    """Programs on which the tests of a passing sample should fail: the response as stubs, and its mutants.
 
     There are none for JavaScript that its parser does not know.
     """
     took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
     limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
     javascript, draws = language == "javascript", draws_of(options.seed, sample_id)
-    stub = javascript_stubbed(code) if javascript else stubbed(code)
-    if stub is None:
-        return []
+    stubs = [javascript_stubbed(code)] if javascript else [stubbed(code), echoing(code)]
+    if None in stubs:
+        return [], []
     changed = (javascript_mutants if javascript else mutants)(code, options.mutants, draws)
-    return [Program(text, tests, timeout=limit) for text in [stub, *(mutant.code for mutant in changed)]]
+    texts = stubs, [mutant.code for mutant in changed]
+    stubs, changed = ([Program(text, tests, timeout=limit) for text in group if text is not None] for group in texts)
+    return stubs, changed
 
 
-def strength(stub: Result, changed: Sequence[Result]) -> dict[str, Any]:
+def strength(stubs: Sequence[Result], changed: Sequence[Result]) -> dict[str, Any]:
     """`vacuous` and `mutation_score`, from the outcomes of `wrong_programs`.
 
     Programs on which the sandbox itself failed do not count.
     """
     judged = [mutant for mutant in changed if mutant.outcome != "sandbox_error"]
     killed = sum(not mutant.passed for mutant in judged)
-    return {"vacuous": stub.passed, "mutation_score": killed / len(judged) if judged else None}
+    vacuous = any(stub.passed for stub in stubs)
+    return {"vacuous": vacuous, "mutation_score": killed / len(judged) if judged else None}
 
 
 def open_sandbox(options: Options, language: str = "python") -> Sandbox:
@@ -150,9 +154,10 @@ def main(options: Options) -> None:
         sandbox = sandboxes[language]
         (result,) = await run_in(sandbox, Program(code, tests))
         execution = columns_of(code, tests, result)
-        if result.passed and (wrong := wrong_programs(code, tests, result, options, sample["id"], language)):
-            stub, *changed = await run_in(sandbox, *wrong)
-            execution |= strength(stub, changed)
+        if result.passed:
+            stubs, changed = wrong_programs(code, tests, result, options, sample["id"], language)
+            judged = await run_in(sandbox, *stubs, *changed) if stubs else []
+            execution |= strength(judged[: len(stubs)], judged[len(stubs) :]) if judged else {}
         counts = {"vacuous": 1} if execution["vacuous"] else {}
         return Done([sample | execution], counts | {f"remark_{name}": 1 for name in result.remarks if result.passed})
 

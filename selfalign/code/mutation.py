@@ -4,8 +4,8 @@ Mutation testing (DeMillo, Lipton and Sayward, "Hints on test data selection", 1
 changes to a program. Changes here preserve the types of values where possible, since any test that calls a program
 notices that it crashes, which says nothing about the test.
 
-`mutants` gives programs with one such change each, and `stubbed` a program in which nothing that the response defines
-does anything. Both are text; the sandbox runs them.
+`mutants` gives programs with one such change each, `stubbed` a program in which nothing that the response defines does
+anything, and `echoing` one in which everything hands back what it is given. All are text; the sandbox runs them.
 """
 
 from __future__ import annotations
@@ -265,19 +265,20 @@ def _is_text(node: ast.AST) -> bool:
 # ---- stubs ----
 
 
-def replace_by_stubs(names: dict) -> None:
+def replace_by_stubs(names: dict, echo: bool = False) -> None:
     """Remove the effects of everything that a program defines, after it has run; `names` are its globals.
 
-    Its functions and methods return None (generators yield nothing), and the values that it computed are gone. Making
-    an instance gives a new, empty object each time: two None would be equal, and the tests of a singleton or a named
-    tuple would pass. Imported functions and modules stay. This text runs in the sandbox, so it uses nothing around it.
+    Its functions and methods return None, or with `echo` their first argument (generators yield nothing), and the
+    values that it computed are gone. Making an instance gives a new, empty object each time: two None would be equal,
+    and the tests of a singleton or a named tuple would pass. Imported functions and modules stay. This text runs in the
+    sandbox, so it uses nothing around it.
     """
     import contextlib
     import enum
     import functools
     import inspect
 
-    def stub(function):
+    def stub(function, place=0):
         async def waits(*arguments, **keywords):
             return None
 
@@ -285,7 +286,7 @@ def replace_by_stubs(names: dict) -> None:
             yield from ()
 
         def returns(*arguments, **keywords):
-            return None
+            return arguments[place] if echo and place < len(arguments) else None
 
         if inspect.iscoroutinefunction(function):
             return waits
@@ -299,11 +300,11 @@ def replace_by_stubs(names: dict) -> None:
             if name == "__new__" or (name == "__call__" and issubclass(kind, type)):
                 other = makes
             elif isinstance(member, (staticmethod, classmethod)):
-                other = type(member)(stub(member.__func__))
+                other = type(member)(stub(member.__func__, isinstance(member, classmethod)))
             elif isinstance(member, property):
-                other = property(stub(member.fget), stub(member.fset))  # pyright: ignore[reportArgumentType]
+                other = property(stub(member.fget, 1), stub(member.fset, 2))  # pyright: ignore[reportArgumentType]
             elif inspect.isfunction(member):
-                other = stub(member)
+                other = stub(member, 99 if name.startswith("__") else 1)  # after self; __init__ returns None
             elif name.startswith("__") or inspect.isdatadescriptor(member) or isinstance(member, type):
                 continue
             else:
@@ -325,10 +326,16 @@ def replace_by_stubs(names: dict) -> None:
 
 
 # The end of a stubbed program; read only once, since that takes a millisecond.
-REPLACEMENT = f"{inspect.getsource(replace_by_stubs)}\nreplace_by_stubs(globals())\n"
+REPLACEMENT = f"{inspect.getsource(replace_by_stubs)}\nreplace_by_stubs(globals()"
 
 
 def stubbed(code: str) -> str:
     """The program `code`, at the end of which nothing that it defines does anything. Tests that still pass are
     vacuous: they assert what is true whatever the response does."""
-    return f"{code}\n\n{REPLACEMENT}"
+    return f"{code}\n\n{REPLACEMENT})\n"
+
+
+def echoing(code: str) -> str:
+    """The same, but for functions and methods that return their first argument. Tests that still pass have no input
+    that the response changes: `assert strip_tags("text") == "text"`."""
+    return f"{code}\n\n{REPLACEMENT}, echo=True)\n"

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from selfalign.code.mutation import OPERATORS, mutants, stubbed
+from selfalign.code.mutation import OPERATORS, echoing, mutants, stubbed
 
 CODE = '''
 import math
@@ -176,4 +176,19 @@ NO_TWO_ALIKE = "One() is not One() and One() != One()"
 def test_nothing_that_a_program_defines_does_anything(code, holds):
     names = {"__name__": "program"}
     exec(stubbed(code), names)
+    assert eval(holds, names)
+
+
+@pytest.mark.parametrize(
+    ("code", "holds"),
+    {
+        "a function": ("def f(x, y): return y", "f(3, 4) == 3 and f() is None"),
+        "methods": (f"{POINT}    def plus(self, x): return self.x + x", "Point(1).plus(7) == Point.at(7) == 7"),
+        "a constructor": (POINT, "not hasattr(Point(1), 'x')"),
+        "a generator": ("def f(x):\n    yield x", "list(f(3)) == []"),
+    }.values(),
+)
+def test_all_that_a_program_defines_hands_back_what_it_is_given(code, holds):
+    names = {"__name__": "program"}
+    exec(echoing(code), names)
     assert eval(holds, names)

@@ -157,9 +157,9 @@ THOROUGH = {"closest": (CLOSEST, CLOSEST_TESTS), "account": (ACCOUNT, ACCOUNT_TE
 WEAK = {
     "types only, closest": (CLOSEST, "assert isinstance(closest([5, 3, 9], 4), int)"),
     "types only, account": (ACCOUNT, "assert type(Account(1).withdraw(1)) is bool"),
-    "no values, closest": (CLOSEST, "result = closest([5, 3, 9], 4)\nassert result is not None"),
 }
 VACUOUS = {
+    "no values": (CLOSEST, "result = closest([5, 3, 9], 4)\nassert result is not None"),
     "calls nothing": (CLOSEST, "assert callable(closest) and closest.__doc__ is None"),
     "looks at no value": (ACCOUNT, "account = Account(1)\naccount.withdraw(1)\nassert account"),
     "calls nothing but a constructor": (ACCOUNT, "assert isinstance(Account(), Account)"),
@@ -170,6 +170,7 @@ VACUOUS = {
 }
 OTHERS = {
     "sleeps": ("import time\n\ndef f(x):\n    time.sleep(0.3)\n    return [x]", "assert f(2)"),
+    "nothing to do": ("def unquote(text):\n    return text.strip('\\'')", "assert unquote('a') == 'a'"),
     "nothing to change": ("def f():\n    pass", "assert f() is None"),
 }
 
@@ -194,11 +195,12 @@ def test_how_strong_tests_are(strengths, name):
 def test_scores_of_special_cases(strengths):
     assert strengths["sleeps"]["mutation_score"] < 1, "its mutants are given the time to wait"
     assert strengths["nothing to change"]["mutation_score"] is None
+    assert strengths["nothing to do"]["vacuous"], "a function that hands back its argument passes, too"
 
 
 def test_faults_of_the_sandbox_do_not_count():
     passed, failed, fault = (Result(0, name == "passed", name) for name in ("passed", "failed", "sandbox_error"))
-    assert load_script("execute").strength(failed, [passed, failed, fault])["mutation_score"] == 0.5
+    assert load_script("execute").strength([failed], [passed, failed, fault])["mutation_score"] == 0.5
 
 
 def test_a_mutant_gets_a_few_times_the_time_of_the_response():
@@ -206,7 +208,7 @@ def test_a_mutant_gets_a_few_times_the_time_of_the_response():
     options = execute.Options(input="", output="", timeout=10, mutants=1)
 
     def limit(**took):
-        return execute.wrong_programs("x = 1", "", Result(0, True, "passed", **took), options, "id")[0].timeout
+        return execute.wrong_programs("x = 1", "", Result(0, True, "passed", **took), options, "id")[0][0].timeout
 
     assert limit(cpu_seconds=1.0) == execute.MUTANT_TIME_FACTOR
     assert limit(cpu_seconds=0.001) == execute.MUTANT_TIME_FLOOR
