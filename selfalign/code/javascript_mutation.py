@@ -19,7 +19,7 @@ from selfalign.code.javascript import (
     text_of,
     tree_of,
 )
-from selfalign.code.mutation import Mutant
+from selfalign.code.mutation import Mutant, draw_mutants
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -218,23 +218,14 @@ def javascript_mutants(code: str, count: int, draws: random.Random) -> list[Muta
     root = tree_of(code)
     if root is None:
         return []
-    source, seen = code.encode("utf-8", "replace"), {code}
-    sites = list(_sites(root))
-    queues = [(kind, [e for node in sites for e in operator(node)]) for kind, operator in OPERATORS.items()]
-    draws.shuffle(queues)
-    for _, queue in queues:
-        draws.shuffle(queue)
-    found: list[Mutant] = []
-    while queues and len(found) < count:
-        kind, queue = queues.pop(0)
-        while queue:
-            text = _edited(source, [queue.pop()])
-            if text not in seen and tree_of(text) is not None:
-                seen.add(text)
-                found.append(Mutant(kind, text))
-                queues.append((kind, queue))
-                break
-    return found
+    source, sites = code.encode("utf-8", "replace"), list(_sites(root))
+    edits = {kind: [edit for node in sites for edit in operator(node)] for kind, operator in OPERATORS.items()}
+
+    def with_edit(edit: Edit) -> str | None:
+        text = _edited(source, [edit])
+        return text if tree_of(text) is not None else None
+
+    return draw_mutants(edits, with_edit, code, count, draws)
 
 
 def _edited(source: bytes, edits: list[Edit]) -> str:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import ast
 import inspect
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from selfalign.code.parsing import compiles, parsed, unparsed
 
 Nodes = Iterator[ast.AST]
+Change = TypeVar("Change")
 
 
 class Mutant(NamedTuple):
@@ -205,20 +206,34 @@ def mutants(code: str, count: int, draws: random.Random) -> list[Mutant]:
     text = unparsed(tree) if tree else None
     if tree is None or text is None:
         return []
-    seen = {text}
     sites = list(_sites(tree))
-    queues = [
-        (kind, [(site, other) for site, node in sites for other in operator(node)])
+    changes = {
+        kind: [(site, other) for site, node in sites for other in operator(node)]
         for kind, operator in OPERATORS.items()
-    ]
+    }
+    return draw_mutants(changes, lambda change: _with_change(tree, *change), text, count, draws)
+
+
+def draw_mutants(
+    changes: Mapping[str, list[Change]],
+    changed: Callable[[Change], str | None],
+    original: str,
+    count: int,
+    draws: random.Random,
+) -> list[Mutant]:
+    """At most `count` mutants, one of each kind of change in turn, in a random order.
+
+    `changed` gives the program with a change, or None if there is no such program; one that is the `original`, or was
+    there before, does not count.
+    """
+    queues, seen, found = list(changes.items()), {original}, list[Mutant]()
     draws.shuffle(queues)
     for _, queue in queues:
         draws.shuffle(queue)
-    found: list[Mutant] = []
     while queues and len(found) < count:
         kind, queue = queues.pop(0)
         while queue:
-            text = _with_change(tree, *queue.pop())
+            text = changed(queue.pop())
             if text is not None and text not in seen:
                 seen.add(text)
                 found.append(Mutant(kind, text))
