@@ -109,7 +109,7 @@ def measure_server(server: Server, settings: Settings, examples: str) -> Speed:
         short = [(text, 1, stop) for text, _, stop in asked["responses"]]
         text, _, _ = asked["HumanEval"][0]
         async with endpoint:
-            await ask(short[:1])  # which only loads what is loaded late
+            await ask([(text, 1, []), *short[:1]])  # which loads what is loaded late, and reads the prompt of the next
             alone, prompts = await ask([(text, ALONE_TOKENS, [])]), await ask(short[1:])
             # Of one prompt, which has been read: a server may read those of the steps much faster or slower.
             together = await ask([(text, ALONE_TOKENS, [])] * TOGETHER)
@@ -124,7 +124,7 @@ def measure_server(server: Server, settings: Settings, examples: str) -> Speed:
     tokens = {kind: _mean_length(answers[kind], asked[kind][0][1]) for kind in KINDS}
     character = prompts[0] / read
     always, each = per_token(
-        (alone[0] - len(asked["HumanEval"][0][0]) * character, [a.generated_tokens for a in alone[1]]),
+        (alone[0], [a.generated_tokens for a in alone[1]]),
         (together[0], [a.generated_tokens for a in together[1]]),
     )
     return Speed(always, each, character, tokens, characters, endpoint.window)

@@ -124,7 +124,7 @@ def test_a_program_on_which_every_worker_dies_is_at_fault():
 
 
 def test_where_every_worker_dies_on_every_program_the_machine_is_at_fault(monkeypatch):
-    monkeypatch.setattr(pool, "PROBE", Program("import time\ntime.sleep(60)", "assert int()"))
+    monkeypatch.setattr(sandbox_module, "PROBE", Program("import time\ntime.sleep(60)", "assert int()"))
     with Sandbox(workers=1, preload=[]) as sandbox:
         future = sandbox.submit(NEVER)
         kill_workers_of(future, sandbox, probes=True)

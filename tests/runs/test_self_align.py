@@ -146,14 +146,14 @@ def test_what_all_requests_share_and_what_each_adds_come_out_of_two_measurements
 
 
 def test_a_server_that_reads_slowly_is_not_taken_for_one_that_writes_fast():
-    """It writes one request after the other, 500 tokens a second, however many it is asked."""
+    """It writes one request after the other, 100 tokens a second at most, however many it is asked."""
 
     async def read(_, body, __):
         await asyncio.sleep(0.3 if body["parameters"]["max_new_tokens"] == 1 else 0)
 
-    with simulated(read, places=1, seconds_per_token=0.002, median_tokens=20) as server:
+    with simulated(read, places=1, seconds_per_token=0.01, median_tokens=20) as server:
         speed = measure_server(Server((server.url,)), SETTINGS["small"], SETTINGS["small"].examples)
-    assert 250 < speed.tokens_per_second(200) < 600
+    assert speed.tokens_per_second(200) < 200
 
 
 @pytest.mark.parametrize(("until", "kinds"), [("tasks", 2), ("executions", 3), (None, 4)])
