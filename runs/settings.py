@@ -138,7 +138,7 @@ SETTINGS = {
     #   examples    8 worked examples that are short, easy and similar: a small model copies form before content
     #   function    only easy functions as tasks: classes and programs hardly ever pass
     #   0.3         temperature: at the paper's 0.7, one sample in fifty passes its tests
-    #   64 x 6      seeds and samples per task: some 30 % of the tasks get a passing sample, and at least ten are needed
+    #   64 x 6      seeds and samples per task: one task in ten gets an example, which takes some ten minutes
     #   140 tokens  per response, enough for a short function with its tests; longer ones repeat themselves
     #   4           examples per batch instead of 64: there are a few dozen examples, not 74,000
     #   160 tokens  for HumanEval instead of 512: what such a model can solve has short solutions
