@@ -1,5 +1,6 @@
 """The experiment of equal arms: what it calls, how the arms are drawn, and what it concludes."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from runs.settings import SETTINGS
 from runs.small import PAIRS, Experiment, Options, check_folder, readable
 from selfalign.errors import UserError
 from selfalign.report.statistics import mean_over_trainings
-from tests.helpers import load_script, write_rows
+from tests.helpers import ROOT, load_script, write_rows
 
 BENCHMARKS = dict.fromkeys(PAIRS)
 
@@ -38,6 +39,12 @@ def test_every_command_is_one_that_its_script_takes():
         options_from([*step.words])
     trained = options_from([*one.train("passes", 1, 40, ()).words])
     assert (trained.seed, trained.epochs) == (1, 3)
+
+
+def test_every_arm_has_its_row_in_the_table():
+    with open(ROOT / "experiments" / "paper" / "small.csv") as file:
+        rows = {row["system"] for row in csv.DictReader(file)}
+    assert rows == {"small/base", *(f"small/{arm}" for arm in ARMS)}
 
 
 def test_both_the_data_and_the_selection_keep_out_what_is_measured():
