@@ -21,14 +21,14 @@ Columns out: those of the input, and
 
 The last two columns say how strong the tests are (see selfalign/code/mutation.py). They are null if the tests do not
 pass; the score is also null if there was nothing to change. Samples with an error have nothing to execute, so they are
-counted and left out. In `strict`, samples that pass with a remark of the
-sandbox are counted as well: their tests did what holds for some wrong answers (see code_eval/SECURITY.md).
+counted and left out. In `strict`, samples that pass with a remark of the sandbox are counted as well: their tests did
+what holds for some wrong answers (see code_eval/SECURITY.md).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -101,14 +101,17 @@ def wrong_programs(
     """
     took = max(result.cpu_seconds, result.wall_seconds / WALL_FACTOR)  # a program that sleeps uses no CPU
     limit = min(options.timeout, max(MUTANT_TIME_FLOOR, MUTANT_TIME_FACTOR * took))
-    javascript, draws = language == "javascript", draws_of(options.seed, sample_id)
-    stubs = [javascript_stubbed(code)] if javascript else [stubbed(code), echoing(code)]
-    if None in stubs:
-        return [], []
-    changed = (javascript_mutants if javascript else mutants)(code, options.mutants, draws)
-    texts = stubs, [mutant.code for mutant in changed]
-    stubs, changed = ([Program(text, tests, timeout=limit) for text in group if text is not None] for group in texts)
-    return stubs, changed
+    draws = draws_of(options.seed, sample_id)
+    if language == "javascript":
+        stub, changed = javascript_stubbed(code), javascript_mutants(code, options.mutants, draws)
+        stubs = [] if stub is None else [stub]
+    else:
+        stubs, changed = [stubbed(code), echoing(code)], mutants(code, options.mutants, draws)
+
+    def programs(texts: Iterable[str]) -> list[Program]:
+        return [Program(text, tests, timeout=limit) for text in texts]
+
+    return programs(stubs), programs(mutant.code for mutant in changed)
 
 
 def strength(stubs: Sequence[Result], changed: Sequence[Result]) -> dict[str, Any]:

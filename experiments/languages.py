@@ -5,8 +5,8 @@
     python execute.py ./responses-javascript ./executions-javascript
     python -m experiments.languages ./executions-python ./executions-javascript --tasks ./tasks
 
-Samples without code or tests, which execute.py counts and leaves out, are
-samples that did not pass. Intervals are of 95 %, by bootstrap over tasks.
+Samples without code or tests, which execute.py counts and leaves out, are samples that did not pass. Intervals are of
+95 %, by bootstrap over tasks.
 """
 
 from __future__ import annotations
