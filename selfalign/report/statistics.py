@@ -37,10 +37,7 @@ def summarize(
         intervals[f"pass@{k}"] = bootstrap_interval(estimates)
     if further_scores and (further := further_scores(list(rows))):
         scores |= further
-        tasks = list(of_task.values())
-        intervals |= bootstrap(
-            lambda drawn: further_scores([row for position in drawn for row in tasks[position]]), len(tasks)
-        )
+        intervals |= _intervals_of(further_scores, further, list(of_task.values()))
     return {
         "scores": scores,
         "intervals": intervals,
@@ -50,6 +47,20 @@ def summarize(
         "passed": sum(row["passed"] for row in rows),
         "outcomes": dict(Counter(row["outcome"] for row in rows).most_common()),
     }
+
+
+def _intervals_of(
+    scores_of: Callable[[list[Row]], Mapping[str, float]], scores: Mapping[str, float], tasks: list[list[Row]]
+) -> dict[str, list[float]]:
+    """The intervals of `scores`, which `scores_of` computed from the rows of `tasks`, by bootstrap over tasks.
+
+    Where all tasks that a score is about were solved or none was, the interval is Wilson's, as in bootstrap_interval.
+    """
+    intervals = bootstrap(lambda drawn: scores_of([row for position in drawn for row in tasks[position]]), len(tasks))
+    if same := [name for name, score in scores.items() if intervals[name] == [score, score] and score in (0, 1)]:
+        about = Counter(name for rows in tasks for name in scores_of(rows))
+        intervals |= {name: list(wilson_interval(int(scores[name]) * about[name], about[name])) for name in same}
+    return intervals
 
 
 def mean_over_trainings(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

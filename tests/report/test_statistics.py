@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfalign.report.statistics import bootstrap_interval, paired_bootstrap, pass_at_k, summarize
+from selfalign.report.statistics import bootstrap_interval, paired_bootstrap, pass_at_k, summarize, wilson_interval
 
 
 def rows_of(passed):
@@ -53,7 +53,18 @@ def test_a_score_that_some_resamples_do_not_have_has_an_interval():
     """EvalPerf has no DPS where none of the problems drawn was measured."""
     rows = rows_of([True, False, False])
     summary = summarize(rows, lambda drawn: {"rare": 1.0} if any(row["passed"] for row in drawn) else {})
-    assert summary["intervals"]["rare"] == [1.0, 1.0]
+    assert summary["intervals"]["rare"] == pytest.approx([0.2065, 1], abs=1e-4)  # Wilson's, of the one problem
+
+
+def test_a_score_of_few_problems_that_were_all_solved_has_a_wide_interval():
+    rows = rows_of([True, True, True, False])
+    easy = [row["task_id"] for row in rows[:3]]
+
+    def by_difficulty(drawn):
+        found = [row["passed"] for row in drawn if row["task_id"] in easy]
+        return {"easy": sum(found) / len(found)} if found else {}
+
+    assert summarize(rows, by_difficulty)["intervals"]["easy"] == list(wilson_interval(3, 3))
 
 
 def test_paired_comparison_sees_what_unpaired_does_not():
