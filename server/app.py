@@ -4,10 +4,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from server.chat import chat_answer, check_chat, prompt_of
 from server.completion import Completion, FinishReason
 from server.engine import Engine
 from server.validation import MAX_STOP_SEQUENCES, Parameters, TgiError, check, invalid
@@ -43,6 +45,8 @@ class App:
                 web.post("/generate", self.generate),
                 web.post("/generate_stream", self.generate_stream),
                 web.post("/", self.compatible),
+                web.post("/v1/chat/completions", self.chat),
+                web.get("/v1/models", self.models),
                 web.post("/tokenize", self.tokenize),
                 web.get("/info", self.info),
                 web.get("/health", self.health),
@@ -87,13 +91,38 @@ class App:
         inputs, parameters = await asked_by(request)
         return web.json_response([await self.answer(inputs, parameters, parameters.return_full_text is not False)])
 
+    async def chat(self, request: web.Request) -> web.Response:
+        """POST /v1/chat/completions: OpenAI's chat, as TGI has it. The chat template writes the special tokens."""
+        messages, arguments, parameters = check_chat(await body_of(request))
+        prompt = await asyncio.to_thread(prompt_of, self.engine.tokenizer, messages, arguments)
+        completion, text, reason = await self.completed(prompt, parameters, add_special_tokens=False)
+        return web.json_response(chat_answer(self.model_id, VERSION, completion, text, reason))
+
+    async def models(self, _: web.Request) -> web.Response:
+        """GET /v1/models: the one model, which OpenAI's clients ask for first."""
+        model = {"id": self.model_id, "object": "model", "created": 0, "owned_by": self.model_id}
+        return web.json_response({"object": "list", "data": [model]})
+
     async def answer(self, inputs: str, parameters: Parameters, repeat_prompt: bool) -> dict[str, Any]:
-        """What a request for a completion is answered. A client that hangs up cancels this, and so its completion."""
+        """What a request for a completion is answered."""
+        completion, text, finish_reason = await self.completed(inputs, parameters)
+        answer: dict[str, Any] = {"generated_text": inputs + text if repeat_prompt else text}
+        if parameters.details:
+            tokens = [asdict(token) for token in completion.tokens]
+            ending = {"finish_reason": finish_reason, "generated_tokens": len(tokens), "seed": completion.seed}
+            answer["details"] = {**ending, "prefill": [], "tokens": tokens}
+        return answer
+
+    async def completed(
+        self, inputs: str, parameters: Parameters, add_special_tokens: bool = True
+    ) -> tuple[Completion, str, FinishReason]:
+        """The completion of a prompt, its text, and why it ended. A client that hangs up cancels it."""
         if self.running >= self.limits.max_concurrent_requests:
             raise TgiError(429, "overloaded", "Model is overloaded")
         self.running += 1
         try:
-            prompt = (await asyncio.to_thread(self.tokenizer.encode, inputs)).ids
+            encode = partial(self.tokenizer.encode, add_special_tokens=add_special_tokens)
+            prompt = (await asyncio.to_thread(encode, inputs)).ids
             completion = self.completion_of(prompt, parameters)
             self.engine.submit(completion)
             try:
@@ -103,13 +132,7 @@ class App:
                 raise TgiError(424, "generation", message) from error
         finally:
             self.running -= 1
-        text = self.text_of(completion, finish_reason)
-        answer: dict[str, Any] = {"generated_text": inputs + text if repeat_prompt else text}
-        if parameters.details:
-            tokens = [asdict(token) for token in completion.tokens]
-            ending = {"finish_reason": finish_reason, "generated_tokens": len(tokens), "seed": completion.seed}
-            answer["details"] = {**ending, "prefill": [], "tokens": tokens}
-        return answer
+        return completion, self.text_of(completion, finish_reason), finish_reason
 
     def completion_of(self, prompt: list[int], parameters: Parameters) -> Completion:
         """What the engine is to compute for a prompt in tokens; TgiError if that is too long."""
@@ -156,10 +179,14 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response({"error": str(error), "error_type": error.error_type}, status=error.status)
 
 
-async def asked_by(request: web.Request) -> tuple[str, Parameters]:
-    """The prompt and the parameters of a request; TgiError if it can't be taken."""
+async def body_of(request: web.Request) -> Any:
+    """The body of a request; TgiError if it is not JSON."""
     try:
-        body = await request.json()
+        return await request.json()
     except (ValueError, RecursionError):
         raise invalid("the body is not JSON") from None
-    return check(body)
+
+
+async def asked_by(request: web.Request) -> tuple[str, Parameters]:
+    """The prompt and the parameters of a request for a completion; TgiError if it can't be taken."""
+    return check(await body_of(request))

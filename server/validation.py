@@ -87,15 +87,30 @@ def check(body: Any) -> tuple[str, Parameters]:
         raise invalid("`inputs` must be a string")
     if not inputs:
         raise invalid("`inputs` cannot be empty")
-    if not inputs.isascii() and any("\ud800" <= character <= "\udfff" for character in inputs):
-        raise invalid("`inputs` holds half a character")  # a lone surrogate, which no tokenizer takes
+    refuse_half_characters("inputs", inputs)
     asked = body.get("parameters") or {}
     if not isinstance(asked, dict):
         raise invalid("`parameters` must be an object")
     asked = asked | {"stream": body.get("stream")}
-    for name, off in UNSUPPORTED.items():
+    refuse_unsupported(asked, UNSUPPORTED)
+    return inputs, check_parameters(asked)
+
+
+def refuse_half_characters(name: str, text: str) -> None:
+    """Raises a TgiError if `text` has a lone surrogate, which no tokenizer takes."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise invalid(f"`{name}` holds half a character")
+
+
+def refuse_unsupported(asked: dict[str, Any], unsupported: dict[str, tuple[Any, ...]]) -> None:
+    """Raises a TgiError if a field of `asked` asks for something that serve.py does not do."""
+    for name, off in unsupported.items():
         if asked.get(name) is not None and asked[name] not in off:
             raise invalid(f"serve.py does not support `{name}`. Given: {json.dumps(asked[name])}")
+
+
+def check_parameters(asked: dict[str, Any]) -> Parameters:
+    """The parameters among the fields that a request has, by TGI's names; raises a TgiError that says what is wrong."""
     given: dict[str, Any] = {name: asked[name] for name in RULES if asked.get(name) is not None}
     for name, value in given.items():
         rule = RULES[name]
@@ -105,4 +120,4 @@ def check(body: Any) -> tuple[str, Parameters]:
             raise invalid(f"`{name}` {rule.message}. Given: {json.dumps(value)}")
     if not all(isinstance(stop, str) and stop for stop in given.get("stop", ())):
         raise invalid("`stop` must hold strings that are not empty")
-    return inputs, Parameters(**{**given, "stop": tuple(given.get("stop", ()))})
+    return Parameters(**{**given, "stop": tuple(given.get("stop", ()))})
