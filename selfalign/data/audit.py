@@ -264,15 +264,15 @@ def audit_table(audits: Mapping[str, Audit], tasks: int) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, result in audits.items():
-        cells = (_cell(score) for score in (result.precision, result.recall, result.coverage))
-        gain = _cell(result.gain, sign="+") if result.gain else ""
+        cells = (cell(score) for score in (result.precision, result.recall, result.coverage))
+        gain = cell(result.gain, sign="+") if result.gain else ""
         lines.append(f"| {name} | {result.kept} | {' | '.join(cells)} | {gain} |")
     return "\n".join(lines)
 
 
 def shares_table(scores: Mapping[str, Score]) -> str:
     """The shares of samples as a Markdown table, in percent."""
-    return "\n".join(["| share | percent |", "|---|---:|", *(f"| {name} | {_cell(s)} |" for name, s in scores.items())])
+    return "\n".join(["| share | percent |", "|---|---:|", *(f"| {name} | {cell(s)} |" for name, s in scores.items())])
 
 
 def outcomes_table(counted: Counter[tuple[str, str]]) -> str:
@@ -290,7 +290,7 @@ def _totals(counted: Counter[tuple[str, str]], which: int) -> Counter[str]:
     return totals
 
 
-def _cell(score: Score, sign: str = "") -> str:
+def cell(score: Score, sign: str = "") -> str:
     if score.value != score.value:
         return "-"
     return f"{100 * score.value:{sign}.1f} [{100 * score.low:{sign}.1f}, {100 * score.high:{sign}.1f}]"

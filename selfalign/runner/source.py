@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
@@ -129,6 +130,21 @@ def open_source(
     if not len(rows):
         raise UserError(f"{name} has no rows in split {split}")
     return Source(without_secrets(name), pin, rows, run)
+
+
+def open_recorded_input(output: str, run: Mapping[str, Any], token: str | None = None) -> Source | None:
+    """The dataset from which a step wrote `output`, whose run.json is `run`: where the step found it, or else beside
+    `output`. None if it is not there, or has changed since."""
+    recorded = run.get("input", {})
+    names = [f"{recorded['dataset']}@{recorded['revision']}"] if "dataset" in recorded else [recorded.get("name", "")]
+    if not is_hub_id(output) and "://" not in output:  # the run may have been moved, or started in another folder
+        names.append(str(Path(output).expanduser().parent / Path(names[0]).name))
+    for name in filter(None, names):
+        with contextlib.suppress(UserError):
+            found = open_source(name, token=token)
+            if found.pin.items() <= recorded.items():
+                return found
+    return None
 
 
 def read_input(options: StepOptions, *columns: str) -> Source:
