@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from experiments import compare
 from runs import rounds, self_align, small
 from tests.helpers import ROOT, SCRIPTS, load_script
 
@@ -71,7 +72,7 @@ def test_scripts_take_the_options_that_are_shown(page):
 
 @each_page
 def test_options_in_the_prose_exist(page):
-    scripts = [*map(load_script, SCRIPTS), rounds, self_align, small]
+    scripts = [*map(load_script, SCRIPTS), compare, rounds, self_align, small]
     known = {f"--{f.name.replace('_', '-')}" for script in scripts for f in dataclasses.fields(script.Options)}
     recipes = "".join(path.read_text() for path in (ROOT / "experiments").rglob("*.sh"))  # these have more of their own
     shown = {code.split()[0] for code in INLINE.findall(FENCE.sub("", page.read_text())) if code.startswith("--")}
