@@ -24,7 +24,8 @@ Columns out: all of these, and
 
 `audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
 precision over `passes`; what the samples and their tests are like, whatever is kept; and how they ended under their own
-and under the hidden tests. The card shows all of it as tables, and the rules as a figure.
+and under the hidden tests. The card shows all of it as tables, and the rules as a figure. The same command with another
+--min-support, or with --halves, makes them anew from the rows, and judges nothing again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
-from selfalign.data.audit import Audited, Figures, audit, outcomes, rules_for, share_of, shares
+from selfalign.data.audit import SUPPORTS, Audited, figures_of, share_of
 from selfalign.data.consensus import Run, poll
 from selfalign.data.languages import only_python
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
@@ -87,6 +88,13 @@ class Options(SandboxOptions, StepOptions):
 
     memory: Count = 1024
     """MiB that a program may use; hidden tests have their benchmark's own limit."""
+
+    min_support: tuple[float, ...] = field(default=SUPPORTS, metadata=OPERATIONAL)
+    """Minimum supports, from 0 to 1, at which consensus is looked at: values of --min-support of select.py."""
+
+    halves: bool = field(default=False, metadata=OPERATIONAL)
+    """Also say what each rule keeps on either half of the tasks, which are drawn by a hash of their ids. What is chosen
+    on the first half can then be looked at on the second."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +174,12 @@ def audited(row: Row) -> Audited:
     )
 
 
-def samples_by_task(rows: list[Row]) -> list[list[Audited]]:
-    """The samples of each task."""
+def samples_by_task(rows: list[Row]) -> dict[str, list[Audited]]:
+    """The samples of each task, by its id."""
     tasks: dict[str, list[Audited]] = {}
     for row in rows:
         tasks.setdefault(row["task_id"], []).append(audited(row))
-    return list(tasks.values())
+    return tasks
 
 
 def read_executions(options: Options) -> Source:
@@ -183,8 +191,15 @@ def read_executions(options: Options) -> Source:
         raise UserError(f"{error.fact}; {hint}") from None
 
 
+def check_supports(options: Options) -> None:
+    """UserError if a minimum support is none."""
+    if wrong := next((least for least in options.min_support if not 0 <= least <= 1), None):
+        raise UserError(f"--min-support {wrong} is out of range: each must be at least 0 and at most 1")
+
+
 def main(options: Options) -> None:
     """Judge every sample of every task by the hidden tests of its problem, and compare the ways to select."""
+    check_supports(options)
     executions = read_executions(options)
     only_python(executions, "benchmarks with hidden tests are here")
     samples, _ = read_samples(executions)
@@ -221,7 +236,7 @@ def main(options: Options) -> None:
             window=TASKS_PER_SANDBOX * options.sandboxes,
         )
     judged = samples_by_task(open_source(options.output, token=options.hf_token).rows.to_list())
-    figures = Figures(len(judged), audit(judged, rules_for(judged)), shares(judged), outcomes(judged))
+    figures = figures_of(judged, options.min_support, halves=options.halves)
     write_audit(options.output, figures, pins, token=options.hf_token)
     print(figures.as_markdown())
 

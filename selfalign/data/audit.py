@@ -6,6 +6,7 @@ select.py does, so a task counts with the share of its kept samples that are rig
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,34 +97,36 @@ def often_passing(samples: Samples, least: float) -> Samples:
     return kept if kept and len(kept) / len(samples) >= least else []
 
 
-RULES: dict[str, Rule] = {
-    "random": lambda samples: samples,
-    "passes": passing,
-    "passes, not vacuous": strong,
-    **{
-        f"mutation score >= {least}": (lambda samples, least=least: strong(samples, least)) for least in MUTATION_SCORES
-    },
-    "passes, shortest": lambda samples: best(passing(samples), lambda s: -s.length),
-    "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
-    "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
-    **{f"passes, pass rate >= {least}": partial(often_passing, least=least) for least in PASS_RATES},
-    "passes, consensus": lambda samples: supported(passing(samples)),
-    **{f"passes, consensus >= {least}": partial(passing_with, least=least) for least in SUPPORTS},
-    "consensus": supported,
-    **{f"consensus >= {least}": partial(supported, least=least) for least in SUPPORTS},
-}
-# Those that also count whose assertions a sample meets.
-RULES_WITH_ASSERTIONS: dict[str, Rule] = {
-    **{
-        f"passes, consensus with assertions >= {least}": partial(passing_with, least=least, merit=with_assertions)
-        for least in SUPPORTS
-    },
-    "consensus with assertions": partial(supported, merit=with_assertions),
-    **{
-        f"consensus with assertions >= {least}": partial(supported, least=least, merit=with_assertions)
-        for least in SUPPORTS
-    },
-}
+def rules_at(supports: Sequence[float] = SUPPORTS) -> dict[str, Rule]:
+    """The rules; those of consensus also at each minimum in `supports`."""
+    return {
+        "random": lambda samples: samples,
+        "passes": passing,
+        "passes, not vacuous": strong,
+        **{f"mutation score >= {least}": partial(strong, least=least) for least in MUTATION_SCORES},
+        "passes, shortest": lambda samples: best(passing(samples), lambda s: -s.length),
+        "passes, strongest tests": lambda samples: best(strong(samples), lambda s: s.mutation_score or 0.0),
+        "passes, agreement": lambda samples: best(passing(samples), lambda s: s.agreement or 0.0),
+        **{f"passes, pass rate >= {least}": partial(often_passing, least=least) for least in PASS_RATES},
+        "passes, consensus": lambda samples: supported(passing(samples)),
+        **{f"passes, consensus >= {least}": partial(passing_with, least=least) for least in supports},
+        "consensus": supported,
+        **{f"consensus >= {least}": partial(supported, least=least) for least in supports},
+    }
+
+
+def rules_with_assertions_at(supports: Sequence[float] = SUPPORTS) -> dict[str, Rule]:
+    """Those of consensus that also count whose assertions a sample meets."""
+    name, merit = "consensus with assertions", with_assertions
+    return {
+        **{f"passes, {name} >= {least}": partial(passing_with, least=least, merit=merit) for least in supports},
+        name: partial(supported, merit=merit),
+        **{f"{name} >= {least}": partial(supported, least=least, merit=merit) for least in supports},
+    }
+
+
+RULES = rules_at()
+RULES_WITH_ASSERTIONS = rules_with_assertions_at()
 
 
 def _of_all(_: Audited) -> bool:
@@ -219,14 +222,25 @@ def outcomes(tasks: Sequence[Samples]) -> Counter[tuple[str, str]]:
     return Counter((sample.outcome, sample.hidden_outcome) for samples in tasks for sample in samples)
 
 
-def rules_for(tasks: Sequence[Samples]) -> dict[str, Rule]:
+def rules_for(tasks: Sequence[Samples], supports: Sequence[float] = SUPPORTS) -> dict[str, Rule]:
     """All rules that these tasks have what is needed for, with consensus at the yield of `passes`."""
     kept = sum(bool(passing(samples)) for samples in tasks)
-    rules = RULES | {"consensus, at the yield of passes": at_coverage(tasks, kept)}
+    rules = rules_at(supports) | {"consensus, at the yield of passes": at_coverage(tasks, kept)}
     if any(sample.met is not None for samples in tasks for sample in samples):
         at_equal = at_coverage(tasks, kept, with_assertions)
-        rules |= RULES_WITH_ASSERTIONS | {"consensus with assertions, at the yield of passes": at_equal}
+        rules |= rules_with_assertions_at(supports)
+        rules |= {"consensus with assertions, at the yield of passes": at_equal}
     return rules
+
+
+def half_of(task_id: str) -> int:
+    """Which half of the tasks one belongs to, 0 or 1, whatever the other tasks are."""
+    return int(hashlib.sha256(f"half{task_id}".encode()).hexdigest(), 16) % 2
+
+
+def halves_of(tasks: Mapping[str, Samples]) -> list[list[Samples]]:
+    """The samples of the tasks of each half, by their ids."""
+    return [[samples for id, samples in tasks.items() if half_of(id) == half] for half in (0, 1)]
 
 
 def at_coverage(tasks: Sequence[Samples], kept: int, merit: Merit = by_outputs) -> Rule:
@@ -303,15 +317,44 @@ def share_of(verdicts: Iterable[bool | None]) -> float | None:
 
 
 @dataclass(frozen=True)
+class Half:
+    """The rules on one half of the tasks."""
+
+    tasks: int
+    rules: Mapping[str, Audit]
+
+
+@dataclass(frozen=True)
 class Figures:
-    """All figures of an audit."""
+    """All figures of an audit. `halves` are empty if they are not wanted."""
 
     tasks: int
     rules: Mapping[str, Audit]
     shares: Mapping[str, Score]
     outcomes: Counter[tuple[str, str]]
+    halves: Sequence[Half] = ()
 
     def as_markdown(self) -> str:
-        """The three tables, in the order of importance."""
+        """The tables, in the order of importance."""
         tables = audit_table(self.rules, self.tasks), shares_table(self.shares), outcomes_table(self.outcomes)
-        return "\n\n".join(tables)
+        halves = (
+            f"The {name} half of the tasks:\n\n{audit_table(half.rules, half.tasks)}"
+            for name, half in zip(("first", "second"), self.halves, strict=False)
+        )
+        return "\n\n".join((*tables, *halves))
+
+
+def figures_of(tasks: Mapping[str, Samples], supports: Sequence[float] = SUPPORTS, *, halves: bool = False) -> Figures:
+    """The figures of the samples of tasks, by the ids of these.
+
+    Args:
+        supports: minimum supports at which consensus is looked at.
+        halves: also on each half of the tasks that has any.
+    """
+
+    def on(some: Sequence[Samples]) -> dict[str, Audit]:
+        return audit(some, rules_for(some, supports))
+
+    everything = list(tasks.values())
+    parts = [Half(len(half), on(half)) for half in halves_of(tasks) if half] if halves else []
+    return Figures(len(tasks), on(everything), shares(everything), outcomes(everything), parts)

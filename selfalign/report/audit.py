@@ -32,6 +32,7 @@ def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token
         "problems": pins,
         "rules": {name: dataclasses.asdict(each) for name, each in figures.rules.items()},
         "shares": figures.shares,
+        **({"halves": [dataclasses.asdict(half) for half in figures.halves]} if figures.halves else {}),
         "outcomes": [
             {"own": own, "hidden": hidden, "samples": samples} for (own, hidden), samples in figures.outcomes.items()
         ],

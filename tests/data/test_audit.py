@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from selfalign.data.audit import RULES, RULES_WITH_ASSERTIONS, Audited, at_coverage, audit, audit_table, rules_for
+from selfalign.data.audit import (
+    RULES,
+    RULES_WITH_ASSERTIONS,
+    Audited,
+    at_coverage,
+    audit,
+    audit_table,
+    figures_of,
+    half_of,
+    halves_of,
+    rules_for,
+)
 
 
 def sample(passed, right, **more):
@@ -72,3 +83,21 @@ def test_an_audit_without_assertions_has_no_rules_that_need_them():
 def test_ties_are_all_kept_and_every_rule_takes_an_empty_task():
     assert len(RULES["consensus"](TASKS[0])) == 2
     assert all(list(rule([])) == [] for rule in (RULES | RULES_WITH_ASSERTIONS).values())
+
+
+def test_consensus_is_looked_at_wherever_one_wants():
+    tasks = {"t": [sample(False, True, support=0.4), sample(False, False, support=0.2)]}
+    rules = figures_of(tasks, (0.4, 0.41)).rules
+    assert (rules["consensus >= 0.4"].kept, rules["consensus >= 0.41"].kept) == (1, 0)
+    assert "consensus >= 0.5" not in rules
+
+
+def test_the_halves_share_the_tasks_and_stay_the_same_with_more_of_them():
+    tasks = {f"task {number}": [sample(True, number % 2 == 0)] for number in range(40)}
+    first, second = halves_of(tasks)
+    assert len(first) + len(second) == 40 and min(len(first), len(second)) > 10
+    assert halves_of(dict(list(tasks.items())[:20]))[0] == first[: sum(half_of(id) == 0 for id in list(tasks)[:20])]
+    halves = figures_of(tasks, halves=True).halves
+    assert [half.tasks for half in halves] == [len(first), len(second)]
+    assert halves[0].rules["passes"].precision.value == sum(one[0].right for one in first) / len(first)
+    assert "The second half of the tasks:" in figures_of(tasks, halves=True).as_markdown()

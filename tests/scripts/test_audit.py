@@ -1,6 +1,7 @@
 """audit.py and the tasks that it needs: problems as tasks, samples judged by hidden tests, figures of the rules."""
 
 import json
+import shutil
 
 import pytest
 
@@ -95,6 +96,19 @@ def test_it_is_known_by_its_problems(audited, tmp_path):
     other = write_rows(tmp_path / "other.jsonl", [DOUBLE | {"plus_input": [[7]]}])
     result = run("audit", folder.parent / "executions.jsonl", folder, "--benchmark-data", f"humanevalplus={other}")
     assert result.returncode == 2 and "differs" in result.stderr
+
+
+def test_other_figures_of_a_finished_audit_need_no_new_judgement(audited, tmp_path, problems):
+    folder, _ = audited
+    again = shutil.copytree(folder, tmp_path / "again")
+    command = ("audit", folder.parent / "executions.jsonl", again, "--benchmark-data", f"humanevalplus={problems}")
+    result = run_well(*command, "--min-support", "0.1", "0.9", "--halves")
+    record = json.loads((again / "audit.json").read_text())
+    assert "nothing was left to do" in result.stderr + result.stdout and read_rows(again) == read_rows(folder)
+    assert "consensus >= 0.9" in record["rules"] and "consensus >= 0.5" not in record["rules"]
+    assert [half["tasks"] for half in record["halves"]] == [1]
+    refused = run(*command, "--min-support", "1.5")
+    assert refused.returncode == 2 and "--min-support 1.5 is out of range" in refused.stderr
 
 
 def test_problems_become_tasks(tmp_path, problems):
