@@ -80,7 +80,7 @@ def test_a_benchmark_without_requirements_has_this_interpreter():
     assert environment_of(load_benchmark("humaneval")) == sys.executable
 
 
-@pytest.mark.parametrize("file", REQUIREMENTS.glob("*.txt"), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda file: file.stem)
 def test_what_imports_pkg_resources_comes_with_a_setuptools_that_has_it(file):
     """An environment is made without pip, so it has none by itself, and the newest has no pkg_resources any more."""
     lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
