@@ -163,6 +163,22 @@ def test_templates_end_where_the_model_continues(template, columns, ending):
     assert prompt.columns == columns and text.endswith(ending) and "## Example 3" in text
 
 
+@pytest.mark.parametrize("shots", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("template", "columns", "ending"),
+    [
+        ("concepts", {"content"}, "### Code\n```python\nSEED\n```\n"),
+        ("tasks", {"concepts"}, "difficulty: hard\nconcepts: one, two\n"),
+        ("responses", {"instruction"}, "### Task\nTASK\n"),
+    ],
+)
+def test_instructions_for_chats_end_with_the_question(template, columns, ending, shots):
+    prompt = load_prompt(PROMPTS / "instructions" / f"{template}.jinja", LARGE)
+    text = prompt.render(row=ROW, shots=LARGE.pool[:shots], **DRAWN)
+    assert prompt.columns == columns and text.endswith(ending)
+    assert ("example" in text) == (shots > 0)
+
+
 def test_a_completed_example_has_the_form_of_the_worked_ones():
     """What precedes the last heading's content is the same for worked examples and for the one to complete."""
     shot = LARGE.pool[0]
