@@ -143,7 +143,7 @@ def read_run(place: str, token: str | None = None) -> Run:
         samples = executed.setdefault(row["task_id"], [])
         samples.append(executed_sample(whole, len(samples)))
         about.setdefault(row["task_id"], {name: whole.get(name) for name in OF_EXECUTIONS})
-    before = list(inputs_before(executions, token))
+    before = inputs_before(executions, token) if source.run.get("complete", True) else []
     numbers = [each.number for samples in executed.values() for each in samples]
     if before and "sample" in before[0][0].rows.column_names:
         numbers += before[0][0].rows["sample"]
@@ -259,6 +259,8 @@ def unit_of(runs: Sequence[Run]) -> str:
 
 def warn_of_losses(run: Run, unit: str) -> None:
     """A warning if what was asked for is not known of a run."""
+    if not run.source.run.get("complete", True):
+        return warn(f"{run.label} is not complete: only the tasks that it has are compared")
     if len(run.before) >= (len(STEPS) if unit == "seed_id" else 1):
         return
     lost = "seeds without a task and tasks without a sample" if unit == "seed_id" else "tasks without a sample"

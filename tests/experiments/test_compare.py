@@ -64,6 +64,17 @@ def test_samples_and_seeds_that_were_lost_are_found_in_what_was_read(tmp_path):
     assert share(run, "tasks with an instruction") == pytest.approx(1 / 3)
 
 
+def test_tasks_that_an_unfinished_run_does_not_have_yet_are_no_failures(tmp_path, capsys):
+    rows = [sample(f"t{n}", 0, True) for n in range(3)]
+    responses = written(tmp_path / "responses", rows)
+    executions = written(tmp_path / "executions", rows[:1], "execute", responses)
+    run_json = executions / "run.json"
+    run_json.write_text(json.dumps(json.loads(run_json.read_text()) | {"complete": False}))
+    found = figures(tmp_path, executions)
+    assert (found["units"], share(found["runs"][0], "samples that pass")) == (1, 1.0)
+    assert "executions is not complete" in capsys.readouterr().err
+
+
 def test_what_was_read_is_found_where_a_run_was_moved_and_left_alone_where_it_changed(tmp_path, capsys):
     rows = [sample("a", 0, True), sample("b", 0, True)]
     responses = written(tmp_path / "there" / "responses", rows)
