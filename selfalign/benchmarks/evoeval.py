@@ -11,6 +11,7 @@ from __future__ import annotations
 from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.benchmarks.harness.functions import FunctionBenchmark, script_beside
 from selfalign.benchmarks.harness.problems import FIELDS, problem_of, records
+from selfalign.errors import UserError
 
 COMPARE = """
 def _kind(value):
@@ -87,6 +88,15 @@ def _judge(out, expected, numbers, target):
 """,
 }
 
+# The function of each set's task 0: the sets have the same task ids, and two of them the same fields.
+FIRST = {
+    "difficult": "has_close_elements_in_range",
+    "creative": "calculate_shipping_cost",
+    "subtle": "has_close_elements",
+    "combine": "compare_happiness",
+    "tool_use": "distribute_candies",
+}
+
 
 class EvoEval(FunctionBenchmark):
     dataset = "evoeval/EvoEval_{variant}@main"  # resolved to a commit when a run starts, and recorded
@@ -97,6 +107,10 @@ class EvoEval(FunctionBenchmark):
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems of one set, in order."""
         rows = records(data or self.dataset, needs=(*FIELDS, "inputs"))
+        first = next((row["entry_point"] for row in rows if row["task_id"] == "EvoEval/0"), None)
+        others = [name for name, function in FIRST.items() if function == first and name != self.variant]
+        if others:
+            raise UserError(f"{data or self.dataset} is the set evoeval-{others[0]}, and not evoeval-{self.variant}")
         return [problem_of(row, self._test(row)) for row in rows]
 
     def _test(self, row: Row) -> str:

@@ -6,9 +6,10 @@ It reads the Hub's data and those of EvalPlus' releases, and judges them in the 
 from __future__ import annotations
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
-from selfalign.benchmarks.harness.evalplus import hub_script, release_script
+from selfalign.benchmarks.harness.evalplus import hub_script, is_of_evalplus, release_script
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
-from selfalign.benchmarks.harness.problems import FIELDS, check_fields, problem_of, records
+from selfalign.benchmarks.harness.problems import FIELDS, check_fields, check_is_not_of, problem_of, records
+from selfalign.errors import UserError
 
 # CPU seconds for problems whose canonical solutions take up to 10 on a busy machine.
 SLOW = dict.fromkeys([f"HumanEval/{number}" for number in (15, 59, 130, 139)], 60.0)
@@ -24,9 +25,13 @@ class HumanEvalPlus(FunctionBenchmark):
 
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
-        rows = records(data or self.dataset, needs=FIELDS)
+        source = data or self.dataset
+        rows = records(source, needs=FIELDS)
+        check_is_not_of("Mbpp/", rows, source)
         needs = ("base_input", "atol") if "plus_input" in rows[0] else ("test",)
-        check_fields(rows, needs, data or self.dataset)
+        check_fields(rows, needs, source)
+        if "test" in needs and not any(is_of_evalplus(row["test"]) for row in rows):
+            raise UserError(f"{source} has the tests of HumanEval, and not those of HumanEval+")
         return [problem_of(row, _test(row), SLOW.get(row["task_id"], 0.0)) for row in rows]
 
 

@@ -24,7 +24,7 @@ from code_eval.sandbox import Program
 from selfalign.benchmarks.harness import livecodebench_judge
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, Style, pass_rates
 from selfalign.benchmarks.harness.functions import first_python_block
-from selfalign.benchmarks.harness.problems import iso_date
+from selfalign.benchmarks.harness.problems import check_is_no_pointer, iso_date
 from selfalign.errors import UserError, first_line
 from selfalign.runner.hub import hub_name, is_hub_id, with_retries
 
@@ -36,6 +36,7 @@ RELEASES |= {f"v{a}_v{b}": FILES[a - 1 : b] for a in range(1, len(FILES)) for b 
 START_DATES = ("2023-09-01", "2023-07-01", "2023-05-01")  # paper, Table 2
 DIFFICULTIES = ("easy", "medium", "hard")
 JUDGE = Path(livecodebench_judge.__file__)
+GZIP = b"\x1f\x8b"  # the first bytes of a compressed file
 COLUMNS = ("question_id", "question_content", "contest_date", "starter_code", "metadata", "private_test_cases")
 
 # A worked example of each kind for base models: the problem, and its solution.
@@ -148,6 +149,12 @@ def _readable(path: str, source: str) -> str:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise UserError(f"{source} can't be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{source} is a folder: name its files, separated by commas")
+    check_is_no_pointer(path)
+    with open(path, "rb") as file:
+        if file.read(len(GZIP)) == GZIP:
+            raise UserError(f"{source} is compressed: unpack it first, because the tests are read where they stand")
     if os.geteuid() == 0 and not mode & stat.S_IROTH:  # programs that root starts run as another user
         raise UserError(f"programs in the sandbox can't read {path}, which holds the tests: run chmod o+r on it")
     return path

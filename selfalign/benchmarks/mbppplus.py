@@ -13,7 +13,7 @@ from typing import Any
 
 from selfalign.benchmarks.harness.benchmark import Problem, Row
 from selfalign.benchmarks.harness.evalplus import hub_script, release_script
-from selfalign.benchmarks.harness.problems import FIELDS, check_fields, problem_of, records
+from selfalign.benchmarks.harness.problems import FIELDS, check_fields, check_is_not_of, problem_of, records
 from selfalign.benchmarks.mbpp import Mbpp, docstring, entry_point
 
 SLOW = {255: 60.0, 271: 60.0, 392: 60.0, 599: 120.0}  # the canonical solutions take up to 22 s on a busy machine
@@ -58,6 +58,7 @@ class MbppPlus(Mbpp):
     def problems(self, data: str | None = None) -> list[Problem]:
         """The problems, in order, in the Hub's layout or in that of EvalPlus' releases."""
         rows = records(data or self.dataset, needs=("task_id", "prompt"))
+        check_is_not_of("HumanEval/", rows, data or self.dataset)
         if "plus_input" in rows[0]:
             problem, needs = self._of_release, (*FIELDS, "base_input", "plus_input", "atol")
         else:

@@ -1,6 +1,7 @@
 """LiveCodeBench: problems in the published layout, with content of our own, judged in the sandbox."""
 
 import base64
+import gzip
 import json
 import os
 import pickle
@@ -152,6 +153,7 @@ def test_scores_count_problems_from_each_start_date_on(problems):
         ("", "has no rows"),
         ('{"question_id": "a"}\n', "line 1 has no question_content, contest_date, starter_code, metadata, private"),
         (json.dumps(STDIN) + '\n{"question', "line 2 is not JSON"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS"),
     ],
 )
 def test_a_damaged_file_is_said(tmp_path, text, said):
@@ -159,6 +161,12 @@ def test_a_damaged_file_is_said(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         LIVECODEBENCH.problems(str(path))
+
+
+def test_a_compressed_file_is_said(tmp_path):
+    (tmp_path / "test.jsonl.gz").write_bytes(gzip.compress(json.dumps(STDIN).encode()))
+    with pytest.raises(UserError, match="is compressed: unpack it first"):
+        LIVECODEBENCH.problems(str(tmp_path / "test.jsonl.gz"))
 
 
 def test_given_samples_are_scored_with_problems_from_the_hub(tmp_path):

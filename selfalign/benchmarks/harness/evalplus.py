@@ -95,14 +95,19 @@ def comparison(entry_point: str) -> str:
     return COMPARE + (COMPARE_OR.format(ORACLES[entry_point]) if entry_point in ORACLES else "")
 
 
+def is_of_evalplus(test: str) -> bool:
+    """Whether a script is in the Hub's layout: inputs, and a loop over them."""
+    return "inputs = " in test and "for i, " in test
+
+
 def hub_script(test: str, entry_point: str) -> str:
     """The script of the Hub's layout with our comparison. HumanEval+'s defines `check`; MBPP+'s calls `entry_point`.
 
     A test that is not in the form of EvalPlus' scripts stays as it is.
     """
-    start = test.rfind("for i, ")
-    if "inputs = " not in test or start < 0:
+    if not is_of_evalplus(test):
         return test
+    start = test.rfind("for i, ")
     data, loop = test[:start].rstrip(" "), test[start:]
     tolerance = loop.rstrip().rstrip(")").rpartition(", ")[2] if "assertion(" in loop else "0"
     indent = "    " if "def check(" in test else ""

@@ -106,6 +106,12 @@ def check_fields(rows: list[Row], needs: Iterable[str], data: str) -> None:
             raise UserError(f"{lacking} of {len(rows)} rows of {data} have no {name}")
 
 
+def check_is_not_of(prefix: str, rows: list[Row], data: str) -> None:
+    """UserError if the rows of `data` are problems of another benchmark, whose task ids begin with `prefix`."""
+    if rows and all(str(row["task_id"]).startswith(prefix) for row in rows):
+        raise UserError(f"{data} has problems of another benchmark: {rows[0]['task_id']} and others")
+
+
 def check_is_no_pointer(file: str) -> None:
     """UserError if `file` is what Git has in place of a large file."""
     try:
@@ -133,6 +139,8 @@ def _json_rows(data: str) -> list[Row]:
         if isinstance(rows, dict) and "eval" in rows:
             raise UserError(f"{data} has EvalPlus' results; give the samples that it was made from")
         rows = list(rows.values()) if isinstance(rows, dict) else rows
+        if not isinstance(rows, list):
+            raise UserError(f"{data} holds {json.dumps(rows)[:40]} and no list of rows")
     else:
         rows = []
         for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028

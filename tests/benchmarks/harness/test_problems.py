@@ -9,6 +9,7 @@ import pytest
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.harness.problems import pin_of, records
 from selfalign.errors import UserError
+from tests.benchmarks.rows import DOUBLE, DOUBLE_ON_HUB, SQUARES
 
 
 @pytest.mark.parametrize("file", ["a.jsonl", "a.jsonl.gz", "a.json", "a.parquet"])
@@ -39,6 +40,12 @@ def test_a_damaged_file_is_said(tmp_path, content, said):
         records(str(tmp_path / "a.jsonl"), needs=("task_id",))
 
 
+def test_json_that_is_no_list_is_said(tmp_path):
+    (tmp_path / "a.json").write_text("3")
+    with pytest.raises(UserError, match="holds 3 and no list of rows"):
+        records(str(tmp_path / "a.json"))
+
+
 def test_results_of_evalplus_are_not_taken_for_samples(tmp_path):
     (tmp_path / "x_eval_results.json").write_text('{"date": "today", "eval": {"HumanEval/0": []}}')
     with pytest.raises(UserError, match="EvalPlus' results"):
@@ -49,6 +56,26 @@ def test_results_of_evalplus_are_not_taken_for_samples(tmp_path):
 def test_data_of_another_benchmark_are_said(tmp_path, name):
     (tmp_path / "a.jsonl").write_text('{"question_id": 1, "metadata": {}}')
     with pytest.raises(UserError, match=r"1 of 1 rows of .*a\.jsonl have no"):
+        load_benchmark(name).problems(str(tmp_path / "a.jsonl"))
+
+
+BASE = DOUBLE_ON_HUB | {"test": "def check(candidate):\n    assert candidate(1) == 2\n"}
+EVOEVAL = {"task_id": "EvoEval/0", "prompt": "", "canonical_solution": "", "inputs": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("humanevalplus", BASE, "has the tests of HumanEval, and not those of HumanEval\\+"),
+        ("humanevalplus", SQUARES, "has problems of another benchmark: Mbpp/8"),
+        ("mbppplus", DOUBLE, "has problems of another benchmark: HumanEval/900"),
+        ("humaneval", DOUBLE_ON_HUB, "choose the benchmark humanevalplus"),
+        ("evoeval-difficult", EVOEVAL | {"entry_point": "has_close_elements"}, "is the set evoeval-subtle"),
+    ],
+)
+def test_data_that_would_be_scored_under_a_wrong_name_are_said(tmp_path, name, row, said):
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=said):
         load_benchmark(name).problems(str(tmp_path / "a.jsonl"))
 
 
