@@ -65,7 +65,7 @@ else:
         tests_to_show,
         to_preference,
     )
-    from selfalign.data.languages import code_in, language_of, only_python
+    from selfalign.data.languages import code_in, language_of, languages_in
     from selfalign.data.repairs import conversation_of, is_repair
     from selfalign.data.selection import (
         RATE_COLUMNS,
@@ -180,13 +180,8 @@ def check(options: Options, executions: Source) -> None:
             raise UserError(f"{option} is about a sample's own tests, which --strategy consensus replaces")
         if "mutation_score" not in columns:
             raise UserError(f"{options.input} has no column mutation_score, which {option} needs")
-    compares = {
-        "--choose agreement": options.choose == "agreement",
-        "--strategy consensus": options.strategy == "consensus",
-        "--min-support": options.min_support is not None,
-    }
-    if used := next((name for name, is_used in compares.items() if is_used), None):
-        only_python(executions, f"{used} is")
+    if options.choose == "agreement" or options.strategy == "consensus" or options.min_support is not None:
+        languages_in(executions)  # all of these have to run
 
 
 def costs_of(samples: Sequence[Sample], executions: Source, options: Options) -> dict[str, float]:

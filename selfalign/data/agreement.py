@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
-from selfalign.code.markdown import python_code
+from selfalign.code.javascript import check_parser
+from selfalign.data.languages import code_in, language_of, languages_in
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import RowOpen, UserError
 from selfalign.options import StepOptions
@@ -23,6 +26,8 @@ from selfalign.runner.table import Done, Table
 
 COLUMNS = {"id": str, "agreement": float}
 TASKS_PER_SANDBOX = 2  # in flight, so that no sandbox sits idle; each task holds only its own samples
+
+Row = dict[str, Any]
 
 
 async def agreement_of(programs: list[tuple[str, str]], passes: Callable[[str, str], Awaitable[bool]]) -> list[float]:
@@ -42,7 +47,7 @@ async def agreement_of(programs: list[tuple[str, str]], passes: Callable[[str, s
     verdicts |= dict(zip(pairs, await asyncio.gather(*(passes(*pair) for pair in pairs)), strict=True))
     votes = [[verdicts[code, tests] for tests in suites] for code, _ in programs]
     agreeing = [[sum(a == b for a, b in zip(one, other, strict=True)) for other in votes] for one in votes]
-    return [(sum(row) - len(suites)) / (len(suites) * (len(programs) - 1)) for row in agreeing]
+    return [(sum(row) - len(suites)) / max(1, len(suites) * (len(programs) - 1)) for row in agreeing]
 
 
 async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
@@ -51,6 +56,38 @@ async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
     if result.outcome == "sandbox_error":
         raise RowOpen(f"the sandbox failed: {result.detail}")
     return result
+
+
+def samples_of(task: Row, executions: Source) -> dict[str, list[Row]]:
+    """The samples of a task (`id`, `response`, `tests`) by their language; `positions` of the task says where they are.
+
+    Those in different languages are not compared with each other.
+    """
+    columns = ["id", "response", "tests", *({"language"} & set(executions.rows.column_names))]
+    by_language: dict[str, list[Row]] = {}
+    for _, row in executions.read(sorted(task["positions"]), columns):
+        by_language.setdefault(language_of(row), []).append(row)
+    return by_language
+
+
+@contextmanager
+def sandboxes_for(executions: Source, workers: int, *, timeout: float, memory: int) -> Iterator[dict[str, Sandbox]]:
+    """A sandbox for each language of the executions, which is closed at the end.
+
+    Raises:
+        UserError: programs cannot be isolated here, or are in a language that cannot run.
+    """
+    with ExitStack() as stack:
+        opened = {}
+        for language in languages_in(executions):
+            if language == "javascript":
+                check_parser()
+            try:
+                sandbox = Sandbox(workers=workers, timeout=timeout, language=language, memory=memory)
+            except SandboxUnavailable as error:
+                raise UserError(str(error)) from None
+            opened[language] = stack.enter_context(sandbox)
+        yield opened
 
 
 def agreements(
@@ -70,27 +107,25 @@ def agreements(
         memory: bytes for each program.
 
     Raises:
-        UserError: programs cannot be isolated here.
+        UserError: programs cannot be isolated here, or are in a language that cannot run.
         SystemExit: as `run_step` does, if tasks stay open.
     """
 
-    async def passes(code: str, tests: str) -> bool:
+    async def passes(sandbox: Sandbox, code: str, tests: str) -> bool:
         return (await result_in(sandbox, code, tests)).passed
 
     async def agreements_in(task: dict[str, Any]) -> Done:
-        samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]
-        programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
-        shares = await agreement_of(programs, passes)
-        return Done([{"id": row["id"], "agreement": share} for row, share in zip(samples, shares, strict=True)])
+        rows = []
+        for language, samples in samples_of(task, executions).items():  # seldom more than one
+            programs = [tuple(code_in(row[name], language) or "" for name in ("response", "tests")) for row in samples]
+            shares = await agreement_of(programs, partial(passes, opened[language]))
+            rows += [{"id": row["id"], "agreement": share} for row, share in zip(samples, shares, strict=True)]
+        return Done(rows)
 
     if not tasks:
         return {}
     output = options.output.rstrip("/") + "-agreement"
-    try:
-        sandbox = Sandbox(workers=sandboxes, timeout=timeout, memory=memory)
-    except SandboxUnavailable as error:
-        raise UserError(str(error)) from None
-    with sandbox:
+    with sandboxes_for(executions, sandboxes, timeout=timeout, memory=memory) as opened:
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
             Table(source_of_tasks(executions, tasks), agreements_in, COLUMNS, carry=False),

@@ -8,7 +8,6 @@ these outputs. After rStar-Coder (arXiv 2505.21297) and CodeT (arXiv 2207.10397)
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import dataclasses
 import itertools
@@ -18,13 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
-from selfalign.code.markdown import python_code
-from selfalign.code.mutation import echoing, stubbed
-from selfalign.data.agreement import result_in
-from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_of
+from code_eval.sandbox import Result
+from selfalign.data.agreement import result_in, samples_of, sandboxes_for
+from selfalign.data.dialects import DIALECTS, PYTHON, Dialect
+from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, inputs_of
+from selfalign.data.languages import code_in
+from selfalign.data.observing import SEEN
 from selfalign.data.selection import source_of_tasks
-from selfalign.errors import UserError
 from selfalign.options import StepOptions
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
@@ -35,37 +34,6 @@ MIN_TESTS = 2  # agreed tests that a task must have
 MIN_OUTPUTS = 2  # different ones among these: a function that always returns the same would pass the others
 MIN_VOTES = 2  # samples that must give an output before it is taken for right
 TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
-MAX_OUTPUT = 200  # characters of an output that a test states
-
-# What runs after a sample's code. `_shown` writes equal outputs equally: sets in order, floats to nine digits.
-OBSERVE = """
-def _shown(value):
-    kind = type(value)
-    if kind is float:
-        return format(value, ".9g")
-    if kind in (list, tuple):
-        return kind.__name__ + "(" + ",".join(map(_shown, value)) + ")"
-    if kind in (set, frozenset):
-        return "set(" + ",".join(sorted(map(_shown, value))) + ")"
-    if kind is dict:
-        return "dict(" + ",".join(sorted(_shown(k) + ":" + _shown(v) for k, v in value.items())) + ")"
-    if kind in (int, bool, str, bytes, type(None), complex):
-        return repr(value)
-    raise TypeError("no plain value")
-
-def _evaluated(setup, call):
-    space = dict(globals())
-    exec(setup, space)
-    return eval(call, space)
-
-def _mark(setup, call):
-    import hashlib
-    try:
-        return hashlib.sha256(_shown(_evaluated(setup, call)).encode("utf-8", "replace")).hexdigest()[:8]
-    except Exception:
-        return "-"
-"""
-SEEN = "seen "  # begins the message by which a program tells what it saw
 
 
 @dataclass(frozen=True)
@@ -84,12 +52,6 @@ Run = Callable[[str, str], Awaitable[Result]]  # code and tests of a program -> 
 
 
 # Outputs --------------------------------------------------------------------------------------------------------------
-
-
-def observing(inputs: Sequence[Input]) -> str:
-    """Tests that tell the mark of the output of each input: "-" where it raises, or gives no plain value."""
-    pairs = [(each.setup, each.call) for each in inputs]
-    return f"{OBSERVE}\nraise AssertionError({SEEN!r} + ' '.join(_mark(*pair) for pair in {pairs!r}))\n"
 
 
 def observed(detail: str, count: int) -> list[str | None]:
@@ -111,9 +73,11 @@ def vote(marks: Sequence[Sequence[str | None]]) -> Vote:
     return Vote(support, [mark if count >= MIN_VOTES else None for mark, count in winners])
 
 
-async def marks_of(codes: Sequence[str], inputs: Sequence[Input], run: Run) -> list[list[str | None]]:
+async def marks_of(
+    codes: Sequence[str], inputs: Sequence[Input], run: Run, dialect: Dialect = PYTHON
+) -> list[list[str | None]]:
     """The marks that each program gives for each input; equal programs run once."""
-    tests = observing(inputs)
+    tests = dialect.observing(inputs)
     unique = list(dict.fromkeys(codes))
     results = await asyncio.gather(*(run(code, tests) for code in unique))
     seen = {code: observed(result.detail, len(inputs)) for code, result in zip(unique, results, strict=True)}
@@ -125,6 +89,7 @@ async def assertions_met(
     inputs: Sequence[Input],
     marks: Sequence[Sequence[str | None]],
     run: Run,
+    dialect: Dialect = PYTHON,
 ) -> list[float]:
     """For each sample, the share of the assertions in the other samples' tests that its outputs meet, from 0 to 1.
 
@@ -135,11 +100,12 @@ async def assertions_met(
         inputs: that these are about.
         marks: of each sample, see `marks_of`.
         run: runs a program.
+        dialect: of all of them.
     """
     sources = list(dict.fromkeys(itertools.chain(*claims)))
     expected = [Input(inputs[number].setup, source) for number, source in sources]
     blocks = [expected[i : i + MAX_INPUTS] for i in range(0, len(expected), MAX_INPUTS)]
-    rows = await asyncio.gather(*(marks_of([""], block, run) for block in blocks))
+    rows = await asyncio.gather(*(marks_of([""], block, run, dialect) for block in blocks))
     found = dict(zip(sources, itertools.chain(*(row for (row,) in rows)), strict=True))
     stated = [Counter({(claim[0], mark) for claim in each if (mark := found[claim])}) for each in claims]
     votes = sum(stated, Counter())
@@ -152,17 +118,22 @@ async def assertions_met(
 
 
 async def agreed_tests(
-    code: str, inputs: Sequence[Input], marks: Sequence[str | None], outputs: Sequence[str | None], run: Run
+    code: str,
+    inputs: Sequence[Input],
+    marks: Sequence[str | None],
+    outputs: Sequence[str | None],
+    run: Run,
+    dialect: Dialect = PYTHON,
 ) -> list[str]:
     """Assertions for the inputs on which `code` gives the output that most samples give; at most MAX_TESTS."""
     agreed = [(each, mark) for each, mark, out in zip(inputs, marks, outputs, strict=True) if mark and mark == out]
     chosen = different(agreed)[: 2 * MAX_TESTS]
-    results = await asyncio.gather(*(run(code, _showing(each)) for each in chosen))
+    results = await asyncio.gather(*(run(code, dialect.showing(each)) for each in chosen))
     tests, shown = [], set()
     for each, result in zip(chosen, results, strict=True):
         _, told, output = result.detail.partition(SEEN)
-        if told and _is_literal(output) and len(tests) < MAX_TESTS:
-            tests.append(f"{each.setup}\nassert {each.call} == {output}".strip())
+        if told and dialect.is_literal(output) and len(tests) < MAX_TESTS:
+            tests.append(dialect.stating(each, output))
             shown.add(output)
     return tests if len(shown) >= MIN_OUTPUTS else []
 
@@ -179,23 +150,6 @@ def different(agreed: Sequence[tuple[Input, str]]) -> list[Input]:
             by_output.setdefault(mark, []).append(each)
     turns = itertools.zip_longest(*by_output.values())
     return [each for turn in turns for each in turn if each is not None]
-
-
-def _showing(each: Input) -> str:
-    """Tests that tell the output of one input as source; nothing where it is long, or reads back as something else."""
-    return (
-        f"{OBSERVE}\nimport ast as _ast\n_output = _evaluated({each.setup!r}, {each.call!r})\n_text = repr(_output)\n"
-        f"assert len(_text) <= {MAX_OUTPUT} and _ast.literal_eval(_text) == _output, 'no literal'\n"
-        f"raise AssertionError({SEEN!r} + _text)\n"
-    )
-
-
-def _is_literal(text: str) -> bool:
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False
-    return True
 
 
 # The step -------------------------------------------------------------------------------------------------------------
@@ -222,23 +176,26 @@ class Poll:
     met: list[float] | None = None
 
 
-async def poll(programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False) -> Poll:
+async def poll(
+    programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False, dialect: Dialect = PYTHON
+) -> Poll:
     """Run the samples of a task, each code and tests, on the inputs of all their tests.
 
     `assertions`: also find out which of the tests' assertions each sample meets.
     """
-    codes, suites = [code for code, _ in programs], [tests for _, tests in programs]
-    names = set().union(*map(definitions_in, codes))
-    inputs = inputs_of(suites, names)
-    marks = await marks_of(codes, inputs, run)
+    codes = [code for code, _ in programs]
+    names = set().union(*map(dialect.definitions_in, codes))
+    suites = [list(dialect.inputs_in(tests, names)) for _, tests in programs]
+    inputs = inputs_of(suites)
+    marks = await marks_of(codes, inputs, run, dialect)
     voted = vote(marks)
-    met = await assertions_met(claims_of(suites, names, inputs), inputs, marks, run) if assertions else None
+    met = await assertions_met(claims_of(suites, inputs), inputs, marks, run, dialect) if assertions else None
     return Poll(inputs, marks, voted.outputs, voted.support, met)
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What the samples of a task agree on: the tests, as Python; whether each sample gives all the outputs that the
+    """What the samples of a task agree on: the tests, as source; whether each sample gives all the outputs that the
     tests state; and each sample's support. No tests: they do not agree."""
 
     tests: list[str]
@@ -246,7 +203,9 @@ class Agreed:
     support: list[float]
 
 
-async def consensus_of(programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False) -> Agreed:
+async def consensus_of(
+    programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False, dialect: Dialect = PYTHON
+) -> Agreed:
     """What the samples of a task, each code and tests, agree on.
 
     The expected outputs are those of the sample with the most support, on the inputs for which most samples give the
@@ -254,7 +213,7 @@ async def consensus_of(programs: Sequence[tuple[str, str]], run: Run, *, asserti
     the most of it may give what fewer samples do, so that its outputs count where another sample gives the same, and
     the samples that pass are those that give the same as it does for every input.
     """
-    polled = await poll(programs, run, assertions=assertions)
+    polled = await poll(programs, run, assertions=assertions, dialect=dialect)
     marks, outputs, support = polled.marks, polled.outputs, polled.support
     if polled.met is not None:
         support = [(by_outputs + met) / 2 for by_outputs, met in zip(support, polled.met, strict=True)]
@@ -264,7 +223,7 @@ async def consensus_of(programs: Sequence[tuple[str, str]], run: Run, *, asserti
         outputs = [mark if count >= MIN_VOTES else None for mark, count in zip(marks[best], votes, strict=True)]
     pairs = list(zip(marks[best], outputs, strict=True))
     expected = [i for i, (mark, output) in enumerate(pairs) if assertions or (mark and mark == output)]
-    tests = await agreed_tests(programs[best][0], polled.inputs, marks[best], outputs, run)
+    tests = await agreed_tests(programs[best][0], polled.inputs, marks[best], outputs, run, dialect)
     passed = [all(row[i] == marks[best][i] for i in expected) and len(tests) >= MIN_TESTS for row in marks]
     return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, support)
 
@@ -296,41 +255,18 @@ def agreed_executions(
         assertions: whether assertions count for the support, see `consensus_of`.
 
     Raises:
-        UserError: programs cannot be isolated here.
+        UserError: programs cannot be isolated here, or are in a language that cannot run.
         SystemExit: as `run_step` does, if tasks stay open.
     """
 
     async def judged(task: dict[str, Any]) -> Done:
-        samples = [row for _, row in executions.read(sorted(task["positions"]), ["id", "response", "tests"])]
-        programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
-        run = partial(result_in, sandbox)
-        agreed = await consensus_of(programs, run, assertions=assertions)
-        tests = "\n".join(agreed.tests)
-        vacuous = None
-        if tests:
-            code, _ = programs[agreed.passed.index(True)]
-            vacuous = (await run(stubbed(code), tests)).passed or (await run(echoing(code), tests)).passed
-        block = f"```python\n{tests}\n```" if tests else None
-        return Done(
-            [
-                {
-                    "id": row["id"],
-                    "passed": passed,
-                    "outcome": "no_consensus" if not tests else "passed" if passed else "failed",
-                    "tests": block or row["tests"],
-                    "vacuous": vacuous,
-                    "support": support,
-                }
-                for row, passed, support in zip(samples, agreed.passed, agreed.support, strict=True)
-            ]
-        )
+        rows = []
+        for language, samples in samples_of(task, executions).items():  # seldom more than one
+            rows += await _judged(samples, language, partial(result_in, opened[language]), assertions)
+        return Done(rows)
 
     output = options.output.rstrip("/") + "-consensus"
-    try:
-        sandbox = Sandbox(workers=sandboxes, timeout=timeout, memory=memory)
-    except SandboxUnavailable as error:
-        raise UserError(str(error)) from None
-    with sandbox:
+    with sandboxes_for(executions, sandboxes, timeout=timeout, memory=memory) as opened:
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
             Table(source_of_tasks(executions, tasks), judged, COLUMNS, carry=False, count_by="outcome"),
@@ -339,6 +275,31 @@ def agreed_executions(
         )
     found = open_source(output, columns=tuple(COLUMNS), token=options.hf_token).rows
     return with_columns(executions, {name: found[name] for name in COLUMNS if not only_support or name in KEPT})
+
+
+async def _judged(samples: list[dict[str, Any]], language: str, run: Run, assertions: bool) -> list[dict[str, Any]]:
+    """The rows of COLUMNS for a task's samples, which are in one language."""
+    dialect = DIALECTS[language]
+    programs = [tuple(code_in(row[column], language) or "" for column in ("response", "tests")) for row in samples]
+    agreed = await consensus_of(programs, run, assertions=assertions, dialect=dialect)
+    tests = dialect.joined(agreed.tests)
+    vacuous = None
+    if tests:
+        code, _ = programs[agreed.passed.index(True)]
+        stubs = await asyncio.gather(*(run(stub, tests) for stub in dialect.stubs_of(code)))
+        vacuous = any(stub.passed for stub in stubs) if stubs else None
+    block = f"```{language}\n{tests}\n```" if tests else None
+    return [
+        {
+            "id": row["id"],
+            "passed": passed,
+            "outcome": "no_consensus" if not tests else "passed" if passed else "failed",
+            "tests": block or row["tests"],
+            "vacuous": vacuous,
+            "support": support,
+        }
+        for row, passed, support in zip(samples, agreed.passed, agreed.support, strict=True)
+    ]
 
 
 def with_columns(executions: Source, columns: dict[str, list[Any]]) -> Source:

@@ -19,41 +19,41 @@ BUILTINS = frozenset(dir(builtins))
 @dataclass(frozen=True)
 class Input:
     """A call that a test makes: the statements before it that it needs, the expression, both as source, and the output
-    that the test claims, as source (None where it compares with nothing)."""
+    that the test claims, as source (None where it compares with nothing).
+
+    thrown: `call` is a function, and the output is whether it throws (JavaScript alone).
+    """
 
     setup: str
     call: str
     claimed: str | None = None
+    thrown: bool = False
 
 
-def inputs_of(suites: Sequence[str], names: Collection[str]) -> list[Input]:
-    """The inputs in the tests of a task's samples, each once, at most MAX_INPUTS, taken from the suites by turns.
-
-    Args:
-        suites: the tests of each sample, as Python.
-        names: what the samples define, of which an input must call one.
-    """
-    by_suite = [list(dict.fromkeys(_inputs_in(tests, names))) for tests in dict.fromkeys(suites)]
+def inputs_of(suites: Sequence[Sequence[Input]]) -> list[Input]:
+    """The inputs of a task's samples, each once, at most MAX_INPUTS, taken by turns from those in each one's tests."""
+    by_suite = [list(dict.fromkeys(suite)) for suite in dict.fromkeys(map(tuple, suites))]
     in_turn = (
         some[turn] for turn in range(max(map(len, by_suite), default=0)) for some in by_suite if turn < len(some)
     )
     return list({(found.setup, found.call): found for found in list(in_turn)[::-1]}.values())[::-1][:MAX_INPUTS]
 
 
-def claims_of(suites: Sequence[str], names: Collection[str], inputs: Sequence[Input]) -> list[list[tuple[int, str]]]:
-    """What each of the suites claims about these inputs: the number of the input, and an output as source."""
+def claims_of(suites: Sequence[Sequence[Input]], inputs: Sequence[Input]) -> list[list[tuple[int, str]]]:
+    """What the inputs in each sample's tests claim about these: the number of the input, and an output as source."""
     numbers = {(each.setup, each.call): number for number, each in enumerate(inputs)}
     return [
         [
             (numbers[each.setup, each.call], each.claimed)
-            for each in _inputs_in(tests, names)
+            for each in suite
             if each.claimed is not None and (each.setup, each.call) in numbers
         ]
-        for tests in suites
+        for suite in suites
     ]
 
 
-def _inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
+def inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
+    """The inputs in Python's tests, each of which calls one of `names`: what the samples define."""
     tree = parsed(tests)
     if tree is None:
         return

@@ -8,7 +8,7 @@ import pytest
 from code_eval.sandbox import Sandbox
 from selfalign.data.agreement import result_in
 from selfalign.data.consensus import agreed_tests, assertions_met, consensus_of, different, marks_of, vote
-from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_of
+from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_in, inputs_of
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def run():
 
 
 def calls(tests, *names):
-    return [(each.setup, each.call, each.claimed) for each in inputs_of([tests], names or ("f",))]
+    return [(each.setup, each.call, each.claimed) for each in inputs_of([list(inputs_in(tests, names or ("f",)))])]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_inputs_of_tests(tests, expected):
 
 def test_each_input_counts_once_and_each_suite_has_its_turn():
     suites = [f"assert f({n}) == 0\nassert f(-1) == 1\nassert f({n} + 100) == 0" for n in range(MAX_INPUTS)]
-    found = inputs_of(suites, {"f"})
+    found = inputs_of([list(inputs_in(tests, {"f"})) for tests in suites])
     assert len(found) == len(set(found)) == MAX_INPUTS
     assert {each.call for each in found} >= {f"f({n})" for n in range(MAX_INPUTS - 1)}
 
@@ -100,9 +100,10 @@ def test_the_kept_tests_state_what_was_agreed_on(run):
 
 
 def met_by(run, codes, suites):
-    inputs = inputs_of(suites, {"f"})
+    found = [list(inputs_in(tests, {"f"})) for tests in suites]
+    inputs = inputs_of(found)
     marks = asyncio.run(marks_of(codes, inputs, run))
-    return asyncio.run(assertions_met(claims_of(suites, {"f"}, inputs), inputs, marks, run))
+    return asyncio.run(assertions_met(claims_of(found, inputs), inputs, marks, run))
 
 
 def test_a_sample_meets_the_assertions_of_others_and_not_its_own(run):

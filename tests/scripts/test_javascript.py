@@ -90,8 +90,12 @@ def test_a_seed_becomes_an_execution(tmp_path):
             {},
             "rows in javascript: benchmarks with hidden tests are here only for Python",
         ),
-        "agreement": ("select", [row("sort")], {"choose": "agreement"}, "--choose agreement is only for Python"),
-        "support": ("select", [row("sort")], {"min_support": 0.5}, "--min-support is only for Python"),
+        "another language": (
+            "select",
+            [row("sort", language="rust")],
+            {"min_support": 0.5},
+            "rows in rust: only programs in python and javascript can run",
+        ),
         "harbor": ("export", [row("sort")], {"to": "harbor"}, "what harbor does with tests is only for Python"),
     }.values(),
 )
@@ -159,3 +163,57 @@ def test_the_best_of_a_mixed_dataset_is_selected(tmp_path):
     rejected = load_dataset(str(tmp_path / "out" / "rejected"), split="train")
     reasons = dict(zip(rejected["task_id"], rejected["reason"], strict=True))
     assert reasons.items() >= {"count": "stub", "join": "vacuous"}.items() and "same_names" in reasons.values()
+
+
+def compared(id, code, language, number):
+    """One of several samples of a task, whose own tests claim what is wrong; the inputs are theirs."""
+    tests = "".join(
+        f"assert.strictEqual(twice({n}), 0);\n" if language == "javascript" else f"assert twice({n}) == 0\n"
+        for n in (number, 7)
+    )
+    blocks = {name: f"So:\n\n```{language}\n{text}\n```" for name, text in (("response", code), ("tests", tests))}
+    return sample("sort" if language == "javascript" else "merge", number) | blocks | {"id": id, "language": language}
+
+
+@pytest.fixture
+def both(tmp_path):
+    """Samples of a task in each language, the third of which does something else."""
+    bodies = {
+        "javascript": [
+            "const twice = (x) => x + x;",
+            "function twice(x) {\n  return 2 * x;\n}",
+            "const twice = (x) => x;",
+        ],
+        "python": ["def twice(x):\n    return x + x", "def twice(x):\n    return 2 * x", "def twice(x):\n    return x"],
+    }
+    rows = [
+        compared(f"{language}{number}", code, language, number) | {"passed": False, "outcome": "failed"}
+        for language, codes in bodies.items()
+        for number, code in enumerate(codes, start=1)
+    ]
+    return write_rows(tmp_path / "in.jsonl", rows)
+
+
+def test_samples_of_each_language_agree_among_themselves(tmp_path, both):
+    options = {"decontaminate": (), "report": False, "sandboxes": 1, "skip": ("same_names",)}
+    step("select", both, tmp_path / "out", strategy="consensus", **options)
+    chosen = {one["language"]: one for one in read_rows(tmp_path / "out")}
+    assert chosen["javascript"]["id"] in ("javascript1", "javascript2") and chosen["python"]["id"] in (
+        "python1",
+        "python2",
+    )
+    assert chosen["javascript"]["tests"].startswith(
+        '```javascript\nconst assert = require("assert");\n\nassert.strictEqual('
+    )
+    step("execute", tmp_path / "out", tmp_path / "again", sandboxes=1, mutants=0)
+    assert [(one["outcome"], one["vacuous"]) for one in read_rows(tmp_path / "again")] == [("passed", False)] * 2
+
+
+def test_the_one_that_agrees_with_most_others_is_chosen(tmp_path):
+    codes = ["const f = (x) => x + x;", "const f = (x) => 2 * x;", "const f = (x) => x;"]
+    tests = ["assert.equal(f(3), 6);", "assert.equal(f(4), 8);", "assert.equal(f(0), 0);"]
+    rows = [row("sort", code, test) | {"id": str(n)} for n, (code, test) in enumerate(zip(codes, tests, strict=True))]
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    step("select", source, tmp_path / "out", choose="agreement", decontaminate=(), report=False, sandboxes=1)
+    assert [one["id"] for one in read_rows(tmp_path / "out-agreement") if one["agreement"] < 0.5] == ["2"]
+    assert read_rows(tmp_path / "out")[0]["id"] in "01"

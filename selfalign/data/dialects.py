@@ -1,0 +1,57 @@
+"""How consensus reads and writes the programs of each language: one `Dialect` for Python, one for JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from selfalign.data import inputs, javascript_inputs, javascript_observing, observing
+from selfalign.data.inputs import Input
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What consensus has to know of a language; programs and tests are its source.
+
+    Attributes:
+        definitions_in: code -> the names of the functions and classes that it defines.
+        inputs_in: tests and these names -> the calls in the tests' assertions, with what these claim.
+        observing: inputs -> tests that tell the mark of the output of each.
+        showing: an input -> tests that tell its output as source.
+        is_literal: whether source is that of a plain value.
+        stating: an input and its output as source -> a test that states it.
+        joined: tests -> one program.
+        stubs_of: code -> programs that tests must not accept.
+    """
+
+    definitions_in: Callable[[str], set[str]]
+    inputs_in: Callable[[str, Collection[str]], Iterator[Input]]
+    observing: Callable[[Sequence[Input]], str]
+    showing: Callable[[Input], str]
+    is_literal: Callable[[str], bool]
+    stating: Callable[[Input, str], str]
+    joined: Callable[[Sequence[str]], str]
+    stubs_of: Callable[[str], list[str]]
+
+
+PYTHON = Dialect(
+    inputs.definitions_in,
+    inputs.inputs_in,
+    observing.observing,
+    observing.showing,
+    observing.is_literal,
+    observing.stating,
+    observing.joined,
+    observing.stubs_of,
+)
+JAVASCRIPT = Dialect(
+    javascript_inputs.definitions_in,
+    javascript_inputs.inputs_in,
+    javascript_observing.observing,
+    javascript_observing.showing,
+    javascript_observing.is_literal,
+    javascript_observing.stating,
+    javascript_observing.joined,
+    javascript_observing.stubs_of,
+)
+DIALECTS = {"python": PYTHON, "javascript": JAVASCRIPT}

@@ -1,0 +1,306 @@
+"""The inputs in JavaScript's tests: what `inputs.py` finds in Python's, on tree-sitter's trees.
+
+An assertion is one of Node's, such as `assert.deepStrictEqual(f(1), 2)`, `assert(f(1) === 2)` or
+`assert.throws(() => f(-1))`, under whatever name it was imported; or one of Jest's and Chai's, such as
+`expect(f(1)).toBe(2)`, which do not run here and have inputs all the same. It may stand in a function that takes no
+argument, in one that is called on the spot, in `test(...)` or `.then(...)`, in a block or in `try`; not in a loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from selfalign.code.javascript import (
+    DECLARATIONS,
+    FUNCTION_VALUES,
+    VARIABLES,
+    declarators_of,
+    has_argument,
+    names_bound,
+    names_needed,
+    names_of_definitions,
+    nodes_of,
+    text_of,
+    tree_of,
+)
+from selfalign.data.inputs import MAX_SOURCE, Input
+from selfalign.data.javascript_seeds import GLOBALS
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+EQUAL = {"equal", "strictEqual", "deepEqual", "deepStrictEqual"}
+# Those that do not say what the output is.
+OPEN = {"notEqual", "notStrictEqual", "notDeepEqual", "notDeepStrictEqual", "match", "doesNotMatch"}
+TRUE = {"assert", "assert.ok", "ok", "console.assert", "assert.strict"}
+# Whether what they are given throws, and whether they wait for it.
+THROWING = {
+    "throws": ("true", False),
+    "doesNotThrow": ("false", False),
+    "rejects": ("true", True),
+    "doesNotReject": ("false", True),
+}
+EXPECTED = {"toBe", "toEqual", "toStrictEqual", "equal", "equals", "eql", "eq"}
+EXPECTED_TO_THROW = {"toThrow", "toThrowError", "throw", "throws"}
+SAME = {"Object.is", "isDeepStrictEqual", "util.isDeepStrictEqual"}  # a === b, for values of all kinds
+SUITES = {"test", "it", "describe", "suite"}  # what calls a function that has tests
+KNOWN = GLOBALS | {
+    "assert", "clearInterval", "clearTimeout", "exports", "module", "performance", "process", "require", "setImmediate",
+    "setInterval", "setTimeout",
+}  # fmt: skip
+ASSERTS = re.compile(r"\b(assert|expect)\b")
+CALLS = ("call_expression", "new_expression")
+BLOCKS = ("statement_block", "try_statement")
+SIMPLE = (*VARIABLES, *DECLARATIONS, "expression_statement")  # statements that can stand before a call
+
+
+class Claim(NamedTuple):
+    """What an assertion evaluates, as a node and as source, and the source of what that should equal."""
+
+    node: Node
+    call: str
+    claimed: str | None
+    thrown: bool = False
+
+
+class Done(NamedTuple):
+    """A statement before a call: its source, and the names that it binds and needs."""
+
+    source: str
+    bound: frozenset[str]
+    needed: frozenset[str]
+
+    @classmethod
+    def of(cls, source: str, node: Node, bound: Collection[str] = ()) -> Done:
+        return cls(source, frozenset(bound), frozenset(names_needed(node)))
+
+
+def definitions_in(code: str) -> set[str]:
+    """The names of the functions and classes that a program defines at its top."""
+    root = tree_of(code)
+    return names_of_definitions(root) if root else set()
+
+
+def inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
+    """The inputs in JavaScript's tests, each of which calls one of `names`: what the samples define."""
+    root = tree_of(tests)
+    with contextlib.suppress(RecursionError):  # nested too deeply
+        yield from list(_inputs_of_block(root.named_children, [], frozenset(names))) if root else ()
+
+
+def _inputs_of_block(statements: Sequence[Node], before: list[Done], names: frozenset[str]) -> Iterator[Input]:
+    """The inputs of one block of statements; `before` is what was done before it."""
+    helpers = [s for s in statements if s.type in DECLARATIONS]  # they may be called before they are declared
+    done = before + [each for s in helpers for each in _done_by(s, names)]
+    for statement in statements:
+        claim = _claim(statement)
+        if claim is None:
+            for body, value in _bodies(statement):
+                yield from _inputs_of_block(body, done + value, names)
+            if statement not in helpers:
+                done += _done_by(statement, names)
+            continue
+        setup = _needed(names_needed(claim.node), done, names)
+        used = names_needed(claim.node) & names and any(node.type in CALLS for node in nodes_of(claim.node))
+        source = "\n".join(each.source for each in setup)
+        if (used or any(each.needed & names for each in setup)) and len(source) + len(claim.call) <= MAX_SOURCE:
+            yield Input(source, claim.call, claim.claimed, claim.thrown)
+        if not claim.thrown:
+            done.append(Done.of(f"{claim.call};", claim.node))  # it may have changed what is called next
+
+
+def _done_by(statement: Node, names: frozenset[str]) -> list[Done]:
+    """A statement, if it can stand before a call. One that binds a name of the samples would take the place of their
+    code: the import of what is tested, or a copy of it."""
+    text = text_of(statement)
+    bound = set().union(*(names_bound(n) for n in _names_of(statement)))
+    if statement.type not in SIMPLE or bound & names or ASSERTS.search(text) or text.startswith("console."):
+        return []
+    ended = statement.type in DECLARATIONS or text.endswith(";")
+    return [Done.of(text if ended else f"{text};", statement, bound)]
+
+
+def _names_of(statement: Node) -> list[Node]:
+    """The names or patterns that a declaration binds."""
+    parts = declarators_of(statement) if statement.type in VARIABLES else [statement]
+    return [name for part in parts for name in part.children_by_field_name("name")]
+
+
+def _needed(used: set[str], done: Sequence[Done], names: frozenset[str]) -> list[Done]:
+    """What of all that was done has to do with these names, or with names that this has to do with."""
+    wanted: set[str] = set()
+    chosen: list[Done] = []
+    more = used
+    while more := more - names - KNOWN - wanted:
+        wanted |= more
+        chosen = [each for each in done if (each.bound | each.needed) & wanted]
+        more = set().union(*(each.bound | each.needed for each in chosen))
+    return chosen
+
+
+def _bodies(statement: Node) -> Iterator[tuple[list[Node], list[Done]]]:
+    """The blocks in a statement that run once, each with the value that it is called with as a statement before it."""
+    node = _expression(statement)
+    if statement.type in BLOCKS:
+        yield (statement.child_by_field_name("body") or statement).named_children, []
+    elif statement.type in VARIABLES or statement.type in DECLARATIONS:
+        for part in declarators_of(statement) if statement.type in VARIABLES else [statement]:
+            function = part.child_by_field_name("value") or part
+            if function.type in (*FUNCTION_VALUES, *DECLARATIONS) and not has_argument(function):
+                yield from _body(function)
+    elif node.type == "call_expression":
+        called = _plain(node.child_by_field_name("function"))
+        functions = [argument for argument in _arguments(node) if argument.type in FUNCTION_VALUES]
+        if called and called.type in FUNCTION_VALUES:  # (async () => { ... })()
+            yield from _body(called)
+        elif called and text_of(called).split(".")[0] in SUITES:
+            for function in functions:
+                yield from _body(function)
+        elif called and text_of(called).endswith(".then") and functions:
+            awaited = called.child_by_field_name("object")
+            taken = next(_parameters(functions[0]), None)
+            if awaited and taken:
+                value = f"const {text_of(taken)} = await {text_of(awaited)};"
+                yield from _body(functions[0], [Done.of(value, awaited, names_bound(taken))])
+
+
+def _body(function: Node, before: Sequence[Done] = ()) -> Iterator[tuple[list[Node], list[Done]]]:
+    body = function.child_by_field_name("body")
+    if body and body.type != "class_body":
+        yield body.named_children if body.type == "statement_block" else [body], list(before)
+
+
+def _parameters(function: Node) -> Iterator[Node]:
+    for field in ("parameter", "parameters"):
+        for node in function.children_by_field_name(field):
+            yield from node.named_children if node.type == "formal_parameters" else [node]
+
+
+# ---- assertions -----------------------------------------------------------------------------------------------------
+
+
+def _claim(statement: Node) -> Claim | None:
+    """What an assertion says; None of any other statement."""
+    node = _expression(statement)
+    called, arguments = node.child_by_field_name("function"), _arguments(node)
+    if node.type != "call_expression" or not called:
+        return None
+    name = text_of(called)
+    last = name.rpartition(".")[2]
+    if expected := _expected(called):
+        return _claim_of_expectation(expected, name, arguments)
+    if not arguments:
+        return None
+    if name in TRUE:
+        return _claim_of_test(arguments[0])
+    if last in EQUAL:
+        return _claim_of_two(*arguments[:2])
+    if last in OPEN:
+        return Claim(arguments[0], normal(arguments[0]), None)
+    if last in THROWING:
+        claimed, awaited = THROWING[last]
+        return Claim(arguments[0], _waiting(arguments[0]) if awaited else normal(arguments[0]), claimed, thrown=True)
+    return None
+
+
+def _expected(called: Node) -> Node | None:
+    """The argument of the `expect` from which a chain such as `expect(f(1)).to.be.equal` begins."""
+    if called.type != "member_expression":
+        return None
+    root = called
+    while root.type == "member_expression":
+        root = root.child_by_field_name("object") or root.named_children[0]
+    function = root.child_by_field_name("function") if root.type == "call_expression" else None
+    arguments = _arguments(root)
+    return arguments[0] if function and text_of(function) == "expect" and arguments else None
+
+
+def _claim_of_expectation(given: Node, chain: str, arguments: list[Node]) -> Claim:
+    last = chain.rpartition(".")[2]
+    if last in EXPECTED_TO_THROW and given.type in FUNCTION_VALUES:
+        return Claim(given, normal(given), "false" if ".not." in chain else "true", thrown=True)
+    stated = last in EXPECTED and len(arguments) == 1 and ".not." not in chain
+    return Claim(given, normal(given), normal(arguments[0]) if stated else None)
+
+
+def _claim_of_test(test: Node) -> Claim:
+    """Of `assert(test)`."""
+    test = _plain(test) or test
+    operator = test.child_by_field_name("operator")
+    if test.type == "binary_expression" and operator and text_of(operator) in ("==", "==="):
+        return _claim_of_two(*(side for name in ("left", "right") for side in test.children_by_field_name(name)))
+    called = test.child_by_field_name("function")
+    if called and text_of(called) in SAME and len(_arguments(test)) == 2:
+        return _claim_of_two(*_arguments(test))
+    negated = test.child_by_field_name("argument") if operator and text_of(operator) == "!" else None
+    return Claim(negated, normal(negated), "false") if negated else Claim(test, normal(test), "true")
+
+
+def _claim_of_two(actual: Node, expected: Node | None = None) -> Claim:
+    """Of an equation. What calls nothing is the output, on whichever side it stands."""
+    if expected and not _calls(actual) and _calls(expected):
+        actual, expected = expected, actual
+    return Claim(actual, normal(actual), normal(expected) if expected else None)
+
+
+def _calls(node: Node) -> bool:
+    return any(each.type in CALLS for each in nodes_of(node))
+
+
+def _waiting(given: Node) -> str:
+    """A promise, or a function that returns one, as a function that waits for it."""
+    text = normal(given)
+    if given.type not in FUNCTION_VALUES:
+        return f"async () => {text}"
+    if text.startswith("async"):
+        return text
+    return f"async {text}" if given.type == "arrow_function" else f"async () => ({text})()"
+
+
+def _expression(statement: Node) -> Node:
+    """What an expression statement consists of, without `await`; any other node as it is."""
+    node = statement
+    while node.type in ("expression_statement", "await_expression") and node.named_children:
+        node = node.named_children[0]
+    return node
+
+
+def _plain(node: Node | None) -> Node | None:
+    """A node without parentheses around it."""
+    while node and node.type == "parenthesized_expression" and node.named_child_count == 1:
+        node = node.named_children[0]
+    return node
+
+
+def _arguments(call: Node) -> list[Node]:
+    arguments = call.child_by_field_name("arguments")
+    return [node for node in arguments.named_children if node.type != "comment"] if arguments else []
+
+
+def normal(node: Node) -> str:
+    """The source of an expression, in which quotes and spaces are set in one way, so that equal calls look equal."""
+    whole = ("string", "template_string", "regex")
+    tokens = [n for n in nodes_of(node, without=whole) if (n.type in whole or not n.children) and n.type != "comment"]
+    text, end = "", node.start_byte
+    source = node.text or b""
+    for number, token in enumerate(tokens):
+        gap = source[end - node.start_byte : token.start_byte - node.start_byte].decode("utf-8", "replace")
+        text += _gap(tokens[number - 1].type, gap, token.type) if number else ""
+        written = text_of(token)
+        plain = token.type == "string" and not set('"\\') & set(written)
+        text += f'"{written[1:-1]}"' if plain else written
+        end = token.end_byte
+    return text
+
+
+def _gap(left: str, gap: str, right: str) -> str:
+    if "\n" in gap:  # it may end a statement
+        return "\n" if "//" in gap or "/*" in gap else gap
+    if right in (",", ")", "]") or left in ("(", "["):
+        return ""
+    if left in (",", ":") or (left == "{" and right != "}") or (right == "}" and left != "{"):
+        return " "
+    return " " if gap else ""
