@@ -117,6 +117,18 @@ def _named(name: str, *fields: str) -> type:
     return collections.namedtuple(name, fields)
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    return value if value == value else NotANumber()
+
+
+def _decimal(text: str) -> decimal.Decimal:
+    value = decimal.Decimal(text)
+    if value.is_nan():
+        nans_seen[:] = [True]
+    return value
+
+
 def _complex(real: float, imaginary: float) -> complex:
     if real != real or imaginary != imaginary:
         nans_seen[:] = [True]
@@ -131,7 +143,7 @@ def _array(content):
     if dtype.kind not in ARRAYS:
         raise ValueError(f"not plain data: an array of {kind!r}")
     array = numpy.frombuffer(bytearray(base64.b64decode(data)), dtype).reshape([int(size) for size in shape])
-    if dtype.kind in "fc" and numpy.isnan(array).any():
+    if dtype.kind in "fcMm" and numpy.isnan(array).any():
         nans_seen[:] = [True]
     return array
 
@@ -165,7 +177,7 @@ DECODERS: dict[str, Any] = {
     "frozenset": lambda items: frozenset(map(decode, items)),
     "dict": _dictionary,
     "integer": lambda text: int(text, 16),
-    "float": lambda text: NotANumber() if text == "nan" else float(text),
+    "float": _float,
     "bytes": base64.b64decode,
     "bytearray": lambda text: bytearray(base64.b64decode(text)),
     "complex": lambda parts: _complex(*map(float, parts)),
@@ -182,7 +194,7 @@ DECODERS: dict[str, Any] = {
     "time": datetime.time.fromisoformat,
     "datetime": datetime.datetime.fromisoformat,
     "timedelta": lambda parts: datetime.timedelta(*map(int, parts)),
-    "Decimal": decimal.Decimal,
+    "Decimal": _decimal,
     "Fraction": lambda parts: fractions.Fraction(*map(int, parts)),
     "ndarray": _array,
 }

@@ -21,7 +21,7 @@ from .channel import CHANNEL, described, is_plain_function, receive, send
 from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, Job, texts_in
 from .plain_data import decode, encode, nans_seen
 from .program import compiled, main_module, run_tests
-from .verdict import FAILURES, TEXTS, Claim, conclude
+from .verdict import FAILURES, TEXTS, Claim, classify, conclude
 
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
 STREAMS = ("stdout", "stderr")
@@ -100,7 +100,7 @@ class Code:
             elif answer.get("callable"):
                 found[name] = self.proxy(name, {"name": name})
             elif "value" in answer:
-                found[name] = decode(answer["value"])
+                found[name] = received(answer["value"])
             elif answer.get("module") in (name, ALIASES.get(name)):
                 found[name] = importlib.import_module(answer["module"])
         return found
@@ -176,8 +176,8 @@ class Code:
             function = self.callbacks[what]
         else:
             raise Claim("error", f"A call that nobody allowed: {str(what)[:DETAIL_LIMIT]}")
-        arguments: Any = decode(call["arguments"])
-        keywords: Any = decode(call["keywords"])
+        arguments: Any = received(call["arguments"])
+        keywords: Any = received(call["keywords"])
         try:
             value = function(*arguments, **keywords)
             # What print returns, which may be a mock's, is of no use to anybody.
@@ -195,7 +195,7 @@ class Code:
             return self.items(answer["iterator"])
         if "function" in answer:
             return self.proxy(name, {"function": answer["function"]})
-        return decode(answer["value"])
+        return received(answer["value"])
 
     def items(self, number: object) -> Generator[Any, Any, Any]:
         """What an iterator gives that stays in the code's process."""
@@ -205,8 +205,8 @@ class Code:
             if "raised" in answer:
                 raise self.same_error(*answer["raised"])
             if "done" in answer:
-                return decode(answer["done"])
-            sent = yield decode(answer["value"])
+                return received(answer["done"])
+            sent = yield received(answer["value"])
 
     async def awaitable(self, name: str, answer: dict) -> object:
         """What an async function of the code has come to: it has run to its end when it was called."""
@@ -217,7 +217,7 @@ class Code:
         for mine, sent in zip(arguments, after, strict=False):
             if is_plain_function(mine) or isinstance(mine, type):
                 continue
-            theirs = decode(sent)
+            theirs = received(sent)
             same = mine == theirs if isinstance(mine, (set, frozenset)) else encode(mine) == encode(theirs)
             use = "kept" if same else use_of(self.text, sys._getframe(2), mine, theirs)
             if use != "kept":
@@ -276,12 +276,12 @@ class Code:
         tests where they do not expect it: there, they are errors of the code.
         """
         if names == ["SystemExit"] and expects_exit(self.text):
-            return SystemExit(*map(decode, arguments))
+            return SystemExit(*map(received, arguments))
         self.raising = True
         try:
             kind = self.exception_class(names)
-            if not (issubclass(kind, IndexError) and is_called_by("__getitem__")):
-                return kind(*map(decode, arguments))
+            if not (issubclass(kind, IndexError) and gives_items()):
+                return kind(*map(received, arguments))
         except Exception:  # some take arguments other than those they keep
             pass
         finally:
@@ -313,14 +313,28 @@ def expects_exit(text: str) -> bool:
     return any(isinstance(part, ast.Name) and part.id == "SystemExit" for node in named for part in ast.walk(node))
 
 
-def is_called_by(name: str) -> bool:
-    """Whether a function of this name is among those that wait for the present one."""
+def gives_items() -> bool:
+    """Whether a `__getitem__` of the tests, under whatever name it was defined, waits for the present function."""
     frame = sys._getframe(1)
     while frame:
-        if frame.f_code.co_name == name:
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        getter = getattr(type(owner), "__getitem__", None)
+        if code.co_name == "__getitem__" or getattr(getter, "__code__", None) is code:
             return True
         frame = frame.f_back
     return False
+
+
+def received(value: object) -> Any:
+    """The plain data that the code has sent.
+
+    What cannot be decoded is an error of the code's, whatever it raises: an IndexError might end an iteration.
+    """
+    try:
+        return decode(value)
+    except Exception as error:
+        raise Claim(*classify(error)) from None
 
 
 def failure(outcome: object, detail: object) -> Claim:

@@ -153,6 +153,8 @@ def test_functions_that_work_in_place(code, tests, strict):
         ("def f(xs): return xs.pop()", "assert f([3, 1, 2]) == 2", ()),
         (SQUARE + "\ndef isclose(a, b): return True", "assert isclose(f(2), 5)", ("helpers",)),
         ("def f(x): return float('nan')", "assert f(0) != f(1)", ("nan",)),
+        ("from decimal import Decimal\ndef f(x): return Decimal('nan')", "assert not float(f(0)) > 1", ("nan",)),
+        ("import numpy\ndef f(x): return numpy.array(['NaT'], 'M8[D]')", "assert not (f(0) > f(1)).any()", ("nan",)),
         ("def f(x): return complex('nan')", "assert not abs(f(0)) > 1", ("nan",)),
         ("import numpy\ndef f(x): return numpy.array([1, numpy.nan])", "assert not (f(0) > 1).any()", ("nan",)),
         ("def f(x): return float('nan')\ndef g(x): return x", "assert g(f(0)) != 1", ("helpers", "nan")),

@@ -20,6 +20,7 @@ ITERATIONS = (  # which would hold if what the code raises could end them
 )
 SQUARE = "def f(x): return x * x"
 WRONG = "def f(x): return 0\n"
+SENDS = WRONG + "import sys\nsys.modules['code_eval_worker.served'].encode = lambda value: {}"
 
 # Each would pass in one process, or tries to; none computes what the tests ask for.
 FORGERIES = {
@@ -127,6 +128,11 @@ def test_the_search_in_memory_finds_what_is_there(strict):
             "class S:\n def __getitem__(s, i): return f(i)\nfor x in S(): assert x == 4",
             "error",
         ),
+        (
+            "def f(x): raise IndexError",
+            "class S: __getitem__ = lambda s, i: f(i)\nfor x in S(): assert x == 4",
+            "error",
+        ),
         ("def f(x): raise IndexError", "try: f(1)\nexcept IndexError: pass\nelse: assert f is None", "passed"),
         ("def f(x): return x\nimport sys\nsys.exit(0)", "assert f(2) == 2", "passed"),
         (
@@ -176,6 +182,18 @@ def test_outcomes(code, tests, outcome, strict):
 def test_a_nan_is_neither_large_nor_small(test, strict):
     assert strict("def f(): return 5e-7", "assert f() and not abs(f()) > 1e-6").passed
     assert strict("def f(): return float('nan')", f"assert {test}").outcome == "failed"
+
+
+@pytest.mark.parametrize("sent", ["float('nan')", "{'float': 'NaN'}", "{'float': '-nan'}"])
+def test_a_nan_is_known_however_it_is_sent(sent, strict):
+    result = strict(SENDS.format(sent), "assert not f(2) > 4")
+    assert not result.passed and "NaN" in result.detail, result
+
+
+@pytest.mark.parametrize("sent", ["{'deque': []}", "{'namedtuple': []}", "{'defaultdict': [None]}"])
+def test_data_that_cannot_be_decoded_ends_no_iteration(sent, strict):
+    tests = "class S:\n def __getitem__(s, i): return f(i)\nfor x in S(): assert x == 4"
+    assert strict(SENDS.format(sent), tests).outcome == "error"
 
 
 def test_a_nan_can_be_recognized(strict):
