@@ -64,6 +64,7 @@ else:
         failures_beside,
         tests_to_show,
         to_preference,
+        with_tests,
     )
     from selfalign.data.languages import code_in, language_of, languages_in
     from selfalign.data.repairs import conversation_of, is_repair
@@ -128,9 +129,9 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     test_in_instruction: Share = 0.5
     """Probability that an instruction shows its tests, if these have a suitable form (paper, C.1); 0 turns this off."""
 
-    shown_tests: Literal["first", "random"] = field(default="first", metadata=LATER)
-    """Which assertions an instruction shows: the first ones, or random ones in random order (reference
-    implementation)."""
+    shown_tests: Literal["first", "random", "reference"] = field(default="first", metadata=LATER)
+    """Which assertions an instruction shows: the first ones, or random ones in random order, which `reference`
+    introduces with the words of the paper's reference implementation."""
 
     min_support: Share | None = field(default=None, metadata=LATER)
     """For --strategy passes and consensus: minimum share of a task's other samples that compute the same outputs, or
@@ -205,9 +206,7 @@ def to_example(row: dict[str, Any], options: Options) -> dict[str, Any]:
     language = language_of(row)
     tests, probability = code_in(row["tests"], language) or "", options.test_in_instruction
     shown = tests_to_show(row["instruction"], tests, probability, draws, options.shown_tests, language)
-    question = row["instruction"]
-    if shown:
-        question += f"\n\nThe code has to pass these tests:\n\n```{language}\n{shown}\n```"
+    question = with_tests(row["instruction"], shown, options.shown_tests, language)
     answered = [*chat("user", question), *chat("assistant", row["response"])]
     messages = conversation_of(row, question) if is_repair(row) else answered
     return row | {"messages": messages, "shown_tests": shown}

@@ -102,7 +102,7 @@ class Settings:
 
 
 # What the reference implementation does, and the defaults of the steps do not (docs/fidelity.md): the longest answer of
-# each step in tokens, the memory of a program in MiB, no rules of ours, random assertions shown in the instructions;
+# each step in tokens, the memory of a program in MiB, no rules of ours, random assertions in its words in instructions;
 # its chat template, and the loss of the transformers of 2024.
 LONGEST = ("--max-new-tokens", "1536")
 SETTINGS = {
@@ -112,7 +112,7 @@ SETTINGS = {
         tasks=LONGEST,
         responses=("--samples", "10", *LONGEST),
         executions=("--memory", "4096"),
-        selection=("--skip", "vacuous", "stub", "tests_do_not_call", "--shown-tests", "random"),
+        selection=("--skip", "vacuous", "stub", "tests_do_not_call", "--shown-tests", "reference"),
         training=("--chat-template", "prompts/reference/chat.jinja", "--average-loss-over", "sequences"),
         limits=(1536, 1536, 1536, 512),
     ),

@@ -31,6 +31,7 @@ PREFERENCE_COLUMNS = {
 SIMILAR_LENGTH = 1.5  # longer by shorter response of a pair, at most, so that a model does not learn from the length
 
 Row = dict[str, Any]
+Order = Literal["first", "random", "reference"]  # which assertions are shown; `reference`: random ones in its words
 
 
 def chat(role: str, content: str) -> list[dict[str, str]]:
@@ -43,12 +44,12 @@ def tests_to_show(
     tests: str,
     probability: float,
     draws: Random,
-    order: Literal["first", "random"] = "first",
+    order: Order = "first",
     language: str = "python",
 ) -> str | None:
     """The tests that an instruction shows, or None: the draw says no, or it or they do not have a suitable form.
 
-    Of several assertions, a number between 1 and MAX_SHOWN_ASSERTIONS is shown: the first, or random ones.
+    Of several assertions, a number between 1 and MAX_SHOWN_ASSERTIONS is shown: the first, or else random ones.
     """
     shown, assertions = draws.random() < probability, draws.randint(1, MAX_SHOWN_ASSERTIONS)
     found = (assertions_alone if language == "javascript" else _assertions_alone)(tests)
@@ -56,10 +57,21 @@ def tests_to_show(
         return None
     text, several = tests.strip(), list(dict.fromkeys(found))  # each once
     if several:
-        if order == "random":
+        if order != "first":
             several = draws.sample(several, min(assertions, len(several)))
         text = "\n".join(several[:assertions])
     return text if text and len(text.splitlines()) <= MAX_SHOWN_LINES and "```" not in text else None
+
+
+def with_tests(instruction: str, shown: str | None, order: Order = "first", language: str = "python") -> str:
+    """An instruction and the tests that it shows, if any, in our words or in those of the reference implementation."""
+    if not shown:
+        return instruction
+    if order != "reference":
+        return f"{instruction}\n\nThe code has to pass these tests:\n\n```{language}\n{shown}\n```"
+    alone = _assertions_alone(shown)
+    what = ("assertion" if len(alone) == 1 else "assertions") if alone else "test case"
+    return f"{instruction}\n\nYour code should pass the following {what}:\n```{language}\n{shown}\n```"
 
 
 def _assertions_alone(tests: str) -> list[str] | None:

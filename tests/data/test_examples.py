@@ -43,6 +43,19 @@ def test_random_assertions_can_be_shown():
     assert all(len(set(lines)) == len(lines) for lines in shown)
 
 
+@pytest.mark.parametrize(
+    ("shown", "what"),
+    [
+        ("assert f(1) == 1", "assertion"),
+        ("assert f(1) == 1\nassert f(2) == 2", "assertions"),
+        ("x = 1\nassert f(x) == 1", "test case"),
+    ],
+)
+def test_the_reference_introduces_tests_as_what_they_are(shown, what):
+    question = examples.with_tests("Do it.", shown, "reference")
+    assert question == f"Do it.\n\nYour code should pass the following {what}:\n```python\n{shown}\n```"
+
+
 @pytest.mark.parametrize("instruction", ["Write a test.", "Do it. For example, f(1) is 1.", "It must assert x."])
 def test_an_instruction_that_mentions_tests_or_gives_an_example_shows_none(instruction):
     assert show("assert f(1) == 1", instruction) is None
