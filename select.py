@@ -29,9 +29,10 @@ Besides these rows, the output has two further configurations:
                   row that this one duplicates, `contamination` the benchmark item that it matches
 
 The rules apply in this order, and what each drops is counted. All samples: FILTERS in selfalign/data/filters.py, then
-`vacuous`, `weak_tests`, `too_hard` and `too_easy` (by --min-pass-rate and --max-pass-rate). The chosen samples:
-`contaminated`, then SAME and SIMILAR in selfalign/data/duplicates.py. The results of --choose agreement are kept in
-OUTPUT-agreement, those of --strategy consensus in OUTPUT-consensus.
+`vacuous`, `weak_tests` (by --min-mutation-score), `little_support` (by --min-support), `too_hard` and `too_easy` (by
+--min-pass-rate and --max-pass-rate). The chosen samples: `contaminated`, then SAME and SIMILAR in
+selfalign/data/duplicates.py. The results of --choose agreement are kept in OUTPUT-agreement, those of --strategy
+consensus and --min-support in OUTPUT-consensus.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ UNWANTED = {
 }
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, "vacuous", *SAME, *SIMILAR)  # rules that can be left out
+# What `Rules.broken_by` says of a sample, in its order; what is left out here would be missing in the funnel.
+OF_SINGLE_SAMPLES = (*FILTERS, "vacuous", "weak_tests", "little_support", "too_hard", "too_easy")
 NO_VERDICT = ("no_tests", "sandbox_error")  # outcomes that say nothing about the response
 RATE_COLUMNS = {"pass_rate": float, "judged_samples": int}
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
@@ -230,7 +232,7 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
 
     by_rule = Counter(why["reason"] for why in rejected.values())
     dropped = {UNWANTED.get(rules.strategy, "unwanted"): len(samples) - len(wanted)}
-    dropped |= {rule: by_rule[rule] for rule in (*FILTERS, "vacuous", "weak_tests", "too_hard", "too_easy")}
+    dropped |= {rule: by_rule[rule] for rule in OF_SINGLE_SAMPLES}
     dropped |= {"not_drawn": len(usable) - len(drawn)}
     dropped |= {rule: by_rule[rule] for rule in ("contaminated", *SAME, *SIMILAR)}
     return Selection([sample for sample in clean if sample not in rejected], rejected, dropped)

@@ -235,12 +235,14 @@ def test_what_was_voted_stays(by_agreement):
     assert before == {path: path.stat().st_mtime_ns for path in by_agreement.rglob("*.parquet")}
 
 
-def test_a_sample_that_few_others_agree_with_is_left_out(tmp_path):
+def test_a_sample_that_few_others_agree_with_is_left_out_and_counted(tmp_path):
     """Of the four samples, each of which passes its own tests, 0 does what no other does."""
     selected(tmp_path, VOTERS, min_support=0.5, timeout=1.0)
     assert {row["id"] for row in table(tmp_path)} <= {"sort-1", "sort-2", "sort-3"}
     reasons = {row["id"]: row["reason"] for row in table(tmp_path, "rejected")}
     assert reasons["sort-0"] == "little_support"
+    run, few = run_json(tmp_path / "out"), list(reasons.values()).count("little_support")
+    assert run["rows_in"] == len(VOTERS) and run["counts"]["little_support"] == few
 
 
 # ---- examples ----
