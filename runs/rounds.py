@@ -27,7 +27,7 @@ import tyro
 from runs.brake import PULLED, Limits, brake_table, read_rounds, reasons_to_stop, sentence
 from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import NO_SERVER, Server, gpu_count, launcher, serving
-from runs.settings import SETTINGS, STDLIB_SEEDS, Settings
+from runs.settings import SETTINGS, STDLIB_SEEDS, Settings, words_for
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Count, run_script
 from selfalign.runner.hub import is_hub_id
@@ -98,10 +98,11 @@ def first_steps(options: Options, server: Server) -> list[Step]:
     settings, out = SETTINGS[options.settings], folder_of(options)
     seeds, most = options.seeds or f"{out}/seeds", max_seeds_of(options)
     first = ("--max-samples", str(most)) if most else ()
+    asks = (*server.words, *words_for(settings.examples))
     steps = [
         Step(
             "Concepts: what the seeds are about",
-            ("generate_concepts.py", seeds, f"{out}/concepts", *server.words, *settings.concepts, *first),
+            ("generate_concepts.py", seeds, f"{out}/concepts", *asks, *settings.concepts, *first),
             asks=True,
         ),
         benchmark_of(options, settings, options.model, f"{out}/before/humaneval"),
@@ -121,6 +122,7 @@ def steps_of_round(number: int, options: Options, server: Server, launch: tuple[
     """The steps of a round, from 1. Its number is the seed of all draws, or each round would ask the same again."""
     settings, out = SETTINGS[options.settings], folder_of(options)
     at, seed = f"{out}/round-{number}", ("--seed", str(number))
+    asks = (*server.words, *words_for(settings.examples))
     earlier = [f"{out}/round-{n}/executions" for n in range(1, number)]
     after = ("--after", *earlier) if earlier else ()
     drawn = drawn_of(options)
@@ -129,15 +131,8 @@ def steps_of_round(number: int, options: Options, server: Server, launch: tuple[
         "concepts, rather of tasks that are solved sometimes": (
             *("-m", "runs.draw", f"{out}/concepts", f"{at}/concepts", "--draw", str(drawn), *seed, *after),
         ),
-        "tasks": ("generate_tasks.py", f"{at}/concepts", f"{at}/tasks", *server.words, *settings.tasks, *seed),
-        "responses": (
-            "sample_responses.py",
-            f"{at}/tasks",
-            f"{at}/responses",
-            *server.words,
-            *settings.responses,
-            *seed,
-        ),
+        "tasks": ("generate_tasks.py", f"{at}/concepts", f"{at}/tasks", *asks, *settings.tasks, *seed),
+        "responses": ("sample_responses.py", f"{at}/tasks", f"{at}/responses", *asks, *settings.responses, *seed),
         "executions": ("execute.py", f"{at}/responses", f"{at}/executions", *settings.executions, *seed),
         "instructions": (
             *("select.py", f"{at}/executions", f"{at}/instructions", *kept_out(options), *settings.selection, *seed),

@@ -30,11 +30,11 @@ from runs.settings import (
     SETTINGS,
     STDLIB_SEEDS,
     ModelOptions,
-    Settings,
     folder_of,
     kept_out_of,
     max_seeds_of,
     names_of_hub,
+    words_for,
 )
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, ROOT, PositiveOrZero, run_script
@@ -72,8 +72,7 @@ def is_offline(options: Options) -> bool:
 
 def prompt_of(options: Options, template: str) -> tuple[str, ...]:
     """The options with which a step gets its worked examples, and the template for them."""
-    chosen = options.examples or SETTINGS[options.settings].examples
-    given = () if chosen == Settings.examples else ("--examples", chosen)
+    given = words_for(options.examples or SETTINGS[options.settings].examples)
     layout = "prompts/reference" if options.examples and options.settings == "reference" else "prompts"
     is_default = layout == "prompts" and template != "tasks_from_seed"
     return given if is_default else (*given, "--template", f"{layout}/{template}.jinja")

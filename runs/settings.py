@@ -101,6 +101,11 @@ class Settings:
         return int(dict(pairwise(words)).get("--shots", PAPER_SHOTS[kind]))
 
 
+def words_for(examples: str) -> tuple[str, ...]:
+    """The option with which a step that asks the model gets these worked examples; none for those it has anyway."""
+    return () if examples == Settings.examples else ("--examples", examples)
+
+
 # What the reference implementation does, and the defaults of the steps do not (docs/fidelity.md): the longest answer of
 # each step in tokens, the memory of a program in MiB, no rules of ours, random assertions in its words in instructions;
 # its chat template, and the loss of the transformers of 2024.

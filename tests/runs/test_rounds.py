@@ -40,6 +40,13 @@ def test_every_command_is_one_that_its_script_takes(settings, more, monkeypatch)
         assert ("http://a:1" in words) == step.asks
 
 
+@pytest.mark.parametrize("settings", ["small", "plain"])
+def test_the_model_is_asked_with_the_worked_examples_of_the_settings(settings):
+    asking = ("generate_concepts.py", "generate_tasks.py", "sample_responses.py")
+    steps = [step.words for step in all_steps(Options(model="smollm2", settings=settings)) if step.words[0] in asking]
+    assert {words[words.index("--examples") + 1] for words in steps} == {SETTINGS[settings].examples}
+
+
 def test_each_step_reads_what_an_earlier_one_writes():
     there = {"stdlib", "smollm2"}
     for step in all_steps(Options(model="smollm2", settings="small")):
