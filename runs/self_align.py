@@ -30,6 +30,7 @@ from runs.settings import (
     SETTINGS,
     STDLIB_SEEDS,
     ModelOptions,
+    check_api,
     folder_of,
     kept_out_of,
     max_seeds_of,
@@ -154,6 +155,18 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
 # Running --------------------------------------------------------------------------------------------------------------
 
 
+def instructions_of(options: Options, folder: Path) -> Path | None:
+    """Where in the folder the run writes the instructions, if it does."""
+    if options.hub or options.until not in (None, "instructions"):
+        return None
+    return folder / "instructions" if options.until else folder / "after" / "instructions"
+
+
+def is_more(now: int | None, before: int | None) -> bool:
+    """Whether a number of seeds is larger than before; None are all."""
+    return before is not None and (now is None or now > before)
+
+
 class State:
     """Which run the folder holds, and which of its steps are done, in a file of the folder."""
 
@@ -167,6 +180,12 @@ class State:
             was = ", ".join(f"{name} was {there.get(name)}" for name in differing)
             raise UserError(f"{folder} holds another run ({was}): name another folder with --out")
         self.max_seeds = max_seeds_of(options)
+        place = instructions_of(options, folder)
+        if is_more(self.max_seeds, there["max_seeds"]) and place and (place / "run.json").exists():
+            raise UserError(
+                f"{place} was chosen from {there['max_seeds']} seeds, and more of them would change the choice: remove "
+                f"{folder / place.relative_to(folder).parts[0]}, or name another folder with --out"
+            )
         # With more seeds, every step has something to do again.
         self.done: list[str] = there["done"] if there["max_seeds"] == self.max_seeds else []
         self.now = now
@@ -175,15 +194,25 @@ class State:
     def save(self) -> None:
         write_state(self.path.parent, STATE, {**self.now, "max_seeds": self.max_seeds, "done": self.done})
 
+    def is_done(self, step: Step) -> bool:
+        """Whether a step is done. A run that ended with the instructions has them in another place than one that goes
+        on to train on them."""
+        output = step.words[2]
+        return step.title in self.done and (
+            step.makes != "instructions" or is_hub_id(output) or (Path(output) / "run.json").exists()
+        )
+
     def note(self, step: Step) -> None:
         self.done.append(step.title)
         self.save()
 
 
 def check(options: Options) -> None:
-    """UserError now, and not after hours, if the model can't be fine-tuned or --hub is no Hub id."""
+    """UserError now, and not after hours, if the model can't be fine-tuned, --hub is no Hub id, or options contradict
+    each other."""
     if options.hub and not is_hub_id(options.hub):
         raise UserError(f"--hub {options.hub} must have the form org/name")
+    check_api(options)
     if (options.until == "seeds" and options.seeds) or (options.until == "concepts" and options.without_concepts):
         raise UserError(f"--until {options.until} names a step that this run does not have")
     if options.endpoint and not options.until:  # otherwise the server that is started here finds out
@@ -207,7 +236,7 @@ def main(options: Options) -> None:
     check(options)
     state = State(folder, options)
     launch = launcher(gpus)
-    todo = [step for step in steps_of(options, NO_SERVER, launch) if step.title not in state.done]
+    todo = [step for step in steps_of(options, NO_SERVER, launch) if not state.is_done(step)]
     with contextlib.ExitStack() as stack:
         server = NO_SERVER
         if any(step.asks for step in todo):
@@ -223,7 +252,7 @@ def main(options: Options) -> None:
             print("\n".join(step.title for step in todo))
         if options.plan_only:
             return
-        steps = [step for step in steps_of(options, server, launch) if step.title not in state.done]
+        steps = [step for step in steps_of(options, server, launch) if not state.is_done(step)]
         for number, step in enumerate(steps):
             say(step.title)
             run_step(step, environment)

@@ -45,8 +45,9 @@ NO_SERVER = Server(("none",))
 
 def gpu_count() -> int:
     """The GPUs that this run may use."""
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return len(visible.split(","))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:  # empty or -1 hides all of them
+        return sum(device.strip() not in ("", "-1") for device in visible.split(","))
     if not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout

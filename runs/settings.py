@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from selfalign.errors import UserError
 from selfalign.options import Count
 from selfalign.runner.hub import is_hub_id
 
@@ -50,6 +51,12 @@ def folder_of(options: ModelOptions, parent: str = "./runs/out") -> str:
     name = options.model.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
     out = os.path.expanduser(options.out or f"{parent}/{name}")
     return out if out.startswith((".", "/")) else f"./{out}"
+
+
+def check_api(options: ModelOptions) -> None:
+    """UserError if an interface is named without the servers that have it: one that is started here has its own."""
+    if options.api != "tgi" and not options.endpoint:
+        raise UserError(f"--api {options.api} is the interface of servers that --endpoint names, and none is named")
 
 
 def names_of_hub(*names: str | None) -> bool:

@@ -21,7 +21,8 @@ def main(folder: Path, hub: str | None = None) -> None:
     instructions = open_source(name).rows
     for row in instructions.select(range(min(EXAMPLES, len(instructions)))).to_list():
         source = row.get("path") or "the seeds"  # own seeds may have none
-        print(f"--- {row['category']}, {row['difficulty']}, from {source}: {', '.join(row['concepts'])}")
+        concepts = ", ".join(row.get("concepts") or ()) or "no concepts"  # with --without-concepts
+        print(f"--- {row['category']}, {row['difficulty']}, from {source}: {concepts}")
         print(f"[Instruction]\n{row['instruction']}\n\n[Response]\n{row['response']}\n\n[Tests]\n{row['tests']}\n")
     for when in ("before", "after"):
         results = json.loads((folder / when / "humaneval" / "results.json").read_text())

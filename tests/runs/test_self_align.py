@@ -1,6 +1,7 @@
 """The whole chain as one command: what it calls, what it says before, and that it goes on after a kill."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 import tyro
 
+from runs import summary
 from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
-from runs.self_align import Options, State, check_instructions, steps_of
-from runs.servers import Server
+from runs.self_align import Options, State, check, check_instructions, steps_of
+from runs.servers import Server, gpu_count
 from runs.settings import SETTINGS, folder_of
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
@@ -79,6 +81,61 @@ def test_done_steps_are_done_until_there_are_more_seeds(tmp_path):
     State(tmp_path, few).note(Step("one", ()))
     assert State(tmp_path, few).done == ["one"]
     assert State(tmp_path, Options(model="m", settings="small", max_seeds=9)).done == []
+
+
+def put(file, value):
+    """A file of JSON, as a step leaves it in the folder of the run."""
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(value))
+
+
+def test_after_the_instructions_the_run_goes_on_to_train_on_them(tmp_path):
+    options = Options(model="m", settings="small", out=str(tmp_path), until="instructions")
+    state = State(tmp_path, options)
+    for step in steps_of(options, SERVER):
+        state.note(step)
+    further = replace(options, until=None)
+    state = State(tmp_path, further)
+    todo = [step.words for step in steps_of(further, SERVER) if not state.is_done(step)]
+    assert [words[0] for words in todo] == ["select.py", "benchmark.py", "finetune.py", "benchmark.py"]
+    assert todo[2][1] == todo[0][2], "it is trained on what is chosen"
+
+
+def test_more_seeds_are_refused_where_instructions_were_chosen(tmp_path):
+    few, more = (Options(model="m", settings="small", max_seeds=number) for number in (8, 9))
+    State(tmp_path, few)
+    put(tmp_path / "after" / "instructions" / "run.json", {})
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"was chosen from 8 seeds.*--out"):
+            State(tmp_path, more)
+    State(tmp_path, few)
+
+
+def test_an_interface_without_servers_is_refused():
+    with pytest.raises(UserError, match=r"--api chat.*--endpoint"):
+        check(Options(model="m", api="chat"))
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0,2", 2), (None, 3)])
+def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2; do echo GPU $n: none; done\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == gpus
+
+
+def test_the_summary_of_a_run_without_concepts_shows_its_examples(tmp_path, capsys):
+    texts = {name: name for name in ("category", "difficulty", "instruction", "response", "tests")}
+    put(tmp_path / "after" / "instructions" / "rows.jsonl", texts)
+    put(tmp_path / "after" / "model" / "run.json", {"funnel": []})
+    results = {"intervals": {"pass@1": [0, 1]}, "scores": {"pass@1": 0.5}, "passed": 1, "problems": 2}
+    for when in ("before", "after"):
+        put(tmp_path / when / "humaneval" / "results.json", results)
+    summary.main(tmp_path)
+    assert "--- category, difficulty, from the seeds: no concepts" in capsys.readouterr().out
 
 
 def test_another_model_is_refused(tmp_path):
