@@ -62,8 +62,8 @@ def drawn(task_ids: list[str], size: int, seed: int, before: Set[str] = frozense
 def main(options: Options) -> None:
     """Draw the examples, and write them as they are."""
     source = read_input(options, "id", "task_id")
-    before = set(open_source(options.tasks_of).rows["task_id"][:]) if options.tasks_of else set()
-    positions = drawn(source.rows["task_id"][:], options.size, options.seed, before)
+    first = open_source(options.tasks_of, token=options.hf_token).rows["task_id"][:] if options.tasks_of else ()
+    positions = drawn(source.rows["task_id"][:], options.size, options.seed, before={*first})
     # Progress is recorded by position among the drawn rows, so another draw is another run.
     pin = source.pin | {"drawn": content_id(*positions)}
     table = Table(replace(source, rows=source.rows.select(positions), pin=pin), lambda row: row, {})

@@ -34,7 +34,16 @@ from runs.effect import conclusions
 from runs.plan import GUESSED_YIELD, TOKENS_OF_EXAMPLE
 from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import gpu_count, launcher, settings_for
-from runs.settings import SETTINGS, STDLIB_SEEDS, ModelOptions, folder_of, kept_out_of, max_seeds_of, names_of_hub
+from runs.settings import (
+    SETTINGS,
+    STDLIB_SEEDS,
+    ModelOptions,
+    check_api,
+    folder_of,
+    kept_out_of,
+    max_seeds_of,
+    names_of_hub,
+)
 from runs.timing import measure_training
 from selfalign.benchmarks.harness.problems import files_by_name
 from selfalign.data.decontamination import read_set
@@ -202,7 +211,7 @@ def readable(options: Options) -> dict[str, str | None]:
 def check_folder(options: Options, folder: Path, size: int | None = None) -> int | None:
     """Note which experiment the folder holds, and the size of its arms once it is known; that size.
 
-    UserError if it holds another one.
+    UserError if it holds another one, or arms of another size than --size.
     """
     file = folder / STATE
     now = {name: getattr(options, name) for name in ("model", "settings", "executions", "prompt_style")}
@@ -211,6 +220,11 @@ def check_folder(options: Options, folder: Path, size: int | None = None) -> int
     if differing := [name for name, value in now.items() if there.get(name) != value]:
         was = ", ".join(f"{name} was {there.get(name)}" for name in differing)
         raise UserError(f"{folder} holds another experiment ({was}): name another folder with --out")
+    if options.size and there.get("size") not in (None, options.size):
+        raise UserError(
+            f"{folder} holds arms of {there['size']} examples, not of --size {options.size}: name another folder with "
+            "--out"
+        )
     size = size or there.get("size")
     write_state(folder, STATE, now | ({"size": size} if size else {}))
     return size
@@ -294,6 +308,7 @@ def measure(experiment: Experiment, model: str, where: str, environment: dict[st
 
 def main(options: Options) -> None:
     """Make the data, the arms, and for each seed a model of every arm; measure all; print what came out."""
+    check_api(options)
     gpus = gpu_count()
     options = replace(options, settings=settings_for(options, gpus))
     folder = Path(folder_of(options, "./runs/out/small"))

@@ -81,6 +81,8 @@ def test_failures_are_of_the_tasks_of_the_passes_as_far_as_there_are_any():
 def test_another_experiment_is_refused_and_the_size_stays(tmp_path):
     assert check_folder(Options(settings="plain"), tmp_path, 20) == 20
     assert check_folder(Options(settings="plain"), tmp_path) == 20
+    with pytest.raises(UserError, match=r"arms of 20 examples, not of --size 30.*--out"):
+        check_folder(Options(settings="plain", size=30), tmp_path)
     with pytest.raises(UserError, match=r"model was smollm2.*--out"):
         check_folder(Options(model="m", settings="plain"), tmp_path)
 
