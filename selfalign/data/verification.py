@@ -15,6 +15,7 @@ from typing import Any
 
 from selfalign.code.markdown import code_blocks
 from selfalign.data.languages import code_in, language_of, programs_of
+from selfalign.data.repairs import conversation_of, is_repair
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.hub import is_hub_id, with_retries
@@ -164,16 +165,29 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
             lambda row: row[task_id] == content_id(row["concepts_id"], row["instruction"] or ""),
         ),
         (
-            "sample_responses" in steps,
+            bool({"sample_responses", "repair"} & steps),
             {"task_id", "sample", "completion"},
             "id",
-            lambda row: row["id"] == content_id(row["task_id"], row["sample"], row["completion"]),
+            lambda row: (
+                row["id"] == content_id(row.get("attempt_id") or row["task_id"], row["sample"], row["completion"])
+            ),
         ),
-        ("execute" in steps and own_tests, {"program", "response", "tests"}, "program", _program_follows),
+        (
+            "execute" in steps and own_tests and not has_old_verdicts(run),
+            {"program", "response", "tests"},
+            "program",
+            _program_follows,
+        ),
         (bool(run), {"messages", "response", "instruction"}, "messages", _messages_follow),
         (True, {"sha1", "seed"}, "sha1", lambda row: row["sha1"] == hashlib.sha1(row["seed"].encode()).hexdigest()),
     ]
     return {column: rule for applies, needs, column, rule in rules if applies and needs <= there}
+
+
+def has_old_verdicts(run: dict[str, Any]) -> bool:
+    """Whether the rows say what became of other responses than theirs: repairs that have not run yet do, of the
+    attempts."""
+    return run.get("step") == "repair"
 
 
 def _program_follows(row: Row) -> bool | None:
@@ -187,7 +201,11 @@ def _messages_follow(row: Row) -> bool | None:
     messages = row["messages"]
     if not messages:
         return None
-    return messages[-1]["content"] == row["response"] and messages[0]["content"].startswith(row["instruction"])
+    question = messages[0]["content"]
+    follows = (
+        messages == conversation_of(row, question) if is_repair(row) else messages[-1]["content"] == row["response"]
+    )
+    return follows and question.startswith(row["instruction"])
 
 
 def program_in(row: Row) -> tuple[str, str, bool] | None:

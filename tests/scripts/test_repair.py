@@ -120,6 +120,8 @@ def test_what_passes_becomes_a_conversation_whose_last_turn_is_learnt(made, tiny
     assert [turn["role"] for turn in chat] == ["user", "assistant", "user", "assistant"]
     assert chat[1]["content"] == rows[0]["attempt"] and rows[0]["feedback"] in chat[2]["content"]
     assert chat[3]["content"] == f"It has to add.\n\n{block(RIGHT)}"
+    for name in ("repairs", "mended", "chosen"):
+        run_well("verify", folder / name, "--decontaminate")
 
     finetune = load_script("finetune")
     options = finetune.Options(input=str(folder / "chosen"), output=str(folder / "model"), model=str(tiny_model))
