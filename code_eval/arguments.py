@@ -8,6 +8,7 @@ emptied or overwritten it:
     assert all(x in f(xs) for x in xs)          in the loop that calls the code
     result = f(xs)
     for x in xs: assert x in result             in a later loop, over what is empty now
+    assert result == sorted(xs)                 or as a later measure of what is empty now
 
 There, the tests keep what they had. Their text is parsed only when the code has changed an argument, which is rare.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 STATEMENTS = (ast.For, ast.AsyncFor)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+MEASURES = {"sorted", "sum", "set", "frozenset", "Counter", "len"}  # which say something even of what is empty
 CONSUMERS = {"all", "any", "enumerate", "filter", "iter", "map", "reversed", "zip"}  # loop over their arguments
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPERATORS = {"assertIn": ast.In, "assertNotIn": ast.NotIn}  # that methods of unittest stand for
@@ -30,11 +32,12 @@ PLACES = (ast.Name, ast.Attribute, ast.Subscript)  # what an argument can be nam
 tree_of = functools.lru_cache(1)(ast.parse)
 
 
-def use_of(text: str, frame: types.FrameType | None, mine: object, theirs: object) -> str:
+def use_of(text: str, frame: types.FrameType | None, mine: object, theirs: object, answered: bool) -> str:
     """What the tests, of this text, which called the code in `frame`, do with an argument that the code has changed.
 
     mine: the argument as the tests have it
     theirs: what the code has made of it
+    answered: whether the code has returned something as well, which may be measured by the argument
 
     Returns "kept" if they keep it as it was, "named" if they have a name for it, and "" if nobody will see it again.
     """
@@ -47,7 +50,7 @@ def use_of(text: str, frame: types.FrameType | None, mine: object, theirs: objec
                 names |= {ast.dump(argument) for argument in arguments_of(call) if isinstance(argument, PLACES)}
             if is_compared(tree, line, names, empty) or runs_over(tree, line, names):
                 return "kept"
-            if empty and will_run_over(tree, line, names):
+            if empty and (will_run_over(tree, line, names) or (answered and will_measure(tree, line, names))):
                 return "kept"
             named |= bool(names)
         frame = frame.f_back
@@ -118,12 +121,37 @@ def will_run_over(tree: ast.AST, line: int, names: set[str]) -> bool:
 
     These are loops and `all(...)`; what a comprehension makes may be compared with an empty list.
     """
-    scopes = [node for node in ast.walk(tree) if isinstance(node, SCOPES) and is_at(node, line)]
-    for node in ast.walk(scopes[-1] if scopes else tree):
+    for node in behind(tree, line):
         loops = isinstance(node, STATEMENTS) or (isinstance(node, ast.Call) and is_consumer(node, {"all"}))
-        if loops and getattr(node, "lineno", 0) > line and any(mentions(part, names) for part in looped_over(node)):
+        if loops and any(mentions(part, names) for part in looped_over(node)):
             return True
     return False
+
+
+def will_measure(tree: ast.AST, line: int, names: set[str]) -> bool:
+    """Whether something behind this line, in the same function, compares one of `names` by a measure.
+
+    Its length counts only if it is compared with another one: `len(xs) == 0` asks whether the function works in place.
+    """
+
+    def is_measure(node: ast.AST, among: set[str]) -> bool:
+        measures = isinstance(node, ast.Call) and is_consumer(node, among)
+        return measures and any(ast.dump(argument) in names for argument in arguments_of(node))
+
+    for node in behind(tree, line):
+        if is_measure(node, MEASURES - {"len"}):
+            return True
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(is_measure(side, {"len"}) for side in sides) and all(isinstance(side, ast.Call) for side in sides):
+                return True
+    return False
+
+
+def behind(tree: ast.AST, line: int) -> Iterable[ast.AST]:
+    """What stands behind this line, in the same function."""
+    scopes = [node for node in ast.walk(tree) if isinstance(node, SCOPES) and is_at(node, line)]
+    return (node for node in ast.walk(scopes[-1] if scopes else tree) if getattr(node, "lineno", 0) > line)
 
 
 def looped_over(node: ast.AST) -> list[ast.expr]:

@@ -219,10 +219,11 @@ class Code:
                 continue
             theirs = received(sent)
             same = mine == theirs if isinstance(mine, (set, frozenset)) else encode(mine) == encode(theirs)
-            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, theirs)
+            answered = returned is not None
+            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, theirs, answered)
             if use != "kept":
                 replace_contents(mine, theirs)
-                self.changed |= use == "named" and returned is not None
+                self.changed |= use == "named" and answered
 
     def listen_to_seeds(self) -> None:
         """Lets the code draw what it would draw in one process, after the tests have called `random.seed`."""
@@ -252,6 +253,8 @@ class Code:
 
         if kind.__module__ == "__main__":
             setattr(kind, "__init__", begin)  # noqa: B010 - the type checker knows only the class's own
+        elif kind.__name__ != name:  # one of Python's own, which cannot be changed
+            self.called.add(name)
         return kind
 
     def exception_class(self, names: list[str]) -> type[Exception]:
