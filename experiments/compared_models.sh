@@ -37,7 +37,7 @@ names=("${positional[@]}")
 for name in "${names[@]}"; do
     read -r needed tables model < <(awk -v name="$name" '$1 == name {print $2, $3, $4}' <<<"$list") ||
         fail "there is no model $name in its list"
-    if [ "$needed" -gt "$machine_gpus" ] && [ ${#positional[@]} -eq 0 ]; then
+    if [ "$needed" -gt "$machine_gpus" ] && [ ${#positional[@]} -eq 0 ] && [ -z "$planned" ]; then
         failures+=("$name: it needs $needed GPUs, and there are $machine_gpus here")
         continue
     fi

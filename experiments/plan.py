@@ -41,6 +41,8 @@ TOKENS_A_ROW = {"generate_concepts": 25.0, "generate_tasks": 110.0, "sample_resp
 STEP_FOLDERS = {"generate_concepts": "concepts", "generate_tasks": "tasks", "sample_responses": "responses"}
 ALL_SEEDS, ALL_EXAMPLES = 250_000, 74_000  # paper, sections 2.1 and 3
 EXAMPLES_A_SEED = 16 / 37  # Table 12, CodeQwen1.5-7B
+TASKS_A_SEED = 27.7 / 37  # Table 9: a random response for each task
+OCTOPACK_EXAMPLES = 5_000 + 8_587  # commits and conversations
 PROBLEMS = {
     **{"humaneval": 164, "humanevalplus": 164, "mbppplus": 378, "mbppplus-base": 378, "mbpp-sanitized": 257},
     **{"livecodebench": 400, "livecodebench-execution": 479, "livecodebench-test-output": 442},
@@ -49,6 +51,7 @@ PROBLEMS = {
     **{"classeval-holistic": 100, "classeval-incremental": 410, "classeval-compositional": 410},
 }
 PUBLISHED_GPUS = 4  # Table 12
+TRAINING_GPUS = {"starcoder2-15b": 1, "deepseek-coder-33b": 8}  # section C.4; 4 for the others
 GB = 1e9
 
 
@@ -137,12 +140,12 @@ def rows_of(dataset: str) -> int | None:
         return None
 
 
-def hours_of_generation(step: Step, seeds: dict[str, int], speed: float | None, gpus: int) -> Hours | None:
-    """What one of the three generating steps takes; `seeds` is filled with the rows that each output will have."""
+def hours_of_generation(step: Step, expected: dict[str, int], speed: float | None, gpus: int) -> Hours | None:
+    """What one of the three generating steps takes; `expected` is filled with the rows that its output will have."""
     source, output = step.arguments[:2]
-    rows = seeds.get(str(Path(source))) or rows_of(source) or ALL_SEEDS
+    rows = expected.get(str(Path(source))) or rows_of(source) or ALL_SEEDS
     rows = min(rows, int(step.value("--max-samples", str(rows))))
-    seeds[str(Path(output))] = rows
+    expected[str(Path(output))] = rows
     samples = int(step.value("--samples", "1"))
     what = f"{step.script}: {rows:,} rows x {samples} x {TOKENS_A_ROW[step.script]:.0f} tokens"
     if speed is None:
@@ -172,35 +175,63 @@ def in_table_12(name: str) -> str | None:
     return next((model for model in published("Seeds") if model in name.lower()), None)
 
 
-def hours_of_training(step: Step, seeds: dict[str, int]) -> Hours | None:
+def examples_of(step: Step, rows: dict[str, int]) -> int | None:
+    """How many rows a step will write that prepares data without a model of ours; None if it is no such step."""
+    source = rows.get(str(Path(step.arguments[0]))) if step.arguments else None
+    if step.script == "select":
+        random = step.value("--strategy") == "random"
+        seeds = source or ALL_SEEDS
+        expected = int(seeds * (TASKS_A_SEED if random else EXAMPLES_A_SEED))
+        return expected if random else min(ALL_EXAMPLES, expected)  # duplicates grow with the seeds
+    if step.script == "experiments.baselines.octopack":
+        return OCTOPACK_EXAMPLES
+    if step.script.startswith("experiments.baselines."):
+        given = step.value("--size") or step.value("--max-samples")
+        return int(given) if given else source
+    return source if step.script == "execute" else None
+
+
+def examples_in(dataset: str, rows: dict[str, int]) -> int:
+    """How many examples a dataset has: counted, expected, or as a name such as exec-filter-50k says."""
+    named = re.search(r"-(\d+)k$", dataset) if is_hub_id(dataset) else None
+    return rows_of(dataset) or rows.get(str(Path(dataset))) or (int(named[1]) * 1000 if named else ALL_EXAMPLES)
+
+
+def hours_of_training(step: Step, rows: dict[str, int]) -> Hours | None:
     """What training takes, by Table 12: minutes for the examples that the paper trained this model on."""
     model = in_table_12(step.value("--model"))
     if not model:
         return None
-    source = step.arguments[0]
-    data = str(Path(source).parent / "responses")
-    expected = min(ALL_EXAMPLES, int(seeds.get(data, ALL_SEEDS) * EXAMPLES_A_SEED))  # duplicates grow with the seeds
-    examples = rows_of(source) or expected
+    examples = examples_in(step.arguments[0], rows)
     minutes = published("Fine-tuning")[model] * examples / published("Produced data")[model]
-    return Hours(f"finetune: {examples:,} examples", minutes / 60, PUBLISHED_GPUS, "Table 12, 4 A100")
+    gpus = TRAINING_GPUS.get(model, PUBLISHED_GPUS)
+    card = "H100" if gpus == 8 else "A100"
+    return Hours(f"finetune: {examples:,} examples", minutes / 60, gpus, f"Table 12, {gpus} {card}")
 
 
 def hours_of(steps: list[Step], speed: float | None, gpus: int) -> list[Hours]:
     """What each step takes, as far as it can be told."""
-    seeds: dict[str, int] = {}
+    expected: dict[str, int] = {}  # rows of each dataset that will be made
+    generated: set[str] = set()
     hours: list[Hours | None] = []
-    for step in steps:
+    for number, step in enumerate(steps):
         if step.script in STEP_FOLDERS:
-            hours.append(hours_of_generation(step, seeds, speed, max(1, gpus)))
-            model = in_table_12(step.arguments[1])
-            if speed is None and model and step.script == "generate_concepts":
-                rows = seeds[str(Path(step.arguments[1]))]
+            source, output = (str(Path(name)) for name in step.arguments[:2])
+            hours.append(hours_of_generation(step, expected, speed, max(1, gpus)))
+            # A recipe whose folders do not name the generating model trains that model.
+            trained = next((later.value("--model") for later in steps[number:] if later.script == "finetune"), "")
+            model = in_table_12(output) or in_table_12(trained)
+            if speed is None and model and source not in generated:
+                rows = expected[output]
                 minutes = published("Generation")[model] * rows / published("Seeds")[model]
                 hours.append(Hours(f"data from {rows:,} seeds", minutes / 60, PUBLISHED_GPUS, "Table 12, 4 A100"))
+            generated.add(output)
         elif step.script == "benchmark":
             hours.append(hours_of_benchmark(step, speed))
         elif step.script == "finetune":
-            hours.append(hours_of_training(step, seeds))
+            hours.append(hours_of_training(step, expected))
+        elif rows := examples_of(step, expected):
+            expected[str(Path(step.arguments[1]))] = rows
     return [each for each in hours if each]
 
 
@@ -266,17 +297,21 @@ def print_needs(options: Options, commands: list[list[str]], steps: list[Step]) 
     short = "" if min(len(memory), options.gpus) >= most else ": NOT ENOUGH"
     print(f"GPUs       up to {most} of 80 GB for one model; this machine has {here}{short}")
     trained = {step.value("--model") for step in steps if step.script == "finetune"} - {"smollm2", ""}
-    total = 0.0
+    total, unknown = 0.0, False
     for name in dict.fromkeys([*served, *sorted(trained)]):
         if not is_hub_id(name):
             continue
         size, said = about_model(name)
-        total += size or 0.0
+        total, unknown = total + (size or 0.0), unknown or size is None
         print(f"model      {name}: {f'{size / GB:.0f} GB, ' if size else ''}{said}")
     # A trained model and its newest checkpoint, with the optimizer's state, are about three times the base's weights.
     models = len([step for step in steps if step.script == "finetune"])
     per_model = 3 * total / max(1, len(served))
-    known = f"about {(total + models * per_model) / GB:.0f} GB for" if total else "unknown for"
+    known = (
+        f"{'more than' if unknown else 'about'} {(total + models * per_model) / GB:.0f} GB for"
+        if total
+        else "unknown for"
+    )
     print(f"disk       {known} weights and {models} trained models; {free_bytes(options.out) / GB:.0f} GB are free")
     for name in packages_needed(commands):
         there = importlib.util.find_spec(name) is not None
@@ -291,10 +326,13 @@ def print_hours(options: Options, steps: list[Step]) -> None:
         print(f"hours      {count:8.2f} on {gpus} GPUs   {what} ({basis})")
     gpu_hours = sum(each.hours * each.gpus for each in hours)
     money = f", {gpu_hours * options.price:,.0f} at {options.price:g} an hour" if options.price else ""
-    print(f"in all     {sum(each.hours for each in hours):.1f} hours, {gpu_hours:.0f} GPU hours{money}")
+    known = f"{sum(each.hours for each in hours):.1f} hours, {gpu_hours:.0f} GPU hours{money}" if hours else "not known"
+    print(f"in all     {known}")
+    if any(step.script == "collect_seeds" for step in steps):
+        print("           Without collecting seeds and judging docstrings, whose time was not published.")
     if speed is None:
         print(
-            "           No speed has been measured yet. These hours are the paper's, without those of benchmarks.\n"
+            "           No speed has been measured yet. Hours are the paper's, without those of benchmarks.\n"
             "           --tokens-per-second N gives the speed of your servers; a run in the same folder measures it."
         )
 

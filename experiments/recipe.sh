@@ -64,7 +64,7 @@ if [ -n "$planned" ]; then
     accelerate() { plan accelerate "$@"; }
     python() {
         plan python "$@"
-        [ "${2:-}" != selfalign.benchmarks.harness.environment ] || echo ".environments/$3/bin/python"
+        [ "${2:-}" != selfalign.benchmarks.harness.environment ] || echo ".environments/${3%%-*}/bin/python"
     }
     print_plan() {
         local status=$?

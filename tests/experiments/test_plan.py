@@ -11,6 +11,8 @@ COMMANDS = [
     "python generate_concepts.py ./out/seeds ./out/codeqwen1.5-7b/concepts --max-samples 37000",
     "python generate_tasks.py ./out/codeqwen1.5-7b/concepts ./out/codeqwen1.5-7b/tasks",
     "python sample_responses.py ./out/codeqwen1.5-7b/tasks ./out/codeqwen1.5-7b/responses --samples 10",
+    "python execute.py ./out/codeqwen1.5-7b/responses ./out/codeqwen1.5-7b/executions",
+    "python select.py ./out/codeqwen1.5-7b/executions ./out/codeqwen1.5-7b/instructions",
     "accelerate launch --config_file experiments/accelerate/zero3.yaml finetune.py "
     "./out/codeqwen1.5-7b/instructions ./out/x/model --model Qwen/CodeQwen1.5-7B",
     "python benchmark.py http://127.0.0.1:8100 ./out/x/humanevalplus --benchmark humanevalplus",
@@ -28,6 +30,44 @@ def test_without_a_measured_speed_the_hours_are_the_papers(planned):
     data, training = hours_of(list(steps_of(read_commands(planned))), None, 4)
     assert (round(data.hours, 2), data.gpus) == (7.0, 4), "Table 12: 37k seeds take CodeQwen1.5-7B 7 hours"
     assert training.hours == pytest.approx(0.5, abs=0.01), "and 30 minutes of training on 16k examples"
+
+
+SNIPPETS = [
+    "python -m experiments.baselines.snippets org/stack ./out/table10/snippets/seeds --max-samples 37000",
+    "python generate_concepts.py ./out/table10/snippets/seeds ./out/table10/snippets/concepts",
+    "python generate_tasks.py ./out/table10/snippets/concepts ./out/table10/snippets/tasks",
+    "python sample_responses.py ./out/table10/snippets/tasks ./out/table10/snippets/responses --samples 10",
+    "python execute.py ./out/table10/snippets/responses ./out/table10/snippets/executions",
+    "python select.py ./out/table10/snippets/executions ./out/table10/snippets/instructions",
+    "python select.py ./out/table10/snippets/executions ./out/random --strategy random",
+]
+TRAINED_ON = {
+    "./out/table10/snippets/instructions": 16_000,
+    "./out/random": 27_700,
+    "bigcode/self-oss-instruct-sc2-exec-filter-50k": 50_000,
+    "./out/unknown": 74_000,
+}
+
+
+def test_training_takes_as_long_as_there_will_be_examples():
+    trainings = [f"python finetune.py {data} ./m --model Qwen/CodeQwen1.5-7B" for data in TRAINED_ON]
+    steps = list(steps_of([command.split() for command in [*SNIPPETS, *trainings]]))
+    data, *hours = hours_of(steps, None, 4)
+    assert data.what == "data from 37,000 seeds", "of the model that is trained, where no folder names another"
+    assert [each.what for each in hours] == [f"finetune: {examples:,} examples" for examples in TRAINED_ON.values()]
+
+
+def test_a_model_is_trained_on_the_gpus_of_the_paper():
+    models = ("Qwen/CodeQwen1.5-7B", "bigcode/starcoder2-15b", "deepseek-ai/deepseek-coder-33b-base")
+    steps = steps_of([f"python finetune.py ./data ./m --model {model}".split() for model in models])
+    assert [each.gpus for each in hours_of(list(steps), None, 4)] == [4, 1, 8]
+
+
+def test_hours_that_are_not_known_are_not_said_to_be_none(tmp_path, capsys):
+    (tmp_path / "plan").write_text("python\x1fcollect_seeds.py\x1forg/stack\x1f./out/seeds")
+    main(Options(commands=tmp_path / "plan", out=tmp_path / "out", gpus=0))
+    said = capsys.readouterr().out
+    assert "in all     not known" in said and "Without collecting seeds" in said
 
 
 def test_with_a_speed_the_hours_are_those_of_the_tokens(planned):
