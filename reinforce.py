@@ -11,6 +11,8 @@ that earned more than the others of the same task.
 Columns in: `instruction` and `tests` (text, as code or as Markdown, or a list of such texts), as in what select.py
 writes, whose tests have been passed by a response.
 
+Rows that say so in a column `language` are in JavaScript, with --sandbox-mode isolated.
+
 The reward is the share of its tests that an answer passes in the sandbox's strict mode, and a tenth for code in a
 Markdown block, if at least one test passes (code_eval/reward.py). An answer that was never judged, because the sandbox
 failed or time ran out, has no reward: TRL leaves it out, and the run says how many these were.
@@ -32,13 +34,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from code_eval import javascript
 from code_eval.assertions import has_tests
 from code_eval.markdown import code_in
 from code_eval.reward import CodeReward
 from code_eval.sandbox import SandboxUnavailable
-from selfalign.data.languages import only_python
+from selfalign.data.languages import language_of, languages_in, only_python
 from selfalign.errors import UserError
 from selfalign.options import (
+    LATER,
     OPERATIONAL,
     Count,
     Positive,
@@ -142,6 +146,10 @@ class Options(TrainingOptions):
     """Number of programs that each process of the training runs at a time. By default, one for each CPU, divided by the
     processes on the machine."""
 
+    sandbox_mode: Literal["strict", "isolated"] = field(default="strict", metadata=LATER)
+    """How programs are isolated; see code_eval/SECURITY.md. JavaScript needs `isolated`, in which a model can learn to
+    forge a pass: look at what earns the most."""
+
     timeout: Positive = 3.0
     """CPU seconds that a program may use; on the clock, it may take three times as long."""
 
@@ -208,13 +216,16 @@ def read_tasks(options: Options) -> tuple[Source, Dataset]:
     text = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
     if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text)):
         raise UserError(f"the column tests of {source.name} holds {kind}, but it must hold text or lists of text")
-    only_python(source, "rewards are")
+    if options.sandbox_mode == "strict":
+        only_python(source, "rewards in strict mode, which --sandbox-mode isolated replaces, are")
     return source, rows.select(range(min(len(source), options.max_samples or len(source))))
 
 
-def are_tests(tests: str | list[str] | None) -> bool:
+def are_tests(tests: str | list[str] | None, language: str = "python") -> bool:
     """Whether tests test anything, as far as can be seen without running them."""
-    code = "\n".join(code_in(text)[0] for text in ([tests] if isinstance(tests, str) else tests or []))
+    code = "\n".join(code_in(text, language)[0] for text in ([tests] if isinstance(tests, str) else tests or []))
+    if language == "javascript":
+        return javascript.has_tests(code)
     if "doctest" in code:
         return True
     try:
@@ -231,7 +242,7 @@ def to_task(row: dict[str, Any], number: int, tokenizer: PreTrainedTokenizerBase
     asked = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
     if not (row["instruction"] or "").strip():
         outcome = "no_instruction"
-    elif not are_tests(row["tests"]):
+    elif not are_tests(row["tests"], language_of(row)):
         outcome = "no_tests"
     else:
         outcome = "prompt_too_long" if len(tokenizer(asked).input_ids) > longest else "usable"
@@ -245,7 +256,7 @@ def prepare(
 
     UserError if too few rows can be used.
     """
-    prepared = rows.select_columns(["instruction", "tests"]).map(
+    prepared = rows.select_columns(["instruction", "tests", *({"language"} & set(rows.column_names))]).map(
         to_task,
         with_indices=True,
         fn_kwargs={"tokenizer": tokenizer, "longest": options.max_prompt_length},
@@ -275,17 +286,18 @@ def in_order(tasks: Dataset, options: Options) -> Dataset:
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def open_reward(options: Options) -> CodeReward:
-    """The reward, its workers started; UserError if programs cannot be isolated on this machine."""
+def open_reward(options: Options, languages: list[str]) -> CodeReward:
+    """The reward, its workers for these languages started; UserError if programs cannot be isolated on this machine."""
     try:
         reward = CodeReward(
+            options.sandbox_mode,
             workers=options.sandboxes,
             timeout=options.timeout,
             patience=options.patience,
             format_weight=options.format_weight,
             memory=options.memory << 20,
         )
-        reward.judge([], [])
+        reward.judge([""] * len(languages), [None] * len(languages), languages)
     except (SandboxUnavailable, ValueError) as error:
         raise UserError(str(error)) from None
     return reward
@@ -391,7 +403,7 @@ def main(options: Options) -> None:
     source, rows = read_tasks(options)
     identity = {"step": "reinforce", "options": identity_of(options), "input": source.pin, "rows": len(rows)}
     identity["options"]["chat_template"] = options.chat_template and options.chat_template.read_text()
-    with open_reward(options) as reward:
+    with open_reward(options, languages_in(source)) as reward:
         run_training(
             options, base_model(options), identity, lambda folder: train(options, reward, folder, source, rows)
         )

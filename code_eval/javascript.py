@@ -117,8 +117,8 @@ RUNNER = r"""
   globalThis.__dirname = "/tmp";
   process.argv[1] = "/tmp/program.js";
 
-  const script = code === null ? null : compiled(code);
   const [judge, names] = functionOf(tests);
+  const script = code === null ? null : compiled(code);
   const bound = judge.bind(undefined, ...names.map((name) => values[name]));  // `call` and spreading can be replaced
   (async () => {
     if (script) script.runInThisContext();

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .checks import check_seconds
-from .markdown import code_in
+from .markdown import LABELS, code_in
 from .sandbox import Program, Result, Sandbox
 
 AGAIN = 2  # how often a program runs again after the sandbox failed, beside what the sandbox tries itself
@@ -37,12 +37,14 @@ class Judged:
     share: tests passed, from 0 to 1; None as above
     formatted: whether its code stands in a closed Markdown block
     result: how its program ended; None: it had no tests, or the batch ran out of time
+    language: of its program
     """
 
     reward: float | None
     share: float | None
     formatted: bool
     result: Result | None
+    language: str = "python"
 
 
 class CodeReward:
@@ -54,6 +56,9 @@ class CodeReward:
 
     reward = (1 - format_weight) * share of tests passed + format_weight, if the code stands in a closed block and at
     least one test passes: nothing can be earned by the form alone.
+
+    Where a column `language` says "javascript", node runs a completion. That needs the mode "isolated", in which a
+    model can learn to forge a pass, and the tests are not counted: the share is 1 or 0.
 
     The workers start with the first call, and once more in a fork. `close` ends them, and so does the end of the
     process. Calls from several threads share them.
@@ -70,7 +75,7 @@ class CodeReward:
             on the clock, and so hold up a step no longer on a busy machine, where right ones may then fail, too.
 
     Raises:
-        ValueError: an option that cannot be.
+        ValueError: an option that cannot be; at the first call, "strict" for JavaScript.
         SandboxUnavailable: at the first call, if programs cannot be isolated here.
     """
 
@@ -90,7 +95,7 @@ class CodeReward:
             raise ValueError(f"format_weight must lie between 0 and 1, and not be {format_weight!r}.")
         self.patience, self.format_weight, self.column = patience, format_weight, column
         self._options = {"mode": mode, "workers": workers or default_workers(), "timeout": timeout, **options}
-        self._sandbox: Sandbox | None = None
+        self._sandboxes: dict[str, Sandbox] = {}  # by language
         self._pid = 0
         self._lock = threading.Lock()
         self.__name__ = "code_reward"  # under which trainers log it
@@ -105,34 +110,46 @@ class CodeReward:
 
         Raises ValueError where there are no tests, or not as many as completions.
         """
-        return self._told(self.judge(completions, self._tests(completions, tests, columns)), columns)
+        found = self._tests(completions, tests, columns)
+        return self._told(self.judge(completions, found, columns.get("language")), columns)
 
-    def judge(self, completions: Sequence[Completion], tests: Sequence[str | Sequence[str] | None]) -> list[Judged]:
-        """What each completion earns, and why."""
-        batch = self._batch(completions, tests)
+    def judge(
+        self,
+        completions: Sequence[Completion],
+        tests: Sequence[str | Sequence[str] | None],
+        languages: Sequence[str | None] | None = None,
+    ) -> list[Judged]:
+        """What each completion earns, and why. `languages`: of each; by default, Python."""
+        spoken = languages_of(completions, languages)
+        batch = self._batch(completions, tests, spoken)
         try:
             wait([batch.finished], self.patience)
         finally:
             batch.stop()
-        return self._judged(completions, batch)
+        return self._judged(completions, batch, spoken)
 
     async def judge_async(
-        self, completions: Sequence[Completion], tests: Sequence[str | Sequence[str] | None]
+        self,
+        completions: Sequence[Completion],
+        tests: Sequence[str | Sequence[str] | None],
+        languages: Sequence[str | None] | None = None,
     ) -> list[Judged]:
         """The same for asyncio. Cancelling it ends the programs."""
-        await asyncio.to_thread(self._workers)  # they may have to start
-        batch = self._batch(completions, tests)
+        spoken = languages_of(completions, languages)
+        for language in dict.fromkeys(spoken or ["python"]):
+            await asyncio.to_thread(self._workers, language)  # they may have to start
+        batch = self._batch(completions, tests, spoken)
         try:
             await asyncio.wait([asyncio.wrap_future(batch.finished)], timeout=self.patience)
         finally:
             batch.stop()
-        return self._judged(completions, batch)
+        return self._judged(completions, batch, spoken)
 
     def close(self) -> None:
         """Ends the workers; another call starts new ones."""
         with self._lock:
-            sandbox, self._sandbox = self._sandbox, None
-        if sandbox:
+            sandboxes, self._sandboxes = self._sandboxes, {}
+        for sandbox in sandboxes.values():
             sandbox.close()
 
     def __enter__(self):
@@ -143,7 +160,7 @@ class CodeReward:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the workers, which belong to this process."""
-        return vars(self) | {"_sandbox": None, "_lock": None}
+        return vars(self) | {"_sandboxes": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -157,30 +174,34 @@ class CodeReward:
             raise ValueError(f"{len(completions)} completions need as many tests, one text or list of texts each.")
         return found
 
-    def _workers(self) -> Sandbox:
+    def _workers(self, language: str = "python") -> Sandbox:
         with self._lock:
-            if self._sandbox is None or self._sandbox.closed or self._pid != os.getpid():
-                self._sandbox, self._pid = Sandbox(**self._options), os.getpid()
-            return self._sandbox
+            if self._pid != os.getpid():
+                self._sandboxes, self._pid = {}, os.getpid()
+            if language not in self._sandboxes or self._sandboxes[language].closed:
+                self._sandboxes[language] = Sandbox(**self._options, language=language)
+            return self._sandboxes[language]
 
-    def _batch(self, completions: Sequence[Completion], tests: Sequence) -> "Batch":
+    def _batch(self, completions: Sequence[Completion], tests: Sequence, languages: Sequence[str]) -> "Batch":
+        opened = {language: self._workers(language) for language in languages or ["python"]}
         programs = {}
-        for number, (completion, test) in enumerate(zip(completions, tests, strict=True)):
+        for number, (completion, test, language) in enumerate(zip(completions, tests, languages, strict=True)):
             texts = [test] if isinstance(test, str) else test or []
-            joined = "\n".join(code_in(text)[0] for text in texts)
+            joined = "\n".join(code_in(text, language)[0] for text in texts)
             if joined.strip():
-                programs[number] = Program(code_in(text_of(completion))[0], joined, count=True)
-        return Batch(self._workers(), programs)
+                code, _ = code_in(text_of(completion), language)
+                programs[number] = opened[language], Program(code, joined, count=language == "python")
+        return Batch(programs)
 
-    def _judged(self, completions: Sequence[Completion], batch: "Batch") -> list[Judged]:
+    def _judged(self, completions: Sequence[Completion], batch: "Batch", languages: Sequence[str]) -> list[Judged]:
         judged = []
-        for number, completion in enumerate(completions):
+        for number, (completion, language) in enumerate(zip(completions, languages, strict=True)):
             result = batch.results.get(number)
-            share = None if result is None else share_of(result)
-            formatted = code_in(text_of(completion))[1]
+            share = None if result is None else share_of(result, language)
+            formatted = code_in(text_of(completion), language)[1]
             form = self.format_weight if share and formatted else 0.0
             reward = None if share is None else (1 - self.format_weight) * share + form
-            judged.append(Judged(reward, share, formatted, result))
+            judged.append(Judged(reward, share, formatted, result, language))
         return judged
 
     def _told(self, judged: list[Judged], columns: dict[str, Any]) -> list[float | None]:
@@ -207,16 +228,17 @@ class AsyncCodeReward(CodeReward):
         tests: Sequence[str | Sequence[str] | None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        return self._told(await self.judge_async(completions, self._tests(completions, tests, columns)), columns)
+        found = self._tests(completions, tests, columns)
+        return self._told(await self.judge_async(completions, found, columns.get("language")), columns)
 
 
 class Batch:
-    """Programs that run together; `finished` is set when all are judged, or were run often enough."""
+    """Programs that run together, each in a sandbox; `finished` is set when all are judged or were run often enough."""
 
-    def __init__(self, sandbox: Sandbox, programs: Mapping[int, Program]):
+    def __init__(self, programs: Mapping[int, tuple[Sandbox, Program]]):
         self.results: dict[int, Result] = {}
         self.finished: Future[None] = Future()
-        self._sandbox, self._programs = sandbox, programs
+        self._programs = programs
         self._tries = dict.fromkeys(programs, AGAIN)
         self._running: dict[int, Future[Result]] = {}
         self._lock = threading.RLock()
@@ -229,7 +251,8 @@ class Batch:
         with self._lock:
             if self._stopped:
                 return
-            future = self._running[number] = self._sandbox.submit(self._programs[number])
+            sandbox, program = self._programs[number]
+            future = self._running[number] = sandbox.submit(program)
         future.add_done_callback(lambda future: self._hear(number, future))
 
     def _hear(self, number: int, future: "Future[Result]") -> None:
@@ -272,14 +295,26 @@ def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
     return [float(code_in(text_of(completion))[1]) for completion in completions]
 
 
-def share_of(result: Result) -> float | None:
+def share_of(result: Result, language: str = "python") -> float | None:
     """The share of its tests that a program passed; None if nothing was judged."""
-    if result.outcome == "sandbox_error" or (not result.tests and result.outcome in NOT_TESTED):
+    untested = not result.tests and result.outcome in NOT_TESTED
+    if language == "javascript" and result.outcome == "syntax_error":  # nothing is counted, and the detail says where
+        untested = result.detail.endswith("(tests)")
+    if result.outcome == "sandbox_error" or untested:
         return None
     if result.passed:
         return 1.0
     # Where all tests passed and the program did not, something after them failed, which is worth as much as a test.
     return min(result.tests_passed, result.tests - 1) / result.tests if result.tests else 0.0
+
+
+def languages_of(completions: Sequence[Completion], names: Sequence[str | None] | None) -> list[str]:
+    """The language of each completion by the names that are given; whatever is not JavaScript is Python."""
+    if names is None:
+        return ["python"] * len(completions)
+    if isinstance(names, str) or len(names) != len(completions):
+        raise ValueError(f"{len(completions)} completions need as many languages.")
+    return ["javascript" if str(name).strip().lower() in LABELS["javascript"] else "python" for name in names]
 
 
 def text_of(completion: Completion) -> str:

@@ -54,6 +54,34 @@ def test_what_a_completion_earns(completion, tests, earned, reward):
     assert found == (earned if earned is None else pytest.approx(earned))
 
 
+@pytest.mark.parametrize(
+    ("code", "tests", "earned"),
+    [
+        ("const f = (x) => x * x;", "assert.equal(f(2), 4);", 1.0),
+        ("const f = (x) => 4;", "assert.equal(f(2), 4); assert.equal(f(3), 9);", 0.0),  # all or nothing
+        ("const f = (", "assert.equal(f(2), 4);", 0.0),
+        ("for (;;);", "assert.equal(f(2), 4);", 0.0),
+        ("const f = (", "assert.equal(f(2), 4", None),
+        ("const f = (x) => x * x;", "f(2);", None),
+    ],
+)
+def test_what_javascript_earns(code, tests, earned, javascript):
+    """Beside Python, by the column `language`."""
+    completions, languages = [fenced(code).replace("python", "js"), fenced("def f(x): return x")], ["JavaScript", None]
+    assert javascript(completions=completions, tests=[tests, "assert f(2) == 2"], language=languages) == [earned, 1.0]
+
+
+@pytest.fixture(scope="module")
+def javascript():
+    with CodeReward("isolated", workers=1, timeout=1.0, preload=[]) as reward:
+        yield reward
+
+
+def test_a_strict_reward_refuses_javascript():
+    with CodeReward(workers=1) as reward, pytest.raises(ValueError, match="'strict' is for Python only"):
+        reward(["const f = 1;"], ["assert(f === 1)"], language=["javascript"])
+
+
 def test_each_test_of_unittest_counts(reward):
     methods = "".join(f" def test_{x}(self): self.assertEqual(f({x}), {x * x})\n" for x in range(4))
     tests = f"import unittest\nclass T(unittest.TestCase):\n{methods}unittest.main()"
@@ -118,7 +146,7 @@ def test_what_the_sandbox_failed_runs_again(monkeypatch):
     """The sandbox itself has tried in vain; the next try is the one that counts."""
     with CodeReward(workers=1, preload=[]) as reward:
         reward(["x = 1"], ["assert x"])
-        submit, failures = reward._sandbox.submit, [Result(0, False, "sandbox_error")] * 3
+        submit, failures = reward._sandboxes["python"].submit, [Result(0, False, "sandbox_error")] * 3
 
         def failing(program):
             future = submit(program)
@@ -127,7 +155,7 @@ def test_what_the_sandbox_failed_runs_again(monkeypatch):
                 future._result = failures.pop()
             return future
 
-        monkeypatch.setattr(reward._sandbox, "submit", failing)
+        monkeypatch.setattr(reward._sandboxes["python"], "submit", failing)
         assert reward(["x = 1"], ["assert x"]) == [None], "after the last try"
         failures[:] = [Result(0, False, "sandbox_error")] * reward_module.AGAIN
         assert reward(["x = 1"], ["assert x"]) == [0.9]

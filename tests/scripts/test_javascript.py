@@ -106,11 +106,13 @@ def test_what_is_not_there_is_said_in_a_sentence(tmp_path, name, rows, options, 
     assert said in str(error.value) and not (tmp_path / "out").exists()
 
 
-def test_rewards_are_only_for_python(tmp_path):
+def test_rewards_in_strict_mode_are_only_for_python(tmp_path):
     script = load_script("reinforce")
-    source = write_rows(tmp_path / "in.jsonl", [row("sort")])
-    with pytest.raises(UserError, match="rows in javascript: rewards are only for Python"):
-        script.read_tasks(script.Options(input=str(source), output=str(tmp_path / "out"), model="m"))
+    options = {"input": str(write_rows(tmp_path / "in.jsonl", [row("sort")])), "output": str(tmp_path / "out")}
+    with pytest.raises(UserError, match="rows in javascript: rewards in strict mode, which --sandbox-mode isolated"):
+        script.read_tasks(script.Options(**options))
+    script.read_tasks(script.Options(**options, sandbox_mode="isolated"))
+    assert script.are_tests("assert(f(1) === 2)", "javascript") and not script.are_tests("f(1)", "javascript")
 
 
 def test_an_export_of_chats_takes_both_languages(tmp_path):

@@ -136,7 +136,7 @@ def test_attacks_earn_nothing_through_the_trainer(taught, tmp_path):
     options = reinforce.checked(reinforcement(tmp_path, taught, timeout=1.0, patience=600.0))
     tokenizer = reinforce.base_model(options).load_tokenizer(None)
     tasks, _, _ = reinforce.prepare(reinforce.read_tasks(options)[1], tokenizer, options)
-    with reinforce.open_reward(options) as reward:
+    with reinforce.open_reward(options, ["python"]) as reward:
         trainer = reinforce.make_trainer(options, tokenizer, reward, tasks)
         chats = [[{"role": "assistant", "content": f"```python\n{code}\n```"}] for code in answers]
         rows = [tasks[0] | {"tests": tests} for _ in answers]
