@@ -209,6 +209,8 @@ def model_at(url: str, options: Options, benchmark: Benchmark, tokenizer: str | 
     style, arguments = judged_style(options), options.chat_template_kwargs
     # Servers of OpenAI's chat interface apply the template themselves, and take no beginning of an answer.
     by_server, template = options.api == "chat", None
+    if by_server and style == "completion":
+        raise UserError("--api chat needs --prompt-style chat: its answers are Markdown, and do not continue a prompt")
     if style == "chat" and not by_server:
         if not tokenizer:
             raise UserError(

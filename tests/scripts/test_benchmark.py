@@ -7,6 +7,7 @@ import pytest
 
 from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.humaneval import HumanEval
+from selfalign.errors import UserError
 from selfalign.llm.chat_template import chat_template_of
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
@@ -193,6 +194,12 @@ def test_chat_without_a_template_is_said(tmp_path, endpoint):
     chat = ("--prompt-style", "chat", "--tokenizer", tmp_path / "nothing")
     result = run("benchmark", endpoint, tmp_path / "out", *chat)
     assert result.returncode == 2 and "nothing can't be loaded" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_answers_of_a_chat_are_not_taken_for_continuations(tmp_path):
+    options = benchmark.Options(input="http://127.0.0.1:1", output=str(tmp_path / "out"), api="chat")
+    with pytest.raises(UserError, match="--api chat needs --prompt-style chat"):
+        benchmark.main(options)
 
 
 def test_the_paper_s_decoding_is_the_default():
