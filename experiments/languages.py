@@ -11,6 +11,7 @@ Samples without code or tests, which execute.py counts and leaves out, are sampl
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -60,13 +61,20 @@ class Figures:
 
 
 def figures_of(source: Source, tasks: set[str], samples: int) -> Figures:
-    """The figures of executions of these tasks; UserError if they are in several languages."""
+    """The figures of executions of these tasks.
+
+    Raises:
+        UserError: they are in several languages, or of other tasks, or a task has more samples.
+    """
     rows = [row for _, row in source.read()]
     if len(languages := {language_of(row) for row in rows}) > 1:
         raise UserError(f"{source.name} has rows in {' and '.join(sorted(languages))}: give one dataset a language")
     passing = [row for row in rows if row["passed"]]
     scores = [row["mutation_score"] for row in passing if row.get("mutation_score") is not None and not row["vacuous"]]
     passes = dict.fromkeys(tasks, 0)
+    most = max(Counter(row["task_id"] for row in rows).values())
+    if most > samples:
+        raise UserError(f"{source.name} has {most} samples of a task, which --samples {samples} would not count")
     for row in rows:
         if row["task_id"] not in passes:
             raise UserError(f"{source.name} has samples of task {row['task_id']}, which is none of --tasks")

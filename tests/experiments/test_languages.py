@@ -38,6 +38,12 @@ def test_samples_that_were_not_executed_did_not_pass(written, capsys):
     assert difference.startswith("javascript minus python: +0.0 points")
 
 
+def test_more_samples_than_are_said_are_refused(written):
+    inputs = (str(written / "python.jsonl"),)
+    with pytest.raises(UserError, match="2 samples of a task, which --samples 1 "):
+        languages.main(languages.Options(inputs=inputs, tasks=str(written / "tasks.jsonl"), samples=1))
+
+
 def test_other_tasks_and_mixed_languages_are_refused(written):
     tasks = str(written / "tasks.jsonl")
     write_rows(written / "mixed.jsonl", [row(0, "a", True, "python"), row(1, "a", True, "javascript")])
