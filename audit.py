@@ -31,6 +31,7 @@ and under the hidden tests. The card shows all of it as tables, and the rules as
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,11 +41,10 @@ from code_eval.sandbox import Result, Sandbox
 from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
-from selfalign.code.markdown import python_code
 from selfalign.data.agreement import agreement_of, result_in
 from selfalign.data.audit import SUPPORTS, Audited, figures_of, share_of
 from selfalign.data.consensus import Run, poll
-from selfalign.data.languages import only_python
+from selfalign.data.languages import only_python, programs_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id
@@ -122,7 +122,7 @@ def once_each(run: Run) -> Run:
 async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list[Row]:
     """The rows of one task's samples, with what the audit finds out about each."""
     problem = judged.problems[samples[0]["problem"]]
-    programs = [(python_code(row["response"]) or "", python_code(row["tests"]) or "") for row in samples]
+    programs = [programs_of(row) for row in samples]
     verdicts = await asyncio.gather(*(judged.judge(problem, code, "solution") for code, _ in programs))
 
     run = once_each(partial(result_in, sandbox))
@@ -191,6 +191,13 @@ def read_executions(options: Options) -> Source:
         raise UserError(f"{error.fact}; {hint}") from None
 
 
+def check_problems(name: str, asked: set[str], there: Collection[str], data: str | None) -> None:
+    """UserError if samples are of problems that the benchmark, or the file of it, does not have."""
+    if missing := sorted(asked - {*there}):
+        where, lacking = data or f"the published {name}", len(missing)
+        raise UserError(f"{where} lacks {lacking} of the problems that the samples are for, such as {missing[0]}")
+
+
 def check_supports(options: Options) -> None:
     """UserError if a minimum support is none."""
     if wrong := next((least for least in options.min_support if not 0 <= least <= 1), None):
@@ -204,14 +211,17 @@ def main(options: Options) -> None:
     only_python(executions, "benchmarks with hidden tests are here")
     samples, _ = read_samples(executions)
     tasks = list(tasks_of(samples).values())
-    names = sorted(set(executions.rows["benchmark"]))
+    asked: dict[str, set[str]] = {}  # the problems of each benchmark
+    for _, row in executions.read([sample.position for sample in samples], ["benchmark", "problem"]):
+        asked.setdefault(row["benchmark"], set()).add(row["problem"])
     data = files_by_name(options.benchmark_data)
     with ExitStack() as stack:
         benchmarks, pins = {}, {}
-        for name in names:
+        for name in sorted(asked):
             benchmark = load_benchmark(name)
             source, pins[name] = pin_of(data.get(name) or benchmark.dataset, options.hf_token)
             problems = {problem.task_id: problem for problem in benchmark.problems(source)}
+            check_problems(name, asked[name], problems, data.get(name))
             limits = {"workers": options.sandboxes, "timeout": benchmark.timeout, "python": None}
             hidden = stack.enter_context(sandbox_for(benchmark, problems.values(), **limits))
             references = {id: problem.prompt + problem.canonical_solution for id, problem in problems.items()}

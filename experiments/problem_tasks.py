@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from selfalign.benchmarks import Problem, load_benchmark
+from selfalign.benchmarks.harness.functions import FunctionBenchmark
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.code.parsing import FUNCTIONS, parsed
 from selfalign.errors import UserError
@@ -86,6 +87,8 @@ def main(options: Options) -> None:
         benchmark = load_benchmark(name)
         if benchmark.language != "python":
             raise UserError(f"the problems of {name} are not in Python, which tasks are asked for in")
+        if not isinstance(benchmark, FunctionBenchmark):
+            raise UserError(f"the problems of {name} are not single functions, as tasks are")
         source, pins = pin_of(data.get(name) or benchmark.dataset, options.hf_token)
         pin[name] = ", ".join(pins.values())
         rows += [

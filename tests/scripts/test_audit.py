@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 from experiments import problem_tasks
+from selfalign.errors import UserError
 from tests.benchmarks.rows import DOUBLE, SQUARES
-from tests.helpers import read_rows, run, run_json, run_well, write_rows
+from tests.helpers import load_script, read_rows, run, run_json, run_well, write_rows
 
-RIGHT = "def double(x):\n    return x + x"
+# execute.py leaves the last part out, and so does the audit.
+RIGHT = 'def double(x):\n    return x + x\n\n\nif __name__ == "__main__":\n    print(double(int(input())))'
 ALSO_RIGHT = "def double(x):\n    return 2 * x"
 WRONG = "def double(x):\n    return x ** 2"
 TESTS = "assert double(1) == 2\nassert double(3) == 6\nassert double(4) == 8"
@@ -109,6 +111,24 @@ def test_other_figures_of_a_finished_audit_need_no_new_judgement(audited, tmp_pa
     assert [half["tasks"] for half in record["halves"]] == [1]
     refused = run(*command, "--min-support", "1.5")
     assert refused.returncode == 2 and "--min-support 1.5 is out of range" in refused.stderr
+
+
+def test_samples_of_other_problems_are_refused(tmp_path, problems):
+    script = load_script("audit")
+    rows = [sample(number, RIGHT, TESTS, True) | {"problem": f"HumanEval/{number}"} for number in (900, 901, 902)]
+    options = script.Options(
+        input=str(write_rows(tmp_path / "executions.jsonl", rows)),
+        output=str(tmp_path / "out"),
+        benchmark_data=(f"humanevalplus={problems}",),
+    )
+    with pytest.raises(UserError, match=rf"{problems} lacks 2 of the problems .* HumanEval/901"):
+        script.main(options)
+
+
+@pytest.mark.parametrize("name", ["classeval-holistic", "ds1000", "livecodebench"])
+def test_problems_that_are_no_single_functions_become_no_tasks(tmp_path, name):
+    with pytest.raises(UserError, match=f"{name} .* single functions"):
+        problem_tasks.main(problem_tasks.Options(output=str(tmp_path / "tasks"), benchmarks=(name,)))
 
 
 def test_problems_become_tasks(tmp_path, problems):
