@@ -22,6 +22,7 @@ class SandboxUnavailable(RuntimeError):
 
 
 WORKER_FOLDER = "/run/worker"
+PYTHON_FOLDER = "/run/python"  # on the PATH: `python` is the interpreter, which may be called python3 only
 WORKER_SOURCES = (  # worker.py and all that it imports
     "worker.py", "accounting.py", "arguments.py", "assertions.py", "channel.py", "confinement.py", "counting.py",
     "javascript.py", "mappings.py", "messages.py", "plain_data.py", "program.py", "served.py", "strict.py",
@@ -105,6 +106,7 @@ def bubblewrap_arguments(
             show(path, path)
     for path, target in interpreter.links.items():
         show(target, path)
+    show(os.path.realpath(interpreter.executable), f"{PYTHON_FOLDER}/python", "--symlink")
     for source, name in zip(sources, WORKER_SOURCES, strict=True):
         show(source, f"{WORKER_FOLDER}/{name}")
     make_folder("/etc")

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from .checks import check_counts, check_lists, check_names, check_seconds, check_texts
 from .isolation import (
     ENVIRONMENT,
+    PYTHON_FOLDER,
     START,
     SYSTEM_FOLDERS,
     WORKER_FOLDER,
@@ -162,7 +163,8 @@ class Sandbox:
                 raise FileNotFoundError(f"read_only: {path} does not exist.")
             if not os.path.isdir(path) and not os.path.isfile(path):
                 raise ValueError(f"read_only: {path} is neither a folder nor a file with data.")
-        path = f"{os.path.dirname(self._interpreter.executable)}:{ENVIRONMENT['PATH']}"  # `python` is this interpreter
+        folders = [os.path.dirname(self._interpreter.executable), PYTHON_FOLDER, ENVIRONMENT["PATH"]]
+        path = ":".join(folders)  # `python` is this interpreter
         own = self._interpreter.environment() | ENVIRONMENT | {"PATH": path}
         self._environment = own | dict(environment or {})
         self._settings = self._worker_settings(preload)

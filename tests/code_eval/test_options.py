@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import venv
@@ -174,6 +175,15 @@ def environment(tmp_path):
     venv.create(tmp_path / "environment", symlinks=True)
     (packages,) = tmp_path.glob("environment/lib/python*/site-packages")
     return str(tmp_path / "environment" / "bin" / "python"), packages
+
+
+def test_programs_find_python_by_that_name(tmp_path):
+    """Also where the interpreter is called otherwise, as Debian's is, which is python3 only."""
+    (tmp_path / "python-of-ours").symlink_to(os.path.realpath(sys.executable))
+    ask = "['python', '-c', 'import sys; print(sys.version)'], text=True"
+    with Sandbox(workers=1, preload=[], python=str(tmp_path / "python-of-ours")) as sandbox:
+        result = one(sandbox, f"import subprocess\nassert subprocess.check_output({ask}).strip() == {sys.version!r}")
+        assert result.passed, result
 
 
 def test_a_module_that_needs_a_temporary_file_is_imported_ahead(environment):
