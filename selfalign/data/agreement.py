@@ -16,7 +16,7 @@ from typing import Any
 
 from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.javascript import check_parser
-from selfalign.data.languages import code_in, language_of, languages_in
+from selfalign.data.languages import language_of, languages_in, programs_of
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import RowOpen, UserError
 from selfalign.options import StepOptions
@@ -70,11 +70,6 @@ def samples_of(task: Row, executions: Source) -> dict[str, list[Row]]:
     return by_language
 
 
-def program_of(sample: Row, language: str) -> tuple[str, str]:
-    """The code and the tests of a sample, as they are compared with those of others."""
-    return code_in(sample["response"], language) or "", code_in(sample["tests"], language) or ""
-
-
 @contextmanager
 def sandboxes_for(executions: Source, workers: int, *, timeout: float, memory: int) -> Iterator[dict[str, Sandbox]]:
     """A sandbox for each language of the executions, which is closed at the end.
@@ -122,7 +117,7 @@ def agreements(
     async def agreements_in(task: dict[str, Any]) -> Done:
         rows = []
         for language, samples in samples_of(task, executions).items():  # seldom more than one
-            programs = [program_of(row, language) for row in samples]
+            programs = [programs_of(row) for row in samples]
             shares = await agreement_of(programs, partial(passes, opened[language]))
             rows += [{"id": row["id"], "agreement": share} for row, share in zip(samples, shares, strict=True)]
         return Done(rows)

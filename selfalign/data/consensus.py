@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any
 
 from code_eval.sandbox import Result
-from selfalign.data.agreement import program_of, result_in, samples_of, sandboxes_for
+from selfalign.data.agreement import result_in, samples_of, sandboxes_for
 from selfalign.data.dialects import DIALECTS, PYTHON, Dialect
 from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, inputs_of
+from selfalign.data.languages import programs_of
 from selfalign.data.observing import SEEN
 from selfalign.data.selection import source_of_tasks
 from selfalign.options import StepOptions
@@ -279,7 +280,7 @@ def agreed_executions(
 async def _judged(samples: list[dict[str, Any]], language: str, run: Run, assertions: bool) -> list[dict[str, Any]]:
     """The rows of COLUMNS for a task's samples, which are in one language."""
     dialect = DIALECTS[language]
-    programs = [program_of(row, language) for row in samples]
+    programs = [programs_of(row) for row in samples]
     agreed = await consensus_of(programs, run, assertions=assertions, dialect=dialect)
     tests = dialect.joined(agreed.tests)
     vacuous = None

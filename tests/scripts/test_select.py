@@ -201,9 +201,11 @@ def test_the_best_sample_is_chosen(tmp_path, choose):
     assert selected(tmp_path, rows, choose=choose)[0] == {"sort-1"}
 
 
+# execute.py leaves this out, and so do the votes: it waits for input that does not come.
+MAIN = 'if __name__ == "__main__":\n    print(sort(input()))'
 VOTERS = [
     sample("sort", 0, code="def sort(x):\n    return x", tests="assert sort([2, 1]) == [2, 1]"),
-    sample("sort", 1, code="def sort(x):\n    return sorted(x)", tests="assert sort([3, 1]) == [1, 3]"),
+    sample("sort", 1, code=f"def sort(x):\n    return sorted(x)\n\n{MAIN}", tests="assert sort([3, 1]) == [1, 3]"),
     sample("sort", 2, code="def sort(x):\n    return sorted(x)[:9]", tests="assert sort([3, 1, 2]) == [1, 2, 3]"),
     sample("sort", 3, code="def sort(x):\n    return sorted(x)[:2]", tests="assert sort([3, 1]) == [1, 3]"),
     sample("count", 0),
