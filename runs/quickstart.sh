@@ -19,6 +19,7 @@ while [ $# -gt 0 ]; do
         -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' runs/quickstart.sh; exit ;;
         --model) model=${2:?--model needs a model}; shift ;;
         --model=*) model=${1#*=} ;;
+        --*=* | --plan-only | --without-concepts) more+=("$1") ;;
         -*) more+=("$1" "${2:?$1 needs a value}"); shift ;;
         *) out=$1 ;;
     esac
