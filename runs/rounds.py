@@ -27,10 +27,9 @@ import tyro
 from runs.brake import PULLED, Limits, brake_table, read_rounds, reasons_to_stop, sentence
 from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import NO_SERVER, Server, gpu_count, launcher, serving
-from runs.settings import SETTINGS, STDLIB_SEEDS, Settings, words_for
+from runs.settings import SETTINGS, STDLIB_SEEDS, Settings, names_of_hub, words_for
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Count, run_script
-from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import open_source
 from selfalign.training.loading import BaseModel
 
@@ -83,8 +82,7 @@ def max_seeds_of(options: Options) -> int | None:
 
 def is_offline(options: Options) -> bool:
     """Whether nothing of this run is on the Hub, so that the libraries need not ask it."""
-    names = [name for name in (options.seeds, None if options.model == "smollm2" else options.model) if name]
-    return not any(is_hub_id(name) or not os.path.exists(name) for name in names)
+    return not names_of_hub(options.seeds, options.model)
 
 
 def benchmark_of(options: Options, settings: Settings, model: str, output: str) -> Step:
