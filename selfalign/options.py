@@ -124,8 +124,8 @@ class StepOptions:
     """Split of the input dataset."""
 
     max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
-    """Read only this many rows from the beginning of the input. A later run with a larger number continues after
-    them."""
+    """Do only this many rows: the first ones of the input, or of those that the step chooses from it. A later run with
+    a larger number continues after them."""
 
     # Not part of the identity by itself, but of what the input is pinned to, if there are any (`read_input`).
     column: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)

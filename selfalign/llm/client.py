@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_PORT = 65535
 CONNECT_SECONDS = 10  # for a GET
+COUNT_SECONDS = 60  # for the tokens of a prompt: a server on a busy machine, which has other requests to do as well
 POST_CONNECT_SECONDS = 30  # longer, since a client that sends many requests is slow itself
 MAX_STOP_SEQUENCES = 4  # TGI's default and OpenAI's limit; we cut at the other stop sequences ourselves
 POOL_CONNECTIONS = 16  # httpx2 looks at every connection of a pool for each request, so small pools are cheaper
@@ -152,11 +153,14 @@ class Client(ABC):
         import httpx2
 
         try:
-            answer = await self._http.post(f"{self.url}/tokenize", json={"inputs": prompt, "prompt": prompt})
+            asked = self._http.post(f"{self.url}/tokenize", json={"inputs": prompt, "prompt": prompt})
+            answer = await asyncio.wait_for(asked, COUNT_SECONDS)
             tokens = answer.raise_for_status().json()
             count = len(tokens) if isinstance(tokens, list) else tokens["count"]  # TGI; vLLM
             return count if isinstance(count, int) else None
-        except (httpx2.HTTPError, ValueError, KeyError, TypeError, RecursionError):
+        except (httpx2.HTTPError, ssl.SSLError, asyncio.TimeoutError):
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError):  # it has no such route, or another one
             return None
 
     async def __aenter__(self) -> Client:

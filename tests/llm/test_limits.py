@@ -69,13 +69,24 @@ def test_a_prompt_too_long_is_an_outcome(words, api):
     ],
 )
 def test_a_count_of_tokens_that_is_no_number_is_ignored(answer, tokens):
-    async def ask():
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=answer)))
-        async with http, client_for("http://127.0.0.1:1", options()) as client:
-            client._http = http
-            return await client.count_tokens("a prompt")
+    assert asyncio.run(counted_by(lambda _: httpx2.Response(200, content=answer))) == tokens
 
-    assert asyncio.run(ask()) == tokens
+
+async def counted_by(server):
+    """The tokens of a prompt, as a server counts them."""
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(server))
+    async with http, client_for("http://127.0.0.1:1", options()) as client:
+        client._http = http
+        return await client.count_tokens("a prompt")
+
+
+def test_a_server_that_never_counts_tokens_does_not_hold_up_the_run(monkeypatch):
+    monkeypatch.setattr("selfalign.llm.client.COUNT_SECONDS", 0.05)
+
+    async def silent(_):
+        await asyncio.sleep(60)
+
+    assert asyncio.run(asyncio.wait_for(counted_by(silent), 30)) is None
 
 
 # The congestion window ------------------------------------------------------------------------------------------------
