@@ -7,6 +7,9 @@ import contextlib
 import os
 import resource
 
+# Sockets that are free, and bytes that count for each further one: what waits in them to be read, the kernel charges to
+# nobody. In 125 pairs of Unix sockets there was room for 58 MB, which took 98 MB.
+FREE_SOCKETS, SOCKET = 256, 400_000
 PAGE, TICKS_PER_SECOND = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
 
 
@@ -74,7 +77,16 @@ class Accounting:
             for folder in resident:
                 with contextlib.suppress(PermissionError):  # it hides them (PR_SET_DUMPABLE): all of its pages count
                     resident[folder] = self._proportional(folder)
-        return cpu / TICKS_PER_SECOND, sum(resident.values())
+        return cpu / TICKS_PER_SECOND, sum(resident.values()) + self._buffers()
+
+    def _buffers(self) -> int:
+        """Bytes that may lie in the sockets of this network namespace, which is the worker's own."""
+        if not self._alone:
+            return 0
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            sockets = int(read("/proc/net/sockstat").split()[2])  # "sockets: used 3"
+            return SOCKET * max(0, sockets - FREE_SOCKETS)
+        return 0
 
     def _status(self, folder: str) -> list[str]:
         """The fields of a process's or a thread's `stat`, from its state on."""

@@ -40,6 +40,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 CAP_SYS_ADMIN = 21
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 O_PATH = 0o10000000
+TCP_BUFFERS = "4096 131072 131072"  # bytes of a connection in each direction: at least, at first, at most
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 
 PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this high; each worker adds its number
@@ -205,8 +206,11 @@ def raise_loopback() -> None:
     """Lets programs talk to themselves at 127.0.0.1, in a network of one interface that leads nowhere else."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection, contextlib.suppress(OSError):
         fcntl.ioctl(connection, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/tcp_max_tw_buckets", "w") as file:
-        file.write("0")  # a port is free again for the next program at once
+    # A port is free again for the next program at once, and what nobody reads, which no process is charged for, has
+    # little room.
+    for name, value in {"tcp_max_tw_buckets": "0", "tcp_wmem": TCP_BUFFERS, "tcp_rmem": TCP_BUFFERS}.items():
+        with contextlib.suppress(OSError), open(f"/proc/sys/net/ipv4/{name}", "w") as file:
+            file.write(value)
 
 
 def make_special_files() -> tuple[int, int]:

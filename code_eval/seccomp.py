@@ -86,16 +86,13 @@ CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x2
 SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6; AF_VSOCK and others lie outside of the network namespace
 # Anonymous memory that is shared, or made of huge pages, is not charged to a process: only private memory is allowed.
 MAP_ANONYMOUS, MAP_SHARED, MAP_HUGETLB = 0x20, 0x01, 0x40000  # mman.h
+# SO_SNDBUF, SO_RCVBUF and their FORCE: memory that is charged to nobody. Nothing happens, and no error is told.
+SOL_SOCKET, BUFFER_OPTIONS = 1, (7, 8, 32, 33)
 DENIED_IOCTLS = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX put characters into a terminal's input
 
 # Fields of struct seccomp_data, and the instructions that are used (linux/seccomp.h, linux/bpf_common.h).
-NUMBER, ARCH, ARGUMENT_0, ARGUMENT_1, ARGUMENT_3 = (
-    0,
-    4,
-    16,
-    24,
-    40,
-)  # both architectures are little-endian: the low half comes first
+# Both architectures are little-endian: the low half comes first.
+NUMBER, ARCH, ARGUMENT_0, ARGUMENT_1, ARGUMENT_2, ARGUMENT_3 = 0, 4, 16, 24, 32, 40
 LOAD, RETURN, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
 KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 
@@ -151,6 +148,10 @@ def _checked(name: str) -> list[bytes] | None:
     if name == "mmap":
         anonymous, uncharged = (IF_ANY_BIT, MAP_ANONYMOUS, 0, 2), (IF_ANY_BIT, MAP_SHARED | MAP_HUGETLB, 0, 1)
         return [_instruction(LOAD, ARGUMENT_3), _instruction(*anonymous), _instruction(*uncharged), deny, allow]
+    if name == "setsockopt":
+        buffers = [_instruction(IF_EQUAL, option, len(BUFFER_OPTIONS) - i) for i, option in enumerate(BUFFER_OPTIONS)]
+        level = [_instruction(LOAD, ARGUMENT_1), _instruction(IF_EQUAL, SOL_SOCKET, 1, 0), allow]
+        return [*level, _instruction(LOAD, ARGUMENT_2), *buffers, allow, _return(ERRNO)]
     if name == "ioctl":
         requests = [_instruction(IF_EQUAL, request, len(DENIED_IOCTLS) - i) for i, request in enumerate(DENIED_IOCTLS)]
         return [_instruction(LOAD, ARGUMENT_1), *requests, allow, deny]

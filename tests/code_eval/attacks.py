@@ -221,6 +221,20 @@ ATTACKS = {
         "assert refused(open, '/dev/zero', 'r+b') and refused(os.chmod, '/dev/zero', 0o666)\n"
         "assert open('/dev/zero', 'rb').read(1 << 20) == bytes(1 << 20)"
     ),
+    "memory_in_sockets": endless(
+        "def work():\n kept = []\n while True:\n  try: kept.append(socket.socketpair())\n  except OSError: return kept\n"
+        "in_children(work)",
+        "out_of_memory",
+    ),
+    "memory_in_large_sockets": Attack(
+        "s = socket.socket()\ns.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)\n"
+        "assert s.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 1 << 20"
+    ),
+    "memory_in_connections": Attack(
+        "server = socket.create_server(('127.0.0.1', 0))\nclient = socket.create_connection(server.getsockname())\n"
+        "client.settimeout(0.2)\nsent = 0\ntry:\n while True: sent += client.send(bytes(1 << 16))\n"
+        "except OSError: assert sent < 1 << 20, sent"
+    ),
     "memory_error_ignored": endless(
         "x = []\nwhile True:\n try: x.append(bytearray(1 << 24))\n except MemoryError: pass",
         "cpu_limit timeout out_of_memory",  # its limit, or what the worker finds it to use, whichever comes first

@@ -55,10 +55,14 @@ def test_arguments_decide(machine):
         expected = seccomp.ALLOW if request == 0x5401 else seccomp.ERRNO | 1
         assert run_filter(code, calls["ioctl"], arch, 0, request) == expected
 
+    for level, option in [(1, 7), (1, 8), (1, 32), (1, 33), (1, 9), (6, 7), (0, 8)]:
+        expected = seccomp.ERRNO if level == 1 and option != 9 else seccomp.ALLOW
+        assert run_filter(code, calls["setsockopt"], arch, 0, level, option) == expected
 
-def run_filter(code: bytes, number: int, arch: int, first: int = 0, second: int = 0) -> int:
+
+def run_filter(code: bytes, number: int, arch: int, *arguments: int) -> int:
     data = number.to_bytes(4, "little") + arch.to_bytes(4, "little") + bytes(8)
-    data += first.to_bytes(8, "little") + second.to_bytes(8, "little")
+    data += b"".join(argument.to_bytes(8, "little") for argument in (*arguments, 0, 0, 0))
     place = accumulator = 0
     while True:
         operation, if_true, if_false, value = struct.unpack_from("<HBBI", code, 8 * place)
