@@ -186,6 +186,26 @@ def check(options: Options, executions: Source) -> None:
         languages_in(executions)  # all of these have to run
 
 
+def judged(options: Options, executions: Source) -> tuple[Source, list[Sample], dict[str, int]]:
+    """The executions, with the support and the verdicts by consensus that the options ask for; their samples, and why
+    how many rows are none."""
+    samples, unusable = read_samples(executions)
+    by_consensus = options.strategy == "consensus"
+    if not by_consensus and options.min_support is None:
+        return executions, samples, unusable
+    executions = agreed_executions(
+        options,
+        executions,
+        list(tasks_of(samples).values()),
+        options.sandboxes,
+        timeout=options.timeout,
+        memory=options.memory << 20,
+        only_support=not by_consensus,
+        assertions=options.support == "outputs-and-assertions",
+    )
+    return executions, *read_samples(executions)
+
+
 def costs_of(samples: Sequence[Sample], executions: Source, options: Options) -> dict[str, float]:
     """The cost that --choose minimizes, by id."""
     if options.choose == "shortest":
@@ -219,6 +239,7 @@ def main(options: Options) -> None:
     executions = read_input(options, *NEEDED)
     check(options, executions)
     options, decontaminator = decontaminator_of(options)
+    executions, samples, unusable = judged(options, executions)
     rules = Rules(
         strategy=options.strategy,
         seed=options.seed,
@@ -230,20 +251,6 @@ def main(options: Options) -> None:
         costs_of=lambda samples: costs_of(samples, executions, options),
         decontaminator=decontaminator,
     )
-    samples, unusable = read_samples(executions)
-    by_consensus = options.strategy == "consensus"
-    if by_consensus or options.min_support is not None:
-        executions = agreed_executions(
-            options,
-            executions,
-            list(tasks_of(samples).values()),
-            options.sandboxes,
-            timeout=options.timeout,
-            memory=options.memory << 20,
-            only_support=not by_consensus,
-            assertions=options.support == "outputs-and-assertions",
-        )
-        samples, unusable = read_samples(executions)
     selection = select_samples(executions, samples, rules)
     dropped = unusable | selection.dropped
     if not selection.chosen:
