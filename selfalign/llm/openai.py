@@ -114,14 +114,15 @@ class OpenAIClient(Client):
         return self._completions_in(response, request)
 
     def _body_of(self, request: CompletionRequest) -> dict[str, Any]:
+        is_sampled = request.temperature > 0
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
             "stop": self.stops_for(request) or None,
-            "top_p": request.top_p,
+            "top_p": request.top_p if is_sampled else None,  # with it, TGI samples even at temperature 0
             "n": request.n if request.n > 1 else None,
-            "seed": request.seed if self.takes_seeds and request.temperature > 0 else None,
+            "seed": request.seed if self.takes_seeds and is_sampled else None,
         }
         if self.is_chat:
             body |= self._chat(request.prompt)

@@ -34,6 +34,13 @@ def test_a_top_p_of_one_is_not_sent_to_tgi():
     assert not any("top_p" in body["parameters"] for body in requests_of("tgi", top_p=1.0))
 
 
+@pytest.mark.parametrize("api", ["tgi", "completions", "chat"])
+def test_greedy_requests_say_nothing_of_sampling(api):
+    """TGI's chat, and that of serve.py, sample at temperature 0 if there is a top_p."""
+    for body in requests_of(api, temperature=0.0, top_p=0.95):
+        assert not {"top_p", "seed"} & {*body, *body.get("parameters", ())}
+
+
 TGI_REQUEST = {"inputs": "a b", "parameters": {"max_new_tokens": 5, "details": True}}
 CHAT_REQUEST = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 5}
 
