@@ -24,8 +24,9 @@ Columns out: all of these, and
 
 `audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
 precision over `passes`; what the samples and their tests are like, whatever is kept; and how they ended under their own
-and under the hidden tests. The card shows all of it as tables, and the rules as a figure. The same command with another
---min-support, or with --halves, makes them anew from the rows, and judges nothing again.
+and under the hidden tests. Figures that there are not, because a rule keeps nothing, are null. The card shows all of it
+as tables, and the rules as a figure. The same command with another --min-support, or with --halves, makes them anew
+from the rows, and judges nothing again.
 """
 
 from __future__ import annotations

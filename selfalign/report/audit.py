@@ -27,16 +27,6 @@ def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token
 
     with matplotlib.rc_context(THEME):
         picture = picture_of(precision_figure(figures.rules))
-    record = {
-        "tasks": figures.tasks,
-        "problems": pins,
-        "rules": {name: dataclasses.asdict(each) for name, each in figures.rules.items()},
-        "shares": figures.shares,
-        **({"halves": [dataclasses.asdict(half) for half in figures.halves]} if figures.halves else {}),
-        "outcomes": [
-            {"own": own, "hidden": hidden, "samples": samples} for (own, hidden), samples in figures.outcomes.items()
-        ],
-    }
     section = (
         "\n## Which samples are right\n\n"
         f"{figures.tasks} tasks. In percent, with 95 % intervals by bootstrap over tasks. Precision: of the tasks with "
@@ -48,11 +38,26 @@ def write_audit(output: str, figures: Figures, pins: Mapping[str, Any], *, token
         written.commit(
             lambda read, parts: {
                 FIGURE: picture,
-                "audit.json": json.dumps(record, indent=2),
+                "audit.json": json.dumps(record_of(figures, pins), indent=2, allow_nan=False),
                 "README.md": cards.marked(read("README.md") or "", BEGIN, END, section),
             },
             final=True,
         )
+
+
+def record_of(figures: Figures, pins: Mapping[str, Any]) -> dict[str, Any]:
+    """What audit.json holds; null where there is no figure, because a rule keeps nothing, for example."""
+    record = {
+        "tasks": figures.tasks,
+        "problems": pins,
+        "rules": {name: dataclasses.asdict(each) for name, each in figures.rules.items()},
+        "shares": figures.shares,
+        **({"halves": [dataclasses.asdict(half) for half in figures.halves]} if figures.halves else {}),
+        "outcomes": [
+            {"own": own, "hidden": hidden, "samples": samples} for (own, hidden), samples in figures.outcomes.items()
+        ],
+    }
+    return json.loads(json.dumps(record), parse_constant=lambda _: None)  # JSON has no NaN
 
 
 def precision_figure(audits: Mapping[str, Audit]) -> Figure:

@@ -16,6 +16,7 @@ from selfalign.data.audit import (
     halves_of,
     rules_for,
 )
+from selfalign.report.audit import record_of
 
 
 def sample(passed, right, **more):
@@ -29,6 +30,13 @@ TASKS = [
     [sample(True, True, support=0.5, length=5, **STRONG), sample(False, True, support=0.5), sample(False, False)],
     [sample(True, False, vacuous=True, mutation_score=0.0), sample(False, False), sample(False, False)],
 ]
+
+
+def test_what_is_not_known_is_null_in_the_record():
+    """NaN would be no JSON."""
+    nobody = [[sample(False, False)], [sample(False, True)]]
+    rules = record_of(figures_of({"a": nobody[0], "b": nobody[1]}), {})["rules"]
+    assert rules["passes"]["precision"] == [None] * 3 and rules["random"]["precision"][0] == 0.5
 
 
 def test_precision_recall_and_yield():
