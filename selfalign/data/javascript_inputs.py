@@ -283,7 +283,8 @@ def _arguments(call: Node) -> list[Node]:
 def normal(node: Node) -> str:
     """The source of an expression, in which quotes and spaces are set in one way, so that equal calls look equal."""
     whole = ("string", "template_string", "regex")
-    tokens = [n for n in nodes_of(node, without=whole) if (n.type in whole or not n.children) and n.type != "comment"]
+    below = nodes_of(node, without=whole) if node.type not in whole else [node]
+    tokens = [n for n in below if (n.type in whole or not n.children) and n.type != "comment"]
     text, end = "", node.start_byte
     source = node.text or b""
     for number, token in enumerate(tokens):

@@ -53,7 +53,7 @@ def programs_of(row: dict[str, Any]) -> tuple[str, str]:
 
 def languages_in(rows: Source) -> list[str]:
     """The programming languages of the rows; UserError if there is one of OTHER_LANGUAGES."""
-    found = sorted({language_of({"language": name}) for name in _names(rows)} or {"python"})
+    found = sorted({language_of({"language": name}) for name in _names(rows) or [None]})
     if unknown := [name for name in found if name in OTHER_LANGUAGES]:
         raise UserError(f"{rows.name} has rows in {', '.join(unknown)}: only programs in {' and '.join(KNOWN)} can run")
     return found
@@ -68,7 +68,7 @@ def only_python(rows: Source, what: str) -> None:
 def check_language(rows: Source, language: Language) -> None:
     """UserError if a row says that it is in the other language of KNOWN than the one that is asked for."""
     labels = JAVASCRIPT_LABELS if language == "python" else PYTHON_LABELS | OTHER_LANGUAGES
-    if others := sorted(name for name in _names(rows) if str(name).strip().lower() in labels):
+    if others := sorted(str(name) for name in _names(rows) if str(name).strip().lower() in labels):
         fitting = "add --language javascript" if language == "python" else "leave out --language"
         raise UserError(f"{rows.name} has rows in {', '.join(others)}, and the prompts are in {language}: {fitting}")
 
@@ -85,8 +85,9 @@ def check_examples(languages: Iterable[str], path: Path, language: Language) -> 
         raise UserError(f"the worked examples in {path} are in {', '.join(others)}, which --language {language} is not")
 
 
-def _names(rows: Source) -> list[str]:
-    """The different values of the column `language`; none if there is no such column of texts."""
+def _names(rows: Source) -> list[str | None]:
+    """The different values of the column `language`, and None for rows without one; [] if there is no such column of
+    texts."""
     if getattr(rows.rows.features.get("language"), "dtype", "") not in ("string", "large_string"):
         return []
-    return [name for name in rows.rows.unique("language") if name is not None]
+    return rows.rows.unique("language")

@@ -35,6 +35,7 @@ STACK = "const s = new S();\ns.push(1);"
     [
         ("assert.deepStrictEqual(f(1,[2]), {a: 1})", [("", "f(1, [2])", "{ a: 1 }")]),
         ("const { equal } = require('assert');\nequal(2, f('a'))", [("", 'f("a")', "2")]),
+        ("assert.equal(f(1), 'a'); assert.equal(f(2), `b`)", [("", "f(1)", '"a"'), ("", "f(2)", "`b`")]),
         ("assert(f(1) === 2); assert(!f(2), 'x')", [("", "f(1)", "2"), ("", "f(2)", "false")]),
         ("assert.ok(Object.is(f(1), -0)); assert(f(2))", [("", "f(1)", "-0"), ("", "f(2)", "true")]),
         ("assert.notStrictEqual(f(1), 2)", [("", "f(1)", None)]),

@@ -5,9 +5,10 @@ from aiohttp import web
 from datasets import load_dataset
 
 from experiments.problem_tasks import in_any_language
-from selfalign.data.languages import prompt_file
+from selfalign.data.languages import languages_in, prompt_file
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS
+from selfalign.runner.source import open_source
 from tests.data.tools import sample
 from tests.fakes.server import simulated
 from tests.helpers import load_script, read_rows, write_rows
@@ -219,3 +220,10 @@ def test_the_one_that_agrees_with_most_others_is_chosen(tmp_path):
     step("select", source, tmp_path / "out", choose="agreement", decontaminate=(), report=False, sandboxes=1)
     assert [one["id"] for one in read_rows(tmp_path / "out-agreement") if one["agreement"] < 0.5] == ["2"]
     assert read_rows(tmp_path / "out")[0]["id"] in "01"
+
+
+def test_rows_that_say_no_language_are_pythons_beside_others(tmp_path):
+    source = write_rows(tmp_path / "in.jsonl", [row("sort"), row("merge", language=None)])
+    assert languages_in(open_source(str(source))) == ["javascript", "python"]
+    source = write_rows(tmp_path / "more.jsonl", [{"id": "a"}])
+    assert languages_in(open_source(str(source))) == ["python"]
