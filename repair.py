@@ -10,7 +10,8 @@ tests, and select.py makes of what passes a conversation, whose last turn is wha
     python select.py ./mended ./conversations
     python finetune.py ./conversations ./model
 
-Columns in:  id, task_id, instruction, response, tests, passed; if present, outcome, detail, pass_rate
+Columns in:  id, task_id, instruction, response, tests, passed; if present, outcome, detail, pass_rate; language, if the
+             rows are in JavaScript
 
 Columns out: those of the input, and
 
@@ -38,11 +39,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from code_eval.sandbox import Sandbox, SandboxUnavailable
-from selfalign.code.feedback import TELL, feedback_of, telling
-from selfalign.code.markdown import python_code
+from selfalign.code import feedback, javascript_feedback
+from selfalign.code.javascript import check_parser
 from selfalign.data.agreement import result_in
 from selfalign.data.consensus import agreed_executions
-from selfalign.data.languages import only_python, programs_of
+from selfalign.data.languages import code_in, language_of, languages_in, programs_of, prompt_file
 from selfalign.data.repairs import failures_of, fault_of_repair, split_answer
 from selfalign.data.selection import RATE_COLUMNS, Sample, has_pass_rates, read_samples, tasks_of
 from selfalign.errors import UserError
@@ -56,6 +57,7 @@ from selfalign.options import (
     Count,
     CountOrZero,
     GenerationOptions,
+    Language,
     Positive,
     SandboxOptions,
     StepOptions,
@@ -66,6 +68,7 @@ from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Removed, Table
 
 NEEDED = ("id", "task_id", "instruction", "response", "tests", "passed")
+FEEDBACK = {"python": feedback, "javascript": javascript_feedback}
 STOP = ["\n## Example", "\n### Task", "\n### Attempt", "\n### Tests"]
 COLUMNS = {
     **dict.fromkeys(("attempt_id", "attempt", "attempt_outcome", "attempt_detail", "feedback"), str),
@@ -114,10 +117,21 @@ class Options(GenerationOptions, SandboxOptions, StepOptions):
     """Memory that a program may use, in MiB."""
 
     examples: Path = field(default=PROMPTS / "repairs.yaml", metadata=OPERATIONAL)
-    """Worked examples, in YAML."""
+    """Worked examples, in YAML. For rows in JavaScript, they and the template are by default those in
+    prompts/javascript/."""
 
     template: Path = field(default=PROMPTS / "repair.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt."""
+
+
+def language_asked(options: Options) -> Language:
+    """The language of the rows, which is that of the prompt; UserError if there are several."""
+    language, *others = languages_in(read_input(options, *NEEDED))
+    if others:
+        raise UserError(f"{options.input} has rows in {language} and {others[0]}: give it one language at a time")
+    if language == "javascript":
+        check_parser()
+    return "javascript" if language == "javascript" else "python"
 
 
 def judged(options: Options) -> tuple[Source, list[Sample], dict[str, int]]:
@@ -149,25 +163,32 @@ def failing_rows(options: Options) -> tuple[Source, dict[str, Sample], Removed]:
 async def feedback_from(sandbox: Sandbox, row: Row) -> str:
     """What the tests of a failing row say when they run once more, or what was recorded if they tell nothing."""
     code, tests = programs_of(row)
-    result = await result_in(sandbox, f"{code}\n{TELL}", telling(tests) or tests)
+    asked = FEEDBACK[language_of(row)]
+    result = await result_in(sandbox, f"{code}\n{asked.TELL}", asked.telling(tests) or tests)
     if result.passed:  # now, perhaps by chance
-        return feedback_of(row.get("outcome") or "failed", row.get("detail"))
-    return feedback_of(result.outcome, result.detail)
+        return recorded(row)
+    return asked.feedback_of(result.outcome, result.detail)
 
 
-def to_repair(row: Row, number: int, answer: Completion, feedback: str) -> Row:
+def recorded(row: Row) -> str:
+    """What is known of a failing row without running it."""
+    return FEEDBACK[language_of(row)].feedback_of(row.get("outcome") or "failed", row.get("detail"))
+
+
+def to_repair(row: Row, number: int, answer: Completion, said: str) -> Row:
     """A failing row and the model's answer as a repair."""
-    explanation, response, error = split_answer(answer.text)
+    language = language_of(row)
+    explanation, response, error = split_answer(answer.text, language)
     code, tests = programs_of(row)
     if response and not error:
-        error = fault_of_repair(code, python_code(response) or "", tests)
+        error = fault_of_repair(code, code_in(response, language) or "", tests, language)
     return row | {
         "id": content_id(row["id"], number, answer.text),
         "attempt_id": row["id"],
         "attempt": row["response"],
         "attempt_outcome": row.get("outcome") or "failed",
         "attempt_detail": row.get("detail"),
-        "feedback": feedback,
+        "feedback": said,
         "sample": number,
         "completion": answer.text,
         "explanation": explanation,
@@ -181,24 +202,24 @@ def to_repair(row: Row, number: int, answer: Completion, feedback: str) -> Row:
 def tried_prompt(prompt: PromptTemplate, failures: Source, shots: list[Any]) -> str:
     """The longest prompt of the first failures, with what was recorded of them in place of feedback."""
     rows = failures.rows.select(range(min(TRIED, len(failures)))).to_list()
-    said = (feedback_of(row.get("outcome") or "failed", row.get("detail")) for row in rows)
-    texts = [prompt.render(row=row, shots=shots, feedback=text) for row, text in zip(rows, said, strict=True)]
+    texts = [prompt.render(row=row, shots=shots, feedback=recorded(row)) for row in rows]
     return max(texts, key=len)
 
 
 def main(options: Options) -> None:
     """Have the model explain and mend each failure, several times."""
-    examples = load_examples(options.examples, Repair)
-    prompt = load_prompt(options.template, examples)
+    language = language_asked(options)
+    examples = load_examples(prompt_file(options.examples, language), Repair)
+    prompt = load_prompt(prompt_file(options.template, language), examples)
     check_prompt(options, prompt, examples)
     shots = examples.pool[: options.shots]  # the same for all, so that a server computes this part of the prompt once
     try:
-        sandbox = Sandbox(workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
+        limits = {"timeout": options.timeout, "memory": options.memory << 20}
+        sandbox = Sandbox(workers=options.sandboxes, language=language, **limits)
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
     with sandbox:
-        # What is wrong with the input or with the server is said before consensus takes its time.
-        only_python(read_input(options, *NEEDED), "repairs exist")
+        # What is wrong with the server is said before consensus takes its time.
         endpoint = Endpoint(options, samples_a_row=options.samples)
         failures, samples, removed = failing_rows(options)
         rates = {} if has_pass_rates(failures) else RATE_COLUMNS
@@ -207,8 +228,8 @@ def main(options: Options) -> None:
         reasoning = {"reasoning": str} if keeps or "reasoning" in failures.rows.column_names else {}
 
         async def repairs_of(row: Row) -> Done:
-            feedback = await feedback_from(sandbox, row)
-            text = prompt.render(row=row, shots=shots, feedback=feedback)
+            said = await feedback_from(sandbox, row)
+            text = prompt.render(row=row, shots=shots, feedback=said)
             sampling_seed = draws_of(options.seed, row["id"]).getrandbits(31)
             answers = await endpoint.sample(
                 text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
@@ -216,7 +237,7 @@ def main(options: Options) -> None:
             known = {name: getattr(samples[row["id"]], name) for name in rates} | {"prompt_hash": content_id(text)}
             return Done(
                 [
-                    to_repair(row, number, answer, feedback)
+                    to_repair(row, number, answer, said)
                     | known
                     | dict.fromkeys(reasoning, answer.reasoning if keeps else None)
                     for number, answer in enumerate(answers)

@@ -77,7 +77,7 @@ def _assertion(message: ast.expr) -> ast.Call:
     return ast.Call(ast.Name("AssertionError", ast.Load()), [message], [])
 
 
-def feedback_of(outcome: str, detail: str | None) -> str:
+def feedback_of(outcome: str, detail: str | None, language: str = "Python") -> str:
     """What a model is told of a program that failed, from its outcome and the last line of its error."""
     detail = (detail or "").strip()
     if detail.startswith(TOLD):
@@ -85,5 +85,5 @@ def feedback_of(outcome: str, detail: str | None) -> str:
     if outcome in ("timeout", "cpu_limit"):
         return "The program does not end" + (f": it needs {detail}." if detail else ".")
     if outcome == "syntax_error":
-        return f"The program is not valid Python: {detail}"
+        return f"The program is not valid {language}: {detail}"
     return f"The program ends with {detail or outcome.replace('_', ' ')}"

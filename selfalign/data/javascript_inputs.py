@@ -96,7 +96,7 @@ def _inputs_of_block(statements: Sequence[Node], before: list[Done], names: froz
     helpers = [s for s in statements if s.type in DECLARATIONS]  # they may be called before they are declared
     done = before + [each for s in helpers for each in _done_by(s, names)]
     for statement in statements:
-        claim = _claim(statement)
+        claim = claim_of(statement)
         if claim is None:
             for body, value in _bodies(statement):
                 yield from _inputs_of_block(body, done + value, names)
@@ -143,7 +143,7 @@ def _needed(used: set[str], done: Sequence[Done], names: frozenset[str]) -> list
 
 def _bodies(statement: Node) -> Iterator[tuple[list[Node], list[Done]]]:
     """The blocks in a statement that run once, each with the value that it is called with as a statement before it."""
-    node = _expression(statement)
+    node = expression_of(statement)
     if statement.type in BLOCKS:
         yield (statement.child_by_field_name("body") or statement).named_children, []
     elif statement.type in VARIABLES or statement.type in DECLARATIONS:
@@ -153,7 +153,7 @@ def _bodies(statement: Node) -> Iterator[tuple[list[Node], list[Done]]]:
                 yield from _body(function)
     elif node.type == "call_expression":
         called = _plain(node.child_by_field_name("function"))
-        functions = [argument for argument in _arguments(node) if argument.type in FUNCTION_VALUES]
+        functions = [argument for argument in arguments_of(node) if argument.type in FUNCTION_VALUES]
         if called and called.type in FUNCTION_VALUES:  # (async () => { ... })()
             yield from _body(called)
         elif called and text_of(called).split(".")[0] in SUITES:
@@ -182,10 +182,10 @@ def _parameters(function: Node) -> Iterator[Node]:
 # ---- assertions -----------------------------------------------------------------------------------------------------
 
 
-def _claim(statement: Node) -> Claim | None:
+def claim_of(statement: Node) -> Claim | None:
     """What an assertion says; None of any other statement."""
-    node = _expression(statement)
-    called, arguments = node.child_by_field_name("function"), _arguments(node)
+    node = expression_of(statement)
+    called, arguments = node.child_by_field_name("function"), arguments_of(node)
     if node.type != "call_expression" or not called:
         return None
     name = text_of(called)
@@ -214,7 +214,7 @@ def _expected(called: Node) -> Node | None:
     while root.type == "member_expression":
         root = root.child_by_field_name("object") or root.named_children[0]
     function = root.child_by_field_name("function") if root.type == "call_expression" else None
-    arguments = _arguments(root)
+    arguments = arguments_of(root)
     return arguments[0] if function and text_of(function) == "expect" and arguments else None
 
 
@@ -233,8 +233,8 @@ def _claim_of_test(test: Node) -> Claim:
     if test.type == "binary_expression" and operator and text_of(operator) in ("==", "==="):
         return _claim_of_two(*(side for name in ("left", "right") for side in test.children_by_field_name(name)))
     called = test.child_by_field_name("function")
-    if called and text_of(called) in SAME and len(_arguments(test)) == 2:
-        return _claim_of_two(*_arguments(test))
+    if called and text_of(called) in SAME and len(arguments_of(test)) == 2:
+        return _claim_of_two(*arguments_of(test))
     negated = test.child_by_field_name("argument") if operator and text_of(operator) == "!" else None
     return Claim(negated, normal(negated), "false") if negated else Claim(test, normal(test), "true")
 
@@ -260,7 +260,7 @@ def _waiting(given: Node) -> str:
     return f"async {text}" if given.type == "arrow_function" else f"async () => ({text})()"
 
 
-def _expression(statement: Node) -> Node:
+def expression_of(statement: Node) -> Node:
     """What an expression statement consists of, without `await`; any other node as it is."""
     node = statement
     while node.type in ("expression_statement", "await_expression") and node.named_children:
@@ -275,7 +275,8 @@ def _plain(node: Node | None) -> Node | None:
     return node
 
 
-def _arguments(call: Node) -> list[Node]:
+def arguments_of(call: Node) -> list[Node]:
+    """The arguments of a call; none of anything else."""
     arguments = call.child_by_field_name("arguments")
     return [node for node in arguments.named_children if node.type != "comment"] if arguments else []
 

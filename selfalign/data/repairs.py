@@ -6,8 +6,11 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from selfalign.code.markdown import code_blocks, python_code
+from selfalign.code.javascript import without_comments
+from selfalign.code.markdown import code_blocks
 from selfalign.code.parsing import code_without_comments, parsed, unparsed
+from selfalign.data import javascript_repairs
+from selfalign.data.languages import code_in
 from selfalign.data.selection import NO_VERDICT, Sample
 from selfalign.ids import content_id
 
@@ -58,37 +61,41 @@ def failures_of(
     return sorted(drawn), left_out
 
 
-def split_answer(completion: str) -> tuple[str | None, str | None, str | None]:
-    """A model's answer as explanation and mended code (Markdown with one Python block), and what is wrong with it:
-    unfinished, no_code or no_explanation; None if nothing is."""
+def split_answer(completion: str, language: str = "python") -> tuple[str | None, str | None, str | None]:
+    """A model's answer as explanation and mended code (Markdown with one block), and what is wrong with it: unfinished,
+    no_code or no_explanation; None if nothing is."""
     explanation = completion.partition("```")[0]
     lines = [line for line in explanation.strip().split("\n") if not line.startswith("#")]
     explanation = "\n".join(lines).strip() or None
-    code = python_code(completion)
+    code = code_in(completion, language)
     if any(not block.closed for block in code_blocks(completion)):
         return explanation, None, "unfinished"
     if not code or not code.strip():
         return explanation, None, "no_code"
-    return explanation, f"```python\n{code.strip()}\n```", None if explanation else "no_explanation"
+    return explanation, f"```{language}\n{code.strip()}\n```", None if explanation else "no_explanation"
 
 
-def fault_of_repair(attempt: str, mended: str, tests: str) -> str | None:
+def fault_of_repair(attempt: str, mended: str, tests: str, language: str = "python") -> str | None:
     """Why mended code is not worth running: it is the attempt again (unchanged), or it holds the tests' answers
     (hard_coded)."""
-    if code_without_comments(attempt) == code_without_comments(mended):
+    plain = without_comments if language == "javascript" else code_without_comments
+    if plain(attempt) == plain(mended):
         return "unchanged"
-    return "hard_coded" if is_hard_coded(attempt, mended, tests) else None
+    return "hard_coded" if is_hard_coded(attempt, mended, tests, language) else None
 
 
-def is_hard_coded(attempt: str, mended: str, tests: str) -> bool:
+def is_hard_coded(attempt: str, mended: str, tests: str, language: str = "python") -> bool:
     """Whether the mended code holds, for half of the tests, both an argument and the output that they ask for, and the
     attempt does not.
 
     Only literals are looked at, and not those that much code has (COMMON): `if n == 7: return 13` for
     `assert f(7) == 13`. A table of constants that the attempt did not have is taken for the same.
     """
-    before, after = _literals_in(attempt), _literals_in(mended)
-    asked = list(_pairs_in(tests))
+    literals_in, pairs_in = _literals_in, _pairs_in
+    if language == "javascript":
+        literals_in, pairs_in = javascript_repairs.literals_in, javascript_repairs.pairs_in
+    before, after = literals_in(attempt), literals_in(mended)
+    asked = list(pairs_in(tests))
     known = sum(
         output in after and bool(inputs & after) and not (output in before and inputs & before)
         for inputs, output in asked

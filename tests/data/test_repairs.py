@@ -54,6 +54,27 @@ def test_a_table_that_the_attempt_had_is_not_a_cheat():
     assert not is_hard_coded(attempt, attempt.replace("[month]", "[month.lower()]"), tests)
 
 
+JAVASCRIPT = "const f = (n) => n + 1;"
+CLAIMS = "assert.strictEqual(f('a'), 13);\nassert.deepStrictEqual(f(9), [3, 4]);\nassert(f(0) === 0);"
+
+
+@pytest.mark.parametrize(
+    ("mended", "fault"),
+    [
+        ("const f = (n) => ({ a: 13, 9: [3,4] })[n] ?? 0;", None),  # names of properties are no literals
+        ('const f = (n) => (n === "a" ? 13 : n === 9 ? [3,4] : 0);', "hard_coded"),
+        ("const f = (n) => new Map([['a', 13], [9, [3, 4]]]).get(n);", "hard_coded"),
+        ("const f = (n) => n * 9 + 13;", None),
+        ("// mended\nconst f = (n) => n + 1;", "unchanged"),
+        ("const f = (", None),
+    ],
+)
+def test_javascript_is_read_as_such(mended, fault):
+    assert fault_of_repair(JAVASCRIPT, mended, CLAIMS, "javascript") == fault
+    block = f"```javascript\n{mended}\n```"
+    assert split_answer(f"Wrong.\n\n{block.replace('javascript', 'js')}", "javascript") == ("Wrong.", block, None)
+
+
 def test_the_attempt_with_another_comment_is_no_repair():
     assert fault_of_repair(ATTEMPT, f"# mended\n{ATTEMPT}", TESTS) == "unchanged"
 

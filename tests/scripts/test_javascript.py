@@ -84,7 +84,12 @@ def test_a_seed_becomes_an_execution(tmp_path):
             {"language": "javascript", "examples": PROMPTS / "examples_plain.yaml"},
             "examples_plain.yaml are in python, which --language javascript is not",
         ),
-        "a repair": ("repair", [row("sort", passed=False)], {}, "rows in javascript: repairs exist only for Python"),
+        "repairs in both": (
+            "repair",
+            [row("sort", passed=False), row("merge", passed=False, language=None)],
+            {},
+            "has rows in javascript and python: give it one language at a time",
+        ),
         "an audit": (
             "audit",
             [row("sort", benchmark="mbppplus", problem="Mbpp/2")],
