@@ -37,8 +37,10 @@ from runs.settings import (
     names_of_hub,
     words_for,
 )
+from selfalign.benchmarks.harness.problems import files_by_name
+from selfalign.data.decontamination import decontaminator_of, family_of, read_items
 from selfalign.errors import UserError
-from selfalign.options import PROMPTS, ROOT, PositiveOrZero, run_script
+from selfalign.options import PROMPTS, ROOT, DecontaminationOptions, PositiveOrZero, run_script
 from selfalign.runner.hub import is_hub_id
 from selfalign.training.loading import BaseModel
 
@@ -219,6 +221,18 @@ def check(options: Options) -> None:
         BaseModel(options.model, "auto", "auto").load_tokenizer(PROMPTS / "chat.jinja")
 
 
+def check_kept_out(options: Options) -> None:
+    """UserError now, and not after the model has written everything, if a benchmark that is named can't be read."""
+    files = files_by_name(options.benchmark_data)
+    if options.decontaminate:
+        decontaminator_of(
+            DecontaminationOptions(decontaminate=options.decontaminate, benchmark_data=options.benchmark_data)
+        )
+    else:  # the others are kept out if they can be read
+        for family in dict.fromkeys(map(family_of, files)):
+            read_items(family, files)
+
+
 def check_instructions(folder: Path) -> None:
     """UserError if there is nothing to train on."""
     run = json.loads((folder / "after" / "instructions" / "run.json").read_text())
@@ -240,6 +254,8 @@ def main(options: Options) -> None:
     with contextlib.ExitStack() as stack:
         server = NO_SERVER
         if any(step.asks for step in todo):
+            if options.seeds:  # else collect_seeds.py, which comes first, reads them
+                check_kept_out(options)
             say("The server of the model")
             server = stack.enter_context(
                 serving(options.model, options.endpoint, options.api, gpus, folder, environment)

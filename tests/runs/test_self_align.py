@@ -17,7 +17,7 @@ from runs import summary
 from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
-from runs.self_align import Options, State, check, check_instructions, steps_of
+from runs.self_align import Options, State, check, check_instructions, check_kept_out, steps_of
 from runs.servers import Server, gpu_count
 from runs.settings import SETTINGS, folder_of
 from selfalign.errors import UserError
@@ -45,6 +45,16 @@ def test_both_benchmarks_ask_in_the_same_way():
         steps = steps_of(Options(model="m", settings="small", api=api), SERVER)
         asked = [step.words[step.words.index("--max-new-tokens") :] for step in steps if "benchmark.py" in step.words]
         assert len(asked) == 2 and asked[0] == asked[1] and ("chat" in asked[0]) == (api == "chat")
+
+
+def test_benchmarks_that_can_not_be_read_are_said_before_the_model_is_asked(tmp_path, capsys):
+    (tmp_path / "plus.jsonl").write_text('{"task_id": 1}')
+    for given in ({"decontaminate": ("humaneval", "mbppplus")}, {}):
+        options = Options(model="m", seeds="s", benchmark_data=(f"mbppplus={tmp_path / 'plus.jsonl'}",), **given)
+        with pytest.raises(UserError, match="decontamination needs the problems of mbppplus"):
+            check_kept_out(options)
+    check_kept_out(Options(model="m", seeds="s", decontaminate=("humaneval",)))
+    assert "decontamination against humaneval (164 problems)" in capsys.readouterr().err
 
 
 def test_without_an_instruction_nothing_is_trained(tmp_path):
