@@ -215,6 +215,11 @@ def test_wrong_arguments_end_a_recipe_with_one_sentence(project, recipe, argumen
     assert result.returncode == 2 and sentence in result.stderr
 
 
+def test_seeds_are_type_checked_with_the_packages_of_a_given_python(noted):
+    ((name, words),) = noted("seeds", "--type-checker-python", "/p/bin/python", "--endpoint", "http://a:1")
+    assert (name, options_from(name, words).type_checker_python) == ("collect_seeds", "/p/bin/python")
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_dry_run_does_nothing_but_print_the_plan(project, recipe):
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
