@@ -19,6 +19,7 @@ from selfalign.benchmarks.harness.functions import (
 from selfalign.benchmarks.harness.problems import records
 
 TEST_SPLIT = range(11, 511)  # task ids
+PUBLISHED = {None: 500, "sanitized": 257, "full": 974}  # problems of each variant
 
 
 class Mbpp(FunctionBenchmark):
@@ -33,6 +34,9 @@ class Mbpp(FunctionBenchmark):
         rows = records(data or self.dataset, config=config, split=split, needs=("task_id", "code", "test_list"))
         rows = sorted(rows, key=lambda row: int(row["task_id"]))
         return [_problem(row) for row in rows if self.variant == "full" or int(row["task_id"]) in TEST_SPLIT]
+
+    def published(self) -> int | None:
+        return PUBLISHED[self.variant]
 
     def completion_prompt(self, problem: Problem) -> str:
         """The task as a docstring, and the line break after it: what follows begins at the margin."""

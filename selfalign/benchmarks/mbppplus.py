@@ -66,6 +66,9 @@ class MbppPlus(Mbpp):
         check_fields(rows, needs, data or self.dataset)
         return [problem(row) for row in rows]
 
+    def published(self) -> int | None:
+        return None  # 378, or 399 in version 0.1.0
+
     def _of_hub(self, row: Row) -> Problem:
         name = entry_point(row["code"], row["test_list"][0])
         base = "\n".join([*row["test_imports"], *row["test_list"]])

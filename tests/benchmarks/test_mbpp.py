@@ -1,8 +1,13 @@
 """MBPP: the published layout, with content of our own."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from selfalign.benchmarks import load_benchmark
+from selfalign.benchmarks.harness import selection
 from tests.benchmarks.tools import problems_of
+from tests.helpers import write_rows
 
 TREE = {
     "task_id": 367,
@@ -12,6 +17,13 @@ TREE = {
     "test_list": ["assert is_leaf(root)"],
 }
 TABS = "class Node:\n    child = None\n\ndef is_leaf(node):\n    if node:\n\t\treturn node.child is None"
+
+
+def test_a_file_with_another_set_of_problems_is_said(tmp_path, capsys):
+    file = str(write_rows(tmp_path / "mbpp.jsonl", [TREE]))
+    choice = SimpleNamespace(benchmark="mbpp-sanitized", data=file, start_date=None, end_date=None)
+    assert len(selection.problems_of(load_benchmark("mbpp-sanitized"), file, choice)) == 1
+    assert "has 1 problems of mbpp-sanitized, which was published with 257" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,10 @@ class Benchmark(ABC):
         If they have dates, `extra["date"]` is one in ISO's format, and `--start-date` and `--end-date` choose by it.
         """
 
+    def published(self) -> int | None:
+        """How many problems were published under this name, if another number in a file is likely another set."""
+        return None
+
     @abstractmethod
     def completion_prompt(self, problem: Problem) -> str:
         """What a base model continues."""

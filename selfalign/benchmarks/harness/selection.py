@@ -7,7 +7,7 @@ from datetime import date
 from typing import Protocol
 
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row
-from selfalign.errors import UserError, first_line
+from selfalign.errors import UserError, first_line, warn
 from selfalign.runner.hub import is_hub_id
 
 
@@ -58,6 +58,9 @@ def problems_of(benchmark: Benchmark, data: str, choice: Choice) -> list[Problem
             f"{choice.data} does not have problems as {choice.benchmark} reads them: {type(error).__name__}, "
             f"{first_line(error)}"
         ) from None
+    published = benchmark.published()
+    if choice.data and published and len(problems) != published:
+        warn(f"{choice.data} has {len(problems)} problems of {choice.benchmark}, which was published with {published}")
     if not start and not end:
         return problems
     if not all("date" in problem.extra for problem in problems):
