@@ -60,6 +60,9 @@ FORGERIES = {
     "module.Served.result_of = lambda self, request: {'names': {'f': {'callable': True}, '__builtins__': {'value': {}}}}",
     "answers_with_unknown_kinds": "import sys\nmodule = sys.modules['code_eval_worker.served']\n"
     "def f(x): return 0\nmodule.encode = lambda value: {'exec': ['passed']}",
+    "answers_with_a_bare_nan": SENDS.format("float('nan')"),
+    "answers_with_nan_in_another_spelling": SENDS.format("{'float': 'NaN'}"),
+    "answers_with_what_cannot_be_decoded": SENDS.format("{'deque': []}"),
     "answers_with_nan": "def f(x): return float('nan')",
     "answers_with_nan_in_a_list": "def f(x): return [float('nan')]",
     "kills_all": WRONG + "import os\nfor pid in [-1, 0, *range(1, 300)]:\n try: os.kill(pid, 9)\n except OSError: pass",
