@@ -22,7 +22,8 @@ from typing import Any
 
 STATEMENTS = (ast.For, ast.AsyncFor)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-MEASURES = {"sorted", "sum", "set", "frozenset", "Counter", "len"}  # which say something even of what is empty
+MEASURES = {"sorted", "sum", "set", "frozenset", "Counter"}  # which say something even of what is empty
+EMPTY = {"set", "frozenset", "list", "tuple", "dict", "Counter"}  # the names in an expression that is constant
 CONSUMERS = {"all", "any", "enumerate", "filter", "iter", "map", "reversed", "zip"}  # loop over their arguments
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 OPERATORS = {"assertIn": ast.In, "assertNotIn": ast.NotIn}  # that methods of unittest stand for
@@ -47,7 +48,7 @@ def use_of(text: str, frame: types.FrameType | None, mine: object, theirs: objec
             tree, line = tree_of(text), frame.f_lineno
             names = {ast.dump(ast.Name(name, ast.Load())) for name, value in frame.f_locals.items() if value is mine}
             for call in calls_at(tree, line):
-                names |= {ast.dump(argument) for argument in arguments_of(call) if isinstance(argument, PLACES)}
+                names |= {ast.dump(argument) for argument in arguments_of(call) if can_be(argument, frame, mine)}
             if is_compared(tree, line, names, empty) or runs_over(tree, line, names):
                 return "kept"
             if empty and (will_run_over(tree, line, names) or (answered and will_measure(tree, line, names))):
@@ -55,6 +56,13 @@ def use_of(text: str, frame: types.FrameType | None, mine: object, theirs: objec
             named |= bool(names)
         frame = frame.f_back
     return "named" if named else ""
+
+
+def can_be(argument: ast.expr, frame: types.FrameType, mine: object) -> bool:
+    """Whether an argument in the text, of a call in `frame`, can be `mine`."""
+    if isinstance(argument, ast.Name):
+        return frame.f_locals.get(argument.id, frame.f_globals.get(argument.id, mine)) is mine
+    return isinstance(argument, PLACES)
 
 
 def is_emptied(before: Any, after: Any) -> bool:
@@ -77,11 +85,11 @@ def is_compared(tree: ast.AST, line: int, names: set[str], empty: bool) -> bool:
     for node in ast.walk(tree):
         if not is_at(node, line):
             continue
+        sides = sides_of(node)
         if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
             operators = [None, *map(type, node.ops)]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr[:6] == "assert":
-            sides, operators = node.args, [OPERATORS.get(node.func.attr)] * len(node.args)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            operators = [OPERATORS.get(node.func.attr)] * len(sides)
         else:
             continue
         given = [any(mentions(a, names) for call in calls_in(side) for a in arguments_of(call)) for side in sides]
@@ -129,23 +137,39 @@ def will_run_over(tree: ast.AST, line: int, names: set[str]) -> bool:
 
 
 def will_measure(tree: ast.AST, line: int, names: set[str]) -> bool:
-    """Whether something behind this line, in the same function, compares one of `names` by a measure.
+    """Whether something behind this line, in the same function, makes a measure of one of `names`.
 
-    Its length counts only if it is compared with another one: `len(xs) == 0` asks whether the function works in place.
+    What is compared with a constant asks whether the function works in place: `sum(xs) == 0`. A length is a measure
+    only where it is compared with something else.
     """
 
     def is_measure(node: ast.AST, among: set[str]) -> bool:
         measures = isinstance(node, ast.Call) and is_consumer(node, among)
         return measures and any(ast.dump(argument) in names for argument in arguments_of(node))
 
+    answered: set[ast.expr] = set()
     for node in behind(tree, line):
-        if is_measure(node, MEASURES - {"len"}):
-            return True
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-            if any(is_measure(side, {"len"}) for side in sides) and all(isinstance(side, ast.Call) for side in sides):
-                return True
-    return False
+        sides = sides_of(node)
+        for side in sides:
+            if is_measure(side, {*MEASURES, "len"}):
+                if not all(map(is_said, (other for other in sides if other is not side))):
+                    return True
+                answered.add(side)
+    return any(is_measure(node, MEASURES) and node not in answered for node in behind(tree, line))
+
+
+def sides_of(node: ast.AST) -> list[ast.expr]:
+    """What is compared by a comparison, or by a method such as assertEqual."""
+    if isinstance(node, ast.Compare):
+        return [node.left, *node.comparators]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr[:6] == "assert":
+        return node.args
+    return []
+
+
+def is_said(side: ast.expr) -> bool:
+    """Whether an expression is made of constants, such as `[]`, `set()` or `2 + 1`."""
+    return all(part.id in EMPTY for part in ast.walk(side) if isinstance(part, ast.Name))
 
 
 def behind(tree: ast.AST, line: int) -> Iterable[ast.AST]:

@@ -98,6 +98,7 @@ XS = "xs = [3, 1, 2]\n"
         "ys = f(xs)\nassert all(x in ys for x in xs)",
         "ys = f(xs)\nassert ys == sorted(xs)",
         "ys = f(xs)\nwant = sorted(xs)\nassert ys == want",
+        "import unittest\nys = f(xs)\nunittest.TestCase().assertEqual(ys, sorted(xs))",
         "ys = f(xs)\nassert len(ys) == len(xs) and ys[:1] <= ys[1:2]",
         "assert all(x in f(xs) for x in xs)",
         "assert all(map(lambda x: x in f(xs), xs))",
@@ -126,7 +127,11 @@ def test_an_argument_that_is_overwritten_is_not_what_it_is_measured_by(tests, st
         ("def f(xs): xs.clear()", "f(xs)\nassert sorted(xs) == [] and sum(xs) == len(xs) == len([])"),
         (
             "def f(xs):\n ys = list(xs)\n xs.clear()\n return ys",
-            "assert f(xs) == [3, 1, 2]\nassert len(xs) == 0 and not xs and f(xs) == []",
+            "assert f(xs) == [3, 1, 2]\nassert len(xs) == 0 and sum(xs) == 0 and not xs and f(xs) == [] and set() == set(xs)",
+        ),
+        (
+            "def f(xs, ys):\n ys += xs\n xs.clear()\n return ys",
+            "ys = [4]\nassert f(xs, ys) == [4, 3, 1, 2]\nassert sorted(ys) == [1, 2, 3, 4] and xs == []\nfor y in ys: assert y",
         ),
         ("def f(xs): xs.clear()", "f(xs)\nassert xs == [] and not any(xs) and [x for x in xs] == []"),
         ("def f(xs): xs.sort()", "f(xs)\nassert xs == [1, 2, 3]\nfor a, b in zip(xs, xs[1:]): assert a <= b"),
