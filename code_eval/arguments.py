@@ -144,8 +144,9 @@ def will_measure(tree: ast.AST, line: int, names: set[str]) -> bool:
     """
 
     def is_measure(node: ast.AST, among: set[str]) -> bool:
-        measures = isinstance(node, ast.Call) and is_consumer(node, among)
-        return measures and any(ast.dump(argument) in names for argument in arguments_of(node))
+        if not isinstance(node, ast.Call) or not is_consumer(node, among):
+            return False
+        return any(ast.dump(argument) in names for argument in arguments_of(node))
 
     answered: set[ast.expr] = set()
     for node in behind(tree, line):
