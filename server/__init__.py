@@ -1,6 +1,7 @@
 """What runs where the model runs, behind serve.py: TGI's HTTP interface and an engine with continuous batching.
 
     app.py         the HTTP interface: routes, limits, answers
+    chat.py        a chat as a prompt, and its completion as an answer
     validation.py  what a request may ask for, and how it is refused
     completion.py  one completion in progress, and choosing its next token
     engine.py      the batch that completions join and leave, and the prompts that are kept
