@@ -28,18 +28,14 @@ import dataclasses
 import importlib.util
 import json
 import math
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from code_eval import javascript
-from code_eval.assertions import has_tests
-from code_eval.markdown import code_in
 from code_eval.reward import CodeReward
 from code_eval.sandbox import SandboxUnavailable
-from selfalign.data.languages import language_of, languages_in, only_python
+from selfalign.data.languages import are_tests, language_of, languages_in, only_python
 from selfalign.errors import UserError
 from selfalign.options import (
     LATER,
@@ -219,21 +215,6 @@ def read_tasks(options: Options) -> tuple[Source, Dataset]:
     if options.sandbox_mode == "strict":
         only_python(source, "rewards in strict mode, which --sandbox-mode isolated replaces, are")
     return source, rows.select(range(min(len(source), options.max_samples or len(source))))
-
-
-def are_tests(tests: str | list[str] | None, language: str = "python") -> bool:
-    """Whether tests test anything, as far as can be seen without running them."""
-    code = "\n".join(code_in(text, language)[0] for text in ([tests] if isinstance(tests, str) else tests or []))
-    if language == "javascript":
-        return javascript.has_tests(code)
-    if "doctest" in code:
-        return True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return has_tests(compile(code, "<tests>", "exec", dont_inherit=True))
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return False
 
 
 def to_task(row: dict[str, Any], number: int, tokenizer: PreTrainedTokenizerBase, longest: int) -> dict[str, Any]:

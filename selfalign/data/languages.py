@@ -6,10 +6,13 @@ looks into programs of Python only, `only_python` refuses the others in one sent
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from code_eval import javascript, markdown
+from code_eval.assertions import has_tests
 from selfalign.code.markdown import JAVASCRIPT_LABELS, PYTHON_LABELS, javascript_code, python_code
 from selfalign.code.parsing import without_main_block
 from selfalign.errors import UserError
@@ -49,6 +52,22 @@ def programs_of(row: dict[str, Any]) -> tuple[str, str]:
     language = language_of(row)
     code, tests = (code_in(row[column] or "", language) or "" for column in ("response", "tests"))
     return code if language == "javascript" else without_main_block(code), tests
+
+
+def are_tests(tests: str | list[str] | None, language: str = "python") -> bool:
+    """Whether tests test anything, as far as can be seen without running them."""
+    texts = [tests] if isinstance(tests, str) else tests or []
+    code = "\n".join(markdown.code_in(text, language)[0] for text in texts)
+    if language == "javascript":
+        return javascript.has_tests(code)
+    if "doctest" in code:
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return has_tests(compile(code, "<tests>", "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return False
 
 
 def languages_in(rows: Source) -> list[str]:

@@ -5,7 +5,7 @@ from aiohttp import web
 from datasets import load_dataset
 
 from experiments.problem_tasks import in_any_language
-from selfalign.data.languages import languages_in, prompt_file
+from selfalign.data.languages import are_tests, languages_in, prompt_file
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS
 from selfalign.runner.source import open_source
@@ -118,7 +118,7 @@ def test_rewards_in_strict_mode_are_only_for_python(tmp_path):
     with pytest.raises(UserError, match="rows in javascript: rewards in strict mode, which --sandbox-mode isolated"):
         script.read_tasks(script.Options(**options))
     script.read_tasks(script.Options(**options, sandbox_mode="isolated"))
-    assert script.are_tests("assert(f(1) === 2)", "javascript") and not script.are_tests("f(1)", "javascript")
+    assert are_tests("assert(f(1) === 2)", "javascript") and not are_tests("f(1)", "javascript")
 
 
 def test_an_export_of_chats_takes_both_languages(tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 
+from selfalign.data.languages import are_tests
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS
 from tests.training.reinforcing import TASKS, reinforce, reinforcement
@@ -75,4 +76,4 @@ def test_a_machine_without_a_sandbox(tmp_path, tiny_model, monkeypatch):
     ],
 )
 def test_what_counts_as_tests(tests, are):
-    assert reinforce.are_tests(tests) == are
+    assert are_tests(tests) == are
