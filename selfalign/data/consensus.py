@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -196,7 +196,7 @@ async def poll(
 @dataclass(frozen=True)
 class Agreed:
     """What the samples of a task agree on: the tests, as source; whether each sample gives all the outputs that the
-    tests state; and each sample's support. No tests: they do not agree."""
+    tests state, and passes them; and each sample's support. No tests: they do not agree."""
 
     tests: list[str]
     passed: list[bool]
@@ -224,8 +224,21 @@ async def consensus_of(
     pairs = list(zip(marks[best], outputs, strict=True))
     expected = [i for i, (mark, output) in enumerate(pairs) if assertions or (mark and mark == output)]
     tests = await agreed_tests(programs[best][0], polled.inputs, marks[best], outputs, run, dialect)
-    passed = [all(row[i] == marks[best][i] for i in expected) and len(tests) >= MIN_TESTS for row in marks]
-    return Agreed(tests if len(tests) >= MIN_TESTS else [], passed, support)
+    if len(tests) < MIN_TESTS:
+        return Agreed([], [False] * len(marks), support)
+    codes = [code for code, _ in programs]
+    same = [all(row[i] == marks[best][i] for i in expected) for row in marks]
+    meeting = await those_that_pass(itertools.compress(codes, same), dialect.joined(tests), run)
+    passed = [is_same and code in meeting for code, is_same in zip(codes, same, strict=True)]
+    return Agreed(tests, passed, support)
+
+
+async def those_that_pass(codes: Iterable[str], tests: str, run: Run) -> set[str]:
+    """The programs among `codes` that pass `tests`. Outputs with the same mark may differ in the last digits of a
+    fraction, and code that keeps something between its calls may give another output when it is called again."""
+    unique = list(dict.fromkeys(codes))
+    results = await asyncio.gather(*(run(code, tests) for code in unique))
+    return {code for code, result in zip(unique, results, strict=True) if result.passed}
 
 
 def agreed_executions(

@@ -99,6 +99,14 @@ def test_the_kept_tests_state_what_was_agreed_on(run):
     assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == []
 
 
+def test_what_differs_in_the_last_digits_does_not_pass_the_tests_that_are_stated(run):
+    """0.1 + 0.2 is 0.30000000000000004, and has the mark of 0.3."""
+    summed, rounded = "def f(x): return x / 10 + 0.2", "def f(x): return round(x / 10 + 0.2, 9)"
+    tests = "\n".join(f"assert f({n}) == 0" for n in range(1, 6))
+    agreed = asyncio.run(consensus_of([(code, tests) for code in (summed, summed, rounded)], run))
+    assert agreed.support == [1.0, 1.0, 1.0] and agreed.passed == [True, True, False]
+
+
 def met_by(run, codes, suites):
     found = [list(inputs_in(tests, {"f"})) for tests in suites]
     inputs = inputs_of(found)
