@@ -196,7 +196,7 @@ async def poll(
 @dataclass(frozen=True)
 class Agreed:
     """What the samples of a task agree on: the tests, as source; whether each sample gives all the outputs that the
-    tests state, and passes them; and each sample's support. No tests: they do not agree."""
+    tests state, and passes them; and each sample's support. No tests: they do not agree, or none passes them."""
 
     tests: list[str]
     passed: list[bool]
@@ -230,7 +230,7 @@ async def consensus_of(
     same = [all(row[i] == marks[best][i] for i in expected) for row in marks]
     meeting = await those_that_pass(itertools.compress(codes, same), dialect.joined(tests), run)
     passed = [is_same and code in meeting for code, is_same in zip(codes, same, strict=True)]
-    return Agreed(tests, passed, support)
+    return Agreed(tests if meeting else [], passed, support)
 
 
 async def those_that_pass(codes: Iterable[str], tests: str, run: Run) -> set[str]:

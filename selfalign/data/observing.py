@@ -11,7 +11,8 @@ from selfalign.data.inputs import Input
 MAX_OUTPUT = 200  # characters of an output that a test states
 SEEN = "seen "  # begins the message by which a program tells what it saw
 
-# What runs after a sample's code. `_shown` writes equal outputs equally: sets in order, floats to nine digits.
+# What runs after a sample's code. `_shown` writes equal outputs equally: sets in order, floats to nine digits. A text
+# with an address in memory (`<Point object at 0x7f...>`) is no plain value, though many samples may have the same one.
 OBSERVE = """
 def _shown(value):
     kind = type(value)
@@ -23,7 +24,7 @@ def _shown(value):
         return "set(" + ",".join(sorted(map(_shown, value))) + ")"
     if kind is dict:
         return "dict(" + ",".join(sorted(_shown(k) + ":" + _shown(v) for k, v in value.items())) + ")"
-    if kind in (int, bool, str, bytes, type(None), complex):
+    if kind in (int, bool, str, bytes, type(None), complex) and not (kind is str and " at 0x" in value):
         return repr(value)
     raise TypeError("no plain value")
 
@@ -67,7 +68,9 @@ def is_literal(text: str) -> bool:
 
 def stating(each: Input, output: str) -> str:
     """A test that an input gives an output."""
-    return f"{each.setup}\nassert {each.call} == {output}".strip()
+    call, value = (ast.parse(source, mode="eval").body for source in (each.call, output))
+    test = ast.unparse(ast.Compare(call, [ast.Eq()], [value]))  # in brackets where the call is a comparison itself
+    return f"{each.setup}\nassert {test}".strip()
 
 
 def joined(tests: Sequence[str]) -> str:

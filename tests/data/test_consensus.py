@@ -99,6 +99,18 @@ def test_the_kept_tests_state_what_was_agreed_on(run):
     assert asyncio.run(agreed_tests(WRONG, INPUTS, marks[2], vote(marks).outputs, run)) == []
 
 
+def test_a_comparison_in_a_test_is_stated_as_a_whole(run):
+    """`assert f(1) < f(2) == True` would compare f(2) with True."""
+    tests = "assert f(1) < f(2)\nassert f(3) < f(2)\nassert f(4)"
+    agreed = asyncio.run(consensus_of([(code, tests) for code in (RIGHT, ALSO_RIGHT, RIGHT)], run))
+    assert "assert (f(1) < f(2)) == True" in agreed.tests and agreed.passed == [True] * 3
+
+
+def test_an_address_in_memory_is_no_output(run):
+    code = "class A: pass\ndef f(): return str(A())"
+    assert asyncio.run(marks_of([code], [Input("", "f()")], run)) == [[None]]
+
+
 def test_what_differs_in_the_last_digits_does_not_pass_the_tests_that_are_stated(run):
     """0.1 + 0.2 is 0.30000000000000004, and has the mark of 0.3."""
     summed, rounded = "def f(x): return x / 10 + 0.2", "def f(x): return round(x / 10 + 0.2, 9)"
