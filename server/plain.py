@@ -10,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from server.completion import Completion
 from server.engine import ComputedPrompt, Engine
+from server.packed import pack, unpack
 
 TRIED = 5  # tokens: enough for a prompt and a step
 SAME = 0.05  # of the largest score: bfloat16 rounds by a hundredth, and a layer that is not understood does far more
@@ -49,6 +50,17 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> E
     ids = list(range(min(TRIED, model.config.get_text_config().vocab_size)))
     expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
     before: Any = model.config._attn_implementation
+    for prepare in (pack, unpack):
+        prepare(model)
+        engine = tried(model, tokenizer, max_batch_size, ids, expected)
+        if engine is not None:
+            return engine
+    model.set_attn_implementation(before)
+    return PlainEngine(model, tokenizer, max_batch_size)
+
+
+def tried(model: Any, tokenizer: Any, max_batch_size: int, ids: list[int], expected: Tensor) -> Engine | None:
+    """An engine that shares prompts, if what it computes behind `ids` is `expected` [vocabulary]."""
     try:
         engine = Engine(model, tokenizer, max_batch_size)
         completion = Completion(prompt=ids[:-1], max_new_tokens=2)
@@ -56,10 +68,7 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> E
         engine.advance(completion, ids[-1], 0.0)
         engine.rows = [(completion, prompt)]
         difference = (engine.scores_of_rows()[0].float() - expected).abs().max()
-        if difference <= SAME * expected.abs().max():
-            engine.rows = []
-            return engine
-    except Exception:  # whatever a model raises when it is given caches and attention that it can't use
-        pass
-    model.set_attn_implementation(before)
-    return PlainEngine(model, tokenizer, max_batch_size)
+    except Exception:  # whatever a model raises when it is given caches, attention or layers that it can't use
+        return None
+    engine.rows = []
+    return engine if difference <= SAME * expected.abs().max() else None
