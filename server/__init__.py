@@ -6,6 +6,7 @@
     completion.py  one completion in progress, and choosing its next token
     engine.py      the batch that completions join and leave, and the prompts that are kept
     plain.py       the same for models with other layers than ordinary attention, one row at a time
+    packed.py      weights in the order that a processor reads them fastest
     attention.py   attention over a prompt that many rows share, and their keys and values
 
 What does not belong here: the client's side (`selfalign.llm`), and loading a model (serve.py).
