@@ -55,6 +55,13 @@ def test_outcome(code, tests, outcome, detail, sandbox):
     assert detail is None or result.detail == detail
 
 
+def test_the_kernel_does_not_end_a_program_before_its_time(sandbox):
+    """Its clock, which counts coarsely, ran up to a quarter too fast on a busy virtual machine."""
+    tests = "import resource\nassert resource.getrlimit(resource.RLIMIT_CPU)[0] >= 1.5 * 20"
+    result = one(sandbox, "", tests, timeout=20.0)
+    assert result.passed, result
+
+
 @both_modes
 @pytest.mark.parametrize(
     "tests",
