@@ -9,6 +9,15 @@ project, because the folder installs by itself, and is an `evaluate` module, whi
 """
 
 from .reward import AsyncCodeReward, CodeReward
-from .sandbox import Limits, Program, Result, Sandbox, SandboxUnavailable
+from .sandbox import CounterUnavailable, Limits, Program, Result, Sandbox, SandboxUnavailable
 
-__all__ = ["AsyncCodeReward", "CodeReward", "Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
+__all__ = [
+    "AsyncCodeReward",
+    "CodeReward",
+    "CounterUnavailable",
+    "Limits",
+    "Program",
+    "Result",
+    "Sandbox",
+    "SandboxUnavailable",
+]

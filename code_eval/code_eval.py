@@ -34,6 +34,7 @@ from .javascript import outcome_of
 from .mappings import Mapping
 from .messages import Settings
 from .node import find_node
+from .perf_event import open_counter
 from .plain_data import decode
 from .pool import Pool
 from .program import run

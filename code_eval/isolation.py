@@ -15,18 +15,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import seccomp
+from .perf_event import NOT_COUNTED
 
 
 class SandboxUnavailable(RuntimeError):
     """Programs cannot be isolated here; the message names the cause and the remedy."""
 
 
+class CounterUnavailable(SandboxUnavailable):
+    """They can, but not with the `perf_event` that was asked for; the message says why."""
+
+
 WORKER_FOLDER = "/run/worker"
 PYTHON_FOLDER = "/run/python"  # on the PATH: `python` is the interpreter, which may be called python3 only
 WORKER_SOURCES = (  # worker.py and all that it imports
     "worker.py", "accounting.py", "arguments.py", "assertions.py", "channel.py", "confinement.py", "counting.py",
-    "javascript.py", "mappings.py", "messages.py", "plain_data.py", "program.py", "served.py", "strict.py",
-    "verdict.py",
+    "javascript.py", "mappings.py", "messages.py", "perf_event.py", "plain_data.py", "program.py", "served.py",
+    "strict.py", "verdict.py",
 )  # fmt: skip
 # What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
 # called code_eval, nor by names of their own that a program might import.
@@ -239,6 +244,13 @@ def system_call_filter() -> bytes:
             "use such a machine."
         )
     return seccomp.build_filter(machine)
+
+
+def unavailable(failure: str) -> SandboxUnavailable:
+    """The error for a worker that did not start, from what it said."""
+    if NOT_COUNTED in failure:
+        return CounterUnavailable(failure[failure.rindex(" ", 0, failure.index(NOT_COUNTED) - 1) + 1 :])
+    return SandboxUnavailable(diagnose(failure))
 
 
 def diagnose(failure: str) -> str:

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 LENGTH = struct.Struct("<I")  # of the JSON that follows, in bytes
 DETAIL_LIMIT = 300  # characters of a detail
@@ -47,6 +48,7 @@ class Settings:
     under_tmp: list[str]  # paths below the host's /tmp that programs must see below their own
     hidden: list[str]  # paths of the host that programs must not see
     filter: str  # the system call filter, in base64
+    perf_event: Sequence[Any] = ()  # name, type and config of what is counted for programs: see perf_event.py
     node: str = ""  # the path of the node that runs programs in JavaScript; "": they are in Python
 
 

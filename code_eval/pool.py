@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from .isolation import SandboxUnavailable, diagnose
+from .isolation import SandboxUnavailable, unavailable
 from .messages import DETAIL_LIMIT, QUEUE
 from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
@@ -108,7 +108,7 @@ class Pool:
         try:
             worker = self._make_worker(self._made)
         except OSError as error:
-            raise SandboxUnavailable(diagnose(str(error))) from error
+            raise unavailable(str(error)) from error
         self._made += 1
         self.alive.append(worker)
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
@@ -208,7 +208,7 @@ class Pool:
         if not worker.ready:
             self._failures += 1
             if not self._started.done() or self._failures >= START_FAILURES:
-                raise SandboxUnavailable(diagnose(failure))
+                raise unavailable(failure)
         self._start_worker()
 
     def _hand_out(self) -> None:

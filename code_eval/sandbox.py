@@ -30,6 +30,7 @@ from .isolation import (
     SYSTEM_FOLDERS,
     WORKER_FOLDER,
     WORKER_SOURCES,
+    CounterUnavailable,
     Interpreter,
     SandboxUnavailable,
     bubblewrap_arguments,
@@ -41,11 +42,12 @@ from .isolation import (
 )
 from .messages import JAVASCRIPT_PROBE, QUEUE, Settings
 from .node import find_node
+from .perf_event import EVENTS
 from .pool import PROBE, Pool
 from .tasks import Program, Result, Task
 from .worker_process import WorkerProcess
 
-__all__ = ["Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
+__all__ = ["CounterUnavailable", "Limits", "Program", "Result", "Sandbox", "SandboxUnavailable"]
 
 # What most programs of the benchmarks import; a module that is not installed is left out. hashlib is not among them: it
 # brings OpenSSL, which would take 1.7 MB in each worker.
@@ -114,12 +116,17 @@ class Sandbox:
         python: the interpreter that runs the programs, with its packages; None: this one.
         environment: variables that programs see in addition to the sandbox's own.
         language: of the programs: "python", or "javascript", which the `node` on the PATH runs (see javascript.py).
+        perf_event: what is counted for each program and all that it starts, in user mode: "instructions" of the
+            processor, or "page-faults". A program reads the count, 8 bytes, from the descriptor 5
+            (perf_event.DESCRIPTOR). None: there is no such descriptor.
         **limits: the fields of Limits: memory, processes, output, disk, files, open_files.
 
     Raises:
         SandboxUnavailable: programs cannot be isolated here, or there is no node of the version 18 or newer.
-        ValueError: an unknown mode or language, "strict" for JavaScript, or "unsafe" without HF_ALLOW_CODE_EVAL=1 in
-            the environment; a number that is too small, or no number at all.
+        CounterUnavailable: the same error, where only `perf_event` is at fault.
+        ValueError: an unknown mode, language or `perf_event`; "strict" or `perf_event` for JavaScript, `perf_event` for
+            "strict", or "unsafe" without HF_ALLOW_CODE_EVAL=1 in the environment; a number that is too small, or no
+            number at all.
         FileNotFoundError: a path of `read_only` does not exist.
     """
 
@@ -137,6 +144,7 @@ class Sandbox:
         python: str | None = None,
         environment: Mapping[str, str] | None = None,
         language: str = "python",
+        perf_event: str | None = None,
         **limits: int,
     ):
         if mode not in MODES:
@@ -144,6 +152,10 @@ class Sandbox:
         if mode == "unsafe" and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
             raise ValueError(UNSAFE_WARNING)
         check_language(language, mode)
+        if perf_event is not None and perf_event not in EVENTS:
+            raise ValueError(f"Unknown perf_event {perf_event!r}: one of {', '.join(EVENTS)}.")
+        if perf_event and (mode == "strict" or language != "python"):
+            raise ValueError("perf_event is for programs in Python, and not for the mode 'strict'.")
         check_names(limits, Limits)
         self._limits = Limits(**limits)
         check_counts(workers=workers, **vars(self._limits))
@@ -152,7 +164,7 @@ class Sandbox:
             raise ValueError("on_the_clock=True makes `timeout` the limit on the clock: there is no wall_timeout then.")
         check_lists(preload=() if preload is None else preload, read_only=read_only)
         self.mode, self.workers, self.timeout, self.wall_timeout, self.main = mode, workers, timeout, wall_timeout, main
-        self.on_the_clock = on_the_clock
+        self.on_the_clock, self.perf_event = on_the_clock, perf_event
         self.language, self._interpreter = language, Interpreter(python)
         self._node = find_node() if language == "javascript" else ""
         self._read_only = [os.path.abspath(path) for path in read_only]
@@ -190,6 +202,7 @@ class Sandbox:
             under_tmp=[path for path in [*self._interpreter.folders, *self._read_only] if is_inside(path, "/tmp")],
             hidden=hidden_paths(self._interpreter, self._read_only),
             filter=base64.b64encode(system_call_filter()).decode() if isolated else "",
+            perf_event=[self.perf_event, *EVENTS[self.perf_event]] if self.perf_event else [],
             node=self._node,
         )
 

@@ -89,11 +89,14 @@ MAP_ANONYMOUS, MAP_SHARED, MAP_HUGETLB = 0x20, 0x01, 0x40000  # mman.h
 # SO_SNDBUF, SO_RCVBUF and their FORCE: memory that is charged to nobody. Nothing happens, and no error is told.
 SOL_SOCKET, BUFFER_OPTIONS = 1, (7, 8, 32, 33)
 DENIED_IOCTLS = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX put characters into a terminal's input
+# Performance counters: the sandbox hands one to a program, if at all, to be read. The second byte of a request is its
+# kind (linux/ioctl.h), and theirs is "$" (linux/perf_event.h).
+IOCTL_KIND, PERF_IOCTLS = 0xFF00, ord("$") << 8
 
 # Fields of struct seccomp_data, and the instructions that are used (linux/seccomp.h, linux/bpf_common.h).
 # Both architectures are little-endian: the low half comes first.
 NUMBER, ARCH, ARGUMENT_0, ARGUMENT_1, ARGUMENT_2, ARGUMENT_3 = 0, 4, 16, 24, 32, 40
-LOAD, RETURN, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
+LOAD, AND, RETURN, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x54, 0x06, 0x15, 0x35, 0x45
 KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 
 
@@ -153,8 +156,10 @@ def _checked(name: str) -> list[bytes] | None:
         level = [_instruction(LOAD, ARGUMENT_1), _instruction(IF_EQUAL, SOL_SOCKET, 1, 0), allow]
         return [*level, _instruction(LOAD, ARGUMENT_2), *buffers, allow, _return(ERRNO)]
     if name == "ioctl":
-        requests = [_instruction(IF_EQUAL, request, len(DENIED_IOCTLS) - i) for i, request in enumerate(DENIED_IOCTLS)]
-        return [_instruction(LOAD, ARGUMENT_1), *requests, allow, deny]
+        kind = [_instruction(AND, IOCTL_KIND), _instruction(IF_EQUAL, PERF_IOCTLS, 1, 0), allow, deny]
+        last = len(DENIED_IOCTLS) + len(kind) - 2
+        requests = [_instruction(IF_EQUAL, request, last - i) for i, request in enumerate(DENIED_IOCTLS)]
+        return [_instruction(LOAD, ARGUMENT_1), *requests, *kind]
     return None
 
 

@@ -44,6 +44,7 @@ from .messages import (
     file_of,
     framed,
 )
+from .perf_event import open_counter, probe_of
 from .verdict import OUTCOMES, describe
 
 VERDICT_LIMIT = 4096  # bytes of a verdict that are read
@@ -115,7 +116,9 @@ class Worker:
                         self.left_out[name] = describe(error)
 
     def test_itself(self) -> None:
-        """Runs a program that looks for holes in the isolation. Raises RuntimeError if it finds one."""
+        """Runs programs that look for holes in the isolation, and for their counter. RuntimeError if they fail."""
+        if self.settings.perf_event and (problem := self.problem_with(probe_of(self.settings.perf_event[0]))):
+            raise RuntimeError(problem)
         if self.confinement:
             code = f"HIDDEN = {self.settings.hidden!r}\n{SELF_TEST}"
             if problem := self.problem_with(code):
@@ -333,7 +336,7 @@ class Worker:
     def start(self, action: Callable[[Job], None], job: Job, descriptors: Sequence[int], verdict: int) -> int:
         """Forks a process without privileges in which `action(job)` runs; its pid.
 
-        It sees `descriptors`, numbered from 0, and nothing else of what is open here.
+        It sees `descriptors`, numbered from 0, then its counter if it has one, and nothing else of what is open here.
         """
         if self.confinement:
             self.confinement.before_fork()
@@ -341,6 +344,8 @@ class Worker:
             return pid
         try:
             os.setpgid(0, 0)  # signals to its own group must not reach others, in whatever namespace
+            if self.settings.perf_event:
+                descriptors = [*descriptors, open_counter(*self.settings.perf_event)]
             if self.confinement:
                 self.confinement.enter()
             # In case the worker, which looks more closely, cannot look. The kernel counts whole ticks of the clock for

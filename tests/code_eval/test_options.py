@@ -54,6 +54,8 @@ def test_an_option(options, program):
         ({"wall_timeout": 0}, ValueError, "^wall_timeout must be"),
         ({"wall_timeout": 9, "on_the_clock": True}, ValueError, "there is no wall_timeout then"),
         ({"preload": "numpy"}, ValueError, "^preload must be a list of strings, and not 'numpy'.$"),
+        ({"perf_event": "cycles"}, ValueError, "'cycles': one of instructions, page-faults"),
+        ({"perf_event": "page-faults", "mode": "strict"}, ValueError, "not for the mode 'strict'"),
         *(({"mode": mode}, ValueError, "isolated, strict, unsafe") for mode in ("", "safe", "Isolated", None)),
     ],
 )

@@ -51,8 +51,10 @@ def test_arguments_decide(machine):
     for family in range(50):
         expected = seccomp.ALLOW if family in (1, 2, 10) else seccomp.ERRNO | 97
         assert run_filter(code, calls["socket"], arch, family) == expected
-    for request in (0x5412, 0x541C, 0x5401):
-        expected = seccomp.ALLOW if request == 0x5401 else seccomp.ERRNO | 1
+    # Those from 0x2400 on are for performance counters (linux/perf_event.h).
+    denied = (0x5412, 0x541C, 0x2400, 0x2403, 0x4008_2404, 0x8008_2407, 0xC008_240A, 0x24FF)
+    for request in (*denied, 0x5401, 0x5421, 0x2300, 0x2500, 0x8924, 0x4024_5424):
+        expected = seccomp.ERRNO | 1 if request in denied else seccomp.ALLOW
         assert run_filter(code, calls["ioctl"], arch, 0, request) == expected
 
     for level, option in [(1, 7), (1, 8), (1, 32), (1, 33), (1, 9), (6, 7), (0, 8)]:
@@ -69,6 +71,8 @@ def run_filter(code: bytes, number: int, arch: int, *arguments: int) -> int:
         place += 1
         if operation == seccomp.LOAD:
             accumulator = int.from_bytes(data[value : value + 4], "little")
+        elif operation == seccomp.AND:
+            accumulator &= value
         elif operation == seccomp.RETURN:
             return value
         else:
