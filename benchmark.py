@@ -61,6 +61,7 @@ from typing import Annotated, Any, Literal
 
 from selfalign.benchmarks import Benchmark, Problem, load_benchmark
 from selfalign.benchmarks.harness.benchmark import Row
+from selfalign.benchmarks.harness.effort import Effort, choose_effort
 from selfalign.benchmarks.harness.given_samples import first_answers, given_samples
 from selfalign.benchmarks.harness.judging import judge_of, measured_by, sandbox_for
 from selfalign.benchmarks.harness.model import Model
@@ -160,6 +161,11 @@ class Options(SandboxOptions, StepOptions):
     python: str | None = None
     """The Python that runs the programs, with its packages. By default, this one. DS-1000, ClassEval, CanItEdit
     and BigCodeBench need one of their era, which `python -m selfalign.benchmarks.harness.environment` makes."""
+
+    evalperf_effort: Effort = field(default="auto", metadata=LATER)
+    """What evalperf compares programs by: the processor's instructions, as the paper does, or CPU time. By default,
+    instructions where they can be counted, which few virtual machines allow; `note` in results.json says which it
+    was."""
 
     allow_missing: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Score without these packages, although problems need them: answers that import them fail."""
@@ -262,6 +268,7 @@ def main(options: Options) -> None:
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
     choose_release(benchmark, options)
+    choose_effort(benchmark, options)
     if options.prompt_style == "reference":
         benchmark.ask_as_the_reference()
     data, pins = options.data or benchmark.dataset, {}

@@ -7,12 +7,14 @@ performance score (DPS), "better than so many percent of solutions". A task's DP
 model's the mean over its tasks. DPS_norm counts the references instead of using their scores.
 
 What differs from EvalPerf's own evaluator, and what the figures can and can't say:
-- It counts the processor's instructions, which is not possible in most virtual machines and inside the sandbox. Here it
-  is CPU time of the calling thread in the sandbox, the minimum of several calls, each on a fresh copy of the input, one
-  program at a time. It depends on the machine and on what else runs there. References and samples of a task are
-  measured one after the other in the same run, and only their order counts; a sample within SLACK of a reference is not
-  slower than it.
-- A program reports its own time, so a sample that wants to can lie. Work in other threads is not counted.
+- It counts the processor's instructions in user mode during one call. So does this one where the kernel and the
+  processor allow it (`--evalperf-effort`), but those of other threads and processes that the call starts count as well.
+- Most virtual machines have no such counter. There it is CPU time of the calling thread, the minimum of several calls,
+  each on a fresh copy of the input. It depends on the machine and on what else runs there. References and samples of a
+  task are measured one after the other in the same run, and only their order counts; a sample within SLACK of a
+  reference is not slower than it. Work in other threads is not counted, and code that remembers its answers is fast.
+- In either case, programs run in the sandbox, one at a time, and report their own cost, so a sample that wants to can
+  lie.
 
 The win rate of a model is over pairs of models and the tasks that both have a DPS on: see `win_rates`.
 """
@@ -27,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from code_eval.perf_event import DESCRIPTOR
 from code_eval.sandbox import Program, Result
 from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Row, RunPrograms, Style
 from selfalign.benchmarks.harness.functions import FunctionBenchmark
@@ -39,7 +42,20 @@ MIN_CORRECT, MAX_MEASURED = 10, 20  # samples per task
 MEASURE_SECONDS = 45.0  # CPU time of all calls of one program; EvalPerf allows that for its one call
 SLACK = 1.05  # CPU times of the same program differ by a few percent
 
-MEASURE = """
+LOST = "the counter was lost"
+# Each calls a function and ends with what that took.
+COUNT = f"""
+def _measure(function, arguments):
+    import os, sys
+    before = os.read({DESCRIPTOR}, 8)
+    function(*arguments)
+    after = os.read({DESCRIPTOR}, 8)
+    if len(before) + len(after) != 16:
+        raise OSError({LOST!r})
+    cost = int.from_bytes(after, sys.byteorder) - int.from_bytes(before, sys.byteorder)
+    raise AssertionError(f"took {{cost}} instructions")
+"""
+TIME = """
 def _measure(function, arguments):
     import copy, time
     best = total = 0.0
@@ -56,12 +72,12 @@ def _measure(function, arguments):
             break
     raise AssertionError(f"took {best!r} s")
 """
-TOOK = re.compile(r"took (\S+) s$")
+TOOK = re.compile(r"took (\S+) (?:s|instructions)$")
 
 
 class EvalPerf(Benchmark):
     dataset = f"evalplus/evalperf@main,{HumanEvalPlus.dataset},{MbppPlus.dataset}"
-    note = "measured by CPU time, where the paper counts the processor's instructions"
+    note, perf_event = "measured by the processor's instructions, as in the paper", "instructions"
     samples, temperature, memory = 100, 1.0, 4 << 30  # paper, Table 4; bytes
     top_p = 0.95  # EvalPlus, whenever it samples
     completion_stop, chat_prefix, chat_stop = MbppPlus.completion_stop, MbppPlus.chat_prefix, MbppPlus.chat_stop
@@ -84,6 +100,11 @@ class EvalPerf(Benchmark):
             )
         return [replace(by_id[row["task_id"]], extra=_extra(row)) for row in rows]
 
+    def measure_by_cpu_time(self, reason: str) -> None:
+        super().measure_by_cpu_time(reason)
+        note = "measured by CPU time, where the paper counts the processor's instructions"
+        self.note = f"{note}: {reason}" if reason else note
+
     def _origin(self, problem: Problem) -> FunctionBenchmark:
         """The benchmark that a task comes from, whose prompts and tests it keeps."""
         return self.mbppplus if problem.task_id.startswith("Mbpp") else self.humanevalplus
@@ -101,7 +122,11 @@ class EvalPerf(Benchmark):
         return self._origin(problem).program(problem, answer, style)
 
     def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
-        """`seconds`, `dps` and `dps_norm` (both from 0 to 100) of the samples that are measured."""
+        """`instructions` or `seconds`, and `dps` and `dps_norm` (from 0 to 100), of the samples that are measured.
+
+        Raises UserError if the references' instructions can't be counted any more.
+        """
+        measure, unit, slack = (COUNT, "instructions", 1.0) if self.perf_event else (TIME, "seconds", SLACK)
         passing = defaultdict(list)
         for row in sorted(rows, key=lambda row: row["sample"]):
             if row["passed"]:
@@ -114,15 +139,20 @@ class EvalPerf(Benchmark):
             # What was judged is measured; identical samples are measured once.
             codes = list(dict.fromkeys([*extra["reference"], *(row["code"] for row in samples)]))
             call = f"_measure({problems[task_id].entry_point}, {extra['arguments']!r})"
-            tests = f"from math import inf, nan\n{MEASURE}\n{call}"
+            tests = f"from math import inf, nan\n{measure}\n{call}"
             results = run([Program(code=code, tests=tests, timeout=MEASURE_SECONDS) for code in codes])
-            seconds = {code: _seconds(result) for code, result in zip(codes, results, strict=True)}
-            references = [seconds[code] for code in extra["reference"]]
+            if any(LOST in result.detail for result in results[: len(extra["reference"])]):
+                raise UserError(
+                    "another program has taken the processor's counter of instructions (perf?): run the same command "
+                    "again, which only measures"
+                )
+            costs = {code: _cost(result) for code, result in zip(codes, results, strict=True)}
+            references = [costs[code] for code in extra["reference"]]
             for row in samples:
-                cost = seconds[row["code"]]
-                rank = _rank(cost, references)
+                cost = costs[row["code"]]
+                rank = _rank(cost, references, slack)
                 measured[row["id"]] = {
-                    "seconds": cost if math.isfinite(cost) else None,
+                    unit: cost if math.isfinite(cost) else None,
                     "dps": float(extra["scores"][rank - 1]) if rank else 0.0,
                     "dps_norm": 100 * rank / len(references),
                 }
@@ -152,18 +182,18 @@ def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"arguments": arguments, "reference": row["reference"], "scores": row["scores"]}
 
 
-def _seconds(result: Result) -> float:
-    """CPU seconds of a call, infinity if it failed or took too long."""
+def _cost(result: Result) -> float:
+    """Instructions or CPU seconds of a call, infinity if it failed or took too long."""
     reported = TOOK.search(result.detail) if result.outcome == "failed" else None
     return float(reported[1]) if reported else math.inf
 
 
-def _rank(cost: float, references: list[float]) -> int:
+def _rank(cost: float, references: list[float], slack: float) -> int:
     """The number, from 1, of the fastest (last) reference that `cost` does not exceed; 0 if it exceeds all.
 
-    A reference that could not be measured (infinite) is skipped.
+    It may be `slack` times as much. A reference that could not be measured (infinite) is skipped.
     """
-    reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= SLACK * own]
+    reached = [n for n, own in enumerate(references, start=1) if math.isfinite(own) and cost <= slack * own]
     return max(reached, default=0)
 
 

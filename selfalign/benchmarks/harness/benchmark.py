@@ -81,6 +81,8 @@ class Benchmark(ABC):
     preload: Sequence[str] | None = None
     """Modules that workers import once, beside those of the sandbox; None: only those of the sandbox."""
     environment: Mapping[str, str] = {}
+    perf_event: str | None = None
+    """What is counted for the programs of `measure`, where it can be (see code_eval.sandbox.Sandbox)."""
     requirements: str = ""
     """Name of the file in selfalign/benchmarks/requirements with the packages of its era that the programs need:
     `python -m selfalign.benchmarks.harness.environment` installs them. Empty if this project's packages do."""
@@ -170,6 +172,10 @@ class Benchmark(ABC):
     def measure(self, rows: Sequence[Row], problems: Mapping[str, Problem], run: RunPrograms) -> dict[str, Row]:
         """Measurements of rows after all were judged (`code` is what was judged): {row id: {name: value}}."""
         return {}
+
+    def measure_by_cpu_time(self, reason: str) -> None:
+        """From now on, `measure` does without `perf_event`; `reason` is why it can't be counted, "" if it could be."""
+        self.perf_event = None
 
 
 def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[str]]) -> dict[str, float]:

@@ -15,11 +15,18 @@ Judge = Callable[[Problem, str | None, Style], Awaitable[Row]]
 
 
 def sandbox_for(
-    benchmark: Benchmark, problems: Iterable[Problem], *, workers: int, timeout: float, python: str | None
+    benchmark: Benchmark,
+    problems: Iterable[Problem],
+    *,
+    workers: int,
+    timeout: float,
+    python: str | None,
+    perf_event: str | None = None,
 ) -> Sandbox:
-    """The sandbox with the benchmark's limits; UserError if this machine can't isolate programs.
+    """The sandbox with the benchmark's limits; UserError if this machine can't isolate programs, or count for them.
 
-    `timeout` is in seconds of CPU time; `python` is the interpreter of the programs, by default this one.
+    `timeout` is in seconds of CPU time; `python` is the interpreter of the programs, by default this one; `perf_event`
+    is what they can read of themselves.
     """
     preload = None
     if benchmark.preload is not None:
@@ -36,6 +43,7 @@ def sandbox_for(
             environment=benchmark.environment,
             read_only=benchmark.read_only(problems),
             language=benchmark.language,
+            perf_event=perf_event,
         )
     except SandboxUnavailable as error:
         raise UserError(str(error)) from None
@@ -92,13 +100,20 @@ def measured_by(
 
     if type(benchmark).measure is Benchmark.measure:  # most benchmarks measure nothing, and need no sandbox
         return {}
-    limits = sandbox_for(benchmark, problems.values(), workers=1, timeout=timeout, python=python)
+    limits = sandbox_for(
+        benchmark, problems.values(), workers=1, timeout=timeout, python=python, perf_event=benchmark.perf_event
+    )
     with limits as sandbox, tqdm(desc="measure", unit=" programs") as progress:
 
         def run(programs: Sequence[Program]) -> list[Result]:
             results = []
             for program in programs:
                 results.append(sandbox.submit(program).result())
+                if results[-1].outcome == "sandbox_error":  # not the program's fault
+                    raise UserError(
+                        f"the sandbox failed while programs were measured ({results[-1].detail}): run the same command "
+                        "again, which only measures"
+                    )
                 progress.update()
             return results
 
