@@ -69,8 +69,8 @@ class FunctionBenchmark(Benchmark):
         return problem.prompt.strip()
 
     def chat_prompt(self, problem: Problem) -> str:
-        # Asked for "the imports that it needs", too, a model of 0.5B imports something in nearly every answer, and
-        # solves fewer problems (docs/fidelity.md).
+        # Asked for "the imports that it needs", too, a model of 0.5B imported something in nearly every answer, and
+        # solved nine of HumanEval+'s 164 problems fewer (docs/fidelity.md).
         return (
             "Complete this Python function. Answer with one code block that holds the whole function.\n\n"
             f"```python\n{problem.prompt.strip()}\n```"
