@@ -2,6 +2,7 @@
 (DeepSeek-V2). Each row has a cache of transformers' own and is computed by itself, so a batch is no faster."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,24 +52,27 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> E
     expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
     before: Any = model.config._attn_implementation
     for prepare in (pack, unpack):
-        prepare(model)
-        engine = tried(model, tokenizer, max_batch_size, ids, expected)
+        engine = tried(prepare, model, tokenizer, max_batch_size, ids, expected)
         if engine is not None:
             return engine
     model.set_attn_implementation(before)
     return PlainEngine(model, tokenizer, max_batch_size)
 
 
-def tried(model: Any, tokenizer: Any, max_batch_size: int, ids: list[int], expected: Tensor) -> Engine | None:
-    """An engine that shares prompts, if what it computes behind `ids` is `expected` [vocabulary]."""
+def tried(
+    prepare: Callable[[Any], None], model: Any, tokenizer: Any, max_batch_size: int, ids: list[int], expected: Tensor
+) -> Engine | None:
+    """An engine that shares prompts, for the prepared model, if what it computes behind `ids` is `expected`
+    [vocabulary]."""
     try:
+        prepare(model)
         engine = Engine(model, tokenizer, max_batch_size)
         completion = Completion(prompt=ids[:-1], max_new_tokens=2)
         prompt = engine.prefill(tuple(ids[:-1]), None)
         engine.advance(completion, ids[-1], 0.0)
         engine.rows = [(completion, prompt)]
         difference = (engine.scores_of_rows()[0].float() - expected).abs().max()
-    except Exception:  # whatever a model raises when it is given caches, attention or layers that it can't use
+    except Exception:  # whatever torch or a model raises for caches, attention or layers that it can't use
         return None
     engine.rows = []
     return engine if difference <= SAME * expected.abs().max() else None

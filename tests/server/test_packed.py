@@ -50,11 +50,14 @@ def test_only_bfloat16_is_packed(model):
 
 
 @needs_bfloat16
-def test_a_model_that_does_not_take_packed_weights_is_served_without(model, tiny_model, monkeypatch):
-    def fails(self, input):
-        raise AttributeError("weight")
+@pytest.mark.parametrize("method", ["__init__", "forward"])
+def test_where_packed_weights_fail_a_model_is_served_without(model, tiny_model, monkeypatch, method):
+    """In a torch that can't pack, or in a model that reads the weights itself."""
 
-    monkeypatch.setattr(PackedLinear, "forward", fails)
+    def fails(*_):
+        raise AttributeError(method)
+
+    monkeypatch.setattr(PackedLinear, method, fails)
     engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 4)
     assert not isinstance(engine, PlainEngine) and not layers(model, PackedLinear)
 
