@@ -91,7 +91,12 @@ def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
 def test_methods_that_return_what_is_expected_pass(outcomes, problems):
     prints = f"{STARTER}print('looking', numbers)\n        return times * sum(numbers)"
     function = "def addUp(numbers, times):\n    return times * sum(numbers)"
-    assert outcomes(problems[1], METHOD, prints, function) == [("passed", "")] * 3
+    main = (
+        f"{METHOD}\n\nif __name__ == '__main__':\n    print(Solution().addUp([int(input())], 1))"  # there is no input
+    )
+    future = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    typed = f"{future}@dataclass\nclass Times:\n    n: int\n{STARTER}return Times(times).n * sum(numbers)"
+    assert outcomes(problems[1], METHOD, prints, function, main, typed) == [("passed", "")] * 5
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import time
+import types
 import zlib
 from decimal import Decimal
 from typing import Any
@@ -73,7 +74,9 @@ def calls_of(program, function: str):
 
     sys.stdout = sys.stderr = io.StringIO()  # solutions may print, too
     signal.signal(signal.SIGPROF, too_long)
-    names: dict[str, Any] = {"__name__": "__main__"}
+    # As in LiveCodeBench, the answer is not the main module: a block for that may ask for an input, and there is none.
+    module = sys.modules["answer"] = types.ModuleType("answer")
+    names = module.__dict__
     exec(PRELUDE, names)
     exec(program, names)
     method = getattr(names["Solution"](), function) if "Solution" in names else names[function]
