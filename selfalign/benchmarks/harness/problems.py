@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ def problem_of(row: Row, test: str, timeout: float = 0.0) -> Problem:
     return Problem(**{name: row[name] for name in FIELDS}, test=test, timeout=timeout)
 
 
-def iso_date(value: datetime | str) -> str:
-    """A date as "2023-05-13T00:00:00", from what JSON or a parquet file has of it."""
+def iso_date(value: datetime | str | int) -> str:
+    """A date as "2023-05-13T00:00:00", from what JSON (text or milliseconds since 1970) or a parquet file has of it."""
+    if isinstance(value, int):
+        value = datetime.fromtimestamp(value / 1000, timezone.utc).replace(tzinfo=None)
     return value.isoformat() if isinstance(value, datetime) else str(value).replace(" ", "T")
 
 

@@ -2,12 +2,13 @@
 
 import gzip
 import json
+from datetime import datetime
 
 import datasets
 import pytest
 
 from selfalign.benchmarks import load_benchmark
-from selfalign.benchmarks.harness.problems import pin_of, records
+from selfalign.benchmarks.harness.problems import iso_date, pin_of, records
 from selfalign.errors import UserError
 from tests.benchmarks.rows import DOUBLE, DOUBLE_ON_HUB, SQUARES
 
@@ -50,6 +51,11 @@ def test_results_of_evalplus_are_not_taken_for_samples(tmp_path):
     (tmp_path / "x_eval_results.json").write_text('{"date": "today", "eval": {"HumanEval/0": []}}')
     with pytest.raises(UserError, match="EvalPlus' results"):
         records(str(tmp_path / "x_eval_results.json"))
+
+
+@pytest.mark.parametrize("date", ["2023-05-07 00:00:00", datetime(2023, 5, 7), 1683417600000])
+def test_a_date_is_read_in_each_form_that_files_have(date):
+    assert iso_date(date) == "2023-05-07T00:00:00"
 
 
 @pytest.mark.parametrize("name", ["ds1000", "canitedit", "classeval-holistic", "humanevalplus", "mbppplus"])
