@@ -43,6 +43,7 @@ package.__path__ = [sys.argv[1]]
 from code_eval_worker.worker import main
 main()
 """
+HOST_NAME = "sandbox"
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -56,7 +57,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"  # /etc/hosts
+HOSTS = f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n".encode()  # /etc/hosts
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -79,7 +80,7 @@ def bubblewrap_arguments(
     paths of WORKER_SOURCES on this machine; `hosts` is the number of a descriptor of HOSTS.
     """
     arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-    arguments += ["--new-session", "--as-pid-1", "--hostname", "sandbox"]
+    arguments += ["--new-session", "--as-pid-1", "--hostname", HOST_NAME]
     # Root needs no user namespace to begin with, and the worker leaves root for a user id of its own.
     arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
     made = {"/"}

@@ -167,6 +167,7 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
         "print('\u00e9')\nassert not sys.stdout.seekable()",
         "open('own.py', 'w').write('x = 1')\nimport own\nassert own.x == 1",
         "import getpass\nassert getpass.getuser() == 'sandbox'",
+        "import socket\nassert socket.gethostbyname(socket.gethostname()) == '127.0.0.1'",
         "assert getattr(__builtins__, 'int') is int and __builtins__.len([1]) == 1",
         "import inspect\ndef f():\n    return 1\nassert inspect.getsource(f) == 'def f():\\n    return 1\\n'",
         "import multiprocessing as m\ndef f(x): return x * x\n"
