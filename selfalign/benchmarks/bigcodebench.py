@@ -24,16 +24,23 @@ from selfalign.benchmarks.harness.problems import records
 FIELDS = ("task_id", "complete_prompt", "instruct_prompt", "canonical_solution", "code_prompt", "test", "entry_point")
 
 # The code and its tests are one module, and not the main one: tests may end with `unittest.main()` in a block for that.
-TESTS = """import contextlib, io, os, re, sys, types, unittest
+# They begin in an empty folder of their own, which is not the one for temporary files. An error may have several lines,
+# of which the first ones say what it is.
+TESTS = """import contextlib, io, os, re, sys, tempfile, types, unittest
+
+def _said(text):
+    error = re.search(r"^\\S.*", text.rpartition("Traceback (most recent call last):\\n")[2], re.DOTALL | re.MULTILINE)
+    return " ".join(error[0].split())[:300] if error else ""
 
 _module = types.ModuleType("__test__")
 _module.__dict__.update(__file__="__test__.py", __package__=None, sys=sys, os=os, environ=os.environ)
 sys.modules["__test__"] = _module
 _result = unittest.TestResult()
+os.chdir(tempfile.mkdtemp())
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     exec(compile(CODE + "\\n" + {test!r}, "__test__.py", "exec"), _module.__dict__)
     unittest.defaultTestLoader.loadTestsFromTestCase(_module.TestCases).run(_result)
-_faults = [text.strip().splitlines()[-1] for _, text in _result.failures + _result.errors]
+_faults = [_said(text) for _, text in _result.failures + _result.errors]
 _first = next((text for text in _faults if re.search({network!r}, text)), _faults[0] if _faults else "no test")
 assert _result.testsRun and not _faults, f"{{len(_faults)}} of {{_result.testsRun}}: {{_first}}"
 """
@@ -50,6 +57,7 @@ class BigCodeBench(FunctionBenchmark):
 
     timeout = 240.0  # the benchmark's own script
     memory = 8 << 30  # address space, of which tensorflow reserves a lot
+    disk = 1 << 30  # many tests write files, and the benchmark's own evaluation does not limit them
     requirements, pythons = "bigcodebench", ("3.10",)
     preload = ("numpy", "pandas", "scipy.stats", "sklearn")
     environment = {  # noqa: RUF012

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from selfalign.benchmarks.harness.judging import sandbox_for
 from selfalign.benchmarks.harness.packages import needed_packages, without_network
 from selfalign.errors import UserError
-from tests.benchmarks.tools import in_markdown, problems_of
+from tests.benchmarks.tools import in_markdown, judged, problems_of
 from tests.helpers import run_well, write_rows
 
 VARIANTS = ("complete", "instruct", "hard-complete", "hard-instruct")
@@ -71,6 +72,10 @@ ROWS = [
     ),
 ]
 OFFLINE = ROWS[:2]
+ROOM = ("import os\ndef task_func(folder):", "Fill a folder, and return the names in there.")
+LISTED = (
+    "class TestCases(unittest.TestCase):\n    def test_names(self):\n        self.assertEqual(task_func('.'), ['many'])"
+)
 
 
 def body(problem):
@@ -110,6 +115,50 @@ def test_an_answer_without_imports_gets_those_of_the_problem(outcomes, tmp_path)
 def test_answers_that_end_the_program_do_not_pass(outcomes, tmp_path, code, outcome):
     benchmark, problems = problems_of(tmp_path, "bigcodebench-complete", *OFFLINE)
     assert outcomes(benchmark, (problems[1], code, "solution")) == [outcome]
+
+
+FOLDERS = row(
+    9003,
+    "import os\nimport shutil\ndef task_func(path):",
+    "Copy a file into the working folder, and return the names in there.",
+    "    shutil.copy(path, os.getcwd())\n    return sorted(os.listdir())",
+    "import tempfile\n\nclass TestCases(unittest.TestCase):\n"
+    "    def test_copy(self):\n        handle, path = tempfile.mkstemp()\n        os.close(handle)\n"
+    "        self.assertEqual(task_func(path), [os.path.basename(path)])",
+)
+
+
+def test_programs_begin_in_an_empty_folder_beside_the_temporary_files(outcomes, tmp_path):
+    benchmark, problems = problems_of(tmp_path, "bigcodebench-complete", FOLDERS)
+    assert outcomes(benchmark, (problems[0], problems[0].canonical_solution, "solution")) == ["passed"]
+
+
+def test_programs_may_write_more_than_elsewhere(tmp_path):
+    many = "    with open('many', 'wb') as file:\n        file.write(bytes(100 << 20))\n    return os.listdir(folder)"
+    benchmark, problems = problems_of(tmp_path, "bigcodebench-complete", row(9004, *ROOM, many, LISTED))
+    with sandbox_for(benchmark, problems, workers=1, timeout=60, python=None) as sandbox:
+        result = judged(sandbox, benchmark, [(problems[0], problems[0].canonical_solution, "solution")])[0]
+    assert (result.outcome, result.detail) == ("passed", "")
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        (
+            "    return ['many', 'more']",
+            "1 of 1: AssertionError: Lists differ: ['many', 'more'] != ['many'] First list",
+        ),
+        ("    raise LookupError('\\n*****\\n  no data\\n*****')", "1 of 1: LookupError: ***** no data *****"),
+        (
+            "    try:\n        1 / 0\n    except Exception as e:\n        raise KeyError('a') from e",
+            "1 of 1: KeyError: 'a'",
+        ),
+    ],
+)
+def test_what_is_said_begins_with_the_kind_of_error(sandbox, tmp_path, code, said):
+    benchmark, problems = problems_of(tmp_path, "bigcodebench-complete", row(9005, *ROOM, code, LISTED))
+    result = judged(sandbox, benchmark, [(problems[0], problems[0].canonical_solution, "solution")])[0]
+    assert result.detail.startswith(f"AssertionError: {said}")
 
 
 def test_prompts_are_those_of_the_style(tmp_path):

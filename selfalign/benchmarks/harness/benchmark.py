@@ -76,6 +76,7 @@ class Benchmark(ABC):
     # The sandbox
     timeout: float = 10.0  # CPU seconds
     memory: int = 1 << 30  # bytes
+    disk: int = 64 << 20  # bytes of files, which are in memory
     language: str = "python"
     """Of the programs: "python", or "javascript", which the `node` on the PATH runs."""
     preload: Sequence[str] | None = None

@@ -38,6 +38,7 @@ def sandbox_for(
             workers=workers,
             timeout=timeout,
             memory=benchmark.memory,
+            disk=benchmark.disk,
             preload=preload,
             python=python,
             environment=benchmark.environment,
