@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selfalign.data.copies import copies
 from selfalign.data.languages import check_examples, prompt_file
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
@@ -36,7 +37,6 @@ from selfalign.llm.prompts import (
     TRIED,
     Examples,
     check_prompt,
-    copies,
     draw_examples,
     in_words_of,
     load_examples,

@@ -16,7 +16,7 @@ Columns out: those of the input, and
     generated_tokens  length of the completion, in tokens
     prompt_hash, finish_reason    as in step 2
     error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long,
-                      copied_example (its tests are those of a worked example)
+                      copied_example (its code or tests are those of a worked example)
     reasoning         with --reasoning keep: what the model wrote before its answer; null if nothing
     language          "javascript", with --language javascript
 
@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.code.markdown import code_blocks, split_at_heading
+from selfalign.data.copies import copies, copies_code
 from selfalign.data.languages import check_examples, check_language, code_in, prompt_file
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import TRIED, check_prompt, copies, draw_examples, load_examples, load_prompt, warn_if_alike
+from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -135,7 +136,7 @@ def main(options: Options) -> None:
         rows = []
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
-            if tests and copies(tests, examples, "tests"):
+            if response and tests and (copies(tests, examples, "tests") or copies_code(response, examples)):
                 error = error or "copied_example"
             sample = {
                 "id": content_id(task["id"], number, answer.text),

@@ -10,7 +10,6 @@ resume.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
 import re
@@ -24,7 +23,6 @@ from selfalign.errors import UserError, warn
 if TYPE_CHECKING:
     from jinja2 import nodes
 
-ALIKE = 0.9  # share of the words, in their order, that a text and its copy have in common
 TRIED = 20  # rows whose prompts are looked at before a step begins
 TEXT_SECTIONS = ("Code", "Property", "Instruction", "Response", "Tests")
 
@@ -85,17 +83,6 @@ def load_examples(path: str | Path, kind: type = Example) -> Examples:
     if not examples.pool:
         raise UserError(f"examples {path} holds no example")
     return examples
-
-
-def copies(text: str, examples: Examples, column: str) -> bool:
-    """Whether a text is that of a worked example, but for spaces and one word in ten: what small models often write
-    when they are asked for something of their own."""
-    words = text.split()
-    for example in examples.pool:
-        matcher = difflib.SequenceMatcher(None, words, getattr(example, column).split(), autojunk=False)
-        if matcher.real_quick_ratio() > ALIKE and matcher.quick_ratio() > ALIKE and matcher.ratio() > ALIKE:
-            return True
-    return False
 
 
 def _read(what: str, path: Path) -> str:
