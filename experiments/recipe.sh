@@ -49,8 +49,8 @@ case $out in /* | ./*) ;; *) out=./$out ;; esac # without ./ it could be taken f
 seeds=${seeds:-$out/seeds}
 
 . runs/setup.sh
-if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then # the GPUs that this recipe may use
-    IFS=, read -ra devices <<<"$CUDA_VISIBLE_DEVICES"
+if [ -v CUDA_VISIBLE_DEVICES ]; then # the GPUs that this recipe may use; none if it is empty or -1
+    mapfile -t devices < <(tr , '\n' <<<"${CUDA_VISIBLE_DEVICES// /}" | grep -vx -e '' -e -1)
     machine_gpus=${machine_gpus:-${#devices[@]}}
 else
     machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}

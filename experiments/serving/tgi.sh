@@ -13,6 +13,10 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/models.sh"
 arguments "$@"
+if [ -v CUDA_VISIBLE_DEVICES ] && [ -z "$CUDA_VISIBLE_DEVICES" ]; then # Docker would give it all of them
+    echo "tgi.sh: CUDA_VISIBLE_DEVICES is empty, which leaves no GPU to serve $1 with" >&2
+    exit 2
+fi
 
 # The weights are kept in the host's Hub cache. TGI answers 429 to more than --max-concurrent-requests; our client reads
 # this number from /info and stays just below it. Shards communicate through shared memory, which needs 1 GB.

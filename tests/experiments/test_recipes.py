@@ -80,18 +80,21 @@ def noted(tmp_path_factory):
     return calls
 
 
-def run_recipe(project, recipe, *arguments):
-    """Run a recipe of the copied project. What its commands note is in project / "noted"."""
+def run_recipe(project, recipe, *arguments, visible=None):
+    """Run a recipe of the copied project. What its commands note is in project / "noted"; `visible` are the GPUs of
+    CUDA_VISIBLE_DEVICES."""
     (project / "noted").write_text("")
     environment = os.environ | {"PATH": f"{project / 'bin'}:{os.environ['PATH']}", "NOTED": str(project / "noted")}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    environment |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     (script,) = project.glob(f"*/{recipe}.sh")
     words = ["bash", str(script), *arguments]
     return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
 
 
-def commands(project, recipe, *arguments):
+def commands(project, recipe, *arguments, **more):
     """The commands that a recipe runs, as lists of words."""
-    result = run_recipe(project, recipe, *arguments)
+    result = run_recipe(project, recipe, *arguments, **more)
     assert result.returncode == 0, result.stderr
     return [line.split("\x1f")[:-1] for line in (project / "noted").read_text().splitlines()]
 
@@ -315,16 +318,23 @@ def test_released_samples_of_mbpp_need_the_problems_that_they_are_for(noted):
         assert all(("there/mbpp.jsonl" in call) == ("v0.1.0.jsonl" in call) for call in calls)
 
 
-def test_only_the_gpus_of_cuda_visible_devices_are_used(project, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+def test_only_the_gpus_of_cuda_visible_devices_are_used(project):
     (project / "bin" / "vllm").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES"'))
     called, used = [], set()
     for _ in range(5):  # a replica may be stopped before it notes its call; all of them hardly ever are
-        called = called if used else commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b")
+        called = (
+            called if used else commands(project, "table8", "starcoder2-3b", "deepseek-coder-33b", visible="4,5,6,7")
+        )
         used = {words[1] for words in called if words[0] == "vllm"}
     assert used and used <= {"4,5", "6,7", "4"}
     (launch,) = [words for words in called if words[0] == "accelerate"]
     assert launch[launch.index("--num_processes") + 1] == "4"
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_do_not_count(project, visible):
+    result = run_recipe(project, "table8", "starcoder2-3b", "starcoder2-3b", visible=visible)
+    assert result.returncode == 2 and "starcoder2-3b needs 1 GPUs, and this machine has 0" in result.stderr
 
 
 def test_another_recipes_server_is_not_mistaken_for_ours(project):

@@ -23,7 +23,8 @@ def tools(tmp_path):
         (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
         (folder / name).chmod(0o755)
 
-    add.environment = os.environ | {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    add.environment = environment | {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return add
 
 
@@ -54,6 +55,12 @@ def test_port_gpus_and_more_options_are_passed_on(tools):
     words = started(tools, "vllm.sh", "starcoder2-15b", "8123", "--gpus", "2", "--quantization", "fp8")
     assert words[words.index("--port") + 1] == "8123" and words[words.index("--tensor-parallel-size") + 1] == "2"
     assert words[-2:] == ["--quantization", "fp8"]
+
+
+def test_no_gpu_is_taken_where_all_are_hidden(tools):
+    tools("docker", "exit 1")
+    result = run_script(tools, "tgi.sh", "starcoder2-3b", CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 2 and "leaves no GPU to serve starcoder2-3b with" in result.stderr
 
 
 def test_an_unknown_model_is_refused(tools):
