@@ -45,6 +45,7 @@ from selfalign.runner.hub import is_hub_id
 from selfalign.training.loading import BaseModel
 
 STATE = "self_align.json"  # in the folder: which run it holds, and which of its steps are done
+SEEDS = "Seeds: "  # how the title of the step begins that collects them
 Dataset = Literal["seeds", "concepts", "tasks", "responses", "executions", "instructions"]
 
 
@@ -143,7 +144,7 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
         files, whose = ("stdlib", "the standard library")
         if (max_seeds or 0) > STDLIB_SEEDS:
             files, whose = ("installed", "the standard library and the installed packages")
-        title = f"Seeds: functions of {whose} with docstring, argument and return value"
+        title = f"{SEEDS}functions of {whose} with docstring, argument and return value"
         collect = ("collect_seeds.py", files, at("seeds"), *settings.seeds, *kept_out)
         steps.insert(0, Step(title, collect, makes="seeds"))
     if options.without_concepts:
@@ -155,13 +156,6 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
 
 
 # Running --------------------------------------------------------------------------------------------------------------
-
-
-def instructions_of(options: Options, folder: Path) -> Path | None:
-    """Where in the folder the run writes the instructions, if it does."""
-    if options.hub or options.until not in (None, "instructions"):
-        return None
-    return folder / "instructions" if options.until else folder / "after" / "instructions"
 
 
 def is_more(now: int | None, before: int | None) -> bool:
@@ -181,15 +175,16 @@ class State:
         if differing := [name for name, value in now.items() if there.get(name) != value and (name in there or value)]:
             was = ", ".join(f"{name} was {there.get(name)}" for name in differing)
             raise UserError(f"{folder} holds another run ({was}): name another folder with --out")
+        self.done: list[str] = there["done"]
         self.max_seeds = max_seeds_of(options)
-        place = instructions_of(options, folder)
-        if is_more(self.max_seeds, there["max_seeds"]) and place and (place / "run.json").exists():
-            raise UserError(
-                f"{place} was chosen from {there['max_seeds']} seeds, and more of them would change the choice: remove "
-                f"{folder / place.relative_to(folder).parts[0]}, or name another folder with --out"
-            )
-        # With more seeds, every step has something to do again.
-        self.done: list[str] = there["done"] if there["max_seeds"] == self.max_seeds else []
+        if any(not title.startswith(SEEDS) for title in self.done):  # the model has been asked about the seeds
+            if is_more(self.max_seeds, there["max_seeds"]):
+                where = "other names with --out and --hub" if options.hub else "another folder with --out"
+                raise UserError(
+                    f"{folder} holds a run from {there['max_seeds']} seeds, whose steps read what was made of these "
+                    f"and can't go on with more: choose {where}"
+                )
+            self.max_seeds = there["max_seeds"]
         self.now = now
         self.save()
 
@@ -237,7 +232,10 @@ def check_instructions(folder: Path) -> None:
     """UserError if there is nothing to train on."""
     run = json.loads((folder / "after" / "instructions" / "run.json").read_text())
     if not run["funnel"][-1]["rows_out"]:
-        raise UserError("no response passed its tests, so there is nothing to train on: use more seeds (--max-seeds)")
+        raise UserError(
+            "no response passed its tests, so there is nothing to train on: use more seeds (--max-seeds) in another "
+            "folder (--out)"
+        )
 
 
 def main(options: Options) -> None:

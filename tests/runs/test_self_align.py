@@ -86,11 +86,11 @@ def test_the_folder_is_never_taken_for_a_hub_id(options, folder):
     assert folder_of(options) == folder
 
 
-def test_done_steps_are_done_until_there_are_more_seeds(tmp_path):
-    few = Options(model="m", settings="small", max_seeds=8)
-    State(tmp_path, few).note(Step("one", ()))
-    assert State(tmp_path, few).done == ["one"]
-    assert State(tmp_path, Options(model="m", settings="small", max_seeds=9)).done == []
+@pytest.mark.parametrize(("max_seeds", "known"), [(8, 8), (7, 8)])
+def test_done_steps_stay_done(tmp_path, max_seeds, known):
+    State(tmp_path, Options(model="m", settings="small", max_seeds=8)).note(Step("Concepts: all", ()))
+    state = State(tmp_path, Options(model="m", settings="small", max_seeds=max_seeds))
+    assert state.done == ["Concepts: all"] and state.max_seeds == known
 
 
 def put(file, value):
@@ -111,12 +111,16 @@ def test_after_the_instructions_the_run_goes_on_to_train_on_them(tmp_path):
     assert todo[2][1] == todo[0][2], "it is trained on what is chosen"
 
 
-def test_more_seeds_are_refused_where_instructions_were_chosen(tmp_path):
-    few, more = (Options(model="m", settings="small", max_seeds=number) for number in (8, 9))
-    State(tmp_path, few)
-    put(tmp_path / "after" / "instructions" / "run.json", {})
+@pytest.mark.parametrize("hub", [None, "org/name"])
+def test_more_seeds_are_refused_once_the_model_was_asked(tmp_path, hub):
+    """Each step is bound to its input as it was, so that the second would refuse the longer output of the first."""
+    few, more = (Options(model="m", settings="small", max_seeds=number, hub=hub) for number in (8, 9))
+    seeds, concepts, *_ = steps_of(few, SERVER)
+    State(tmp_path, few).note(seeds)
+    State(tmp_path, more)
+    State(tmp_path, few).note(concepts)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"was chosen from 8 seeds.*--out"):
+        with pytest.raises(UserError, match=r"holds a run from 8 seeds.*--out" + " and --hub" * bool(hub)):
             State(tmp_path, more)
     State(tmp_path, few)
 
