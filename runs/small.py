@@ -208,6 +208,12 @@ def readable(options: Options) -> dict[str, str | None]:
 # Running --------------------------------------------------------------------------------------------------------------
 
 
+def check_arms(options: Options) -> None:
+    """UserError if --arms names none."""
+    if not options.arms:
+        raise UserError(f"--arms names no way to select: choose from {', '.join(ARMS)}")
+
+
 def check_folder(options: Options, folder: Path, size: int | None = None) -> int | None:
     """Note which experiment the folder holds, and the size of its arms once it is known; that size.
 
@@ -309,6 +315,7 @@ def measure(experiment: Experiment, model: str, where: str, environment: dict[st
 def main(options: Options) -> None:
     """Make the data, the arms, and for each seed a model of every arm; measure all; print what came out."""
     check_api(options)
+    check_arms(options)
     gpus = gpu_count()
     options = replace(options, settings=settings_for(options, gpus))
     folder = Path(folder_of(options, "./runs/out/small"))

@@ -10,7 +10,7 @@ import tyro
 from runs.arms import ARMS, drawn
 from runs.effect import conclusions, problems_needed
 from runs.settings import SETTINGS
-from runs.small import PAIRS, Experiment, Options, check_folder, readable
+from runs.small import PAIRS, Experiment, Options, check_arms, check_folder, readable
 from selfalign.errors import UserError
 from selfalign.report.statistics import mean_over_trainings
 from tests.helpers import ROOT, load_script, write_rows
@@ -95,6 +95,12 @@ def test_a_benchmark_without_problems_is_left_out_unless_it_is_named(monkeypatch
     assert "not measured: humanevalplus" in capsys.readouterr().out
     with pytest.raises(UserError):
         readable(Options(benchmark_data=(f"mbppplus={tmp_path / 'none.jsonl'}",)))
+
+
+def test_arms_that_are_none_are_refused():
+    with pytest.raises(UserError, match=r"--arms names no way to select: choose from random, .*, consensus"):
+        check_arms(Options(arms=()))
+    check_arms(Options())
 
 
 def results(rates):
