@@ -27,7 +27,7 @@ import tyro
 from runs.brake import PULLED, Limits, brake_table, read_rounds, reasons_to_stop, sentence
 from runs.running import Step, begin, is_complete, run_step, say, write_state
 from runs.servers import NO_SERVER, Server, gpu_count, launcher, serving
-from runs.settings import SETTINGS, STDLIB_SEEDS, Settings, names_of_hub, words_for
+from runs.settings import SETTINGS, STDLIB_SEEDS, Settings, check_texts, names_of_hub, words_for
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Count, run_script
 from selfalign.runner.source import open_source
@@ -218,6 +218,7 @@ def check_brake(number: int, folder: Path, options: Options) -> str:
 
 def main(options: Options) -> None:
     """Run the rounds until they are done or the brake is pulled."""
+    check_texts(options)
     environment = begin(is_offline(options))
     BaseModel(options.model, "auto", "auto").load_tokenizer(PROMPTS / "chat.jinja")  # it can be trained: known now
     folder = Path(folder_of(options))

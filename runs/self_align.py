@@ -31,6 +31,7 @@ from runs.settings import (
     STDLIB_SEEDS,
     ModelOptions,
     check_api,
+    check_texts,
     folder_of,
     kept_out_of,
     max_seeds_of,
@@ -241,6 +242,7 @@ def check_instructions(folder: Path) -> None:
 def main(options: Options) -> None:
     """Make a plan, print it, and run the steps that are not done."""
     started = time.monotonic()
+    check_texts(options)
     gpus = gpu_count()
     options = replace(options, settings=settings_for(options, gpus))
     folder = Path(folder_of(options))

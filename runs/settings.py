@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from selfalign.errors import UserError
 from selfalign.options import Count
 from selfalign.runner.hub import is_hub_id
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,18 @@ def check_api(options: ModelOptions) -> None:
     """UserError if an interface is named without the servers that have it: one that is started here has its own."""
     if options.api != "tgi" and not options.endpoint:
         raise UserError(f"--api {options.api} is the interface of servers that --endpoint names, and none is named")
+
+
+def check_texts(options: DataclassInstance) -> None:
+    """UserError if the model or the text of an option is empty, as where a shell's variable is not set: a default in
+    its place would be another run."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if any(
+            isinstance(text, str) and not text.strip() for text in (value if isinstance(value, tuple) else (value,))
+        ):
+            name = "MODEL" if field.name == "model" else f"--{field.name.replace('_', '-')}"
+            raise UserError(f"{name} is empty: give it a value, or leave it out")
 
 
 def names_of_hub(*names: str | None) -> bool:

@@ -39,6 +39,7 @@ from runs.settings import (
     STDLIB_SEEDS,
     ModelOptions,
     check_api,
+    check_texts,
     folder_of,
     kept_out_of,
     max_seeds_of,
@@ -314,6 +315,7 @@ def measure(experiment: Experiment, model: str, where: str, environment: dict[st
 
 def main(options: Options) -> None:
     """Make the data, the arms, and for each seed a model of every arm; measure all; print what came out."""
+    check_texts(options)
     check_api(options)
     check_arms(options)
     gpus = gpu_count()

@@ -19,7 +19,7 @@ from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check, check_instructions, check_kept_out, steps_of
 from runs.servers import Server, gpu_count
-from runs.settings import SETTINGS, folder_of
+from runs.settings import SETTINGS, check_texts, folder_of
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
 from tests.fakes.server import simulated
@@ -128,6 +128,22 @@ def test_more_seeds_are_refused_once_the_model_was_asked(tmp_path, hub):
 def test_an_interface_without_servers_is_refused():
     with pytest.raises(UserError, match=r"--api chat.*--endpoint"):
         check(Options(model="m", api="chat"))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"model": ""}, "MODEL"),
+        ({"model": "m", "max_seeds": 8, "out": " "}, "--out"),
+        ({"model": "m", "endpoint": ("http://a:1", "")}, "--endpoint"),
+        ({"model": "m", "benchmark_data": ("",)}, "--benchmark-data"),
+    ],
+    ids=str,
+)
+def test_what_is_given_as_nothing_is_refused(given, name):
+    with pytest.raises(UserError, match=f"^{name} is empty"):
+        check_texts(Options(**given))
+    check_texts(Options(model="m"))
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0,2", 2), (None, 3)])
