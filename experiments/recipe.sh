@@ -33,22 +33,27 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=./runs/out seeds='' examples='' machine_gpus='' given_endpoints=() positional=() planned='' pricing=() benchmark_files=()
 while [ $# -gt 0 ]; do
     case $1 in
+        --out | --seeds | --benchmark-data | --examples | --gpus | --endpoint | --tokens-per-second | --price)
+            [ -n "${2:-}" ] || { echo "${0##*/}: $1 needs a value" >&2; exit 2; } ;;
+    esac
+    case $1 in
         --out) out=$2; shift 2 ;;
         --seeds) seeds=$2; shift 2 ;;
         --benchmark-data) benchmark_files+=("$2"); shift 2 ;;
         --examples) examples=$2; shift 2 ;;
         --gpus) machine_gpus=$2; shift 2 ;;
         --endpoint) given_endpoints+=(--endpoint "$2"); shift 2 ;;
-        --dry-run) planned=$(mktemp); shift ;;
+        --dry-run) planned=yes; shift ;;
         --tokens-per-second | --price) pricing+=("$1" "$2"); shift 2 ;;
         -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "experiments/${0##*/}"; exit ;;
         *) positional+=("$1"); shift ;;
     esac
 done
+case $machine_gpus in *[!0-9]*) echo "${0##*/}: --gpus $machine_gpus is not a number" >&2; exit 2 ;; esac
 case $out in /* | ./*) ;; *) out=./$out ;; esac # without ./ it could be taken for a Hub id
 seeds=${seeds:-$out/seeds}
 
-. runs/setup.sh
+. runs/setup.sh scripts
 if [ -v CUDA_VISIBLE_DEVICES ]; then # the GPUs that this recipe may use; none if it is empty or -1
     mapfile -t devices < <(tr , '\n' <<<"${CUDA_VISIBLE_DEVICES// /}" | grep -vx -e '' -e -1)
     machine_gpus=${machine_gpus:-${#devices[@]}}
@@ -56,7 +61,7 @@ else
     machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
     mapfile -t devices < <(seq 0 $((machine_gpus - 1)))
 fi
-[ -n "$planned" ] || mkdir -p "$out/logs"
+if [ -n "$planned" ]; then planned=$(mktemp); else mkdir -p "$out/logs"; fi
 
 # With --dry-run, the commands are written down instead of being run, and experiments/plan.py prints them at the end.
 if [ -n "$planned" ]; then

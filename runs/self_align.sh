@@ -14,5 +14,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
     '' | -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' runs/self_align.sh; [ -x .venv/bin/python ] || exit 0 ;;
 esac
-. runs/setup.sh
+. runs/setup.sh scripts
 exec python -m runs.self_align "$@"

@@ -1,7 +1,7 @@
 # Makes the virtual environment .venv, installs what is missing in it, and puts it first on the PATH. If nothing is
 # missing, this takes a moment.
 #
-#     . runs/setup.sh            # what the scripts need
+#     . runs/setup.sh scripts    # what the scripts need; without this word, it sees the words of who sources it
 #     . runs/setup.sh dev        # and what the tests and linters need
 #
 # Sourced by the other scripts. Needs bash, and Python 3.10 to 3.13 with venv; PYTHON=... chooses which Python.
@@ -14,7 +14,9 @@ venv=$root/.venv
 
 if [ ! -x "$venv/bin/python" ]; then
     supported='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'
-    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+    candidates=(python3 python3.13 python3.12 python3.11 python3.10 python)
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+    for python in "${candidates[@]}"; do
         if "$python" -c "$supported" 2>/dev/null; then
             found=$python
             break

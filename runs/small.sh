@@ -12,13 +12,14 @@
 #     bash runs/small.sh MODEL --executions ./mine/executions                # from data that is there already
 #     bash runs/small.sh MODEL --benchmark-data humanevalplus=HumanEvalPlus.jsonl mbppplus=MbppPlus.jsonl
 #
-# What it will take is printed first; --plan-only ends there. If the run is killed or interrupted, the same command
-# continues where it stopped. --help lists all options; runs/small.py has the steps.
+# What it will take is printed first; --plan-only ends there. Relative paths begin at the project's folder. If the run is
+# killed or interrupted, the same command continues where it stopped. --help lists all options; runs/small.py has the
+# steps.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' runs/small.sh; [ -x .venv/bin/python ] || exit 0 ;;
 esac
-. runs/setup.sh
+. runs/setup.sh scripts
 exec python -m runs.small "$@"

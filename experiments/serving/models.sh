@@ -36,11 +36,18 @@ choose() {
 
 # NAME [PORT] [--gpus N] [options of the server ...]
 arguments() {
-    [ $# -gt 0 ] || { grep '^#  ' "$0" >&2; exit 2; }
+    case ${1:-} in
+        '') grep '^#  ' "$0" >&2; exit 2 ;;
+        -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit ;;
+    esac
     choose "$1"
     shift
     port=8080
     case ${1:-} in [0-9]*) port=$1; shift ;; esac
-    if [ "${1:-}" = --gpus ]; then gpus=$2; shift 2; fi
+    if [ "${1:-}" = --gpus ]; then
+        case ${2:-} in '' | *[!0-9]*) echo "${0##*/}: --gpus needs a number" >&2; exit 2 ;; esac
+        gpus=$2
+        shift 2
+    fi
     more=("$@")
 }

@@ -210,6 +210,10 @@ def test_replicas_share_the_gpus_and_are_stopped(project):
         ("seeds", ("--publshed",), "unknown argument --publshed (known: --published)"),
         ("starcoder2_15b_instruct", ("--publshed",), "unknown argument --publshed"),
         ("selfcodealign_cq_7b", ("--endpont", "http://a:1"), "unknown argument --endpont"),
+        ("selfcodealign_cq_7b", ("--out",), "--out needs a value"),
+        ("selfcodealign_cq_7b", ("--seeds", ""), "--seeds needs a value"),
+        ("table8", ("--dry-run", "--tokens-per-second"), "--tokens-per-second needs a value"),
+        ("table8", ("--dry-run", "--gpus", "two"), "--gpus two is not a number"),
         ("selfcodealign_cq_7b", ("--gpus", "0"), "needs 1 GPUs, and this machine has 0"),
     ],
 )

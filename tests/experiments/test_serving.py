@@ -57,6 +57,17 @@ def test_port_gpus_and_more_options_are_passed_on(tools):
     assert words[-2:] == ["--quantization", "fp8"]
 
 
+@pytest.mark.parametrize("given", [[], [""], ["all"]])
+def test_gpus_must_be_a_number(tools, given):
+    result = run_script(tools, "vllm.sh", "starcoder2-3b", "--gpus", *given)
+    assert (result.returncode, result.stderr) == (2, "vllm.sh: --gpus needs a number\n")
+
+
+def test_the_help_is_the_text_above(tools):
+    result = run_script(tools, "vllm.sh", "--help")
+    assert result.returncode == 0 and result.stdout.startswith("Serves one of the paper's models with vLLM")
+
+
 def test_no_gpu_is_taken_where_all_are_hidden(tools):
     tools("docker", "exit 1")
     result = run_script(tools, "tgi.sh", "starcoder2-3b", CUDA_VISIBLE_DEVICES="")
