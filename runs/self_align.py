@@ -43,6 +43,7 @@ from selfalign.data.decontamination import decontaminator_of, family_of, read_it
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, ROOT, DecontaminationOptions, PositiveOrZero, run_script
 from selfalign.runner.hub import is_hub_id
+from selfalign.runner.source import open_source
 from selfalign.training.loading import BaseModel
 
 STATE = "self_align.json"  # in the folder: which run it holds, and which of its steps are done
@@ -254,7 +255,8 @@ def main(options: Options) -> None:
     with contextlib.ExitStack() as stack:
         server = NO_SERVER
         if any(step.asks for step in todo):
-            if options.seeds:  # else collect_seeds.py, which comes first, reads them
+            if options.seeds:  # else collect_seeds.py, which comes first, reads the benchmarks
+                open_source(options.seeds)  # an error now, and not once the model is loaded
                 check_kept_out(options)
             say("The server of the model")
             server = stack.enter_context(

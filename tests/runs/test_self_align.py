@@ -17,7 +17,7 @@ from runs import summary
 from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, training_of
 from runs.running import Step, run_step
-from runs.self_align import Options, State, check, check_instructions, check_kept_out, steps_of
+from runs.self_align import Options, State, check, check_instructions, check_kept_out, main, steps_of
 from runs.servers import Server, gpu_count
 from runs.settings import SETTINGS, check_texts, folder_of
 from selfalign.errors import UserError
@@ -55,6 +55,13 @@ def test_benchmarks_that_can_not_be_read_are_said_before_the_model_is_asked(tmp_
             check_kept_out(options)
     check_kept_out(Options(model="m", seeds="s", decontaminate=("humaneval",)))
     assert "decontamination against humaneval (164 problems)" in capsys.readouterr().err
+
+
+def test_seeds_that_are_not_there_are_said_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("runs.self_align.begin", lambda _: {})
+    monkeypatch.setattr("runs.self_align.serving", lambda *_: pytest.fail("it is loaded"))
+    with pytest.raises(UserError, match="there is no dataset"):
+        main(Options(model="m", settings="small", seeds=str(tmp_path / "none"), out=str(tmp_path / "out")))
 
 
 def test_without_an_instruction_nothing_is_trained(tmp_path):
