@@ -165,7 +165,8 @@ class Options(SandboxOptions, StepOptions):
     evalperf_effort: Effort = field(default="auto", metadata=LATER)
     """What evalperf compares programs by: the processor's instructions, as the paper does, or CPU time. By default,
     instructions where they can be counted, which few virtual machines allow; `note` in results.json says which it
-    was."""
+    was. On a processor with two kinds of cores, the kernel counts on one kind alone: bind the run to cores of that
+    kind, on Intel's by `taskset -c $(cat /sys/devices/cpu_core/cpus)`."""
 
     allow_missing: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Score without these packages, although problems need them: answers that import them fail."""

@@ -5,7 +5,10 @@ itself before it gives up its rights, and the program finds it under the descrip
 far. It can read it and nothing else: a counter that new processes and threads inherit cannot be mapped into memory, and
 the filter of system calls refuses every `ioctl` on it, such as setting it back.
 
-Source: perf_event_open(2), linux/perf_event.h.
+On a processor with two kinds of cores, "instructions" are those on one of the kinds: the kernel gives each a counter of
+its own, and a program has one.
+
+Source: perf_event_open(2), linux/perf_event.h, tools/perf/Documentation/intel-hybrid.txt of Linux.
 """
 
 import ctypes
