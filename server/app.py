@@ -50,6 +50,7 @@ class App:
                 web.post("/tokenize", self.tokenize),
                 web.get("/info", self.info),
                 web.get("/health", self.health),
+                web.get("/metrics", self.metrics),
             ]
         )
         return app
@@ -70,6 +71,16 @@ class App:
         if not self.engine.thread.is_alive():
             raise TgiError(503, "healthcheck", "unhealthy")
         return web.Response()
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """GET /metrics, in Prometheus' format: that the model works, and how much it has to do. TGI has more."""
+        engine = self.engine
+        texts = ["# TYPE tgi_batch_inference_success counter"]
+        texts += [f'tgi_batch_inference_success{{method="{name}"}} {n}' for name, n in engine.inferences.items()]
+        texts += ["# TYPE tgi_batch_current_size gauge", f"tgi_batch_current_size {len(engine.rows)}"]
+        waiting = engine.inbox.qsize() + len(engine.waiting)
+        texts += ["# TYPE tgi_queue_size gauge", f"tgi_queue_size {waiting}", ""]
+        return web.Response(text="\n".join(texts))
 
     async def tokenize(self, request: web.Request) -> web.Response:
         inputs, _ = await asked_by(request)

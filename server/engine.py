@@ -50,6 +50,7 @@ class Engine:
         self.inbox: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         self.waiting: deque[Completion] = deque()
         self.rows: list[tuple[Completion, ComputedPrompt]] = []
+        self.inferences = {"prefill": 0, "decode": 0}  # how often the model was asked, for /metrics
         self.cache = RowsCache()
         self.prompts: OrderedDict[tuple[int, ...], ComputedPrompt] = OrderedDict()  # the least recently used first
         self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
@@ -102,6 +103,7 @@ class Engine:
                 continue
             try:
                 prompt = self.computed(tuple(completion.prompt))
+                self.inferences["prefill"] += 1
                 (first,) = choose([completion], prompt.scores[None])
                 if not self.advance(completion, *first):
                     self.rows.append((completion, prompt))
@@ -117,6 +119,7 @@ class Engine:
     def step(self) -> None:
         """Compute one more token for every row."""
         scores = self.scores_of_rows()
+        self.inferences["decode"] += 1
         completions = [completion for completion, _ in self.rows]
         chosen = choose(completions, scores)
         ended = [row for row, completion in enumerate(completions) if self.advance(completion, *chosen[row])]

@@ -45,6 +45,13 @@ TOO_LONG = re.compile(
     r"|longer than|max_tokens.{0,40}too large",
     re.IGNORECASE,
 )
+# Those counters at /metrics that grow with all that is generated, for whomever: of TGI and serve.py by each step of a
+# batch, of vLLM, SGLang (with --enable-metrics) and llama.cpp (with --metrics) by tokens.
+GENERATED = re.compile(
+    r"^(?:tgi_batch_inference_success|vllm:generation_tokens_total|sglang:generation_tokens_total"
+    r"|llamacpp:tokens_predicted_total)(?:\{.*\})? ([\d.eE+]+)",
+    re.MULTILINE,
+)
 HUGGING_FACE = re.compile(r"https://([\w.-]+\.)?(huggingface\.co|huggingface\.cloud|hf\.co)(:443)?(/|$)")
 
 
@@ -161,6 +168,17 @@ class Client(ABC):
         except (httpx2.HTTPError, ssl.SSLError, asyncio.TimeoutError):
             return None
         except (ValueError, KeyError, TypeError, RecursionError):  # it has no such route, or another one
+            return None
+
+    async def generated(self) -> float | None:
+        """How much the server has generated so far for all of its clients, in a unit of its own, or None if it does not
+        say. A server that lets a request wait may be busy with the requests of others, or stuck: this tells which."""
+        import httpx2
+
+        try:
+            answer = await asyncio.wait_for(self._http.get(f"{self.url}/metrics"), CONNECT_SECONDS)
+            return sum(map(float, counts)) if (counts := GENERATED.findall(text_of(answer))) else None
+        except (httpx2.HTTPError, ssl.SSLError, asyncio.TimeoutError, ValueError):
             return None
 
     async def __aenter__(self) -> Client:

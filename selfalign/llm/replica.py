@@ -18,8 +18,8 @@ from selfalign.options import GenerationOptions
 
 BASE_SECONDS = 120.0  # a request may wait for its place inside the server for this long ...
 SECONDS_PER_TOKEN = 1.0  # ... and a busy CPU generates one token per second
-MOST_DEADLINES = 10  # while the server answers others, a request may wait this many times as long: it is busy, not lost
-PROBE_SECONDS = 300.0  # for five answers of 16 tokens and one of 256, in case another run keeps the server busy
+MOST_DEADLINES = 10  # while the server does others, a request may wait this many times as long: it is busy, not lost
+PROBE_SECONDS = 300.0  # for five answers of 16 tokens and one of 256, on a slow machine
 WATCH_SECONDS = 30.0  # a server that has been silent for this long is asked for a sign of life
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
 MAX_RETRY_AFTER_SECONDS = 120.0  # a server that asks for a longer pause is asked again after this
@@ -39,7 +39,8 @@ class Replica:
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
         self._paused_until = 0.0  # as time.monotonic() has it
-        self._last_sign = self._last_answer = 0.0
+        self._last_sign = self._last_work = 0.0  # when it has last answered anything, and last generated something
+        self._generated: float | None = None  # as it has last said, if it does
         self._sign_of_life: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -96,11 +97,17 @@ class Replica:
                 return await probe(self.client, options)
             return await probe(self.client, options)
 
+        trial, took = asyncio.ensure_future(try_twice()), f"took more than {PROBE_SECONDS:g} s"
         try:
-            remarks = await asyncio.wait_for(try_twice(), PROBE_SECONDS)
-        except asyncio.TimeoutError:
-            took = f"took more than {PROBE_SECONDS:g} s"
-            raise ServerFault(f"it reports its model, but a few short samples {took}") from None
+            is_busy = not (await asyncio.wait({trial}, timeout=PROBE_SECONDS))[0] and await self._generates(trial)
+            if trial.done():
+                remarks = trial.result()
+            elif is_busy:
+                remarks = [f"it is busy with the requests of others: a few short samples {took}, so it was not tested"]
+            else:
+                raise ServerFault(f"it reports its model, but a few short samples {took}")
+        finally:
+            trial.cancel()
         for remark in remarks:
             announce(f"{self.client.url}: {remark}")
         self.was_probed = True
@@ -119,23 +126,42 @@ class Replica:
         if time.monotonic() - self._last_sign < WATCH_SECONDS:
             return True
         if self._sign_of_life is None or self._sign_of_life.done():
-            self._sign_of_life = self.in_background(self.describes_itself())
+            self._sign_of_life = self.in_background(self._shows_life())
         with contextlib.suppress(Unfit):  # the fleet notices when it looks at the resting replica
             return await asyncio.shield(self._sign_of_life)
         return False
+
+    async def _shows_life(self) -> bool:
+        """`describes_itself`; notes whether the server has generated anything since the last time."""
+        is_there = await self.describes_itself()
+        if is_there and await self._has_generated():
+            self._last_work = time.monotonic()
+        return is_there
+
+    async def _has_generated(self) -> bool:
+        """Whether the server has generated since this was last asked, for whomever; False if it does not say."""
+        before, self._generated = self._generated, await self.client.generated()
+        return before is not None and self._generated is not None and self._generated > before
+
+    async def _generates(self, ours: asyncio.Future[Any]) -> bool:
+        """Whether the server generates something while a request of ours waits; it is watched until that ends."""
+        await self._has_generated()
+        await asyncio.wait({ours}, timeout=WATCH_SECONDS)
+        return await self._has_generated()
 
     # Generating -------------------------------------------------------------------------------------------------------
 
     async def complete(self, request: CompletionRequest) -> list[Completion]:
         """One try of a request, with a deadline and checks that the server is alive; raises as `Client` does.
 
-        The deadline moves while the server answers other requests: 160 requests to a laptop wait for each other.
+        The deadline moves while the server answers other requests, or says that it generates for other clients: 160
+        requests to a laptop wait for each other, and TGI, vLLM and serve.py admit what comes first.
         """
         started = time.monotonic()
         patience = BASE_SECONDS + SECONDS_PER_TOKEN * request.max_new_tokens
 
         def left() -> float:
-            busy_until = min(max(started, self._last_answer), started + (MOST_DEADLINES - 1) * patience)
+            busy_until = min(max(started, self._last_work), started + (MOST_DEADLINES - 1) * patience)
             return busy_until + patience - time.monotonic()
 
         task = asyncio.ensure_future(self.client.ask(request))
@@ -150,7 +176,7 @@ class Replica:
             task.cancel()
         completions = task.result()
         self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
-        self._last_sign = self._last_answer = time.monotonic()
+        self._last_sign = self._last_work = time.monotonic()
         self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))
         return completions
 

@@ -82,7 +82,7 @@ class Simulation:
     def __init__(self, options: Options, hook: Hook | None = None) -> None:
         self.options, self.hook = options, hook
         self.batch = asyncio.Semaphore(options.places)
-        self.running = self.requests = self.most_running = 0
+        self.running = self.requests = self.most_running = self.generated = 0
         self.bodies: list[dict[str, Any]] | None = None  # a list here gathers the bodies of generation requests
         self.draws = random.Random(0)
         self.busy, self.busy_seconds, self.since = 0, 0.0, time.monotonic()
@@ -93,6 +93,7 @@ class Simulation:
         app = web.Application(client_max_size=32 * 1024**2)
         app.router.add_get("/info", self.info if self.options.has_info else self.health)
         app.router.add_get("/health", self.health)
+        app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/occupancy", self.occupancy)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/tokenize", self.tokenize)
@@ -115,6 +116,11 @@ class Simulation:
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """The counters of TGI and of vLLM, which grow with each answer here."""
+        tgi = f'tgi_batch_inference_success{{method="decode"}} {self.generated}'
+        return web.Response(text=f'{tgi}\nvllm:generation_tokens_total{{model_name="x"}} {self.generated:.1f}\n')
 
     async def models(self, _: web.Request) -> web.Response:
         model = {"id": self.options.model, "object": "model", "created": 0, "owned_by": "simulation"}
@@ -212,6 +218,7 @@ class Simulation:
                     self._occupy(-1)
         finally:
             self.running -= 1
+        self.generated += len(words)
         return text, words, reason
 
     # How well the places are used -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
+import aiohttp
 import pytest
 
 from selfalign.errors import RowOpen, UserError
@@ -126,12 +127,51 @@ def test_a_server_that_does_not_answer_is_done_without(monkeypatch, capsys):
 
 def test_a_server_that_describes_itself_and_never_generates(monkeypatch):
     monkeypatch.setattr(replica, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(replica, "WATCH_SECONDS", 0.2)
 
     async def hook(request, body, number):
         await asyncio.sleep(60)
 
     with simulated(hook) as mute, pytest.raises(UserError, match=r"no endpoint answers .* took more than 0\.5 s"):
         Endpoint(options(mute))
+
+
+@contextlib.contextmanager
+def others_requests(server, at_a_time):
+    """Another client, which always has so many requests of one token at the server."""
+    body, done = {"inputs": "other", "parameters": {"max_new_tokens": 1}}, threading.Event()
+
+    async def ask(session):
+        while not done.is_set():
+            async with session.post(f"{server.url}/generate", json=body) as answer:
+                assert answer.status == 200
+
+    async def ask_all_the_time():
+        async with aiohttp.ClientSession() as session:
+            await asyncio.gather(*(ask(session) for _ in range(at_a_time)))
+
+    other = threading.Thread(target=asyncio.run, args=(ask_all_the_time(),))
+    other.start()
+    try:
+        while server.most_running < at_a_time:
+            time.sleep(0.01)
+        yield
+    finally:
+        done.set()
+        other.join()
+
+
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+def test_a_server_that_is_busy_with_others_is_used(monkeypatch, capsys, api):
+    """Each request waits for 25 of another client, which is longer than the probe, and than a deadline."""
+    for name, seconds in {"PROBE_SECONDS": 0.5, "WATCH_SECONDS": 0.2, "BASE_SECONDS": 1.5}.items():
+        monkeypatch.setattr(replica, name, seconds)
+    monkeypatch.setattr(replica, "SECONDS_PER_TOKEN", 0.0)
+    with simulated(places=1, seconds_per_token=0.1) as server, others_requests(server, 25):
+        endpoint = Endpoint(options(server, api=api))
+        assert "it is busy with the requests of others" in capsys.readouterr().err
+        assert_all_right(ask_all(endpoint, rows=2, max_new_tokens=1), rows=2, max_new_tokens=1, api=api)
+        assert not endpoint.usage.faults
 
 
 def test_an_info_that_trickles_in_is_given_up(monkeypatch):

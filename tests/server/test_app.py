@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient
 from transformers import AutoTokenizer
 
+from selfalign.llm.client import GENERATED
 from tests.fakes.tgi_contract import validate
 from tests.server.client import PROMPT, generate, request, text
 
@@ -30,6 +31,17 @@ def test_info_has_the_limits_and_health_is_good(url: str):
     validate(info, "Info")
     assert (info["max_input_tokens"], info["max_total_tokens"], info["max_concurrent_requests"]) == (299, 300, 128)
     assert request(f"{url}/health")[0] == 200
+
+
+def test_metrics_tell_that_the_model_works(url: str):
+    def count() -> float:
+        status, answer = request(f"{url}/metrics")
+        assert status == 200
+        return sum(map(float, GENERATED.findall(answer.decode())))
+
+    before = count()
+    generate(url, max_new_tokens=5)
+    assert count() >= before + 5 > before
 
 
 def test_tokenize_gives_ids_and_offsets(url: str, tiny_model: Path):
