@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from code_eval.sandbox import Program
-from selfalign.benchmarks.harness.benchmark import Problem, Style
+from selfalign.benchmarks.harness.benchmark import Benchmark, Problem, Style
 from selfalign.benchmarks.harness.functions import FunctionBenchmark, code_defining, needed_code, spaced
 from selfalign.benchmarks.harness.packages import NO_NETWORK
 from selfalign.benchmarks.harness.problems import records
@@ -110,8 +110,7 @@ class BigCodeBench(FunctionBenchmark):
             f"{problem.prompt.strip()}"
         )
 
-    def reference_prompt(self, problem: Problem) -> str:
-        return self.chat_prompt(problem)  # the paper's reference implementation does not measure it
+    reference_prompt = Benchmark.reference_prompt  # the paper's reference implementation does not measure it
 
     def code(self, problem: Problem, answer: str, style: Style) -> str:
         """The imports and the signature that were given, and the answer's imports and what its function needs."""

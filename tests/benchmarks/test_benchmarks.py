@@ -1,6 +1,7 @@
 """What every benchmark has, and how answers are judged and measured."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -74,3 +75,12 @@ def test_rows_are_measured_after_they_were_judged(capsys):
     assert measured == {"0": {"outcome": "failed"}, "1": {"outcome": "passed"}}
     assert "measure" in capsys.readouterr().err
     assert measured_by(Toy(), rows, {}, timeout=5) == {} and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", benchmark_names())
+def test_every_benchmark_can_be_asked_as_the_reference_does(name):
+    """Where the reference does not measure it, in our words, and not in a loop without end."""
+    benchmark = load_benchmark(name)
+    benchmark.ask_as_the_reference()
+    with contextlib.suppress(KeyError, AttributeError):  # this problem lacks what the benchmark's own have
+        assert isinstance(benchmark.chat_prompt(PROBLEM), str)

@@ -127,7 +127,7 @@ class Benchmark(ABC):
 
     def reference_prompt(self, problem: Problem) -> str:
         """What the paper's reference implementation asks, where it measures this benchmark; else `chat_prompt`."""
-        return self.chat_prompt(problem)
+        return type(self).chat_prompt(self, problem)  # self.chat_prompt may be this very method by now
 
     def ask_as_the_reference(self) -> None:
         """From now on, ask chat models as the paper's reference implementation does, which begins their answers."""
