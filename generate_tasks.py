@@ -144,7 +144,7 @@ def main(options: Options) -> None:
         answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
         instruction = answer.text.strip()
         error = None if instruction else answer.failure("no_instruction")
-        if instruction and copies(instruction, examples, "instruction"):
+        if instruction and copies(instruction, [example.instruction for example in examples.pool]):
             error = "copied_example"
         task = {
             "id": content_id(row["id"], instruction),

@@ -114,6 +114,7 @@ def main(options: Options) -> None:
     like = ("category", "difficulty") if options.similar_shots else ()
     tasks = read_input(options, "id", *sorted(prompt.columns), *like)
     check_language(tasks, options.language)
+    their_tests, their_responses = ([getattr(shot, name) for shot in examples.pool] for name in ("tests", "response"))
     tried = usable_rows(tasks, TRIED)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options, samples_a_row=options.samples)
@@ -136,7 +137,7 @@ def main(options: Options) -> None:
         rows = []
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
-            if response and tests and (copies(tests, examples, "tests") or copies_code(response, examples)):
+            if response and tests and (copies(tests, their_tests) or copies_code(response, their_responses)):
                 error = error or "copied_example"
             sample = {
                 "id": content_id(task["id"], number, answer.text),

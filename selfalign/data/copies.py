@@ -7,29 +7,29 @@ The measures were set on 960 responses of a 0.5B model: of the copies among them
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 
 from selfalign.code.markdown import code_blocks
-from selfalign.llm.prompts import Examples
 
 ALIKE = 0.9  # share of an example's words, in their order, that a copy has
 LONGEST = 2  # a text with more than so many times the words of an example is not its copy, whatever is in it
 SHORTEST_CODE = 40  # names and signs: the code of shorter examples may be what anyone would write
 
 
-def copies(text: str, examples: Examples, column: str) -> bool:
-    """Whether a text is that of a worked example, but for spaces, one word in ten, and what was added to it."""
+def copies(text: str, originals: Iterable[str]) -> bool:
+    """Whether a text is one of the originals, but for spaces, one word in ten, and what was added to it."""
     words = text.split()
-    originals = [getattr(example, column).split() for example in examples.pool]
-    return any(_holds(words, original) for original in originals if len(words) <= LONGEST * len(original))
+    split = [original.split() for original in originals]
+    return any(_holds(words, original) for original in split if len(words) <= LONGEST * len(original))
 
 
-def copies_code(response: str, examples: Examples) -> bool:
-    """Whether the code of a response is that of a worked example with other names, but for one word or sign in ten."""
+def copies_code(response: str, originals: Iterable[str]) -> bool:
+    """Whether the code of a response is that of one of the originals, which are responses, too, with other names, but
+    for one word or sign in ten."""
     shape = _shape(response)
-    shapes = [_shape(example.response) for example in examples.pool]
+    shapes = [_shape(original) for original in originals]
     return any(_is_like(shape, original) for original in shapes if len(original) >= SHORTEST_CODE)
 
 

@@ -122,9 +122,10 @@ def python_for_nobody() -> str:
 
 def children(pid: int) -> list[int]:
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # ended since
-            found += map(int, task.read_text().split())
+    with suppress(FileNotFoundError):  # the process has ended since it was found
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, task.read_text().split())
     return found
 
 

@@ -11,6 +11,8 @@ from selfalign.llm.prompts import load_examples
 PROMPTS = Path(__file__).parents[2] / "prompts"
 PLAIN = load_examples(PROMPTS / "examples_plain.yaml")
 LONGEST_RUN, CART = PLAIN.pool[:2]
+INSTRUCTIONS = [example.instruction for example in PLAIN.pool]
+RESPONSES = [example.response for example in PLAIN.pool]
 
 RENAMED = re.sub(r"\bitems\b", "numbers", LONGEST_RUN.response.replace("longest_run", "find_longest_run"))
 SAME_TASK_OTHER_CODE = """\
@@ -32,7 +34,7 @@ def longest_run(items):
     ids=["as it is", "other lines", "with more behind it"],
 )
 def test_a_task_that_holds_a_worked_example_is_a_copy(text):
-    assert copies(text, PLAIN, "instruction")
+    assert copies(text, INSTRUCTIONS)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_a_task_that_holds_a_worked_example_is_a_copy(text):
     ids=["of the same kind", "much longer", "nothing"],
 )
 def test_a_task_of_its_own_is_no_copy(text):
-    assert not copies(text, PLAIN, "instruction")
+    assert not copies(text, INSTRUCTIONS)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_task_of_its_own_is_no_copy(text):
     ids=["as it is", "other names", "a line changed"],
 )
 def test_code_of_a_worked_example_is_a_copy_whatever_its_names(response):
-    assert copies_code(response, PLAIN)
+    assert copies_code(response, RESPONSES)
 
 
 @pytest.mark.parametrize(
@@ -63,20 +65,19 @@ def test_code_of_a_worked_example_is_a_copy_whatever_its_names(response):
     ids=["another solution of the same task", "no code", "nothing", "one line"],
 )
 def test_code_of_its_own_is_no_copy(response):
-    assert not copies_code(response, PLAIN)
+    assert not copies_code(response, RESPONSES)
 
 
 def test_short_code_that_anyone_would_write_is_no_copy():
-    small = load_examples(PROMPTS / "examples_small.yaml")
-    short = min((example.response for example in small.pool), key=len)
-    assert not copies_code(short, small)
+    responses = [example.response for example in load_examples(PROMPTS / "examples_small.yaml").pool]
+    assert not copies_code(min(responses, key=len), responses)
 
 
 @pytest.mark.parametrize("name", ["examples.yaml", "examples_plain.yaml", "examples_small.yaml"])
 def test_worked_examples_are_no_copies_of_each_other(name):
     pool = load_examples(PROMPTS / name).pool
     for number, example in enumerate(pool):
-        others = type(PLAIN)([*pool[:number], *pool[number + 1 :]])
-        assert not copies(example.instruction, others, "instruction")
-        assert not copies(example.tests, others, "tests")
-        assert not copies_code(example.response, others)
+        others = [*pool[:number], *pool[number + 1 :]]
+        assert not copies(example.instruction, [other.instruction for other in others])
+        assert not copies(example.tests, [other.tests for other in others])
+        assert not copies_code(example.response, [other.response for other in others])
