@@ -6,13 +6,13 @@
     curl localhost:8080/generate -H 'content-type: application/json' \\
         -d '{"inputs": "def fibonacci(n):", "parameters": {"max_new_tokens": 40}}'
 
-It runs with or without a GPU. POST /generate, /, /v1/chat/completions and /tokenize, GET /info, /v1/models and /health
-answer as TGI 3 does: bodies, details and errors. GET /metrics has a few of TGI's. What it does not do is refused with
-status 422: streaming, the log-probabilities of the prompt and of chats, best_of, typical_p, penalties, grammars, tools,
-watermarks, top_n_tokens and adapters. Where a model's attention slides over a
-window, the context ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5,
-DeepSeek-V2) are computed one row at a time. For large models, use TGI or vLLM, which run quantized, sharded
-and LoRA models on several GPUs.
+It runs with or without a GPU. POST /generate, /, /v1/chat/completions and /tokenize, GET /info, /v1/models and
+/health answer as TGI 3 does: bodies, details and errors. GET /metrics has a few of TGI's. What it does not do is
+refused with status 422: streaming, the log-probabilities of the prompt and of chats, best_of, typical_p, penalties,
+grammars, tools, watermarks, top_n_tokens and adapters. Where a model's attention slides over a window, the context
+ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5, DeepSeek-V2) are
+computed one row at a time. For large models, use TGI or vLLM, which run quantized, sharded and LoRA models on several
+GPUs.
 
 In bfloat16, the same request can give another text in another batch, because rounding differs; `--dtype float32` makes
 that rare.
