@@ -35,7 +35,15 @@ from selfalign.data.copies import copies, copies_code
 from selfalign.data.languages import check_examples, check_language, code_in, prompt_file
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import TRIED, check_prompt, draw_examples, load_examples, load_prompt, warn_if_alike
+from selfalign.llm.prompts import (
+    TRIED,
+    Examples,
+    check_prompt,
+    draw_examples,
+    load_examples,
+    load_prompt,
+    warn_if_alike,
+)
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -105,6 +113,12 @@ def split_completion(completion: str, language: Language = "python") -> tuple[st
     return response, tests, None if tests and code_in(tests, language) else "no_tests"
 
 
+def is_copied(response: str, tests: str, examples: Examples) -> bool:
+    """Whether the tests or the code are those of a worked example."""
+    pool = examples.pool
+    return copies(tests, [shot.tests for shot in pool]) or copies_code(response, [shot.response for shot in pool])
+
+
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(prompt_file(options.examples, options.language))
@@ -114,7 +128,6 @@ def main(options: Options) -> None:
     like = ("category", "difficulty") if options.similar_shots else ()
     tasks = read_input(options, "id", *sorted(prompt.columns), *like)
     check_language(tasks, options.language)
-    their_tests, their_responses = ([getattr(shot, name) for shot in examples.pool] for name in ("tests", "response"))
     tried = usable_rows(tasks, TRIED)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots])
     endpoint = Endpoint(options, samples_a_row=options.samples)
@@ -137,7 +150,7 @@ def main(options: Options) -> None:
         rows = []
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
-            if response and tests and (copies(tests, their_tests) or copies_code(response, their_responses)):
+            if response and tests and is_copied(response, tests, examples):
                 error = error or "copied_example"
             sample = {
                 "id": content_id(task["id"], number, answer.text),
