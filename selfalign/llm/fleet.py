@@ -71,8 +71,8 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         self._waiting: deque[asyncio.Future[Replica]] = deque()
-        # When the last of the servers failed, unless one has answered since. The seconds before do not count: the first
-        # answers may take longer than the patience.
+        # When the last of the servers failed, or has answered since. The seconds before do not count: the first answers
+        # may take longer than the patience.
         self._silent_since: float | None = None
         self._stack = contextlib.AsyncExitStack()
         for replica in self.replicas:
@@ -97,7 +97,8 @@ class Fleet:
             sent = time.monotonic()
             try:
                 completions = await replica.complete(request)
-                self._silent_since = None
+                # An answer may still arrive after the server was found to be gone.
+                self._silent_since = time.monotonic() if self._all_rest() else None
                 self.usage.count(completions, time.monotonic() - sent)
                 return completions
             except PromptTooLong:
@@ -169,7 +170,7 @@ class Fleet:
         if not replica.resting and (too_many or isinstance(fault, Unreachable)):
             replica.resting = True
             announce(f"{replica.client.url} is not used for a while: {fault}")
-            if all(other.resting for other in self.replicas):
+            if self._all_rest():
                 self._silent_since = self._silent_since or time.monotonic()
                 announce(f"no endpoint is left: waiting up to {self.options.patience:.0f} s for one to come back")
             replica.in_background(self._revive(replica))
@@ -208,10 +209,13 @@ class Fleet:
             return False
         return True
 
+    def _all_rest(self) -> bool:
+        return all(replica.resting for replica in self.replicas)
+
     def _reason_to_give_up(self) -> str | None:
         if all(replica.unfit for replica in self.replicas):
             return "no endpoint is left that serves the model this run began with"
         silent = time.monotonic() - (self._silent_since or math.inf)
-        if all(replica.resting for replica in self.replicas) and silent > self.options.patience:
+        if self._all_rest() and silent > self.options.patience:
             return f"no endpoint has answered for {self.options.patience:.0f} s"
         return None

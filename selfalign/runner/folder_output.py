@@ -20,7 +20,7 @@ from selfalign.runner.source import MAIN_TABLE, part_prefix
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOCK_SECONDS = 1  # longer than another shard holds our lock to see whether we run
+LOCK_SECONDS = 3  # longer than a shard holds the lock of another to see whether it runs, on a busy machine, too
 
 # What `commit` is given: it makes the files that describe an output (run.json and the card, by name) from a function
 # that reads the files which are there, and from the parts.
@@ -76,7 +76,7 @@ class FolderOutput:
             self._lock.acquire()
             for other in os.listdir(f"{self.root}/.locks"):
                 if "-of-" in other and not other.endswith(f"-of-{self.shard.of}"):
-                    with filelock.FileLock(f"{self.root}/.locks/{other}", timeout=0):
+                    with filelock.FileLock(f"{self.root}/.locks/{other}", timeout=LOCK_SECONDS):
                         pass
         except filelock.Timeout:
             self.__exit__()

@@ -270,6 +270,11 @@ class SimulatedServer:
 
         self._run(stop())
 
+    async def stop_listening(self) -> None:
+        """Refuse new connections; those that are there go on."""
+        for site in list(self._runner.sites):
+            await site.stop()
+
     @property
     def most_running(self) -> int:
         """The most requests that ran or waited at a time."""

@@ -86,6 +86,21 @@ def test_patience_ends_and_rows_stay_open():
     assert_all_right(got, without=open_rows(got))
 
 
+def test_patience_ends_though_an_answer_comes_after_the_last_server_was_found_to_be_gone(capsys):
+    async def last_answer(request, body, number):
+        if "prompt 0:" in str(body):
+            await asyncio.sleep(0.9)
+        elif "prompt 1:" in str(body):
+            await server.stop_listening()
+            request.transport.abort()
+
+    with simulated(last_answer) as server:
+        got = ask_all(Endpoint(options(server, patience=1.5)), rows=4, width=2)
+    assert open_rows(got) == [1, 2, 3]
+    assert_all_right(got, rows=4, without=[1, 2, 3])
+    assert "no endpoint is left" in capsys.readouterr().err
+
+
 def test_patience_begins_when_the_servers_fail():
     """The first answers may take longer than the patience."""
 

@@ -5,14 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
+import filelock
 import pytest
 
 from selfalign.errors import RowOpen, UserError
 from selfalign.ids import content_id, draws_of
-from selfalign.runner import flow, writer
+from selfalign.options import Shard
+from selfalign.runner import flow, folder_output, writer
+from selfalign.runner.folder_output import FolderOutput
 from selfalign.runner.record import refuse_other_run
 from selfalign.runner.source import open_source
 from selfalign.runner.step import EXIT_OPEN, run_step
@@ -122,7 +126,9 @@ def test_a_finished_run_says_that_nothing_was_left_to_do(tmp_path, capsys):
     assert "nothing was left to do: 5 rows in, 5 rows out -> " in capsys.readouterr().out
 
 
-def test_two_runs_at_a_time_are_refused(tmp_path):
+def test_two_runs_at_a_time_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_output, "LOCK_SECONDS", 0.1)
+
     def second_run(row):
         with pytest.raises(UserError, match="another run is writing"):
             double_all(tmp_path, 5)
@@ -130,6 +136,16 @@ def test_two_runs_at_a_time_are_refused(tmp_path):
 
     double_all(tmp_path, 5, second_run)
     assert run_json(tmp_path / "out")["complete"]
+
+
+def test_a_shard_that_looks_whether_another_division_runs_refuses_no_other(tmp_path):
+    """Each shard holds the locks of other divisions for a moment, as long as a busy machine lets that last."""
+    (tmp_path / "out" / ".locks").mkdir(parents=True)
+    looking = filelock.FileLock(tmp_path / "out" / ".locks" / "0-of-1", thread_local=False)
+    looking.acquire()
+    threading.Timer(0.5, looking.release).start()
+    with FolderOutput(str(tmp_path / "out"), Shard(1, 2)):
+        assert not looking.is_locked
 
 
 def test_a_part_that_is_moved_away_is_done_again(tmp_path, monkeypatch):
