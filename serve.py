@@ -67,16 +67,22 @@ class Options:
     """Folder in which converted .gguf files are kept."""
 
 
-def listen(options: Options) -> socket.socket:
-    """A socket that listens, so that a port in use is noticed before the model is loaded."""
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def bind(options: Options) -> socket.socket:
+    """A socket for the address, so that a port in use is noticed before the model is loaded.
+
+    It does not listen yet: a client that comes while the model is being loaded learns at once that no server is there.
+    """
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((options.host, options.port))
-        listener.listen(1024)
+        bound.bind((options.host, options.port))
     except OSError as error:
-        raise UserError(f"can't listen on {options.host}:{options.port}: {error.strerror}") from None
-    return listener
+        raise port_in_use(options, error) from None
+    return bound
+
+
+def port_in_use(options: Options, error: OSError) -> UserError:
+    return UserError(f"can't listen on {options.host}:{options.port}: {error.strerror}")
 
 
 def load(options: Options) -> App:
@@ -140,19 +146,22 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 32 << 20)
 
 
-async def serve(app: App, listener: socket.socket) -> None:
+async def serve(app: App, options: Options, bound: socket.socket) -> None:
     """Answer requests until SIGINT or SIGTERM."""
     from aiohttp import web
 
     # handler_cancellation: a client that hangs up cancels its handler, and so frees its place.
     runner = web.AppRunner(app.application(), handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, listener, backlog=1024).start()
+    try:
+        await web.SockSite(runner, bound, backlog=1024).start()
+    except OSError as error:  # another server that was bound to the port, too, listens there meanwhile
+        raise port_in_use(options, error) from None
     app.engine.start()
     ended = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)
-    host, port = listener.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     print(f"listening on http://{host}:{port}", flush=True)
 
     await ended.wait()
@@ -162,12 +171,12 @@ async def serve(app: App, listener: socket.socket) -> None:
 
 
 def main(options: Options) -> None:
-    listener = listen(options)
+    bound = bind(options)
     try:
         app = load(options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"can't load the model {options.model or SMOLLM2}: {first_line(error)}") from None
-    asyncio.run(serve(app, listener))
+    asyncio.run(serve(app, options, bound))
     os._exit(0)  # skip the interpreter's exit: the engine's thread may still be computing, and torch takes 0.6 s
 
 

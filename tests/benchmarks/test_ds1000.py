@@ -137,6 +137,10 @@ def test_scores_are_by_library(problems):
     assert scores == {"Pandas": 0.5, "Numpy": 1.0, "Pytorch": 0.0}
 
 
+def test_a_library_of_which_no_problem_was_done_has_no_score(problems):
+    assert DS1000.scores([{"task_id": "1", "passed": True}], {p.task_id: p for p in problems}) == {"Numpy": 1.0}
+
+
 @pytest.mark.parametrize(
     ("prompt", "question", "beginning"),
     [

@@ -1,5 +1,6 @@
 """serve.py as a process: how it starts, how it ends, and what it does when it is full."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import serve
 from selfalign.llm.local_server import served
 from tests.fakes.tgi_contract import validate
 from tests.helpers import command, run
@@ -78,6 +80,29 @@ def test_a_failure_is_one_sentence(endpoint: str, words: str, said: str):
     done = run("serve", *words.format(port=port).split())
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("serve.py: " + said.format(port=port)) and done.stderr.count("\n") == 1
+
+
+def test_while_the_model_is_loaded_clients_are_refused():
+    with contextlib.closing(serve.bind(serve.Options(port=0))) as bound, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(bound.getsockname())
+
+
+def test_of_two_servers_that_start_at_one_port_one_is_refused(tiny_model: Path):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    start = command("serve", "--model", tiny_model, "--port", port)
+    both = [subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        lines = [process.stdout.readline() for process in both if process.stdout]
+        assert sorted(lines) == ["", f"listening on http://127.0.0.1:{port}\n"]
+        refused = both[lines.index("")]
+        *_, sentence = refused.communicate()[1].splitlines()
+        assert sentence == f"serve.py: can't listen on 127.0.0.1:{port}: Address already in use"
+        assert refused.returncode == 2
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.slow

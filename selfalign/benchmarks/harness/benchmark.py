@@ -182,8 +182,8 @@ class Benchmark(ABC):
 def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[str]]) -> dict[str, float]:
     """pass@1 of each group: the mean over the group's problems, all of which have the same number of samples.
 
-    `rows` have `task_id` and `passed`; `groups` are task ids by the group's name, and may overlap. The rate of a group
-    without rows is NaN.
+    `rows` have `task_id` and `passed`; `groups` are task ids by the group's name, and may overlap. Groups without rows
+    are left out.
     """
     names: dict[str, list[str]] = {}
     for name, tasks in groups.items():
@@ -193,7 +193,7 @@ def pass_rates(rows: Iterable[Mapping[str, Any]], groups: Mapping[str, Iterable[
     for row in rows:
         for name in names.get(row["task_id"], ()):
             passed[name].append(row["passed"])
-    return {name: sum(verdicts) / len(verdicts) if verdicts else float("nan") for name, verdicts in passed.items()}
+    return {name: sum(verdicts) / len(verdicts) for name, verdicts in passed.items() if verdicts}
 
 
 def pass_rates_by(rows: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem], key: str) -> dict[str, float]:
