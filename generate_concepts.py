@@ -63,13 +63,13 @@ class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Maximum length of the answer, in tokens."""
 
     template: Path = field(default=PROMPTS / "concepts.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt."""
+    """Jinja template of the prompt. `{% set stop = ["## Example"] %}` in it says where an answer ends."""
 
 
 def parse_concepts(text: str, cut_off: bool = False) -> list[str]:
     """The distinct concepts in a comma-separated line. Those too long to be a concept are left out, and so is the last
     one if the line was `cut_off`."""
-    concepts = [concept.strip(" \t.`*-") for concept in text.split(",")[: -1 if cut_off else None]]
+    concepts = [concept.strip(" \t\n.`*-") for concept in text.split(",")[: -1 if cut_off else None]]
     return list(dict.fromkeys(c for c in concepts if c and len(c) <= MAX_CONCEPT_CHARACTERS))
 
 
@@ -101,7 +101,9 @@ def main(options: Options) -> None:
             unasked = dict.fromkeys(columns) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
             return seed | unasked | {"error": fault}
         text, sampling_seed = prompt_for(seed)
-        answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
+        answer = await endpoint.generate(
+            text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=prompt.stop or STOP
+        )
         concepts = parse_concepts(answer.text, answer.is_cut_off)
         return seed | {
             "id": content_id(seed["id"], answer.text),

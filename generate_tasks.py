@@ -87,7 +87,7 @@ class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Draw worked examples of the task's own category first, nearest in difficulty. Helps small models."""
 
     template: Path = field(default=PROMPTS / "tasks.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt."""
+    """Jinja template of the prompt. `{% set stop = ["## Example"] %}` in it says where an answer ends."""
 
 
 def check_properties(options: Options, examples: Examples) -> None:
@@ -141,7 +141,9 @@ def main(options: Options) -> None:
         if row.get("error"):
             return Done([], {row["error"]: 1})
         text, properties, sampling_seed = prompt_for(row)
-        answer = await endpoint.generate(text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP)
+        answer = await endpoint.generate(
+            text, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=prompt.stop or STOP
+        )
         instruction = answer.text.strip()
         error = None if instruction else answer.failure("no_instruction")
         if instruction and copies(instruction, [example.instruction for example in examples.pool]):

@@ -121,7 +121,7 @@ class Options(GenerationOptions, SandboxOptions, StepOptions):
     prompts/javascript/."""
 
     template: Path = field(default=PROMPTS / "repair.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt."""
+    """Jinja template of the prompt. `{% set stop = ["## Example"] %}` in it says where an answer ends."""
 
 
 def language_asked(options: Options) -> Language:
@@ -232,7 +232,11 @@ def main(options: Options) -> None:
             text = prompt.render(row=row, shots=shots, feedback=said)
             sampling_seed = draws_of(options.seed, row["id"]).getrandbits(31)
             answers = await endpoint.sample(
-                text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
+                text,
+                options.samples,
+                max_new_tokens=options.max_new_tokens,
+                seed=sampling_seed,
+                stop=prompt.stop or STOP,
             )
             known = {name: getattr(samples[row["id"]], name) for name in rates} | {"prompt_hash": content_id(text)}
             return Done(

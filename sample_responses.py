@@ -96,7 +96,7 @@ class Options(LanguageOptions, GenerationOptions, StepOptions):
     """Draw worked examples of the task's own category first, nearest in difficulty. Helps small models."""
 
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
-    """Jinja template of the prompt."""
+    """Jinja template of the prompt. `{% set stop = ["## Example"] %}` in it says where an answer ends."""
 
 
 def split_completion(completion: str, language: Language = "python") -> tuple[str | None, str | None, str | None]:
@@ -145,7 +145,7 @@ def main(options: Options) -> None:
             return Done([], {f"task_{task['error']}": options.samples})
         text, sampling_seed = prompt_for(task)
         answers = await endpoint.sample(
-            text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=STOP
+            text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=prompt.stop or STOP
         )
         rows = []
         for number, answer in enumerate(answers):

@@ -142,13 +142,15 @@ class PromptTemplate:
     """A Jinja template with its examples.
 
     `render` takes the template's variables and returns the prompt; `columns` are the columns of the row that the
-    template is known to use; `hash` covers the template and the examples, so it identifies what the model saw.
+    template is known to use; `hash` covers the template and the examples, so it identifies what the model saw. `stop`
+    is where the answer ends: what the template says by `{% set stop = ["## Example"] %}`, None if it says nothing.
     """
 
     render: Callable[..., str]
     columns: set[str]
     hash: str
     uses_row: bool = True
+    stop: list[str] | None = None
 
 
 def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
@@ -183,10 +185,10 @@ def load_prompt(template: str | Path, examples: Examples) -> PromptTemplate:
         except Exception as error:  # a template's expressions can raise anything
             raise UserError(f"template {path} can't be filled: {error}") from None
 
-    columns = _columns_in(tree)
+    columns, stop = _columns_in(tree), _stop_in(tree, path)
     uses_row = any(node.name == "row" for node in tree.find_all(nodes.Name))
     digest = hashlib.sha256(f"{source}\x1f{examples!r}".encode()).hexdigest()[:16]
-    return PromptTemplate(render, columns, digest, uses_row)
+    return PromptTemplate(render, columns, digest, uses_row, stop)
 
 
 def _columns_in(tree: nodes.Template) -> set[str]:
@@ -202,6 +204,22 @@ def _columns_in(tree: nodes.Template) -> set[str]:
         elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
             columns.add(node.arg.value)
     return columns
+
+
+def _stop_in(tree: nodes.Template, path: Path) -> list[str] | None:
+    """The list of strings to which a template sets `stop`; UserError if it is anything else."""
+    from jinja2 import nodes
+
+    for node in tree.find_all(nodes.Assign):
+        if isinstance(node.target, nodes.Name) and node.target.name == "stop":
+            try:
+                stop = node.node.as_const()
+            except nodes.Impossible:
+                stop = None
+            if not (isinstance(stop, list) and stop and all(isinstance(text, str) and text for text in stop)):
+                raise UserError(f'template {path}: stop should be a list of strings, such as ["## Example"]')
+            return stop
+    return None
 
 
 def check_prompt(options: Any, prompt: PromptTemplate, examples: Examples) -> None:

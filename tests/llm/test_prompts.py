@@ -99,7 +99,15 @@ def test_the_references_layout_is_that_of_its_responses():
     shot = LARGE.pool[0]
     text = load_prompt(PROMPTS / "reference" / "responses.jinja", LARGE).render(row=ROW, shots=[shot])
     assert f"<response>\n{shot.response}\n</response>\n\n<tests>\n{shot.tests}\n</tests>\n\n## Example 2" in text
-    assert text.endswith("<instruction>\nTASK\n</instruction>\n\n<response>\n")
+    assert text.endswith("<instruction>\nTASK\n</instruction>\n\n<response>")
+
+
+@pytest.mark.parametrize("template", ["concepts", "tasks", "tasks_from_seed", "responses"])
+def test_the_references_prompts_end_without_a_line_break_and_its_answers_at_the_next_example(template):
+    prompt = load_prompt(PROMPTS / "reference" / f"{template}.jinja", LARGE)
+    assert prompt.stop == ["## Example"] and load_prompt(PROMPTS / f"{template}.jinja", LARGE).stop is None
+    text = prompt.render(row=ROW, shots=LARGE.pool[:2], **DRAWN)
+    assert text == text.strip() and "## Example 3" in text
 
 
 @pytest.mark.parametrize(
@@ -208,6 +216,10 @@ def test_the_columns_that_a_template_needs_are_known(tmp_path, template, columns
         (b"{{ row.content }}{{ typo }}", "can't be filled: 'typo' is undefined"),
         (b"{% if %}", "Expected an expression"),
         (b"\xff\xfe\x00", "can't be read: it is not UTF-8 text"),
+        *(
+            (f"{{% set stop = {stop} %}}{{{{ row.content }}}}".encode(), "stop should be a list of strings")
+            for stop in ('"###"', "[]", '[""]', "[1]", "row.stop")
+        ),
     ],
 )
 def test_templates_that_cannot_be_used_are_refused(tmp_path, template, complaint):

@@ -57,6 +57,22 @@ def test_the_ablation_without_concepts_is_another_template(tmp_path, endpoint):
     assert {row["content"] for row in rows} == {seed["content"] for seed in SEEDS}
 
 
+@pytest.mark.parametrize(
+    ("script", "rows", "template"),
+    [
+        ("generate_concepts", SEEDS, "concepts"),
+        ("generate_tasks", CONCEPTS, "tasks"),
+        ("sample_responses", TASKS, "responses"),
+    ],
+)
+def test_in_the_references_layout_an_answer_ends_at_the_next_example(tmp_path, script, rows, template):
+    with simulated() as server:
+        generate(script, rows, tmp_path, server.url, "--template", PROMPTS / "reference" / f"{template}.jinja")
+        asked = [body for body in server.bodies if "## Example" in body["inputs"]]
+    assert asked and all(body["parameters"]["stop"] == ["## Example"] for body in asked)
+    assert all(body["inputs"] == body["inputs"].rstrip() for body in asked)
+
+
 def test_two_runs_give_the_same_rows(tmp_path, endpoint):
     first = generate("generate_concepts", SEEDS, tmp_path / "a", endpoint)
     assert generate("generate_concepts", SEEDS[::-1], tmp_path / "b", endpoint, "--concurrency", "1") == first
