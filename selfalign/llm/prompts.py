@@ -213,7 +213,7 @@ def _stop_in(tree: nodes.Template, path: Path) -> list[str] | None:
     for node in tree.find_all(nodes.Assign):
         if isinstance(node.target, nodes.Name) and node.target.name == "stop":
             try:
-                stop = node.node.as_const()
+                stop = node.node.as_const() if isinstance(node.node, nodes.Expr) else None
             except nodes.Impossible:
                 stop = None
             if not (isinstance(stop, list) and stop and all(isinstance(text, str) and text for text in stop)):
