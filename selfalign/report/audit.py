@@ -94,7 +94,8 @@ def precision_figure(audits: Mapping[str, Audit]) -> Figure:
             side = "left" if x > 0 else "right"
             label = axes.annotate(name, points[name], (x, y), textcoords="offset points", fontsize=7, ha=side)
             box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken) and figure.bbox.containsx(box.x1):
+            is_inside = axes.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
+            if is_inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 named.append(points[name])
                 break
