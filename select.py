@@ -29,10 +29,10 @@ Besides these rows, the output has two further configurations:
                   row that this one duplicates, `contamination` the benchmark item that it matches
 
 The rules apply in this order, and what each drops is counted. All samples: FILTERS in selfalign/data/filters.py, then
-`vacuous`, `weak_tests` (by --min-mutation-score), `little_support` (by --min-support), `too_hard` and `too_easy` (by
---min-pass-rate and --max-pass-rate). The chosen samples: `contaminated`, then SAME and SIMILAR in
-selfalign/data/duplicates.py. The results of --choose agreement are kept in OUTPUT-agreement, those of --strategy
-consensus and --min-support in OUTPUT-consensus.
+`vacuous`, `weak_tests` (by --min-mutation-score), `few_branches` (by --min-branches), `little_support` (by
+--min-support), `too_hard` and `too_easy` (by --min-pass-rate and --max-pass-rate). The chosen samples: `contaminated`,
+then SAME and SIMILAR in selfalign/data/duplicates.py. The results of --choose agreement are kept in OUTPUT-agreement,
+those of --strategy consensus and --min-support in OUTPUT-consensus.
 """
 
 from __future__ import annotations
@@ -126,6 +126,10 @@ class Options(DecontaminationOptions, SandboxOptions, StepOptions):
     min_mutation_score: Share | None = None
     """Minimum mutation_score, which is the share of a response's mutants that its tests notice. The paper has no such
     rule. The input needs the column mutation_score."""
+
+    min_branches: Count | None = field(default=None, metadata=LATER)
+    """Minimum number of conditions, loops, comprehensions, handlers and cases in the code. A minimum of 1 leaves out
+    what only calls something. The paper has no such rule."""
 
     test_in_instruction: Share = 0.5
     """Probability that an instruction shows its tests, if these have a suitable form (paper, C.1); 0 turns this off."""
@@ -245,6 +249,7 @@ def main(options: Options) -> None:
         seed=options.seed,
         skip=options.skip,
         min_mutation_score=options.min_mutation_score,
+        min_branches=options.min_branches,
         min_support=options.min_support,
         min_pass_rate=options.min_pass_rate,
         max_pass_rate=options.max_pass_rate,

@@ -22,6 +22,10 @@ FUNCTION_VALUES = ("arrow_function", "function_expression", "generator_function"
 DECLARATIONS = ("function_declaration", "generator_function_declaration", "class_declaration")
 VARIABLES = ("lexical_declaration", "variable_declaration")
 FUNCTIONS = (*FUNCTION_VALUES, "function_declaration", "generator_function_declaration", "method_definition")
+BRANCHES = (
+    "if_statement", "ternary_expression", "for_statement", "for_in_statement", "while_statement", "do_statement",
+    "catch_clause", "switch_case",
+)  # fmt: skip
 REFERENCES = ("identifier", "shorthand_property_identifier")
 
 
@@ -61,6 +65,11 @@ def nodes_of(node: Node, *, without: tuple[str, ...] = ()) -> Iterator[Node]:
         yield one
         if one is node or one.type not in without:
             waiting += reversed(one.children)
+
+
+def branches_in(root: Node) -> int:
+    """How many conditions, loops, handlers and cases a syntax tree has."""
+    return sum(node.type in BRANCHES for node in nodes_of(root))
 
 
 def declarators_of(statement: Node) -> list[Node]:

@@ -10,6 +10,9 @@ import warnings
 CODE_ERRORS = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+BRANCHES = (
+    ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ExceptHandler, ast.match_case
+)  # fmt: skip
 MAIN_TESTS = ("__name__ == '__main__'", "'__main__' == __name__")  # as ast.unparse writes them
 
 
@@ -29,6 +32,11 @@ def unparsed(tree: ast.AST) -> str | None:
         return ast.unparse(tree)
     except CODE_ERRORS:
         return None
+
+
+def branches_in(tree: ast.AST) -> int:
+    """How many conditions, loops, comprehensions, handlers and cases a syntax tree has."""
+    return sum(isinstance(node, BRANCHES) for node in ast.walk(tree))
 
 
 def compiles(code: str | ast.Module) -> bool:

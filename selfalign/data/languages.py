@@ -13,8 +13,10 @@ from typing import Any
 
 from code_eval import javascript, markdown
 from code_eval.assertions import has_tests
+from selfalign.code.javascript import branches_in as branches_in_javascript
+from selfalign.code.javascript import tree_of
 from selfalign.code.markdown import JAVASCRIPT_LABELS, PYTHON_LABELS, javascript_code, python_code
-from selfalign.code.parsing import without_main_block
+from selfalign.code.parsing import branches_in, parsed, without_main_block
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Language
 from selfalign.runner.source import Source
@@ -52,6 +54,20 @@ def programs_of(row: dict[str, Any]) -> tuple[str, str]:
     language = language_of(row)
     code, tests = (code_in(row[column] or "", language) or "" for column in ("response", "tests"))
     return code if language == "javascript" else without_main_block(code), tests
+
+
+def branches_of(row: dict[str, Any]) -> int | None:
+    """How often the code of a row's response branches: conditions, loops, Python's comprehensions, handlers and cases.
+
+    None if the code does not parse. What stands under `if __name__ == "__main__":` does not count.
+    """
+    language = language_of(row)
+    code = code_in(row["response"] or "", language) or ""
+    if language == "javascript":
+        root = tree_of(code)
+        return None if root is None else branches_in_javascript(root)
+    tree = parsed(without_main_block(code))
+    return None if tree is None else branches_in(tree)
 
 
 def are_tests(tests: str | list[str] | None, language: str = "python") -> bool:

@@ -15,6 +15,7 @@ from selfalign.code.contamination import Decontaminator, Match
 from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
 from selfalign.data.filters import FILTERS
 from selfalign.data.javascript_filters import failed_filter
+from selfalign.data.languages import branches_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.source import Source
@@ -37,7 +38,7 @@ UNWANTED = {
 SUBSETS = ("failures", "random-subset")  # as many examples as `passes` gives (Table 9)
 SKIPPABLE = (*FILTERS, "vacuous", *SAME, *SIMILAR)  # rules that can be left out
 # What `Rules.broken_by` says of a sample, in its order; what is left out here would be missing in the funnel.
-OF_SINGLE_SAMPLES = (*FILTERS, "vacuous", "weak_tests", "little_support", "too_hard", "too_easy")
+OF_SINGLE_SAMPLES = (*FILTERS, "vacuous", "weak_tests", "few_branches", "little_support", "too_hard", "too_easy")
 NO_VERDICT = ("no_tests", "sandbox_error")  # outcomes that say nothing about the response
 RATE_COLUMNS = {"pass_rate": float, "judged_samples": int}
 REJECTED_COLUMNS = {"reason": str, "kept_id": str, "contamination": str}
@@ -132,6 +133,7 @@ class Rules:
         seed: of all draws.
         skip: rules of SKIPPABLE to leave out.
         min_mutation_score: of samples that passed, the share of mutants that their tests must notice; None: any.
+        min_branches: conditions, loops, handlers and so on that the code must have (see `branches_of`); None: any.
         min_support: the share of a task's other samples that must compute what a sample does; None: any.
         min_pass_rate, max_pass_rate: share of a task's samples that must have passed; None: any. A task whose rate is
             not known is left out if one of them is given.
@@ -143,6 +145,7 @@ class Rules:
     seed: int
     skip: tuple[str, ...] = ()
     min_mutation_score: float | None = None
+    min_branches: int | None = None
     min_support: float | None = None
     min_pass_rate: float | None = None
     max_pass_rate: float | None = None
@@ -158,6 +161,8 @@ class Rules:
         weakest = self.min_mutation_score
         if weakest is not None and sample.passed and (sample.mutation_score or 0.0) < weakest:
             return "weak_tests"
+        if self.min_branches is not None and (branches_of(row) or 0) < self.min_branches:
+            return "few_branches"
         if self.min_support is not None and (sample.support or 0.0) < self.min_support:
             return "little_support"
         if self.min_pass_rate is not None and (sample.pass_rate is None or sample.pass_rate < self.min_pass_rate):

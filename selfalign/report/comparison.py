@@ -6,28 +6,24 @@ the same ones for all runs, so that differences are paired. See experiments/comp
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from selfalign.code.near_duplicates import near_duplicates
-from selfalign.code.parsing import parsed
 from selfalign.data.audit import Score, cell
 from selfalign.data.duplicates import NEAR_DUPLICATE, plain_code
-from selfalign.data.languages import language_of
+from selfalign.data.languages import branches_of
 from selfalign.report.statistics import RESAMPLES, interval_of, wilson_interval
 
-BRANCHES = (
-    ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ExceptHandler, ast.match_case
-)  # fmt: skip
 DRAWN_AT_A_TIME = 10_000_000  # numbers of resamples that are in memory together
 
 
 class Kept(NamedTuple):
     """A sample that could become an example.
 
-    lines, branches: of its code without comments and docstrings; None for branches outside of Python
+    lines: of its code without comments and docstrings
+    branches: of its code; None if it does not parse
     right: whether hidden tests accept it; None if no audit has judged it
     """
 
@@ -73,9 +69,8 @@ Units = Mapping[str, Sequence[Task]]  # the tasks of each unit; a seed may have 
 def size_of(row: Mapping[str, Any]) -> Kept:
     """How long the code of a row's response is, and how often it branches."""
     code = plain_code(dict(row)) or ""
-    tree = parsed(code) if language_of(dict(row)) == "python" else None
-    branches = None if tree is None else sum(isinstance(node, BRANCHES) for node in ast.walk(tree))
-    return Kept(len([line for line in code.splitlines() if line.strip()]), branches, row.get("right"))
+    lines = [line for line in code.splitlines() if line.strip()]
+    return Kept(len(lines), branches_of(dict(row)), row.get("right"))
 
 
 def with_repeats(units: Units) -> dict[str, list[Task]]:

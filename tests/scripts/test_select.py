@@ -73,6 +73,9 @@ def test_a_task_has_one_instruction(tmp_path):
 
 
 VACUOUS = [sample("sort", n, vacuous=vacuous) for n, vacuous in enumerate([True, None, True])]
+ONE_LINE = "def sort(x):\n    return sorted(x)"
+ONE_BRANCH = "def sort(x):\n    return sorted(x) if x else []"
+FLAT_AND_BRANCHED = [sample("sort", n, code=code) for n, code in enumerate([ONE_LINE, ONE_BRANCH])]
 SCORED = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4, 0.9, None])]
 
 
@@ -87,6 +90,7 @@ SCORED = [sample("sort", n, mutation_score=score) for n, score in enumerate([0.4
             {"sort-1"},
             {"sort-0": "weak_tests", "sort-2": "weak_tests"},
         ),
+        "no branch": (FLAT_AND_BRANCHED, {"min_branches": 1}, {"sort-1"}, {"sort-0": "few_branches"}),
     }.values(),
 )
 def test_what_a_rule_drops_leaves_its_task_to_the_others(tmp_path, rows, options, kept, reasons):
