@@ -43,7 +43,7 @@ from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
 from selfalign.data.agreement import agreement_of, result_in
-from selfalign.data.audit import SUPPORTS, Audited, figures_of, share_of
+from selfalign.data.audit import SUPPORTS, figures_of, samples_by_task, share_of
 from selfalign.data.consensus import Run, poll
 from selfalign.data.languages import only_python, programs_of
 from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
@@ -155,32 +155,6 @@ async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list
         }
         for i, (row, verdict) in enumerate(zip(samples, verdicts, strict=True))
     ]
-
-
-def audited(row: Row) -> Audited:
-    """What the rules look at in a row."""
-    return Audited(
-        passed=row["passed"],
-        right=row["right"],
-        length=len(row["response"]),
-        vacuous=row["vacuous"],
-        mutation_score=row["mutation_score"],
-        agreement=row["agreement"],
-        support=row["support"],
-        met=row.get("assertions_met"),
-        outcome=row["outcome"] or ("passed" if row["passed"] else "unknown"),
-        hidden_outcome=row["hidden_outcome"],
-        accepts_reference=row["accepts_reference"],
-        rejects_wrong=row["rejects_wrong"],
-    )
-
-
-def samples_by_task(rows: list[Row]) -> dict[str, list[Audited]]:
-    """The samples of each task, by its id."""
-    tasks: dict[str, list[Audited]] = {}
-    for row in rows:
-        tasks.setdefault(row["task_id"], []).append(audited(row))
-    return tasks
 
 
 def read_executions(options: Options) -> Source:

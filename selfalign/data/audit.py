@@ -50,6 +50,32 @@ class Audited:
     met: float | None = None
 
 
+def audited(row: Mapping[str, Any]) -> Audited:
+    """What the rules look at in a row that audit.py wrote."""
+    return Audited(
+        passed=row["passed"],
+        right=row["right"],
+        length=len(row["response"]),
+        vacuous=row["vacuous"],
+        mutation_score=row["mutation_score"],
+        agreement=row["agreement"],
+        support=row["support"],
+        met=row.get("assertions_met"),
+        outcome=row["outcome"] or ("passed" if row["passed"] else "unknown"),
+        hidden_outcome=row["hidden_outcome"],
+        accepts_reference=row["accepts_reference"],
+        rejects_wrong=row["rejects_wrong"],
+    )
+
+
+def samples_by_task(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Audited]]:
+    """The samples of each task, by its id."""
+    tasks: dict[str, list[Audited]] = {}
+    for row in rows:
+        tasks.setdefault(row["task_id"], []).append(audited(row))
+    return tasks
+
+
 Samples = Sequence[Audited]
 Rule = Callable[[Samples], Samples]
 Merit = Callable[[Audited], float]
