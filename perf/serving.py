@@ -4,8 +4,9 @@
     python -m perf.serving --model ./qwen --vllm /venvs/vllm/bin/python --llama-cpp .venv/bin/python --gguf ./qwen.gguf
 
 Each server gets the same requests: prompts as sample_responses.py writes them, with three worked examples, several
-samples of each at temperature 0.7 and up to a number of tokens. They run one after the other with the same number of
-threads; the median of the rounds counts, after one that warms up.
+samples of each at temperature 0.7 and up to a number of tokens. They all have the same number of threads and are asked
+in turn, round after round, so that what else the machine does falls on all of them; the median of the rounds counts,
+after one that warms up.
 
 Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
 the model has to read all weights once, and every token of a prompt or an answer is multiplied with all of them. The
@@ -25,6 +26,7 @@ import random
 import socket
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ class Options:
     """Python that has llama-cpp-python[server]."""
     llama_server: str | None = None
     """llama.cpp's own server, the program llama-server."""
+    before: str | None = None
+    """Another checkout of this project, whose serve.py is measured beside this one's with the same Python."""
     requests: tuple[int, ...] = (16, 64)
     """Samples asked for at the same time."""
     samples: int = 8
@@ -116,6 +120,17 @@ def tokens_per_second(url: str, api: str, options: Options, requests: int) -> fl
     return asyncio.run(all_samples())
 
 
+def measured(urls: dict[str, tuple[str, str]], options: Options, requests: int) -> dict[str, list[float]]:
+    """Tokens a second of each server by round. In each round, all servers follow each other."""
+    rounds: dict[str, list[float]] = {name: [] for name in urls}
+    for number in range(options.rounds + 1):
+        for name, (url, api) in urls.items():
+            rate = tokens_per_second(url, api, options, requests)
+            if number > 0:
+                rounds[name].append(rate)
+    return rounds
+
+
 def hardware(threads: int, rows: int) -> tuple[float, float]:
     """Bytes that memory gives in a second, and FLOPS of a product of `rows` rows with 4096 x 4096 in bfloat16."""
     import torch
@@ -161,6 +176,9 @@ def main(options: Options) -> None:
     print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
     servers = {"serve.py": ("tgi", served(options.model, *threads))}
+    if options.before:
+        command = [sys.executable, str(Path(options.before) / "serve.py"), "--model", options.model, *threads]
+        servers[f"serve.py in {options.before}"] = ("tgi", started(command, options.threads))
     if options.vllm:
         limits = ["--max-model-len", "4096", "--dtype", "bfloat16", "--generation-config", "vllm"]
         command = [str(Path(options.vllm).parent / "vllm"), "serve", options.model, *limits]
@@ -187,13 +205,16 @@ def main(options: Options) -> None:
     print(f"{'tokens/s with samples at a time':32}" + "".join(f"{number:>8}" for number in options.requests))
     most = (most_tokens_per_second(options, number, memory, flops) for number in options.requests)
     print(f"{'what the hardware allows':32}" + "".join(f"{rate:8.0f}" for rate in most), flush=True)
-    for name, (api, running) in servers.items():
-        with running as url:
-            rates = []
-            for requests in options.requests:
-                measured = [tokens_per_second(url, api, options, requests) for _ in range(options.rounds + 1)]
-                rates.append(statistics.median(measured[1:]))
-            print(f"{name:32}" + "".join(f"{rate:8.0f}" for rate in rates), flush=True)
+    with contextlib.ExitStack() as stack:
+        urls = {name: (stack.enter_context(running), api) for name, (api, running) in servers.items()}
+        rates: dict[str, list[float]] = {name: [] for name in urls}
+        for requests in options.requests:
+            for name, rounds in measured(urls, options, requests).items():
+                rates[name].append(statistics.median(rounds))
+                by_round = " ".join(f"{rate:.0f}" for rate in rounds)
+                print(f"  {name}, {requests} at a time, by round: {by_round}", flush=True)
+    for name, of_server in rates.items():
+        print(f"{name:32}" + "".join(f"{rate:8.0f}" for rate in of_server))
 
 
 if __name__ == "__main__":
