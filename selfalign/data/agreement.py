@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -61,18 +61,22 @@ async def result_in(sandbox: Sandbox, code: str, tests: str) -> Result:
 def samples_of(task: Row, executions: Source) -> dict[str, list[Row]]:
     """The samples of a task (`id`, `response`, `tests`) by their language; `positions` of the task says where they are.
 
-    Those in different languages are not compared with each other.
+    Those in different languages are not compared with each other. They are in the order of their ids, so that the order
+    of the rows decides nothing.
     """
     columns = ["id", "response", "tests", *({"language"} & set(executions.rows.column_names))]
     by_language: dict[str, list[Row]] = {}
-    for _, row in executions.read(sorted(task["positions"]), columns):
+    rows = [row for _, row in executions.read(sorted(task["positions"]), columns)]
+    for row in sorted(rows, key=lambda row: row["id"]):
         by_language.setdefault(language_of(row), []).append(row)
     return by_language
 
 
 @contextmanager
-def sandboxes_for(executions: Source, workers: int, *, timeout: float, memory: int) -> Iterator[dict[str, Sandbox]]:
-    """A sandbox for each language of the executions, which is closed at the end.
+def sandboxes_for(
+    executions: Source, workers: int, *, timeout: float, memory: int, environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Sandbox]]:
+    """A sandbox for each language of the executions, which is closed at the end; `environment` is that of programs.
 
     Raises:
         UserError: programs cannot be isolated here, or are in a language that cannot run.
@@ -83,7 +87,9 @@ def sandboxes_for(executions: Source, workers: int, *, timeout: float, memory: i
             if language == "javascript":
                 check_parser()
             try:
-                sandbox = Sandbox(workers=workers, timeout=timeout, language=language, memory=memory)
+                sandbox = Sandbox(
+                    workers=workers, timeout=timeout, language=language, memory=memory, environment=environment
+                )
             except SandboxUnavailable as error:
                 raise UserError(str(error)) from None
             opened[language] = stack.enter_context(sandbox)

@@ -33,6 +33,8 @@ MAX_TESTS = 6  # of a kept sample
 MIN_TESTS = 2  # agreed tests that a task must have
 MIN_OUTPUTS = 2  # different ones among these: a function that always returns the same would pass the others
 MIN_VOTES = 2  # samples that must give an output before it is taken for right
+ENDLESS = ("cpu_limit", "timeout")  # outcomes of programs that do not end
+OTHER_HASHES = {"PYTHONHASHSEED": "1"}  # with which Python orders the same set of texts in another way
 TASKS_PER_SANDBOX = 2  # at a time, so that no sandbox has to wait
 
 
@@ -76,11 +78,21 @@ def vote(marks: Sequence[Sequence[str | None]]) -> Vote:
 async def marks_of(
     codes: Sequence[str], inputs: Sequence[Input], run: Run, dialect: Dialect = PYTHON
 ) -> list[list[str | None]]:
-    """The marks that each program gives for each input; equal programs run once."""
-    tests = dialect.observing(inputs)
+    """The marks that each program gives for each input; equal programs run once.
+
+    A program that does not end runs once more and leaves the inputs on which it takes long: one of them, which may be
+    only in the tests of another sample, would cost it what it gives for all others.
+    """
+    tests, brief = dialect.observing(inputs), dialect.observing_briefly
+
+    async def seen_of(code: str) -> list[str | None]:
+        result = await run(code, tests)
+        if result.outcome in ENDLESS and brief is not None and len(inputs) > 1:
+            result = await run(code, brief(inputs))
+        return observed(result.detail, len(inputs))
+
     unique = list(dict.fromkeys(codes))
-    results = await asyncio.gather(*(run(code, tests) for code in unique))
-    seen = {code: observed(result.detail, len(inputs)) for code, result in zip(unique, results, strict=True)}
+    seen = dict(zip(unique, await asyncio.gather(*map(seen_of, unique)), strict=True))
     return [seen[code] for code in codes]
 
 
@@ -204,7 +216,12 @@ class Agreed:
 
 
 async def consensus_of(
-    programs: Sequence[tuple[str, str]], run: Run, *, assertions: bool = False, dialect: Dialect = PYTHON
+    programs: Sequence[tuple[str, str]],
+    run: Run,
+    *,
+    assertions: bool = False,
+    dialect: Dialect = PYTHON,
+    again: Run | None = None,
 ) -> Agreed:
     """What the samples of a task, each code and tests, agree on.
 
@@ -212,6 +229,9 @@ async def consensus_of(
     same as it does. With `assertions`, the support is the mean of `Vote.support` and `assertions_met`; the sample with
     the most of it may give what fewer samples do, so that its outputs count where another sample gives the same, and
     the samples that pass are those that give the same as it does for every input.
+
+    `again` runs a program like `run`, but where it orders sets in another way: an output that is different there, such
+    as `list(set(words))`, says nothing about the task, and no test states it.
     """
     polled = await poll(programs, run, assertions=assertions, dialect=dialect)
     marks, outputs, support = polled.marks, polled.outputs, polled.support
@@ -221,8 +241,10 @@ async def consensus_of(
     if assertions:
         votes = [sum(row[i] == mark for row in marks) for i, mark in enumerate(marks[best])]
         outputs = [mark if count >= MIN_VOTES else None for mark, count in zip(marks[best], votes, strict=True)]
+    steady = await steady_outputs(programs[best][0], marks[best], polled.inputs, again, dialect)
+    outputs = [output if is_steady else None for output, is_steady in zip(outputs, steady, strict=True)]
     pairs = list(zip(marks[best], outputs, strict=True))
-    expected = [i for i, (mark, output) in enumerate(pairs) if assertions or (mark and mark == output)]
+    expected = [i for i, (mark, output) in enumerate(pairs) if steady[i] and (assertions or (mark and mark == output))]
     tests = await agreed_tests(programs[best][0], polled.inputs, marks[best], outputs, run, dialect)
     if len(tests) < MIN_TESTS:
         return Agreed([], [False] * len(marks), support)
@@ -231,6 +253,15 @@ async def consensus_of(
     meeting = await those_that_pass(itertools.compress(codes, same), dialect.joined(tests), run)
     passed = [is_same and code in meeting for code, is_same in zip(codes, same, strict=True)]
     return Agreed(tests if meeting else [], passed, support)
+
+
+async def steady_outputs(
+    code: str, marks: Sequence[str | None], inputs: Sequence[Input], again: Run | None, dialect: Dialect
+) -> list[bool]:
+    """Whether a program, whose marks are given, gives each output `again` as well; True for all if there is no such
+    run."""
+    there = (await marks_of([code], inputs, again, dialect))[0] if again else marks
+    return [mark == other for mark, other in zip(marks, there, strict=True)]
 
 
 async def those_that_pass(codes: Iterable[str], tests: str, run: Run) -> set[str]:
@@ -275,11 +306,16 @@ def agreed_executions(
     async def judged(task: dict[str, Any]) -> Done:
         rows = []
         for language, samples in samples_of(task, executions).items():  # seldom more than one
-            rows += await _judged(samples, language, partial(result_in, opened[language]), assertions)
+            run, again = (partial(result_in, sandboxes[language]) for sandboxes in (opened, others))
+            rows += await _judged(samples, language, run, again, assertions)
         return Done(rows)
 
     output = options.output.rstrip("/") + "-consensus"
-    with sandboxes_for(executions, sandboxes, timeout=timeout, memory=memory) as opened:
+    limits = {"timeout": timeout, "memory": memory}
+    with (
+        sandboxes_for(executions, sandboxes, **limits) as opened,
+        sandboxes_for(executions, sandboxes, **limits, environment=OTHER_HASHES) as others,
+    ):
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
             Table(source_of_tasks(executions, tasks), judged, COLUMNS, carry=False, count_by="outcome"),
@@ -290,11 +326,13 @@ def agreed_executions(
     return with_columns(executions, {name: found[name] for name in COLUMNS if not only_support or name in KEPT})
 
 
-async def _judged(samples: list[dict[str, Any]], language: str, run: Run, assertions: bool) -> list[dict[str, Any]]:
+async def _judged(
+    samples: list[dict[str, Any]], language: str, run: Run, again: Run, assertions: bool
+) -> list[dict[str, Any]]:
     """The rows of COLUMNS for a task's samples, which are in one language."""
     dialect = DIALECTS[language]
     programs = [programs_of(row) for row in samples]
-    agreed = await consensus_of(programs, run, assertions=assertions, dialect=dialect)
+    agreed = await consensus_of(programs, run, assertions=assertions, dialect=dialect, again=again)
     tests = dialect.joined(agreed.tests)
     vacuous = None
     if tests:

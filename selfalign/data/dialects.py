@@ -17,6 +17,7 @@ class Dialect:
         definitions_in: code -> the names of the functions and classes that it defines.
         inputs_in: tests and these names -> the calls in the tests' assertions, with what these claim.
         observing: inputs -> tests that tell the mark of the output of each.
+        observing_briefly: the same, for programs that do not end on some inputs; None where no call can be left.
         showing: an input -> tests that tell its output as source.
         is_literal: whether source is that of a plain value.
         stating: an input and its output as source -> a test that states it.
@@ -27,6 +28,7 @@ class Dialect:
     definitions_in: Callable[[str], set[str]]
     inputs_in: Callable[[str, Collection[str]], Iterator[Input]]
     observing: Callable[[Sequence[Input]], str]
+    observing_briefly: Callable[[Sequence[Input]], str] | None
     showing: Callable[[Input], str]
     is_literal: Callable[[str], bool]
     stating: Callable[[Input, str], str]
@@ -38,6 +40,7 @@ PYTHON = Dialect(
     inputs.definitions_in,
     inputs.inputs_in,
     observing.observing,
+    observing.observing_briefly,
     observing.showing,
     observing.is_literal,
     observing.stating,
@@ -48,6 +51,7 @@ JAVASCRIPT = Dialect(
     javascript_inputs.definitions_in,
     javascript_inputs.inputs_in,
     javascript_observing.observing,
+    None,
     javascript_observing.showing,
     javascript_observing.is_literal,
     javascript_observing.stating,

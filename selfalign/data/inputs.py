@@ -8,12 +8,14 @@ import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from code_eval.assertions import what_runs
 from selfalign.code.parsing import parsed
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
 COMPARISONS = {"assertEqual", "assertEquals", "assertTrue", "assertFalse", "assertIs", "assertListEqual"}
 BUILTINS = frozenset(dir(builtins))
+NOT_DONE = (ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)  # statements that no input needs, or that may not end
 
 
 @dataclass(frozen=True)
@@ -57,29 +59,43 @@ def inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
     tree = parsed(tests)
     if tree is None:
         return
-    top = [node for node in tree.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    top = _around_tests([part for node in tree.body for part in what_runs(node)])
     yield from _inputs_of_block(top, [], names)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             yield from _inputs_of_block(node.body, [n for n in top if not _claim(n)], names)
 
 
+def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
+    """What tests may need of the top of a program: without the tests themselves, and the statements that run them."""
+    tests = [
+        node
+        for node in body
+        if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and node.name.startswith("test"))
+    ]
+    named = {node.name for node in tests}
+    return [node for node in body if node not in tests and not (isinstance(node, ast.Expr) and _names_in(node) & named)]
+
+
 def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
-    """The inputs of one block of statements. A call that needs a variable needs all that was done before it."""
+    """The inputs of one block of statements. A call that needs a variable needs all that was done before it; what needs
+    the object of a TestCase can't be done."""
     done = list(before)
     for statement in body:
         claim = _claim(statement)
         if claim is None:
-            if not isinstance(statement, (ast.For, ast.While, ast.With, ast.Try, ast.FunctionDef, ast.ClassDef)):
+            if not isinstance(statement, NOT_DONE) and "self" not in _names_in(statement):
                 done.append(statement)
             continue
         call, claimed = claim
-        used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+        used = _names_in(call)
+        if "self" in used:
+            continue
         if used & set(names) or any(_names_in(node) & set(names) for node in done):
-            needed = done if used - set(names) - BUILTINS else []
+            needed = done if used - set(names) - BUILTINS or used & _names_stored(done) else []
             setup, text = "\n".join(map(_source, needed)), _source(call)
-            calls = any(isinstance(node, ast.Call) for node in ast.walk(call))
-            if calls and "self" not in used and len(setup) + len(text) <= MAX_SOURCE:
+            calls = any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part))
+            if calls and len(setup) + len(text) <= MAX_SOURCE:
                 yield Input(setup, text, _source(claimed) if claimed is not None else None)
         done.append(ast.Expr(call))  # it may have changed what is called next
 
@@ -108,6 +124,12 @@ def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
 
 def _names_in(node: ast.AST) -> set[str]:
     return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def _names_stored(body: list[ast.stmt]) -> set[str]:
+    """The variables that statements assign."""
+    nodes = (node for statement in body for node in ast.walk(statement))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _source(node: ast.AST) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from code_eval.sandbox import Sandbox
 from selfalign.data.agreement import result_in
-from selfalign.data.consensus import agreed_tests, assertions_met, consensus_of, different, marks_of, vote
+from selfalign.data.consensus import OTHER_HASHES, agreed_tests, assertions_met, consensus_of, different, marks_of, vote
 from selfalign.data.inputs import MAX_INPUTS, Input, claims_of, definitions_in, inputs_in, inputs_of
 
 
@@ -38,6 +38,16 @@ def calls(tests, *names):
         ("def test_it():\n    x = 1\n    assert f(x) == 2", [("x = 1", "f(x)", "2")]),
         ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(1), 2)", [("", "f(1)", "2")]),
         ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(self.x), 2)", []),
+        ("def test_it():\n    x = 1\n    assert f(x) == 2\ntest_it()", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        x = 1\n        self.assertEqual(f(x), 2)\n"
+         "if __name__ == '__main__':\n    unittest.main()", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        s = f()\n        self.assertIsNone(s.peek())\n"
+         "        self.assertEqual(s.pop(), 1)", [("s = f()", "s.pop()", "1")]),
+        ("def twice(n): return [n] * 2\nassert f(twice(1)) == 2", [
+            ("def twice(n):\n    return [n] * 2", "f(twice(1))", "2"),
+        ]),
+        ("result = f(1)\nassert result == 2", [("result = f(1)", "result", "2")]),
+        ("input = 1\nassert f(input) == 2", [("input = 1", "f(input)", "2")]),
         ("assert g(1) == 2", []),
         ("assert f == 2", []),
         ("assert f(1) ==", []),
@@ -89,6 +99,62 @@ def test_equal_outputs_have_equal_marks(run, one, other, equal):
 
 def test_a_program_that_does_not_end_has_no_outputs(run):
     assert asyncio.run(marks_of(["def f(x):\n    while True: pass"], INPUTS, run)) == [[None] * 3]
+
+
+def test_an_input_on_which_a_program_does_not_end_costs_only_its_own_output(run):
+    slow = "def f(n): return n if n < 2 else f(n - 1) + f(n - 2)"
+    fast = "def f(n):\n    a, b = 0, 1\n    for _ in range(n): a, b = b, a + b\n    return a"
+    inputs = [Input("", f"f({n})") for n in (5, 60, 7)]
+    marks = asyncio.run(marks_of([slow, fast], inputs, run))
+    assert marks[0] == [marks[1][0], None, marks[1][2]] and None not in marks[1]
+
+
+def test_an_input_that_ends_the_program_costs_only_its_own_output(run):
+    code = "import sys\ndef f(x):\n    if x == 2: sys.exit('no')\n    return x * x"
+    marks = asyncio.run(marks_of([code, RIGHT], INPUTS, run))
+    assert marks[0] == [marks[1][0], None, marks[1][2]]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def mark(*x): return 0\ndef shown(x): return x * x\ndef f(x): return shown(x)",
+        "def eval(text): return 3\ndef f(x): return x ** 2 + eval('3') - 3",
+        "exec = format = sorted = repr = type = map = globals = None\ndef f(x): return x * x",
+        "program = signal = None\ndef f(x): return x * x",
+    ],
+)
+def test_the_names_of_a_program_are_its_own(run, code):
+    agreed = asyncio.run(consensus_of([(each, "assert f(1) == 1\nassert f(2) == 2") for each in (code, RIGHT)], run))
+    assert agreed.tests == ["assert f(1) == 1", "assert f(2) == 4"] and agreed.passed == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("output", "plain"),
+    [
+        ("__import__('collections').Counter('aab')", "{'a': 2, 'b': 1}"),
+        ("__import__('collections').OrderedDict(b=1, a=2)", "{'b': 1, 'a': 2}"),
+        ("__import__('numpy').int64(3)", "3"),
+        ("[__import__('numpy').bool_(True)]", "[True]"),
+    ],
+)
+def test_what_equals_a_plain_value_is_taken_for_it(run, output, plain):
+    codes = [f"def f(x): return {text} if x else 0" for text in (output, plain, plain)]
+    agreed = asyncio.run(consensus_of([(code, "assert f(0) == 1\nassert f(1) == 1") for code in codes], run))
+    assert agreed.passed == [True] * 3 and agreed.support == [1.0] * 3
+
+
+def test_the_order_of_a_set_is_no_output_of_its_own():
+    unordered, ordered = "def f(x): return list(set(x))", "def f(x): return list(dict.fromkeys(x))"
+    tests = "\n".join(f"assert f({text!r}) == 0" for text in ("xyzx", "q", "", "abcdefgh"))
+    with (
+        Sandbox(workers=1, timeout=5.0) as sandbox,
+        Sandbox(workers=1, timeout=5.0, environment=OTHER_HASHES) as other,
+    ):
+        run, again = partial(result_in, sandbox), partial(result_in, other)
+        programs = [(code, tests) for code in (unordered, f"{unordered}\n", ordered)]
+        agreed = asyncio.run(consensus_of(programs, run, again=again))
+    assert agreed.tests == ["assert f('q') == ['q']", "assert f('') == []"] and agreed.passed == [True] * 3
 
 
 def test_the_kept_tests_state_what_was_agreed_on(run):
