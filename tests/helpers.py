@@ -1,6 +1,8 @@
 """What several test files need: the scripts as modules and as commands, and small datasets."""
 
+import errno
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -39,6 +41,23 @@ def run_well(name, *arguments, **options):
     result = run(name, *arguments, **options)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+class Unwritable(io.TextIOBase):
+    """A standard error that can't be written any more: every attempt raises `error`."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+WRITE_ERRORS = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    BrokenPipeError(),
+    ValueError("I/O operation on closed file"),
+]
 
 
 def write_rows(path, rows):

@@ -186,8 +186,8 @@ class Fleet:
             if replica.unfit:
                 return
         replica.resume()
-        announce(f"{replica.client.url} answers again")
         self._fill_places()
+        announce(f"{replica.client.url} answers again")
 
     async def _is_back(self, replica: Replica) -> bool:
         """Whether a resting replica is what it was, after a pause that doubles each time."""
@@ -204,8 +204,8 @@ class Fleet:
         except ServerFault:
             return False
         except Unfit as error:
-            announce(f"{error}; it is no longer used")
             replica.unfit = True
+            announce(f"{error}; it is no longer used")
             return False
         return True
 

@@ -6,10 +6,10 @@ Servers that claim to speak an interface have been seen to return one greedy tex
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from selfalign.errors import tell
 from selfalign.llm.client import Busy, Client, RequestRefused, ServerFault, Unfit
 from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.options import GenerationOptions
@@ -171,8 +171,6 @@ class Suspicions:
             )
 
     def _warn(self, kind: str, sentence: str) -> None:
-        from tqdm import tqdm
-
         if kind not in self.warned:
             self.warned.add(kind)
-            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+            tell(f"warning: {sentence}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
 
-from selfalign.errors import without_secrets
+from selfalign.errors import tell
 from selfalign.llm.client import CONNECT_SECONDS, Busy, Client, ServerFault, Unfit, Unreachable
 from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.llm.concurrency import CongestionWindow
@@ -197,6 +196,4 @@ class Replica:
 
 def announce(sentence: str) -> None:
     """Tell the user about the servers, on standard error."""
-    from tqdm import tqdm
-
-    tqdm.write(f"endpoint: {without_secrets(sentence)}", file=sys.stderr)
+    tell(f"endpoint: {sentence}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import RowOpen, UserError, warn
+from selfalign.errors import RowOpen, UserError, tell, warn
 from selfalign.runner.table import Done, Row, Table
 from selfalign.runner.writer import PartWriter
 
@@ -65,12 +65,14 @@ class Flow:
             await asyncio.wait({stopping, finished}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set() and not finished.done():
                 if self.signal:
-                    self.progress.delay = 0  # `write` draws the bar, however early, and it has to be ended
-                    self.progress.write(f"{self.signal.name}: finishing what is in flight ...", file=sys.stderr)
+                    self.progress.delay = 0  # `tell` draws the bar, however early, and it has to be ended
+                    tell(f"{self.signal.name}: finishing what is in flight ...")
                 await asyncio.wait({finished}, timeout=GRACE_SECONDS)
                 for worker in workers:
                     worker.cancel()
-            await asyncio.wait({finished})
+            for outcome in await finished:
+                if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+                    self._fail(outcome)  # as a panic of a library in Rust, which is no Exception
             stopping.cancel()
             showing.cancel()
             self._show()
@@ -103,16 +105,16 @@ class Flow:
         for position, row in rows:
             try:
                 result = await self._result(row)
-                faults = self.writer.add(position, result) if isinstance(result, Done) else None
+                if isinstance(result, str):
+                    self._leave_open(result)
+                else:
+                    faults = self.writer.add(position, result)
+                    self.failures.update(faults)
+                    if self.progress.update(1 - faults.total()):  # it was time to show something
+                        self._show()
             except Exception as error:
                 self._fail(error)
                 return
-            if isinstance(result, str):
-                self._leave_open(result)
-            else:
-                self.failures.update(faults)
-                if self.progress.update(1 - sum((faults or {}).values())):  # it was time to show something
-                    self._show()
             if self._stop.is_set():
                 return
 

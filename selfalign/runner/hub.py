@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from selfalign.errors import first_line
+from selfalign.errors import first_line, tell
 from selfalign.reach import need_hub
 
 URL = "hf://datasets/"
@@ -59,7 +58,7 @@ def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:
                 raise
             wait = max(retry_after, min(MAX_WAIT_SECONDS, 2.0**attempt) * random.uniform(0.5, 1.0))
             if wait > 5:
-                print(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s", file=sys.stderr)
+                tell(f"the Hub: {first_line(error)}; trying again in {wait:.0f} s")
             time.sleep(wait)
     raise AssertionError("unreachable")
 

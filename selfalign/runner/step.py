@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfalign.errors import UserError, warn, without_secrets
+from selfalign.errors import Forgiving, UserError, tell, warn, without_secrets
 from selfalign.options import Shard, StepOptions
 from selfalign.runner.flow import LOG_SECONDS, Flow
 from selfalign.runner.folder_output import FolderOutput
@@ -96,7 +96,7 @@ def run_step(
     if open_rows:
         raise SystemExit(128 + stopped if stopped else EXIT_OPEN)
     if not record["complete"]:  # a script of two steps: the second one needs all of the first
-        print(f"{run.step}: shard {options.shard} is done; other shards still have rows to do", file=sys.stderr)
+        tell(f"{run.step}: shard {options.shard} is done; other shards still have rows to do")
         raise SystemExit(0)
     return record
 
@@ -171,6 +171,7 @@ def _progress_bar(title: str, total: int, todo: int) -> tqdm[Any]:
         initial=total - todo,
         desc=title,
         unit=" rows",
+        file=Forgiving(sys.stderr),
         dynamic_ncols=True,
         delay=BAR_DELAY,
         leave=not watched,

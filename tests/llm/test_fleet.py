@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from selfalign.errors import RowOpen, UserError
 from selfalign.llm import client, replica
 from selfalign.llm.endpoint import Endpoint
 from tests.fakes.server import simulated
+from tests.helpers import WRITE_ERRORS, Unwritable
 from tests.llm.asking import ROWS, ask_all, assert_all_right, open_rows, options
 
 
@@ -76,6 +78,17 @@ def test_when_none_is_left_the_run_waits_and_says_so(capsys):
         on_row = when({20: lambda: come_back(server)})
         assert_all_right(ask_all(Endpoint(options(server)), rows=200, on_row=on_row), rows=200)
     assert "no endpoint is left: waiting up to 5 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", WRITE_ERRORS, ids=repr)
+@pytest.mark.parametrize("back_as", ["itself", "another/model"])
+def test_no_row_waits_for_ever_because_standard_error_cannot_be_written(monkeypatch, error, back_as):
+    changes = {"model": back_as} if back_as != "itself" else {}
+    with simulated() as server:
+        endpoint = Endpoint(options(server))
+        monkeypatch.setattr(sys, "stderr", Unwritable(error))
+        got = ask_all(endpoint, on_row=when({20: lambda: come_back(server, **changes)}))
+    assert len(got) == ROWS and bool(open_rows(got)) == bool(changes)
 
 
 def test_patience_ends_and_rows_stay_open():

@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.probe import PROBES, Suspicions
 from tests.fakes.server import expected, simulated
+from tests.helpers import WRITE_ERRORS, Unwritable
 from tests.llm.asking import ask_all, assert_all_right, changing, open_rows, options, prompt, samples_of
 
 
@@ -175,3 +177,12 @@ def test_suspicious_answers_are_warned_of_once(temperature, prompts, warnings, c
         suspicions.look_at(samples)
     said = capsys.readouterr().err
     assert said.count("warning: ") == len(warnings) and all(warning in said for warning in warnings)
+
+
+@pytest.mark.parametrize("error", WRITE_ERRORS, ids=repr)
+def test_a_warning_that_cannot_be_written_is_no_fault_of_the_row(monkeypatch, error):
+    monkeypatch.setattr(sys, "stderr", Unwritable(error))
+    suspicions = Suspicions(0.7)
+    for _ in range(30):
+        suspicions.look_at([EMPTY])
+    assert suspicions.warned == {"empty"}

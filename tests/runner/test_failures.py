@@ -1,6 +1,8 @@
 """When something goes wrong with disks, folders, files and rows: one clear sentence, and what was written stays."""
 
+import asyncio
 import resource
+import sys
 from dataclasses import replace
 
 import datasets
@@ -10,11 +12,11 @@ import pytest
 from fsspec.core import url_to_fs
 
 from selfalign.errors import RowOpen, UserError
-from selfalign.runner import writer
+from selfalign.runner import step, writer
 from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Table
-from tests.helpers import read_rows, run_json, write_rows
+from tests.helpers import WRITE_ERRORS, Unwritable, read_rows, run_json, write_rows
 from tests.runner.doubling import COLUMNS, Options, double, double_all, noting, options
 
 
@@ -42,6 +44,39 @@ def test_a_disk_that_is_full_stops_the_run_and_keeps_what_is_written(tmp_path, c
     double_all(tmp_path, 50, noting(begun))
     assert len(begun) == 30 and len(read_rows(tmp_path / "out")) == 50
     assert not list((tmp_path / "out" / "data").glob(".*")), "no half-written file is left"
+
+
+@pytest.mark.parametrize("error", WRITE_ERRORS, ids=repr)
+def test_a_standard_error_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch, error):
+    """The bar is drawn with each row, and cleared at the end."""
+
+    async def slow(row):
+        await asyncio.sleep(0.001)
+        return double(row)
+
+    monkeypatch.setattr(step, "BAR_DELAY", 1e-9)
+    monkeypatch.setattr(step, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(sys, "stderr", Unwritable(error))
+    assert double_all(tmp_path, 50, slow, window=8)["complete"]
+    with pytest.raises(SystemExit) as stop:
+        double_all(tmp_path, 50, lambda row: {}, output=str(tmp_path / "open"))
+    assert stop.value.code == EXIT_OPEN, "what warns of the open rows"
+
+
+def test_what_ends_a_worker_is_raised_though_it_is_no_exception(tmp_path):
+    """As a panic of a library in Rust."""
+
+    class Panic(BaseException):
+        pass
+
+    async def panics(row):
+        if row["number"] == 25:
+            raise Panic("index out of bounds")
+        return double(row)
+
+    with pytest.raises(Panic, match="index out of bounds"):
+        double_all(tmp_path, 50, panics, window=4)
+    assert len(read_rows(tmp_path / "out")) >= 20
 
 
 @pytest.mark.parametrize("output", ["/proc/self/out", "{folder}/file"])  # /proc is read-only for root too
