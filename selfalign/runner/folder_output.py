@@ -93,6 +93,18 @@ class FolderOutput:
         names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
         return [name for name in names if not name.startswith(".") and name != "README.md"]
 
+    def begun_by(self) -> tuple[str | None, list[str]]:
+        """The run.json, and if there is none, the files that no step wrote.
+
+        The files are listed before run.json is looked for the last time: a shard beside us may begin at any moment, and
+        it writes run.json before its parts. So parts that were listed are never taken for somebody else's.
+        """
+        if (run_json := self.read("run.json")) is not None:
+            return run_json, []
+        foreign = self.foreign_files()
+        run_json = self.read("run.json")
+        return run_json, foreign if run_json is None else []
+
     def read(self, file: str) -> str | None:
         """The text of `file`, or None if it is not there."""
         try:

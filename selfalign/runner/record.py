@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,8 @@ class Run:
 
     def recorded_in(self, output: FolderOutput) -> dict[str, Any]:
         """The run.json that is in `output`, {} if there is none; UserError if it is another run's."""
-        run_json = output.read("run.json")
-        refuse_other_run(output.name, run_json, self.identity, output.foreign_files)
+        run_json, foreign = output.begun_by()
+        refuse_other_run(output.name, run_json, self.identity, foreign)
         return json.loads(run_json) if run_json else {}
 
     def describe(self, output: FolderOutput, read: Callable[[str], str | None], parts: list[Part]) -> dict[str, str]:
@@ -120,12 +120,10 @@ def _progress_of(table: Table, name: str, parts: list[Part]) -> dict[str, int]:
     return {"rows_in": len(table), "rows_done": done, "rows_out": rows_out}
 
 
-def refuse_other_run(
-    name: str, run_json: str | None, identity: dict[str, Any], foreign_files: Callable[[], list[str]] = list
-) -> None:
-    """UserError if the output `name`, with this run.json or none, holds anything but this very run."""
+def refuse_other_run(name: str, run_json: str | None, identity: dict[str, Any], foreign: Sequence[str] = ()) -> None:
+    """UserError if the output `name`, with this run.json or these `foreign` files, holds anything but this very run."""
     if run_json is None:
-        if foreign := foreign_files():
+        if foreign:
             raise UserError(
                 f"{name} contains {', '.join(foreign[:3])}, which this step did not write: choose another output"
             )
@@ -147,14 +145,10 @@ def refuse_other_run(
     )
 
 
-def refuse_other_step(
-    name: str, run_json: str | None, step: str, foreign_files: Callable[[], list[str]] = list
-) -> None:
+def refuse_other_step(name: str, run_json: str | None, step: str, foreign: Sequence[str] = ()) -> None:
     """UserError if the output `name` holds anything but a run of the step `step`, whatever its options."""
-    if run_json is not None:
-        refuse_other_run(name, run_json, _identity_in(name, run_json) | {"step": step}, foreign_files)
-    else:
-        refuse_other_run(name, None, {"step": step}, foreign_files)
+    identity = {} if run_json is None else _identity_in(name, run_json)
+    refuse_other_run(name, run_json, identity | {"step": step}, foreign)
 
 
 def _identity_in(name: str, run_json: str) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def check_output(options: StepOptions) -> None:
     output = open_output(options.output, public=options.public, token=options.hf_token)
     step = Path(sys.argv[0]).stem
     if not output.on_hub:  # there, the first commit of the stage before finds out whether anything can be written
-        refuse_other_step(options.output, output.read("run.json"), step, output.foreign_files)
+        run_json, foreign = output.begun_by()
+        refuse_other_step(options.output, run_json, step, foreign)
 
 
 def _rows_to_do(run: Run, output: FolderOutput) -> dict[str, np.ndarray]:

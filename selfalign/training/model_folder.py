@@ -165,8 +165,8 @@ def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], comm
     with output if devices.is_main_process else contextlib.nullcontext():
         complete = False
         if devices.is_main_process:
-            there = output.read("run.json")
-            refuse_other_run(output.name, there, identity, output.foreign_files)
+            there, foreign = output.begun_by()
+            refuse_other_run(output.name, there, identity, foreign)
             complete = bool(json.loads(there or "{}").get("complete"))
         (complete,) = broadcast_object_list([complete])  # other machines may not see this disk
         yield ModelFolder(output, base, identity, command, devices, complete)

@@ -148,6 +148,23 @@ def test_a_shard_that_looks_whether_another_division_runs_refuses_no_other(tmp_p
         assert not looking.is_locked
 
 
+def test_a_shard_that_looks_while_another_begins_is_not_refused(tmp_path, monkeypatch):
+    """It finds no run.json, and a moment later there are the first files of the other."""
+
+    def reading(output, file):
+        found = read(output, file)
+        if file == "run.json" and output.shard == Shard(1, 2) and not begun:
+            begun.append(output)
+            with pytest.raises(SystemExit):
+                double_all(tmp_path, 20, shard="0/2")
+        return found
+
+    read, begun = FolderOutput.read, []
+    monkeypatch.setattr(FolderOutput, "read", reading)
+    assert double_all(tmp_path, 20, shard="1/2")["complete"]
+    assert len(read_rows(tmp_path / "out")) == 20
+
+
 def test_a_part_that_is_moved_away_is_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "PART_ROWS", 10)
     double_all(tmp_path, 50)
