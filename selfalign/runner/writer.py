@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfalign.runner.part import LINEAGE
 from selfalign.runner.table import Done, Table
@@ -33,6 +33,7 @@ class PartWriter:
         self.schema = table.schema(self.left_out)
         self.counts: Counter[str] = Counter()
         self._columns = set(self.schema.names)
+        self._built: tuple[pa.Table, dict[str, Any]] | None = None  # a part that is not known to be written
         self._start_part()
 
     def _start_part(self) -> None:
@@ -114,13 +115,33 @@ class PartWriter:
         return pa.RecordBatch.from_pylist(rows, schema=self.schema)
 
     def flush(self) -> Counter[str]:
-        """Write what is gathered as one part; returns faults as `add` does. A part without rows records what was used
-        of the endpoint for rows that stayed open."""
+        """Write what is gathered as one part; returns faults as `add` does.
+
+        A write that fails may have stored the part all the same, as when only the answer of a store is lost. So exactly
+        this part is written again by the next call, under its name; what is gathered meanwhile goes into the next one.
+        """
+        faults = self._pack()
+        written = self._write_built()
+        self._build()
+        if self._write_built() or written:
+            self.output.commit(self.describe)
+        return faults
+
+    def _write_built(self) -> bool:
+        """Write the part that is built, if there is one; returns whether there was."""
+        if self._built is None:
+            return False
+        self.output.write_part(*self._built, self.name)
+        self._built = None  # before the commit: what it raises must not make us write the part again
+        return True
+
+    def _build(self) -> None:
+        """Make a part of what is gathered. One without rows records what was used of the endpoint for rows that stayed
+        open."""
         import pyarrow as pa
 
-        faults = self._pack()
         used = self.endpoint.used() if self.endpoint else {}
-        if written := bool(self._positions or used):
+        if self._positions or used:
             rows = pa.Table.from_batches(self._batches, schema=self.schema)
             strings = {f.name for f in self.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
             note = {
@@ -130,12 +151,9 @@ class PartWriter:
                 "seconds": round(time.monotonic() - self._since, 3),
                 "used": used,
             }
-            self.output.write_part(rows, note, self.name)
+            self._built = rows, note
             self.counts.update(self._part_counts)
-        self._start_part()  # before the commit: what it raises must not make us write the part again
-        if written:
-            self.output.commit(self.describe)
-        return faults
+        self._start_part()
 
 
 def _missing(output: FolderOutput, name: str, table: Table) -> set[str]:

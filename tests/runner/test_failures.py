@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.core import url_to_fs
+from fsspec.implementations.memory import MemoryFileSystem
 
 from selfalign.errors import RowOpen, UserError
 from selfalign.runner import step, writer
@@ -171,6 +172,29 @@ def test_a_null_where_a_step_needs_something_is_counted_and_left_out(tmp_path):
     double_all(tmp_path, needed, lambda row: row | {"double": 0})
     assert run_json(tmp_path / "out")["counts"] == {"null_number": 1}
     assert [row["id"] for row in read_rows(tmp_path / "out")] == ["a", "c"]
+
+
+def test_a_part_whose_write_fails_though_it_is_stored_is_not_stored_twice(tmp_path, monkeypatch):
+    """The store's answer is lost. Rows that come meanwhile, from the other workers, are in the next part."""
+
+    async def slow(row):
+        await asyncio.sleep(0.001 * (row["number"] % 3))
+        return double(row)
+
+    def loses_an_answer(self, path, content, **more):
+        store(self, path, content, **more)
+        if "train-" in path and not lost:
+            lost.append(path)
+            raise OSError("the answer took too long")
+
+    store, lost = MemoryFileSystem.pipe_file, []
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", loses_an_answer)
+    url = f"memory://{tmp_path}/out"
+    with pytest.raises(UserError, match="can't be written: the answer took too long"):
+        double_all(tmp_path, 50, slow, window=8, output=url)
+    begun = []
+    assert double_all(tmp_path, 50, noting(begun), output=url)["rows_out"] == 50
+    assert len(begun) < 40 and sorted(open_source(url).rows["number"]) == list(range(50))
 
 
 def test_a_row_of_a_megabyte_passes(tmp_path):
