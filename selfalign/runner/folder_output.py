@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,9 @@ class FolderOutput:
             except OSError as error:
                 self.__exit__()
                 raise UserError(f"{self.root} can't be written: {error.strerror or error}") from error
+            except UserError:  # of `_find`
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -88,10 +92,7 @@ class FolderOutput:
 
     def foreign_files(self) -> list[str]:
         """The files that no step wrote, if there is no run.json; a card that a person began is not one of them."""
-        if not self.fs.exists(self.root):
-            return []
-        names = [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root)]
-        return [name for name in names if not name.startswith(".") and name != "README.md"]
+        return [name for name in self._find(deepest=sys.maxsize) if not name.startswith(".") and name != "README.md"]
 
     def begun_by(self) -> tuple[str | None, list[str]]:
         """The run.json, and if there is none, the files that no step wrote.
@@ -162,12 +163,32 @@ class FolderOutput:
         return parts
 
     def _files(self) -> list[str]:
-        self.fs.invalidate_cache()
-        return sorted(name for name in self._find() if PART.match(name))
+        return [name for name in self._find() if PART.match(name)]
 
-    def _find(self) -> list[str]:
-        """The files in the output and its folders; no pattern, as the output's own name may hold `[` or `*`."""
-        return [f.removeprefix(self.root).lstrip("/") for f in self.fs.find(self.root, maxdepth=2)]
+    def _find(self, deepest: int = 2) -> list[str]:
+        """The files in the output and its folders, sorted; no pattern, as the output's own name may hold `[` or `*`.
+
+        Raises:
+            UserError: a folder can't be listed. fsspec's `find` would leave it out, and its rows would be done again.
+        """
+        self.fs.invalidate_cache()
+        try:
+            return sorted(name.removeprefix(self.root).lstrip("/") for name in self._below(self.root, deepest))
+        except OSError as error:
+            raise UserError(f"{self.root} can't be listed: {error.strerror or first_line(error)}") from error
+
+    def _below(self, folder: str, deepest: int) -> Iterator[str]:
+        """The files in `folder` and those below it, `deepest` folders deep; none if it is not there."""
+        try:
+            entries = self.fs.ls(folder, detail=True)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            name = entry["name"].rstrip("/")
+            if entry["type"] != "directory":
+                yield name
+            elif deepest > 1 and name != folder.rstrip("/"):  # some stores list a folder in itself
+                yield from self._below(name, deepest - 1)
 
     def _part(self, file: str) -> Part | None:
         """None if it has just disappeared because another shard sent it to the Hub."""

@@ -1,6 +1,8 @@
 """When something goes wrong with disks, folders, files and rows: one clear sentence, and what was written stays."""
 
 import asyncio
+import errno
+import os
 import resource
 import sys
 from dataclasses import replace
@@ -195,6 +197,33 @@ def test_a_part_whose_write_fails_though_it_is_stored_is_not_stored_twice(tmp_pa
     begun = []
     assert double_all(tmp_path, 50, noting(begun), output=url)["rows_out"] == 50
     assert len(begun) < 40 and sorted(open_source(url).rows["number"]) == list(range(50))
+
+
+@pytest.mark.parametrize("unlisted", ["out", "out/data"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch, unlisted, number):
+    def fails(path):
+        if str(path) == str(tmp_path / unlisted):
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    double_all(tmp_path, 30)
+    scandir = os.scandir
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=f"can't be .*: {os.strerror(number)}"):
+        patched.setattr(os, "scandir", fails)
+        double_all(tmp_path, 50)
+    begun = []
+    double_all(tmp_path, 50, noting(begun))
+    assert begun == list(range(30, 50)), "and its lock was given back"
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_somebody_elses_files_are_found_however_deep(tmp_path, scheme):
+    fs, root = url_to_fs(f"{scheme}://{tmp_path}/out")
+    fs.makedirs(f"{root}/images/of/cats", exist_ok=True)
+    fs.pipe_file(f"{root}/images/of/cats/tabby.png", b"")
+    with pytest.raises(UserError, match=r"out contains images/of/cats/tabby\.png, which this step did not write"):
+        double_all(tmp_path, 5, output=f"{scheme}://{tmp_path}/out")
 
 
 def test_a_row_of_a_megabyte_passes(tmp_path):
