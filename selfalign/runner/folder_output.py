@@ -32,15 +32,16 @@ class FolderOutput:
     """A dataset that is being written to a local folder or an fsspec URL, or one shard of it.
 
     Entering it locks the shard for this process. Only local file systems have locks: elsewhere, two processes with the
-    same shard do its rows twice, and the next run reports that.
+    same shard do its rows twice, and the next run reports that. `limit` is how many rows are divided into shards, if
+    not all of the input.
     """
 
     on_hub = False
 
-    def __init__(self, name: str, shard: Shard) -> None:
+    def __init__(self, name: str, shard: Shard, limit: int | None = None) -> None:
         from fsspec.core import url_to_fs
 
-        self.name, self.shard = name, shard
+        self.name, self.shard, self.limit = name, shard, limit
         self.fs, self.root = url_to_fs(os.path.expanduser(name))
         self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         self._known: dict[str, Part] = {}  # a part does not change: its footer is read once
@@ -74,12 +75,12 @@ class FolderOutput:
         """Take our shard's lock; nobody may hold one of another division into shards, whose rows overlap ours."""
         import filelock
 
-        mine = f"{self.shard.number}-of-{self.shard.of}"
-        self._lock = filelock.FileLock(f"{self.root}/.locks/{mine}", timeout=LOCK_SECONDS)
+        division = f"of-{self.shard.of}" + (f"-of-first-{self.limit}" if self.limit is not None else "")
+        self._lock = filelock.FileLock(f"{self.root}/.locks/{self.shard.number}-{division}", timeout=LOCK_SECONDS)
         try:
             self._lock.acquire()
             for other in os.listdir(f"{self.root}/.locks"):
-                if "-of-" in other and not other.endswith(f"-of-{self.shard.of}"):
+                if "-of-" in other and other.partition("-")[2] != division:
                     with filelock.FileLock(f"{self.root}/.locks/{other}", timeout=LOCK_SECONDS):
                         pass
         except filelock.Timeout:

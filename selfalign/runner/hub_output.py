@@ -31,13 +31,15 @@ class HubOutput(FolderOutput):
 
     on_hub = True
 
-    def __init__(self, name: str, shard: Shard, run: str, *, public: bool, token: str | None) -> None:
+    def __init__(
+        self, name: str, shard: Shard, run: str, limit: int | None = None, *, public: bool, token: str | None
+    ) -> None:
         from huggingface_hub import HfApi, HfFileSystem, constants
 
         self.repo, _, revision = hub_name(name).partition("@")
         if revision:
             raise UserError(f"an output cannot have a revision: write to {self.repo} instead of {name}")
-        super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}/{run}", shard)
+        super().__init__(f"{constants.HF_HOME}/selfalign/{self.repo.replace('/', '--')}/{run}", shard, limit)
         self.name, self.public = self.repo, public
         self.api = HfApi(token=token)
         self.hub = HfFileSystem(token=token)

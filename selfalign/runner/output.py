@@ -22,14 +22,21 @@ from selfalign.runner.hub_output import HubOutput
 
 
 def open_output(
-    name: str, *, shard: Shard | None = None, run: str = "", public: bool = False, token: str | None = None
+    name: str,
+    *,
+    shard: Shard | None = None,
+    limit: int | None = None,
+    run: str = "",
+    public: bool = False,
+    token: str | None = None,
 ) -> FolderOutput:
     """The dataset `name`, to be written; enter it to take it, or `shard` of it, for this process alone.
 
-    `run` is a hash of the run's identity: what is staged for the Hub is kept apart by it.
+    `limit` is how many rows are divided into shards, if not all of the input: shards of so many rows and of others
+    overlap. `run` is a hash of the run's identity: what is staged for the Hub is kept apart by it.
     """
     check_secret("--hf-token", token)
     shard = shard or Shard(0, 1)
     if is_hub_id(name):
-        return HubOutput(name, shard, run or "files", public=public, token=token)
-    return FolderOutput(name, shard)
+        return HubOutput(name, shard, run or "files", limit, public=public, token=token)
+    return FolderOutput(name, shard, limit)

@@ -77,7 +77,11 @@ def run_step(
         each.check()
     run = Run(title or Path(sys.argv[0]).stem, options, all_tables, prompts, endpoint, removed or Removed())
     shard, by_others = Shard.parse(options.shard), bool(options.executor and not options.shard)
-    output = open_output(options.output, shard=shard, run=run.id, public=options.public, token=options.hf_token)
+    main = all_tables[MAIN_TABLE]
+    limit = len(main) if len(main) < len(main.source) else None
+    output = open_output(
+        options.output, shard=shard, limit=limit, run=run.id, public=options.public, token=options.hf_token
+    )
     if by_others:
         _run_by_executor(run, output)
     with output:

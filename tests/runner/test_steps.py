@@ -138,6 +138,28 @@ def test_two_runs_at_a_time_are_refused(tmp_path, monkeypatch):
     assert run_json(tmp_path / "out")["complete"]
 
 
+def test_shards_of_other_rows_are_refused_at_the_same_time(tmp_path, monkeypatch):
+    """With --max-samples 20, shard 1 of 2 has rows 10 to 19; without a limit, shard 0 of 2 has these, too."""
+    monkeypatch.setattr(folder_output, "LOCK_SECONDS", 0.1)
+    begun = []
+
+    def other_shards(row):
+        begun.append(row["number"])
+        if len(begun) == 1:
+            for max_samples in (None, 40, 39):
+                with pytest.raises(UserError, match="another run is writing"):
+                    double_all(tmp_path, 40, never, shard="0/2", max_samples=max_samples)
+            with FolderOutput(str(tmp_path / "out"), Shard(0, 2), 20):
+                pass  # its neighbour
+        return double(row)
+
+    with pytest.raises(SystemExit) as ended:
+        double_all(tmp_path, 40, other_shards, shard="1/2", max_samples=20)
+    assert ended.value.code == 0, "no row stayed open"
+    assert double_all(tmp_path, 40, max_samples=40)["complete"], "a limit that shortens nothing is none"
+    assert len(read_rows(tmp_path / "out")) == 40
+
+
 def test_a_shard_that_looks_whether_another_division_runs_refuses_no_other(tmp_path):
     """Each shard holds the locks of other divisions for a moment, as long as a busy machine lets that last."""
     (tmp_path / "out" / ".locks").mkdir(parents=True)
