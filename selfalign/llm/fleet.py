@@ -110,7 +110,7 @@ class Fleet:
                 if time.monotonic() - refused_since > self.options.patience:
                     raise RowOpen(f"{replica.client.url} has been busy for {self.options.patience:.0f} s") from None
             except ServerFault as fault:
-                self._on_fault(replica, fault)
+                self._on_fault(replica, fault, sent)
                 faults += 1
                 if faults == TRIES or isinstance(fault, RequestRefused):
                     raise RowOpen(f"failed {faults} times, last at {replica.client.url} with {fault}") from None
@@ -160,15 +160,17 @@ class Fleet:
         if pause := replica.on_busy(busy):
             asyncio.get_running_loop().call_later(pause + 0.01, self._fill_places)
 
-    def _on_fault(self, replica: Replica, fault: ServerFault) -> None:
+    def _on_fault(self, replica: Replica, fault: ServerFault, sent: float) -> None:
         self.usage.faults[fault.kind] += 1
-        if isinstance(fault, RequestRefused):
-            return  # only this request is at fault
+        if isinstance(fault, RequestRefused) or sent < replica.gone_at:
+            return  # only this request is at fault; or it was lost with the others, and the server may be back by now
         replica.faults_in_a_row += 1
         # As many as are in flight: a proxy that breaks one connection in three is no reason to rest a server.
         too_many = replica.faults_in_a_row >= max(MIN_FAULTS_IN_A_ROW, replica.window.in_flight)
         if not replica.resting and (too_many or isinstance(fault, Unreachable)):
             replica.resting = True
+            if isinstance(fault, Unreachable):
+                replica.gone_at = time.monotonic()
             announce(f"{replica.client.url} is not used for a while: {fault}")
             if self._all_rest():
                 self._silent_since = self._silent_since or time.monotonic()

@@ -37,6 +37,7 @@ class Replica:
         self.resting = self.unfit = self.was_probed = False
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
+        self.gone_at = 0.0  # when it was last found to be unreachable; no connection from before leads anywhere
         self._paused_until = 0.0  # as time.monotonic() has it
         self._last_sign = self._last_work = 0.0  # when it has last answered anything, and last generated something
         self._generated: float | None = None  # as it has last said, if it does
@@ -168,12 +169,16 @@ class Replica:
             while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, left()))))[0]:
                 if left() <= 0:
                     raise ServerFault("no answer before the deadline", f"{time.monotonic() - started:.0f} s")
+                if started < self.gone_at:
+                    raise Unreachable("gone while it answered", "nobody waits there for the request any more")
                 if not await self._is_alive():
                     detail = f"it has sent nothing for {WATCH_SECONDS:.0f} s and does not answer a GET"
                     raise Unreachable("no sign of life", detail)
         finally:
             task.cancel()
         completions = task.result()
+        if started < self.gone_at:
+            self.gone_at = 0.0  # a connection from before does lead there: it only could not take another one
         self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
         self._last_sign = self._last_work = time.monotonic()
         self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))

@@ -13,7 +13,10 @@ import pytest
 
 from selfalign.errors import RowOpen, UserError
 from selfalign.llm import client, replica
+from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.llm.endpoint import Endpoint
+from selfalign.llm.fleet import Fleet
+from selfalign.llm.usage import Usage
 from tests.fakes.server import simulated
 from tests.helpers import WRITE_ERRORS, Unwritable
 from tests.llm.asking import ROWS, ask_all, assert_all_right, open_rows, options
@@ -133,6 +136,67 @@ def test_when_the_only_server_comes_back_as_another_no_row_waits_for_ever(capsys
     opened = [answer for answer in got.values() if isinstance(answer, RowOpen)]
     assert len(got) == ROWS and "no endpoint is left that serves" in str(opened[-1])
     assert "now serves another/model" in capsys.readouterr().err
+
+
+class Vanishing:
+    """The client of a server that may vanish: then whoever waits for an answer waits for ever, without being told."""
+
+    url, model, revision, concurrency, takes_n, is_there, starts = "http://host", "model", None, 16, False, True, 0
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc):
+        pass
+
+    async def describe(self):
+        if not self.is_there:
+            raise client.Unreachable("ConnectError")
+
+    async def generated(self):
+        return None
+
+    async def ask(self, request):
+        await self.describe()
+        starts = self.starts
+        await asyncio.sleep(0.1)
+        if starts != self.starts and "stays" not in request.prompt:
+            await asyncio.Event().wait()
+        return [Completion("text", "stop", 1)]
+
+
+def vanish(monkeypatch, prompt):
+    """Eight requests are under way when a server vanishes and one more finds out; a moment later it is back."""
+
+    async def run():
+        async with fleet:
+            ask = lambda prompt: asyncio.ensure_future(fleet.complete(CompletionRequest(prompt, 1, 1)))  # noqa: E731
+            rows = [ask(prompt) for _ in range(8)]
+            await asyncio.sleep(0.05)
+            server.is_there, server.starts = False, 1
+            rows.append(ask("another"))
+            await asyncio.sleep(0.03)
+            server.is_there = True
+            return await asyncio.wait_for(asyncio.gather(*rows), 10)
+
+    monkeypatch.setattr(replica, "WATCH_SECONDS", 0.5)
+    server, usage = Vanishing(), Usage()
+    only = replica.Replica(server)
+    only.was_probed = True
+    fleet = Fleet([only], options("http://host"), usage)
+    fleet.identity = only.identity
+    assert len(asyncio.run(run())) == 9
+    return usage.faults
+
+
+def test_requests_to_a_server_that_has_been_gone_meanwhile_are_sent_again(monkeypatch, capsys):
+    """It is back before they are looked at. What was lost with it is no new reason to rest it."""
+    assert vanish(monkeypatch, "prompt")["gone while it answered"] == 8
+    assert capsys.readouterr().err.count("is not used for a while") == 1
+
+
+def test_requests_to_a_server_that_only_refused_a_connection_are_not_sent_again(monkeypatch):
+    assert vanish(monkeypatch, "stays")["gone while it answered"] == 0
 
 
 # At the start ---------------------------------------------------------------------------------------------------------
