@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import re
+import socket
 import ssl
 import sys
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from selfalign.errors import check_secret
 from selfalign.llm.completion import Completion, CompletionRequest
@@ -37,6 +39,13 @@ MAX_STOP_SEQUENCES = 4  # TGI's default and OpenAI's limit; we cut at the other 
 POOL_CONNECTIONS = 16  # httpx2 looks at every connection of a pool for each request, so small pools are cheaper
 ECHO_CHARACTERS = 40  # an answer that begins with a prompt of at least this length repeats it
 
+# A host that was restarted, or is gone, is noticed after a minute, though it closes no connection. Some platforms lack
+# some of the three names.
+KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+]
 # TGI's three, OpenAI's "stop" and "content_filter". With any other ("error", "abort", null) the answer is unfinished.
 FINISH_REASONS = {"length", "eos_token", "stop_sequence", "stop", "content_filter"}
 # How TGI, vLLM, SGLang, llama.cpp and OpenAI say that a prompt leaves no room for an answer.
@@ -194,10 +203,17 @@ class Client(ABC):
     def _http_client(self) -> httpx2.AsyncClient:
         import httpx2
 
+        verify = _certificates()
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)  # the window is the limit
+        # A client that is given a transport ignores the proxies of the environment. Through one of them, the connection
+        # that matters is the proxy's own.
+        has_proxy = any(getproxies().get(scheme) for scheme in ("http", "https", "all"))
+        transport = None if has_proxy else httpx2.AsyncHTTPTransport(verify, limits=limits, socket_options=KEEPALIVE)
         return httpx2.AsyncClient(
             headers={"authorization": f"Bearer {self._key}"},
-            verify=_certificates(),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),  # the window is the limit
+            verify=verify,
+            limits=limits,
+            transport=transport,
             follow_redirects=True,
             timeout=http_timeout(),
         )

@@ -1,5 +1,7 @@
 """What is sent: requests and the simulated server's answers keep TGI's contract, and secrets stay where they belong."""
 
+import socket
+
 import httpx2
 import pytest
 import tyro
@@ -130,3 +132,26 @@ def test_a_password_in_a_url_is_shown_nowhere(url, capsys):
 )
 def test_samples_share_the_tokens_that_a_server_counts_together(tokens, lengths, most, shares):
     assert shares_of(tokens, lengths, most) == shares
+
+
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+@pytest.mark.parametrize("proxied", [False, True])
+def test_connections_are_kept_alive_and_proxies_of_the_environment_are_used(monkeypatch, api, proxied):
+    """The proxy is the simulated server, so it answers for a host that does not exist."""
+
+    def noting(connection, *option):
+        chosen.add(option[:2])
+        return choose(connection, *option)
+
+    choose, chosen = socket.socket.setsockopt, set()
+    monkeypatch.setattr(socket.socket, "setsockopt", noting)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with simulated() as server:
+        if proxied:
+            monkeypatch.setenv("http_proxy", server.url)
+        samples_of(Endpoint(options("http://no-such-host.invalid" if proxied else server, api=api)), 1)
+        assert server.bodies
+    kept_alive = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)}
+    assert proxied or kept_alive <= chosen
