@@ -1,9 +1,13 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Whoever works without a network has set it; the Hub of the tests is on this machine.
+os.environ.pop("HF_HUB_OFFLINE", None)
 
 from tests.fakes.tiny_model import make_tiny_model
 
