@@ -13,7 +13,8 @@ all tasks those in which it is highest, as many as the yield says. The table has
 The rankings are made of what the audit knows of a sample: the share of the other samples that give the same outputs
 (`outputs`), the share of their assertions that it meets (`assertions`), whether its own tests pass (`own tests`), and
 the share of mutants that these notice (`mutants`). The mean of outputs and assertions is what `select.py --support
-outputs-and-assertions` goes by, and their product is the score of CodeT (arXiv 2207.10397).
+outputs-and-assertions` goes by; their product is in the spirit of CodeT (arXiv 2207.10397), which multiplies the number
+of solutions that agree with the number of tests that they pass.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from code_eval.sandbox import Program, Result, Sandbox, SandboxUnavailable
 from selfalign.code.javascript import check_parser
-from selfalign.data.languages import language_of, languages_in, programs_of
+from selfalign.data.languages import KNOWN, language_of, languages_in, programs_of
 from selfalign.data.selection import source_of_tasks
 from selfalign.errors import RowOpen, UserError
 from selfalign.options import StepOptions
@@ -74,16 +74,23 @@ def samples_of(task: Row, executions: Source) -> dict[str, list[Row]]:
 
 @contextmanager
 def sandboxes_for(
-    executions: Source, workers: int, *, timeout: float, memory: int, environment: Mapping[str, str] | None = None
+    executions: Source,
+    workers: int,
+    *,
+    timeout: float,
+    memory: int,
+    environment: Mapping[str, str] | None = None,
+    of: Collection[str] = KNOWN,
 ) -> Iterator[dict[str, Sandbox]]:
-    """A sandbox for each language of the executions, which is closed at the end; `environment` is that of programs.
+    """A sandbox for each language of the executions that is in `of`, which is closed at the end; `environment` is that
+    of programs.
 
     Raises:
         UserError: programs cannot be isolated here, or are in a language that cannot run.
     """
     with ExitStack() as stack:
         opened = {}
-        for language in languages_in(executions):
+        for language in set(languages_in(executions)) & set(of):
             if language == "javascript":
                 check_parser()
             try:

@@ -306,7 +306,8 @@ def agreed_executions(
     async def judged(task: dict[str, Any]) -> Done:
         rows = []
         for language, samples in samples_of(task, executions).items():  # seldom more than one
-            run, again = (partial(result_in, sandboxes[language]) for sandboxes in (opened, others))
+            run = partial(result_in, opened[language])
+            again = partial(result_in, others[language]) if language in others else None
             rows += await _judged(samples, language, run, again, assertions)
         return Done(rows)
 
@@ -314,7 +315,7 @@ def agreed_executions(
     limits = {"timeout": timeout, "memory": memory}
     with (
         sandboxes_for(executions, sandboxes, **limits) as opened,
-        sandboxes_for(executions, sandboxes, **limits, environment=OTHER_HASHES) as others,
+        sandboxes_for(executions, sandboxes, **limits, environment=OTHER_HASHES, of=("python",)) as others,
     ):
         run_step(
             dataclasses.replace(options, output=output, max_samples=None),
@@ -327,7 +328,7 @@ def agreed_executions(
 
 
 async def _judged(
-    samples: list[dict[str, Any]], language: str, run: Run, again: Run, assertions: bool
+    samples: list[dict[str, Any]], language: str, run: Run, again: Run | None, assertions: bool
 ) -> list[dict[str, Any]]:
     """The rows of COLUMNS for a task's samples, which are in one language."""
     dialect = DIALECTS[language]

@@ -13,7 +13,7 @@ SECONDS_EACH = 0.05  # of processor time for an input where all of them together
 SEEN = "seen "  # begins the message by which a program tells what it saw
 
 # What runs after a sample's code, in a namespace of its own: the code may define the same names, or those of built-in
-# functions. `_shown` writes equal outputs equally: sets in order, floats to nine digits. What compares equal to a plain
+# functions. `shown` writes equal outputs equally: sets in order, floats to nine digits. What compares equal to a plain
 # value is taken for it: a Counter for a dictionary, a number of numpy's for Python's. A text with an address in memory
 # (`<Point object at 0x7f...>`) is no plain value, though many samples may have the same one.
 OBSERVE = """
