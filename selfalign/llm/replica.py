@@ -37,9 +37,10 @@ class Replica:
         self.resting = self.unfit = self.was_probed = False
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
-        self.gone_at = 0.0  # when it was last found to be unreachable; no connection from before leads anywhere
+        self.gone_at = 0.0  # when it was last found to be unreachable
         self._paused_until = 0.0  # as time.monotonic() has it
         self._last_sign = self._last_work = 0.0  # when it has last answered anything, and last generated something
+        self._idle_at = 0.0  # when it has last said that it had generated nothing for a while
         self._generated: float | None = None  # as it has last said, if it does
         self._sign_of_life: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -133,10 +134,17 @@ class Replica:
 
     async def _shows_life(self) -> bool:
         """`describes_itself`; notes whether the server has generated anything since the last time."""
-        is_there = await self.describes_itself()
+        is_there, before = await self.describes_itself(), self._generated
         if is_there and await self._has_generated():
             self._last_work = time.monotonic()
+        elif is_there and before is not None and self._generated is not None:
+            self._idle_at = time.monotonic()
         return is_there
+
+    def _lost(self, started: float) -> bool:
+        """Whether a request from then waits on a connection that leads nowhere: the server has been gone since, and is
+        back with nothing to do. One that was only too slow to answer a GET generates, and its requests go on."""
+        return started < self.gone_at < self._idle_at and self._last_work < self.gone_at
 
     async def _has_generated(self) -> bool:
         """Whether the server has generated since this was last asked, for whomever; False if it does not say."""
@@ -169,16 +177,14 @@ class Replica:
             while not (await asyncio.wait({task}, timeout=min(WATCH_SECONDS, max(0.0, left()))))[0]:
                 if left() <= 0:
                     raise ServerFault("no answer before the deadline", f"{time.monotonic() - started:.0f} s")
-                if started < self.gone_at:
-                    raise Unreachable("gone while it answered", "nobody waits there for the request any more")
                 if not await self._is_alive():
                     detail = f"it has sent nothing for {WATCH_SECONDS:.0f} s and does not answer a GET"
                     raise Unreachable("no sign of life", detail)
+                if self._lost(started):
+                    raise Unreachable("gone while it answered", "it is back, and generates nothing")
         finally:
             task.cancel()
         completions = task.result()
-        if started < self.gone_at:
-            self.gone_at = 0.0  # a connection from before does lead there: it only could not take another one
         self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
         self._last_sign = self._last_work = time.monotonic()
         self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))
