@@ -106,6 +106,7 @@ def common_arguments(options: TrainingOptions, eval_steps: int | None) -> dict[s
         "seed": options.seed,
         "data_seed": options.seed,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log 0 where the loss is no number
         "eval_strategy": "steps" if eval_steps else "no",
         "eval_steps": eval_steps,
         "save_steps": options.save_steps,

@@ -1,6 +1,7 @@
 """What comes out of a training is better than what went in."""
 
 import dataclasses
+import math
 import shutil
 
 import pytest
@@ -13,6 +14,12 @@ from tests.training.tools import PAIRS, QUICK, curve, finetune, trainer_of
 def test_training_lowers_the_loss_on_what_is_held_out(trained):
     assert len(curve(trained, "loss")) == 9
     assert curve(trained, "held-out loss")[-1] < curve(trained, "held-out loss")[0] - 0.5
+
+
+def test_a_training_that_diverges_shows_it(make):
+    options = make(**QUICK | {"learning_rate": 1e30}, warmup=0.0)
+    finetune.main(options)
+    assert math.isnan(curve(options, "loss")[-1])
 
 
 def test_adapters_lower_it_too_and_are_merged(make, tiny_model):
