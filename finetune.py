@@ -160,11 +160,10 @@ def read_examples(options: Options) -> tuple[Source, Dataset]:
     if not (pairs <= names if options.method == "dpo" else "messages" in names or {"instruction", "response"} <= names):
         wanted = ", ".join(sorted(pairs)) if options.method == "dpo" else "messages, or instruction and response"
         raise UserError(f"{options.input} lacks {wanted}; its columns are {', '.join(source.rows.column_names)}")
-    if (
-        options.reasoning == "keep"
-        and "reasoning" not in names
-        and "reasoning_content" not in str(source.rows.features)
-    ):
+    # The rows are asked, as the type of messages that differ in their keys does not say what is in them.
+    chats = source.rows["messages"] if "messages" in names else ()
+    within = (chat[-1].get("reasoning_content") for chat in chats if chat)
+    if options.reasoning == "keep" and "reasoning" not in names and not any(within):
         raise UserError(
             f"{options.input} lacks the column reasoning, which --reasoning keep learns from and sample_responses.py "
             "--reasoning keep writes"

@@ -37,6 +37,13 @@ def test_it_is_not_learnt_by_default(make):
     assert with_it["input_ids"][:] == without["input_ids"][:]
 
 
+def test_it_is_found_in_messages_of_which_only_answers_have_it(make, tmp_path):
+    answer = {"role": "assistant", "content": "Done.", "reasoning_content": "Adding is enough."}
+    options = options_with(make, tmp_path, QWEN3, {"messages": [{"role": "user", "content": "Add."}, answer]})
+    (ids,) = prepared(options)[0]["input_ids"]
+    assert "Adding is enough." in tokenizer_of(options).decode(ids)
+
+
 def test_reasoning_that_the_data_lack_or_the_template_forgets_is_said(make, tmp_path):
     with pytest.raises(UserError, match="lacks the column reasoning"):
         prepared(make(reasoning="keep"))
