@@ -223,7 +223,8 @@ def to_tokens(
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
     reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
-    answer = with_reasoning(messages[-1], reasoning, tokenizer) if reasoning else messages[-1]
+    answer = {name: value for name, value in messages[-1].items() if name != "reasoning_content"}
+    answer = with_reasoning(answer, reasoning, tokenizer) if reasoning else answer
     prompt, response = prompt_and_response(messages[:-1], [answer], tokenizer)
     if reasoning.strip() not in response:
         raise UserError("the chat template leaves out the reasoning of an answer: choose another --chat-template")

@@ -1,5 +1,7 @@
 """What a model that thinks learns: its reasoning, where it is asked to, as its chat template writes it."""
 
+import dataclasses
+
 import pytest
 
 from selfalign.errors import UserError
@@ -37,11 +39,12 @@ def test_it_is_not_learnt_by_default(make):
     assert with_it["input_ids"][:] == without["input_ids"][:]
 
 
-def test_it_is_found_in_messages_of_which_only_answers_have_it(make, tmp_path):
+def test_it_is_taken_from_messages_of_which_only_answers_have_it_and_only_if_asked_to(make, tmp_path):
     answer = {"role": "assistant", "content": "Done.", "reasoning_content": "Adding is enough."}
     options = options_with(make, tmp_path, QWEN3, {"messages": [{"role": "user", "content": "Add."}, answer]})
-    (ids,) = prepared(options)[0]["input_ids"]
-    assert "Adding is enough." in tokenizer_of(options).decode(ids)
+    for reasoning, learnt in ("keep", True), ("strip", False):
+        (ids,) = prepared(dataclasses.replace(options, reasoning=reasoning))[0]["input_ids"]
+        assert ("Adding is enough." in tokenizer_of(options).decode(ids)) is learnt
 
 
 def test_reasoning_that_the_data_lack_or_the_template_forgets_is_said(make, tmp_path):
