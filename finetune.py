@@ -176,7 +176,25 @@ def load_tokenizer(options: Options) -> PreTrainedTokenizerBase:
     tokenizer = base_model(options).load_tokenizer(options.chat_template)
     if options.reasoning == "keep" and END not in str(tokenizer.chat_template):
         tokenizer.chat_template = f"{tokenizer.chat_template}{THINKS}"
+    tokenizer.eos_token = end_token_of(tokenizer)
     return tokenizer
+
+
+def end_token_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that ends an answer in the chat template: another one than base models end a text with, in most of
+    the templates that chat models come with. UserError if there is none."""
+    question, answer = {"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}
+    end = prompt_and_response([question], [answer], tokenizer)[1].rpartition(answer["content"])[2]
+    if str(tokenizer.eos_token) in end:
+        return str(tokenizer.eos_token)
+    known: dict[int, Any] = tokenizer.added_tokens_decoder
+    ids = tokenizer(end, add_special_tokens=False).input_ids
+    tokens = [known[i].content for i in ids if i in known and known[i].special]
+    if not tokens:
+        raise UserError(
+            f"the chat template ends an answer with no end token, so the model could not learn to stop: {end!r}"
+        )
+    return tokens[0]
 
 
 def prompt_and_response(

@@ -30,3 +30,9 @@ def test_what_is_wrong_is_said(tmp_path, tiny_model, row, more, said):
     with pytest.raises(UserError) as error:
         finetune.main(options_of(tmp_path, rows=[row], **{"model": tiny_model, **more}))
     assert said in str(error.value)
+
+
+def test_a_chat_template_in_which_answers_have_no_end(tmp_path, tiny_model):
+    (template := tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content + '\\n' }}{% endfor %}")
+    with pytest.raises(UserError, match="ends an answer with no end token"):
+        finetune.main(options_of(tmp_path, tiny_model, chat_template=template))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfalign.training.loading import without_dropout
-from tests.training.tools import PAIRS, QUICK, curve, finetune, trainer_of
+from tests.training.tools import PAIRS, QUICK, curve, finetune, prepared, trainer_of
 
 
 def test_training_lowers_the_loss_on_what_is_held_out(trained):
@@ -50,6 +50,23 @@ def test_the_model_stops_where_it_has_learnt_to(make, tiny_model, tmp_path, lora
     finetune.main(options)
     ends = GenerationConfig.from_pretrained(options.output).eos_token_id
     assert AutoTokenizer.from_pretrained(options.output).eos_token_id in (ends if isinstance(ends, list) else [ends])
+
+
+def test_it_stops_at_the_token_with_which_a_chat_template_of_its_own_ends_answers(make, tmp_path):
+    """As Qwen's does with <|im_end|>, where the tokenizer of the base model ends a text with <|endoftext|>."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    template = tmp_path / "chatml.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    options = make(**QUICK | {"epochs": 1}, chat_template=template)
+    examples, _, _ = prepared(options)
+    finetune.main(options)
+    tokenizer, ends = (kind.from_pretrained(options.output) for kind in (AutoTokenizer, GenerationConfig))
+    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.eos_token_id in ends.eos_token_id
+    assert {labels[-1] for labels in examples["labels"]} == {tokenizer.eos_token_id}
 
 
 def test_dpo_raises_the_margin_on_what_is_held_out(make):
