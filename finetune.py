@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.errors import UserError
+from selfalign.errors import UserError, first_line
 from selfalign.llm.reasoning import BEGIN, END
 from selfalign.options import (
     LATER,
@@ -201,8 +201,12 @@ def prompt_and_response(
     question: list[Message], answer: list[Message], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[str, str]:
     """A chat as the model reads it, in two parts: everything before the answer, and the answer with its end token."""
-    prompt = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-    chat = str(tokenizer.apply_chat_template([*question, *answer], tokenize=False))
+    try:
+        prompt = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
+        chat = str(tokenizer.apply_chat_template([*question, *answer], tokenize=False))
+    except Exception as error:  # a template can raise anything
+        roles = ", ".join(message["role"] for message in [*question, *answer])
+        raise UserError(f"the chat template does not take a chat of {roles}: {first_line(error)}") from None
     if not chat.startswith(prompt):
         raise UserError(
             "the chat template writes a question differently once it is answered, so the prompt cannot be masked"

@@ -36,3 +36,13 @@ def test_a_chat_template_in_which_answers_have_no_end(tmp_path, tiny_model):
     (template := tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content + '\\n' }}{% endfor %}")
     with pytest.raises(UserError, match="ends an answer with no end token"):
         finetune.main(options_of(tmp_path, tiny_model, chat_template=template))
+
+
+def test_a_chat_that_the_chat_template_refuses(tmp_path, tiny_model):
+    template, ours = tmp_path / "chat.jinja", (PROMPTS / "chat.jinja").read_text()
+    template.write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}" + ours
+    )
+    row = {"messages": [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]}
+    with pytest.raises(UserError, match="does not take a chat of system, user, assistant: No system role"):
+        finetune.main(options_of(tmp_path, tiny_model, [row], chat_template=template))
