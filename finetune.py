@@ -223,11 +223,17 @@ def with_reasoning(answer: Message, reasoning: str, tokenizer: PreTrainedTokeniz
     return answer | {"content": f"{BEGIN}\n{reasoning}\n{END}\n\n{answer['content']}"}
 
 
+def begin_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that the tokenizer puts before every prompt; empty if there is none."""
+    begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    return str(tokenizer.bos_token) if begins else ""
+
+
 def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token ids of a text, preceded by the token that the tokenizer puts before every prompt, if it does."""
-    begin = tokenizer("").input_ids[:1] if tokenizer.bos_token else []
-    begins = begin == [tokenizer.bos_token_id] and not text.startswith(str(tokenizer.bos_token))
-    return (begin if begins else []) + tokenizer(text, add_special_tokens=False).input_ids
+    begin = begin_of(tokenizer)
+    begins = begin and not text.startswith(begin)
+    return ([tokenizer.bos_token_id] if begins else []) + tokenizer(text, add_special_tokens=False).input_ids
 
 
 def to_tokens(
@@ -261,13 +267,17 @@ def to_tokens(
 
 
 def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
-    """A preference (`prompt`, `chosen` and `rejected`, each a list of messages) as texts, with its `outcome`."""
+    """A preference (`prompt`, `chosen` and `rejected`, each a list of messages) as texts, with its `outcome`.
+
+    The prompt lacks the token that the tokenizer puts before every text: TRL has it put there.
+    """
     parts = [row[name] or [] for name in ("prompt", "chosen", "rejected")]
     if not all(parts) or any(message["content"] is None for part in parts for message in part):
         return {"prompt": "", "chosen": "", "rejected": "", "outcome": "no_response"}
     (prompt, chosen), (_, rejected) = (prompt_and_response(parts[0], answer, tokenizer) for answer in parts[1:])
     lengths = [len(tokens_of(text, tokenizer)) for text in (prompt, prompt + chosen, prompt + rejected)]
     outcome = "prompt_too_long" if lengths[0] >= max_length else "cut" if max(lengths) > max_length else "whole"
+    prompt = prompt.removeprefix(begin_of(tokenizer))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "outcome": outcome}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from selfalign.options import PROMPTS
-from tests.training.tools import ROWS, examples_in, finetune, prepared, prompt_of, tokenizer_of, trainer_of
+from tests.training.tools import PAIRS, ROWS, examples_in, finetune, prepared, prompt_of, tokenizer_of, trainer_of
 
 
 @pytest.mark.parametrize(("packing", "device_batch_size"), [(False, 4), (True, 1), (True, 2)])
@@ -49,8 +49,11 @@ def test_a_tokenizer_that_begins_prompts_with_a_token_does_so_in_training(make):
     tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
     )
-    encoded = finetune.to_tokens(ROWS[0], tokenizer, 1280)["input_ids"]
-    assert encoded.count(tokenizer.bos_token_id) == 1 and encoded[0] == tokenizer.bos_token_id
+    for template in "{{ bos_token }}" + tokenizer.chat_template, tokenizer.chat_template:
+        tokenizer.chat_template = template
+        encoded = finetune.to_tokens(ROWS[0], tokenizer, 1280)["input_ids"]
+        for ids in encoded, tokenizer(finetune.to_pair(PAIRS[0], tokenizer, 1280)["prompt"]).input_ids:
+            assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
 
 
 def test_the_layout_of_the_published_dataset_is_taken(make):
