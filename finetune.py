@@ -288,11 +288,16 @@ def prepare(
 
     UserError if too few rows can be used.
     """
+    from datasets import Features, List, Value
+
     dpo, how = options.method == "dpo", {"tokenizer": tokenizer, "max_length": options.max_length}
+    text, ids = Value("string"), List(Value("int64"))
+    columns = {"prompt": text, "chosen": text, "rejected": text} if dpo else {"input_ids": ids, "labels": ids}
     prepared = rows.map(
         to_pair if dpo else to_tokens,
         fn_kwargs=how if dpo else how | {"keep_reasoning": options.reasoning == "keep"},
         remove_columns=rows.column_names,
+        features=Features(columns | {"outcome": text}),  # a thousand rows that can't be used would not tell them
         desc="examples",
     )
     outcomes = prepared["outcome"][:]

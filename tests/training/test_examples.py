@@ -71,6 +71,11 @@ def test_what_can_not_be_used_is_counted(make):
     assert max(map(len, examples["input_ids"])) == 100
 
 
+def test_a_thousand_rows_before_the_first_that_can_be_used(make):
+    _, _, counts = prepared(make([ROWS[0] | {"response": None}] * 1000 + ROWS))
+    assert counts == {"no_response": 1000, "examples": len(ROWS)}
+
+
 @pytest.mark.parametrize(("attention", "device_batch_size"), [("sdpa", 1), ("sdpa", 2), ("eager", 1)])
 def test_packed_examples_do_not_see_each_other(make, attention, device_batch_size):
     """Logits and loss of a packed sequence are those of its examples one by one."""
