@@ -43,13 +43,19 @@ class BaseModel:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         dtype = dtype_of(self.dtype)
-        return self._from_pretrained(
+        model: PreTrainedModel = self._from_pretrained(
             AutoModelForCausalLM,
             config=without_dropout(self._from_pretrained(AutoConfig)),
             dtype=getattr(torch, dtype),
             attn_implementation=attention_of(self.attention, dtype),
             **(four_bits() if self.quantize_4bit else {}),
         )
+        if model.generation_config:
+            try:
+                model.generation_config.validate(strict=True)
+            except ValueError:  # a temperature without sampling, as Vicuna has it, can be loaded but not saved
+                model.generation_config.do_sample = True
+        return model
 
     def check_packing(self) -> None:
         """UserError if packed examples would run into each other: in layers with a state, transformers keeps them apart

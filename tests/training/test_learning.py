@@ -1,8 +1,10 @@
 """What comes out of a training is better than what went in."""
 
 import dataclasses
+import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,6 +69,15 @@ def test_it_stops_at_the_token_with_which_a_chat_template_of_its_own_ends_answer
     tokenizer, ends = (kind.from_pretrained(options.output) for kind in (AutoTokenizer, GenerationConfig))
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.eos_token_id in ends.eos_token_id
     assert {labels[-1] for labels in examples["labels"]} == {tokenizer.eos_token_id}
+
+
+def test_a_base_model_with_a_temperature_but_without_sampling_can_be_saved(make, tiny_model, tmp_path):
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, "temperature": 0.9, "top_p": 0.6}))
+    options = dataclasses.replace(make(**QUICK | {"epochs": 1}, lora_rank=2), model=str(base))
+    finetune.main(options)
+    made = json.loads((Path(options.output) / "generation_config.json").read_text())
+    assert made["temperature"] == 0.9 and made["do_sample"]
 
 
 def test_dpo_raises_the_margin_on_what_is_held_out(make):
