@@ -36,6 +36,8 @@ class App:
     def __init__(self, engine: Engine, limits: Limits, model_id: str):
         self.engine, self.limits, self.model_id = engine, limits, model_id
         self.tokenizer = engine.tokenizer.backend_tokenizer
+        self.tokenizer.no_truncation()  # a tokenizer keeps the length to which its training data was cut and filled up
+        self.tokenizer.no_padding()
         self.running = 0
 
     def application(self) -> web.Application:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from huggingface_hub import AsyncInferenceClient
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign.llm.client import GENERATED
+from server.app import App, Limits
+from server.engine import Engine
 from tests.fakes.tgi_contract import validate
 from tests.server.client import PROMPT, generate, request, text
 
@@ -49,6 +51,17 @@ def test_tokenize_gives_ids_and_offsets(url: str, tiny_model: Path):
     validate(tokens, "TokenizeResponse")
     assert [token["id"] for token in tokens] == AutoTokenizer.from_pretrained(tiny_model)(PROMPT).input_ids
     assert "".join(token["text"] for token in tokens) == PROMPT
+
+
+def test_no_prompt_is_cut_or_filled_up_as_the_training_data_was(tiny_model: Path, tmp_path: Path):
+    """A tokenizer is stored with the lengths that it was last called with."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer(PROMPT, truncation=True, max_length=5, padding="max_length")
+    tokenizer.save_pretrained(tmp_path)
+    stored = AutoTokenizer.from_pretrained(tmp_path)
+    app = App(Engine(model, stored, 1), Limits(1, 299, 300), "tiny")
+    for prompt in ("a", PROMPT):
+        assert app.tokenizer.encode(prompt).ids == tokenizer(prompt).input_ids
 
 
 def test_hugging_faces_client_is_answered(url: str):
