@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from tokenizers.decoders import DecodeStream
+from tokenizers import Tokenizer
 from torch import Tensor
 
 BLOCK = 128  # of the vocabulary, in which a drawn number is looked up
@@ -24,6 +24,26 @@ class Token:
     text: str
     logprob: float
     special: bool
+
+
+class Decoder:
+    """The text, with special tokens, of tokens that come one by one, decoded behind those before them, as TGI does.
+
+    tokenizers' own DecodeStream fails on a byte token that spoils the one before it: "\\n" and half a character.
+    """
+
+    def __init__(self, before: list[int]):
+        self.ids, self.known = list(before), len(before)
+
+    def step(self, tokenizer: Tokenizer, id: int) -> str:
+        """What the token adds to the text: nothing as long as the last character is not complete."""
+        self.ids.append(id)
+        known = tokenizer.decode(self.ids[: self.known], skip_special_tokens=False)
+        text = tokenizer.decode(self.ids, skip_special_tokens=False)
+        if len(text) <= len(known) or text.endswith("\ufffd"):
+            return ""
+        self.ids, self.known = self.ids[self.known :], len(self.ids) - self.known
+        return text[len(known) :]
 
 
 @dataclass(eq=False)
@@ -47,7 +67,7 @@ class Completion:
             self.generator.manual_seed(self.seed)
         self.tokens: list[Token] = []
         self.text = ""  # with special tokens
-        self.decoder = DecodeStream(ids=self.context, skip_special_tokens=False)
+        self.decoder = Decoder(self.context)
 
     @property
     def context(self) -> list[int]:

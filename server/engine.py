@@ -143,7 +143,7 @@ class Engine:
 
     def advance(self, completion: Completion, id: int, logprob: float) -> bool:
         """Give a completion its next token; whether that was its last."""
-        text = completion.decoder.step(self.tokenizer.backend_tokenizer, id) or ""
+        text = completion.decoder.step(self.tokenizer.backend_tokenizer, id)
         completion.tokens.append(Token(id, text, logprob, id in self.special))
         completion.text += text
         finish_reason: FinishReason | None = None

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, TopPLogitsWarper
 
 from selfalign.llm.local_server import served
-from server.completion import Completion, choose, keep_top_p, look_up
+from server.completion import Completion, Decoder, choose, keep_top_p, look_up
 from server.engine import Engine
 from tests.server.client import PROMPT, generate, text, texts_at_once
 
@@ -93,6 +94,14 @@ def test_every_number_falls_on_a_token_of_positive_probability():
     numbers = torch.cat([torch.linspace(0, 1, 1000), torch.tensor([1 - 2**-24, 1.0])])
     found = look_up(probabilities.expand(len(numbers), -1), numbers)
     assert set(found.tolist()) <= {10, 127, 128, 250} and found.tolist() == sorted(found.tolist())
+
+
+def test_a_byte_that_spoils_the_character_before_it_ends_nothing():
+    """The tokenizers of Llama 2 and CodeQwen1.5 have bytes as tokens, and decode those in a row together."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, "<0x0A>": 1, "<0xF0>": 2}, [], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    decoder = Decoder([0])
+    assert [decoder.step(tokenizer, id) for id in (0, 1, 2, 0)] == ["a", "\n", "", "\ufffda"]
 
 
 def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[Any, Any], monkeypatch):
