@@ -10,7 +10,7 @@ It runs with or without a GPU. POST /generate, /, /v1/chat/completions and /toke
 /health answer as TGI 3 does: bodies, details and errors. GET /metrics has a few of TGI's. What it does not do is
 refused with status 422: streaming, the log-probabilities of the prompt and of chats, best_of, typical_p, penalties,
 grammars, tools, watermarks, top_n_tokens and adapters. Where a model's attention slides over a window, the context
-ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5, DeepSeek-V2) are
+ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5, DeepSeek-V2, Gemma 2) are
 computed one row at a time. For large models, use TGI or vLLM, which run quantized, sharded and LoRA models on several
 GPUs.
 

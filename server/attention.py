@@ -41,6 +41,8 @@ def shared_prompt_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, shared: SharedPrompts, **more: Any
 ) -> tuple[Tensor, None]:
     """Each row attends to its own keys, and together with the other rows of its prompt to the prompt's."""
+    if more.get("softcap") is not None or more.get("s_aux") is not None:  # Gemma 2; gpt-oss
+        raise NotImplementedError("scores that are capped, or attention sinks")
     rows, heads, tokens, dim = query.shape
     kv_heads, scale = key.shape[1], more.get("scaling") or dim**-0.5
     group = heads // kv_heads

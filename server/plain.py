@@ -1,5 +1,6 @@
 """The engine for models that are not all ordinary attention: layers with a state (Qwen3.5), compressed keys and values
-(DeepSeek-V2). Each row has a cache of transformers' own and is computed by itself, so a batch is no faster."""
+(DeepSeek-V2), capped scores (Gemma 2). Each row has a cache of transformers' own and is computed by itself, so a batch
+is no faster."""
 
 import copy
 from collections.abc import Callable

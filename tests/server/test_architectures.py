@@ -1,0 +1,25 @@
+"""Models of all kinds: each computes what transformers does, or is refused before the first request."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from server.plain import engine_for
+from tests.fakes.architectures import SIZES
+
+IDS = list(range(5, 45))
+
+
+def model_of(architecture: str, **more: Any) -> Any:
+    torch.manual_seed(0)
+    ends = {"vocab_size": 320, "eos_token_id": None, "bos_token_id": None, "pad_token_id": 0}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **SIZES | ends | more)).eval()
+
+
+@torch.inference_mode()
+def test_capped_scores_are_computed(tiny_model):
+    model = model_of("gemma2", initializer_range=1.0)
+    expected = model(torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 1)
+    torch.testing.assert_close(engine.prefill(tuple(IDS), None).scores, expected)
