@@ -3,7 +3,8 @@
 is no faster."""
 
 import copy
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,12 +28,24 @@ class PlainEngine(Engine):
     def __init__(self, *arguments: Any, **more: Any):
         super().__init__(*arguments, **more)
         self.caches: dict[Completion, Any] = {}
+        self.takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
 
     def prefill(self, ids: tuple[int, ...], kept: Tensor | None) -> ComputedPrompt:
-        cache = DynamicCache(config=self.model.config)
-        input_ids = torch.tensor([ids], device=self.model.device)
-        answer = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        answer = self.answer(ids, 0, DynamicCache(config=self.model.config))
         return ComputedPrompt(ids, answer.past_key_values, answer.logits[0, -1])
+
+    def answer(self, ids: Sequence[int], start: int, cache: Any) -> Any:
+        """What the model says to `ids` at the positions from `start` on. It is told these, as by transformers'
+        `generate`: Bamba does not see them from its cache."""
+        device = self.model.device
+        positions = {"position_ids": torch.arange(start, start + len(ids), device=device)[None]}
+        return self.model(
+            input_ids=torch.tensor([ids], device=device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **(positions if self.takes_positions else {}),
+        )
 
     def scores_of_rows(self) -> Tensor:
         self.caches = {row: self.caches[row] for row, _ in self.rows if row in self.caches}
@@ -40,8 +53,8 @@ class PlainEngine(Engine):
         for completion, prompt in self.rows:
             if completion not in self.caches:
                 self.caches[completion] = copy.deepcopy(prompt.kv)
-            last = torch.tensor([[completion.tokens[-1].id]], device=self.model.device)
-            answer = self.model(input_ids=last, past_key_values=self.caches[completion], use_cache=True)
+            start = len(completion.prompt) + len(completion.tokens) - 1
+            answer = self.answer([completion.tokens[-1].id], start, self.caches[completion])
             scores.append(answer.logits[0, -1])
         return torch.stack(scores)
 

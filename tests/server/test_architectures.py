@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from server.completion import Completion
 from server.plain import engine_for
 from tests.fakes.architectures import SIZES
 
@@ -23,3 +24,18 @@ def test_capped_scores_are_computed(tiny_model):
     expected = model(torch.tensor([IDS]), use_cache=False).logits[0, -1]
     engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 1)
     torch.testing.assert_close(engine.prefill(tuple(IDS), None).scores, expected)
+
+
+@torch.inference_mode()
+def test_a_model_that_does_not_count_its_positions_is_told_them(tiny_model):
+    sizes = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8}
+    model = model_of("bamba", attn_layer_indices=[1], **sizes)
+    expected = model.generate(torch.tensor([IDS]), do_sample=False, max_new_tokens=20)[0, len(IDS) :]
+    engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 1)
+    engine.eos = set()
+    completion = Completion(prompt=IDS, max_new_tokens=20)
+    engine.waiting.append(completion)
+    engine.admit()
+    while engine.rows:
+        engine.step()
+    assert [token.id for token in completion.tokens] == expected.tolist()
