@@ -36,7 +36,9 @@ class LiveCodeBenchRepair(LiveCodeBench):
         """Those of code generation, and the share of first answers that passed; given samples have none."""
         scores = super().scores(rows, problems)
         if any(FIRST_ANSWER in row["checks"] for row in rows):
-            scores["first_answers"] = sum(FIRST_ANSWER not in row["checks"] for row in rows) / len(rows)
+            # One that was unfinished has failed, and was not revised.
+            first_passed = [row["passed"] and FIRST_ANSWER not in row["checks"] for row in rows]
+            scores["first_answers"] = sum(first_passed) / len(rows)
         return scores
 
 

@@ -219,6 +219,12 @@ def test_failed_answers_are_repaired_once_as_a_command(tmp_path):
     assert refused.returncode == 2
 
 
+def test_a_first_answer_that_was_not_finished_has_not_passed(contests):
+    checks = [(False, {}), (True, {"first answer": "failed"}), (True, {})]  # unfinished, repaired, right at once
+    rows = [{"task_id": "a", "passed": passed, "checks": check} for passed, check in checks]
+    assert contests[0].scores(rows, {})["first_answers"] == 1 / 3
+
+
 def test_given_samples_are_not_repaired(tmp_path, contests):
     benchmark, problems = contests
     rows = [{"task_id": p.task_id, "passed": True, "checks": {}} for p in problems]
