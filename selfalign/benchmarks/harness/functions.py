@@ -141,7 +141,8 @@ def _error_line(code: str) -> int | None:
 def code_defining(entry_point: str, answer: str) -> str:
     """The code block of a Markdown answer that defines `entry_point`, or the first one; all of it if there is none."""
     blocks = [block.code for block in code_blocks(answer)] or [answer]
-    return without_preface(next((code for code in blocks if f"def {entry_point}" in code), blocks[0]))
+    definition = re.compile(rf"\bdef {re.escape(entry_point)}\b")  # not one of which it is only the beginning
+    return without_preface(next(filter(definition.search, blocks), blocks[0]))
 
 
 def spaced(answer: str) -> str:

@@ -33,6 +33,7 @@ def test_what_is_kept_of_code(code, kept):
         (f"{FunctionBenchmark.chat_prefix}```python\nimport math\n\n\ndef f(x):\n    return x", "import math\n"),
         ("Sure, here it is:\n\nimport math\n\n\ndef f(x):\n    return x", "import math\n"),
         ("# mod\nM = 7\n\ndef f(x): return x % M", "# mod\nM = 7\n"),
+        ("```\ndef factorial(n): return 1\n```\nThen:\n```\ndef f(x): return x\n```", "def f(x): return x\n"),
     ],
 )
 def test_code_begins_where_the_answer_turns_to_python(answer, begins):
