@@ -86,9 +86,9 @@ class DS1000(Benchmark):
             solution = answer[len(beginning) :]
         else:
             solution = first_python_block(answer) if style == "chat" else answer.replace("```python", "")
-        solution = solution.partition("<code>")[2] or solution  # chat models repeat the tags of the question
-        for mark in self.completion_stop:  # given samples may continue after them
+        for mark in self.completion_stop:  # given samples may continue after them, with the tags of another question
             solution = solution.partition(mark)[0]
+        solution = solution.partition("<code>")[2] or solution  # chat models repeat the tags of the question
         tests = f"{problem.test}\n\ntest_execution(solution)"
         if "def test_string(" in problem.test:  # whether the solution uses what the question asks for
             tests += "\ntest_string(solution)"

@@ -108,6 +108,12 @@ def test_programs_can_use_torch(outcomes, problems):
     [
         # What follows the end of a solution is left out, and so are the question's tags.
         (0, "df['twice'] = 2 * df['price']\n</code>\nEND SOLUTION\n\nProblem:\nAnother", "solution", "passed"),
+        (
+            0,
+            "df['twice'] = 2 * df['price']\n</code>\n\nProblem:\nAnother\n\nA:\n<code>\nx = 1\n",
+            "completion",
+            "passed",
+        ),
         (0, "<code>\ndf['twice'] = 2 * df['price']\n</code>", "chat", "passed"),
         (0, "It doubles the prices:\n\ndf['twice'] = 2 * df['price']", "chat", "passed"),
         (0, "```python\ndf['twice'] = 2 * df['price']\n```\nThat's it.", "solution", "passed"),
