@@ -58,6 +58,7 @@ def given_samples(
         else:
             number = len(samples[task_id])
             ids = {"id": f"{task_id}/{number}", "task_id": task_id, "sample": number}
+            text = text.encode("utf-8", "replace").decode()  # lone surrogates can't be stored
             # Code that only mentions the end of reasoning is code.
             is_code = has_solution and not text.lstrip().startswith(BEGIN)
             parts = Parts(text) if is_code else split_reasoning(text)

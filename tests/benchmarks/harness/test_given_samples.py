@@ -50,6 +50,11 @@ def test_columns_that_are_not_used_are_said(tmp_path, capsys):
     assert "1 columns are ignored: logprob" in capsys.readouterr().err
 
 
+def test_characters_that_can_not_be_stored_are_replaced(tmp_path):
+    row = {"task_id": "HumanEval/2", "completion": "    return '\ud83d'"}  # half of an emoji
+    assert given(tmp_path, [*solutions(0, 1), row])[2]["text"] == "    return '?'"
+
+
 def test_numbers_are_task_ids_too(tmp_path):
     rows = given(tmp_path, [{"task_id": n, "solution": "x"} for n in range(3)])
     assert [row["task_id"] for row in rows] == ["HumanEval/0", "HumanEval/1", "HumanEval/2"]
