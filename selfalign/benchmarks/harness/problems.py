@@ -130,7 +130,7 @@ def _json_rows(data: str) -> list[Row]:
     # Not through `datasets`, whose columns have one type: the inputs of EvalPlus are numbers here and lists there.
     try:
         raw = Path(data).read_bytes()
-        text = (gzip.decompress(raw) if data.endswith(".gz") else raw).decode()
+        text = (gzip.decompress(raw) if data.endswith(".gz") else raw).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{data} can't be read: {error}") from None
     if data.removesuffix(".gz").endswith(".json"):

@@ -25,6 +25,12 @@ def test_rows_come_from_any_form_of_file(tmp_path, file):
     assert records(str(path)) == rows
 
 
+@pytest.mark.parametrize("file", ["a.jsonl", "a.json"])
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path, file):
+    (tmp_path / file).write_text('[{"n": 1}]' if file == "a.json" else '{"n": 1}\r\n', encoding="utf-8-sig")
+    assert records(str(tmp_path / file)) == [{"n": 1}]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
