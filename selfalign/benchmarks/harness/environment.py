@@ -56,6 +56,8 @@ def environment_of(benchmark: Benchmark, folder: Path = ENVIRONMENTS, python: st
         # An environment whose interpreter has gone, or is of another version, can't be repaired.
         clear = [] if _runs(interpreter, SUITS, *benchmark.pythons) else ["--clear"]
         _run([base, "-m", "venv", "--without-pip", *clear, str(environment)], f"no environment can be made with {base}")
+        if not _runs(sys.executable, "import pip"):  # in a .venv that uv has made
+            _run([sys.executable, "-m", "ensurepip"], f"{sys.executable} has no pip")
         pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "--quiet", "--disable-pip-version-check"]
         for file in files:
             without = ["--no-deps"] if file.stem.endswith(ALONE) else []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import venv
 import zipfile
 from types import SimpleNamespace
 
@@ -53,6 +54,14 @@ def test_packages_that_are_wanted_alone_come_without_what_they_require(tmp_path,
     (tmp_path / "toy-alone.txt").write_text(f"{wheel}\n")
     python = environment_of(benchmark, tmp_path / "all", sys.executable)
     assert subprocess.run([python, "-c", "import era, server"]).returncode == 0
+
+
+def test_an_environment_is_made_where_uv_has_left_out_pip(tmp_path, benchmark, monkeypatch):
+    venv.create(tmp_path / "uv", symlinks=True)
+    base = sys.executable
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "uv" / "bin" / "python"))
+    python = environment_of(benchmark, tmp_path / "all", base)
+    assert subprocess.run([python, "-c", "import era"]).returncode == 0
 
 
 def test_data_that_cannot_be_fetched_are_said_and_tried_again(tmp_path, benchmark, capsys):
