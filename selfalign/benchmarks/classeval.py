@@ -26,7 +26,7 @@ from typing import Any
 
 from code_eval.sandbox import Program
 from selfalign.benchmarks.harness.benchmark import Ask, Benchmark, Problem, Row, Style
-from selfalign.benchmarks.harness.functions import first_python_block, source_of
+from selfalign.benchmarks.harness.functions import code_defining, first_python_block, source_of
 from selfalign.benchmarks.harness.problems import records
 from selfalign.code.markdown import code_blocks
 from selfalign.code.parsing import FUNCTIONS, parsed
@@ -126,7 +126,7 @@ class ClassEval(Benchmark):
             prompt = f"{before}\n\n{head}"
             if style == "chat":
                 reply = await ask(self.method_prompt(problem, method, prompt))
-                more, code = method_in(first_python_block(reply), method)
+                more, code = method_in(code_defining(method["name"], reply), method)
                 imports.append(more)
             else:
                 code = f"{head}\n{body_in(await ask(prompt, METHOD_STOP))}"

@@ -139,6 +139,20 @@ def test_a_method_without_a_code_block_is_found_between_sentences(tmp_path, sand
     assert {result.outcome for result in results.values()} == {"passed"}
 
 
+def test_a_method_is_found_behind_a_code_block_of_something_else(tmp_path, sandbox):
+    benchmark, (problem,) = problems_of(tmp_path, "classeval-compositional", ROW)
+    names = iter(BODIES)
+
+    async def ask(prompt, stop=None):
+        name = next(names)
+        method = f"{HEADS[name].splitlines()[0]}\n{BODIES[name]}"
+        return f"It needs this:\n\n```python\nimport math\n```\n\nThe method:\n\n```python\n{method}\n```"
+
+    answer = asyncio.run(benchmark.answer(problem, ask, "chat"))
+    (results,) = judged(sandbox, benchmark, [(problem, answer, "chat")])
+    assert {result.outcome for result in results.values()} == {"passed"}
+
+
 @pytest.mark.parametrize(
     "reply, said",
     [
