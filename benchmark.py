@@ -255,7 +255,8 @@ def model_fingerprint(model: str) -> str | None:
     """A hash of a model folder's files, so that another model at the same path is noticed; None for a Hub id."""
     from fsspec.implementations.local import LocalFileSystem
 
-    files = sorted(str(path) for path in Path(model).glob("*") if path.suffix in (".json", ".safetensors", ".jinja"))
+    kinds = ("*.json", "*.safetensors", "*model*.bin", "*.jinja")  # not training_args.bin
+    files = sorted({str(path) for kind in kinds for path in Path(model).glob(kind)})
     return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
 
 

@@ -122,6 +122,15 @@ def test_the_references_prompt_and_the_beginning_of_its_answer(tmp_path, endpoin
     assert all(row["prompt"].endswith("\n```\n\nAnswer:```python") for row in rows)
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "adapter_model.bin"])
+def test_other_weights_at_the_same_path_are_another_model(tmp_path, weights):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / weights).write_bytes(b"old")
+    old = benchmark.model_fingerprint(str(tmp_path))
+    (tmp_path / weights).write_bytes(b"new")
+    assert benchmark.model_fingerprint(str(tmp_path)) != old
+
+
 @pytest.mark.parametrize("begins", [True, False])
 def test_a_prompt_begins_once(tmp_path, tiny_model, begins):
     from tokenizers.processors import TemplateProcessing
