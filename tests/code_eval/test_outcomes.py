@@ -128,6 +128,22 @@ def test_tests_that_are_found_by_name(calls, mode, sandboxes):
 @pytest.mark.parametrize(
     ("tests", "outcome"),
     [
+        ("def run():\n def check(x): assert f(x) == 4\n check(2)\nrun()", "passed"),
+        ("def run():\n def check(x): assert f(x) == 4\n check(3)\nrun()", "failed"),
+        ("def run():\n def a(): assert f(2) == 4\n def b(): a()\n b()\nrun()", "passed"),
+        ("def run():\n def check(x): assert f(x) == 4\nrun()", "no_tests"),
+        ("class T:\n def __exit__(self, *_): assert f(2) == 4\n def __enter__(self): pass\nwith T(): pass", "passed"),
+        ("class T:\n def __init__(self): assert f(2) == 4", "no_tests"),
+    ],
+)
+def test_assertions_in_functions_of_functions_and_in_special_methods(tests, outcome, mode, sandboxes):
+    assert one(sandboxes[mode], "def f(x): return x * 2", tests).outcome == outcome
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("tests", "outcome"),
+    [
         ("if __name__ == '__main__':\n assert f(2) == 4", "no_tests"),
         ("def test(): assert f(2) == 4\nif '__main__' == __name__:\n test()", "no_tests"),
         ("def test(): assert f(2) == 4\nif __name__ != '__main__':\n test()", "passed"),
