@@ -204,6 +204,9 @@ def test_another_column():
         ("```bash\nls\n```", "", False),
         ("````python\n'''\n```\n'''\n````", "'''\n```\n'''\n", True),
         ("```python\na", "a", False),
+        ("```python\r\nif a:\r\n    b\r\n```\r\n", "if a:\n    b\n", True),
+        ("1. So:\n   ```python\n   if a:\n       b\n   ```", "if a:\n    b\n", True),
+        (" ```python\nif a:\n b\n```", "if a:\n b\n", True),
         ("a", "a", False),
     ],
 )
