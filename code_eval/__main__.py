@@ -60,8 +60,8 @@ def text_of(place: str, row: dict[str, Any], names: tuple[str, ...], language: s
     return code_in(value, language)[0]
 
 
-def samples_in(options: argparse.Namespace) -> list[tuple[str, Program]]:
-    """(task, program) of each sample."""
+def samples_in(options: argparse.Namespace) -> list[tuple[str, Program, dict[str, Any]]]:
+    """(task, program, row) of each sample. The file is read once: it may be a pipe."""
     tests = {}
     for place, row in rows_of(options.tests) if options.tests else ():
         tests[str(row.get("task_id"))] = text_of(place, row, TESTS, options.language)
@@ -72,7 +72,7 @@ def samples_in(options: argparse.Namespace) -> list[tuple[str, Program]]:
             raise Refused(f"{place}: there are no tests for task_id {task} in {options.tests}.")
         test = tests[str(task)] if options.tests else text_of(place, row, TESTS, options.language)
         program = Program(text_of(place, row, CODE, options.language), test)
-        samples.append((test if task is None else task, program))
+        samples.append((test if task is None else task, program, row if options.results else {}))
     if not samples:
         raise Refused(f"{options.samples} has no samples.")
     return samples
@@ -132,21 +132,19 @@ def main() -> int:
         if options.results:
             check_new(options.results)
         samples = samples_in(options)
-        tasks = [task for task, _ in samples]
+        tasks = [task for task, *_ in samples]
         print(f"{len(samples):,} samples of {len(set(tasks)):,} tasks", file=sys.stderr)
         results: list[Result] = []
         passed = 0
         memory, language = options.memory << 20, options.language
         with Sandbox(options.mode, options.workers, options.timeout, memory=memory, language=language) as sandbox:
-            for result in sandbox.run_unordered(program for _, program in samples):
+            for result in sandbox.run_unordered(program for _, program, _ in samples):
                 results.append(result)
                 passed += result.passed
                 show_progress(len(results), len(samples), passed)
         results.sort(key=lambda result: result.index)
         if options.results:
-            rows = [
-                row | verdict_of(result) for (_, row), result in zip(rows_of(options.samples), results, strict=True)
-            ]
+            rows = [row | verdict_of(result) for (*_, row), result in zip(samples, results, strict=True)]
             options.results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     except (Refused, SandboxUnavailable, ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -14,12 +14,12 @@ from tests.code_eval.tools import ROOT
 RIGHT, WRONG, TESTS = "def f(x): return x * x", "def f(x): return 4", "assert f(3) == 9"
 
 
-def run(*arguments, folder, rows=None):
+def run(*arguments, folder, rows=None, given=None):
     if rows is not None:
         (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [sys.executable, "-m", "code_eval", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, input=given)
 
 
 def test_samples_are_judged_and_counted_by_task(tmp_path):
@@ -41,6 +41,13 @@ def test_tests_from_another_file(tmp_path):
     (tmp_path / "tasks.jsonl").write_text(json.dumps({"task_id": 7, "test": [TESTS, "assert f(2) == 4"]}))
     done = run("samples.jsonl", "--tests", "tasks.jsonl", folder=tmp_path, rows=[{"task_id": 7, "completion": RIGHT}])
     assert "pass@1  1.0000" in done.stdout, done.stderr
+
+
+def test_samples_from_a_pipe_are_written_with_their_outcomes(tmp_path):
+    sample = json.dumps({"code": RIGHT, "tests": TESTS})
+    done = run("/dev/stdin", "--results", "results.jsonl", folder=tmp_path, given=sample)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "results.jsonl").read_text())["passed"]
 
 
 def test_remarks_of_strict_mode_are_counted(tmp_path):
