@@ -54,10 +54,10 @@ def text_of(place: str, row: dict[str, Any], names: tuple[str, ...], language: s
     name = next((name for name in names if name in row), None)
     if name is None:
         raise Refused(f"{place} has no column {' or '.join(names)}; its columns are {', '.join(row) or 'none'}.")
-    value = "\n".join(row[name]) if isinstance(row[name], list) else row[name]
-    if not isinstance(value, str):
+    texts = row[name] if isinstance(row[name], list) else [row[name]]
+    if not all(isinstance(text, str) for text in texts):
         raise Refused(f"{place}: {name} must be text, and not {json.dumps(row[name])[:60]}.")
-    return code_in(value, language)[0]
+    return code_in("\n".join(texts), language)[0]
 
 
 def samples_in(options: argparse.Namespace) -> list[tuple[str, Program, dict[str, Any]]]:

@@ -64,6 +64,7 @@ def test_remarks_of_strict_mode_are_counted(tmp_path):
         ([{"code": "x", "answer": 4}], [], "line 1 has no column tests or test; its columns are code, answer."),
         ([{"tests": TESTS}], [], "line 1 has no column code or completion or solution; its columns are tests."),
         ([{"code": 4, "tests": TESTS}], [], "line 1: code must be text, and not 4."),
+        ([{"code": RIGHT, "tests": [{"input": "1"}]}], [], 'line 1: tests must be text, and not [{"input": "1"}].'),
         (["text"], [], "each line must be an object"),
         ([], [], "samples.jsonl has no samples."),
         ([{"code": RIGHT, "tests": TESTS}], ["--workers", 0], "workers must be at least 1"),
