@@ -12,12 +12,12 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from .arguments import arguments_of, calls_at, is_at, tree_of, use_of
 from .assertions import loaded_names
-from .channel import CHANNEL, described, is_plain_function, receive, send
+from .channel import CHANNEL, classes_of, described, is_plain_function, receive, send
 from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, Job, texts_in
 from .plain_data import decode, encode, nans_seen
 from .program import compiled, main_module, run_tests
@@ -29,6 +29,7 @@ REPLACEABLE = (
     "input",
     "print",
 )  # functions of Python's own that the code calls in the tests' process if they replace them
+STANDARD = sys.stdlib_module_names - {"unittest", "doctest"}  # modules whose exceptions the code can raise in the tests
 SEEDED = ("random", "numpy.random")  # modules whose `seed` holds for the code as well
 
 # Taken when this module is loaded: before any program can replace them, and once for all programs, because each of them
@@ -258,7 +259,8 @@ class Code:
         return kind
 
     def exception_class(self, names: list[str]) -> type[Exception]:
-        """The class of the code's that has these bases; the last one is Python's own.
+        """The class of the code's that has these bases, the last of which is Python's own; or, of the standard library,
+        the tests' own.
 
         None of them ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none.
         """
@@ -269,7 +271,8 @@ class Code:
                 raise Claim("error", f"It raised what is no exception: {key[0][:DETAIL_LIMIT]}")
             if issubclass(base, (StopIteration, StopAsyncIteration)):
                 raise Claim("error", f"It raised {key[0][:DETAIL_LIMIT]}")
-            self.exceptions[key] = base if len(key) == 1 else type(key[0], (base,), {"__module__": "__main__"})
+            made = base if len(key) == 1 else imported_exception(self.text, key)
+            self.exceptions[key] = made or type(key[0], (base,), {"__module__": "__main__"})
         return self.exceptions[key]
 
     def same_error(self, names: list[str], arguments: list, description: str, outcome: str) -> BaseException:
@@ -284,8 +287,8 @@ class Code:
         try:
             kind = self.exception_class(names)
             if not (issubclass(kind, IndexError) and gives_items()):
-                return kind(*map(received, arguments))
-        except Exception:  # some take arguments other than those they keep
+                return instance_of(kind, [*map(received, arguments)])
+        except Exception:
             pass
         finally:
             self.raising = False
@@ -314,6 +317,29 @@ def expects_exit(text: str) -> bool:
             elif isinstance(node, ast.With):
                 named += [item.context_expr for item in node.items]
     return any(isinstance(part, ast.Name) and part.id == "SystemExit" for node in named for part in ast.walk(node))
+
+
+def imported_exception(text: str, names: Sequence[str]) -> type[Exception] | None:
+    """The class of the standard library with these bases that the tests, of this text, import or whose module they do.
+
+    It must be one that they name: others could end a test in ways of which a runner takes no note.
+    """
+    for node in ast.walk(tree_of(text)) if names[0] in text else ():
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in [node.module] if isinstance(node, ast.ImportFrom) else modules:
+            standard = str(module).partition(".")[0] in STANDARD
+            kind = getattr(sys.modules.get(str(module)), names[0], None) if standard else None
+            if isinstance(kind, type) and issubclass(kind, Exception) and classes_of(kind) == [*names]:
+                return kind
+    return None
+
+
+def instance_of(kind: type[Exception], arguments: list) -> Exception:
+    """An exception with these `args`; some classes, such as json's, take arguments other than those they keep."""
+    try:
+        return kind(*arguments)
+    except TypeError:
+        return kind.__new__(kind, *arguments)
 
 
 def gives_items() -> bool:

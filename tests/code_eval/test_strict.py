@@ -224,6 +224,31 @@ def test_what_the_code_raises(raised, caught, check, strict):
 
 
 @pytest.mark.parametrize(
+    ("imports", "caught", "call"),
+    [
+        ("import json", "json.JSONDecodeError", "json.loads('{')"),
+        ("from json import JSONDecodeError as Bad", "Bad", "json.loads('{')"),
+        ("import statistics", "statistics.StatisticsError", "statistics.mean([])"),
+        ("import decimal", "decimal.InvalidOperation", "decimal.Decimal('x')"),
+        ("import subprocess", "subprocess.CalledProcessError", "subprocess.run(['false'], check=True)"),
+    ],
+)
+def test_exceptions_of_the_standard_library_are_those_that_the_tests_import(imports, caught, call, strict):
+    code = f"import decimal, json, statistics, subprocess\ndef f(): {call}"
+    assert strict(code, f"{imports}\ntry: f()\nexcept {caught}: pass\nelse: assert False").passed
+
+
+def test_an_exception_by_which_unittest_ends_a_test_without_a_failure_is_one(strict):
+    tests = (
+        "import unittest\nclass T(unittest.TestCase):\n def test(self):\n  with self.subTest(_ShouldStop=1):\n"
+        "   self.assertEqual(f(2), 4)\nunittest.main()"
+    )
+    code = "import unittest.case\ndef f(x): raise unittest.case._ShouldStop"
+    assert not strict(code, tests).passed
+    assert not strict(code, tests.replace("import unittest", "import unittest, unittest.case")).passed
+
+
+@pytest.mark.parametrize(
     ("code", "outcome"),
     [
         *((f"E = {name}", "error") for name in ("GeneratorExit", "StopIteration", "StopAsyncIteration")),
