@@ -59,7 +59,9 @@ class Pool:
             raise
 
     def put(self, task: Task) -> None:
-        """Adds a program to those that wait. Raises RuntimeError after the end."""
+        """Adds a program to those that wait. Raises RuntimeError after the end, and in a fork: nobody runs it there."""
+        if os.getpid() != self._pid:
+            raise RuntimeError("The sandbox belongs to the process that made it: make another one in this fork of it.")
         with self._lock:
             if self.closing:
                 raise RuntimeError("The sandbox is closed.") from self._broken

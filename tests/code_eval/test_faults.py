@@ -58,6 +58,15 @@ def victim():
             host.close()
 
 
+def test_a_sandbox_says_in_a_fork_that_it_runs_nothing_there():
+    script = (
+        f"{IMPORT}sandbox = Sandbox(workers=1, preload=[])\nif os.fork(): os._exit(os.wait()[1])\n"
+        "try: sandbox.submit('assert int() == 0').result(5)\nexcept RuntimeError as error: print(error, flush=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, ROOT], capture_output=True, text=True)
+    assert "make another one in this fork" in done.stdout, done
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_killed_host_leaves_nothing_running(number):
     """After Ctrl-C, which is SIGINT, within a second."""
