@@ -216,7 +216,7 @@ def main(options: Options) -> None:
     try:
         limits = {"timeout": options.timeout, "memory": options.memory << 20}
         sandbox = Sandbox(workers=options.sandboxes, language=language, **limits)
-    except SandboxUnavailable as error:
+    except (SandboxUnavailable, ValueError) as error:
         raise UserError(str(error)) from None
     with sandbox:
         # What is wrong with the server is said before consensus takes its time.

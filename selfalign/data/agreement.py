@@ -97,7 +97,7 @@ def sandboxes_for(
                 sandbox = Sandbox(
                     workers=workers, timeout=timeout, language=language, memory=memory, environment=environment
                 )
-            except SandboxUnavailable as error:
+            except (SandboxUnavailable, ValueError) as error:
                 raise UserError(str(error)) from None
             opened[language] = stack.enter_context(sandbox)
         yield opened

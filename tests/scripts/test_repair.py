@@ -191,6 +191,7 @@ def test_code_that_knows_its_own_tests_alone_has_little_support(tmp_path):
         "not of this kind": (ATTEMPTS[:1], ("--failures", "timeout"), r"no failure to mend \(1 other_failures\)"),
         "no executions": ([{"id": "a", "instruction": "Do."}], (), "no column task_id, response, tests, passed"),
         "other examples": (ATTEMPTS, ("--examples", PROMPTS / "docstrings.yaml"), "mappings with instruction, attempt"),
+        "too little memory": (ATTEMPTS, ("--memory", 8), "memory must be at least"),
         "no server": (ATTEMPTS, ("--endpoint", "http://127.0.0.1:9"), "no endpoint answers at"),
     }.values(),
 )
