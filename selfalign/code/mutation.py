@@ -340,17 +340,22 @@ def replace_by_stubs(names: dict, echo: bool = False) -> None:
             names[name] = stub(value)
 
 
-# The end of a stubbed program; read only once, since that takes a millisecond.
-REPLACEMENT = f"{inspect.getsource(replace_by_stubs)}\nreplace_by_stubs(globals()"
+# Read only once, since that takes a millisecond.
+REPLACEMENT = inspect.getsource(replace_by_stubs)
 
 
 def stubbed(code: str) -> str:
     """The program `code`, at the end of which nothing that it defines does anything. Tests that still pass are
     vacuous: they assert what is true whatever the response does."""
-    return f"{code}\n\n{REPLACEMENT})\n"
+    return _stubbed(code, echo=False)
 
 
 def echoing(code: str) -> str:
     """The same, but for functions and methods that return their first argument. Tests that still pass have no input
     that the response changes: `assert strip_tags("text") == "text"`."""
-    return f"{code}\n\n{REPLACEMENT}, echo=True)\n"
+    return _stubbed(code, echo=True)
+
+
+def _stubbed(code: str, echo: bool) -> str:
+    # However it ends: code may leave by sys.exit(), as scripts do, and its tests run nevertheless.
+    return f"{REPLACEMENT}\ntry:\n    exec({code!r}, globals())\nfinally:\n    replace_by_stubs(globals(), {echo})\n"

@@ -125,6 +125,14 @@ def test_the_program_is_as_it_was_for_each_mutant():
 
 # ---- stubs ----
 
+
+def test_code_that_leaves_as_scripts_do_is_stubbed_as_well():
+    names: dict = {"__name__": "program"}
+    with pytest.raises(SystemExit):
+        exec(stubbed("import sys\ndef f(x): return x\nsys.exit(f(0))"), names)
+    assert names["f"](4) is None
+
+
 POINT = """
 class Point:
     unit = 1
