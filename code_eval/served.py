@@ -70,12 +70,11 @@ class Served:
         arguments = [self.argument(argument) for argument in request["arguments"]]
         keywords = {name: self.argument(argument) for name, argument in request["keywords"].items()}
         function = self.names[request["name"]] if "name" in request else self.kept[request["function"]]
-        value = function(*arguments, **keywords)
-        answer = self.returned(value)
-        after = [
-            sent if is_special(sent) else encode(a) for a, sent in zip(arguments, request["arguments"], strict=True)
-        ]
-        if after != request["arguments"]:
+        answer = self.returned(function(*arguments, **keywords))
+        before = [*request["arguments"], *request["keywords"].values()]
+        values = [*arguments, *keywords.values()]
+        after = [sent if is_special(sent) else encode(value) for value, sent in zip(values, before, strict=True)]
+        if after != before:
             answer["arguments"] = after  # the function works in place
         return answer
 

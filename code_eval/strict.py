@@ -127,7 +127,7 @@ class Code:
                 return self.awaitable(name, answer)
             value = self.returned(name, answer)
             if isinstance(after := answer.get("arguments"), list):
-                self.change(arguments, after, value)
+                self.change([*arguments, *keywords.values()], after, value)
             return value
 
         call.__name__ = call.__qualname__ = name
@@ -213,7 +213,7 @@ class Code:
         """What an async function of the code has come to: it has run to its end when it was called."""
         return self.returned(name, answer)
 
-    def change(self, arguments: tuple, after: list, returned: object) -> None:
+    def change(self, arguments: list, after: list, returned: object) -> None:
         """Does to the tests' arguments what the code did to its copies, as far as the tests do not keep theirs."""
         for mine, sent in zip(arguments, after, strict=False):
             if is_plain_function(mine) or isinstance(mine, type):

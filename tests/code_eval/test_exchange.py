@@ -92,6 +92,7 @@ XS = "xs = [3, 1, 2]\n"
     "tests",
     [
         "assert f(xs) == sorted(xs)",
+        "assert f(xs=xs) == sorted(xs)",
         "assert f(xs) == xs or f(xs) != xs[::-1] and f(xs)[0] == min(xs)",
         "ys = f(xs)\nfor x in xs: assert x in ys",
         "ys = f(xs)\nfor i in range(len(xs)): assert ys[i] in xs",
@@ -134,6 +135,7 @@ def test_an_argument_that_is_overwritten_is_not_what_it_is_measured_by(tests, st
             "ys = [4]\nassert f(xs, ys) == [4, 3, 1, 2]\nassert sorted(ys) == [1, 2, 3, 4] and xs == []\nfor y in ys: assert y",
         ),
         ("def f(xs): xs.clear()", "f(xs)\nassert xs == [] and not any(xs) and [x for x in xs] == []"),
+        ("def f(xs): xs.sort()", "f(xs=xs)\nassert xs == [1, 2, 3]"),
         ("def f(xs): xs.sort()", "f(xs)\nassert xs == [1, 2, 3]\nfor a, b in zip(xs, xs[1:]): assert a <= b"),
         ("def f(xs):\n xs.sort()\n return xs", "assert f(xs) == xs == [1, 2, 3]"),
         ("def f(xs): return xs.pop()", "assert f(xs) == 2 and xs == [3, 1]\nassert (f(xs), len(xs)) == (1, 1)"),
