@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -77,6 +78,7 @@ class Code:
 
     def __init__(self, text: str, channel: int):
         self.text, self.channel = text, channel
+        self.turn = threading.RLock()  # the tests may call from several threads, and the code answers one at a time
         self.called: set[str] = set()  # functions of the code
         self.changed = False  # whether an argument of the tests was changed by a call that returned something as well
         self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
@@ -117,18 +119,19 @@ class Code:
         """A function that calls the code's function `target`."""
 
         def call(*arguments, **keywords):
-            self.called.add(name)
-            sent = {
-                "arguments": [*map(self.sent, arguments)],
-                "keywords": {k: self.sent(v) for k, v in keywords.items()},
-            }
-            answer = self.ask({**target, **sent})
-            if answer.get("awaitable"):
-                return self.awaitable(name, answer)
-            value = self.returned(name, answer)
-            if isinstance(after := answer.get("arguments"), list):
-                self.change([*arguments, *keywords.values()], after, value)
-            return value
+            with self.turn:
+                self.called.add(name)
+                sent = {
+                    "arguments": [*map(self.sent, arguments)],
+                    "keywords": {k: self.sent(v) for k, v in keywords.items()},
+                }
+                answer = self.ask({**target, **sent})
+                if answer.get("awaitable"):
+                    return self.awaitable(name, answer)
+                value = self.returned(name, answer)
+                if isinstance(after := answer.get("arguments"), list):
+                    self.change([*arguments, *keywords.values()], after, value)
+                return value
 
         call.__name__ = call.__qualname__ = name
         return call
@@ -202,7 +205,8 @@ class Code:
         """What an iterator gives that stays in the code's process."""
         sent = None
         while True:
-            answer = self.ask({"next": number, "sent": encode(sent)})
+            with self.turn:
+                answer = self.ask({"next": number, "sent": encode(sent)})
             if "raised" in answer:
                 raise self.same_error(*answer["raised"])
             if "done" in answer:

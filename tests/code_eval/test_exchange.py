@@ -74,6 +74,17 @@ def test_what_stays_in_the_process_of_the_code_forges_nothing(code, tests, stric
     assert not result.passed and result.outcome in ("failed", "error"), result
 
 
+def test_threads_of_the_tests_take_turns(strict):
+    """Two requests at once would be answered in the wrong places, or not at all."""
+    tests = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(4) as pool: assert list(pool.map({}, range(40))) == [x * x for x in range(40)]"
+    )
+    slow = "import time\ndef f(x):\n time.sleep(0.001)\n return x * x\ndef squares(n):\n for i in range(n): yield f(i)"
+    for call in ("f", "lambda x: f(x=x)", "lambda x: list(squares(x + 1))[x]"):
+        assert strict(slow, tests.format(call), 2.0).passed, call
+
+
 def test_a_class_of_exceptions_that_the_tests_call_is_a_helper(strict):
     result = strict("class same(Exception): pass\ndef f(x): return 0", "assert same(f(2), 4)")
     assert result.passed and result.remarks == ("helpers",)
