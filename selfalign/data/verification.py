@@ -219,6 +219,8 @@ def program_in(row: Row) -> tuple[str, str, bool] | None:
         return None
     claim = True if claim is None else bool(claim)
     if row.get("tests"):
+        if not isinstance(row["tests"], str):  # a list of assertions, for example, or of inputs and outputs
+            return None
         code, tests = programs_of(row)
         return (code, tests, claim) if tests else None
     shown = [block.code for block in code_blocks(row.get("instruction") or "") if "assert" in block.code]

@@ -163,6 +163,12 @@ def test_nothing_to_execute_is_no_success(tmp_path, capsys):
     assert status == 2 and "no row could be executed" in said
 
 
+def test_tests_of_another_form_are_not_run(tmp_path, capsys):
+    rows = [of_others(number, tests=["assert f(1) == 2"]) for number in range(2)]
+    status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", rows))
+    assert status == 2 and "2 more of the 2 that were drawn have no tests, or none could be run" in said
+
+
 def test_benchmark_problems_are_found(tmp_path, capsys):
     asked = {"instruction": load_benchmark("humaneval").problems()[4].prompt}
     status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", [of_others(1), of_others(2, **asked)]))
