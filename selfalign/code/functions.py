@@ -155,7 +155,7 @@ def parts_that_parse(source: str) -> str:
     begins = [n for n in begins if not re.match(r"(else|elif|except|finally)\b", lines[n])]
     begins = [n for n in begins if n == 0 or not lines[n - 1].startswith("@")]
     kept = [""] * len(lines)
-    for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+    for begin, end in zip(begins, [*begins, len(lines)][1:], strict=True):
         if parsed("\n".join(lines[begin:end])) is not None:
             kept[begin:end] = lines[begin:end]
     return "\n".join(kept)

@@ -118,3 +118,7 @@ def test_functions_of_python_3_are_salvaged_from_a_file_of_python_2():
     new, last = map(with_imports, functions_of(parts_that_parse(source)))
     assert new.content.startswith("import math\n") and "@cached\ndef new(x):" in new.source
     assert last.source == "def last(y):\n    return y"
+
+
+def test_nothing_is_salvaged_from_a_file_without_a_line_at_the_margin():
+    assert functions_of(parts_that_parse("# a fragment\n    def f(x):\n        return x +\n")) == []
