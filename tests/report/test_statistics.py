@@ -1,5 +1,7 @@
 """Scores with their uncertainty: pass@k, intervals, and the comparison of two models."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,17 @@ def test_intervals_have_the_width_of_a_binomial():
     low, high = interval = bootstrap_interval(values)
     assert high - low == pytest.approx(2 * 1.96 * (0.25 / 164) ** 0.5, rel=0.05)
     assert bootstrap_interval(values) == interval
+
+
+def test_an_interval_of_many_values_takes_little_memory():
+    """The brake of the rounds asks for that of all samples that pass: 10,000 draws of each would be gigabytes."""
+    values = [n % 7 / 6 for n in range(20_000)]
+    tracemalloc.start()
+    low, high = bootstrap_interval(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert high - low == pytest.approx(2 * 1.96 * np.std(values) / len(values) ** 0.5, rel=0.05)
+    assert peak < 100e6
 
 
 @pytest.mark.parametrize(("value", "interval"), [(0.0, [0, 0.3903]), (1.0, [0.6097, 1])])
