@@ -237,10 +237,13 @@ def by_problem(folder: Path) -> dict[str, float] | None:
     return json.loads(results.read_text())["by_problem"] if results.exists() else None
 
 
-def read_rounds(folder: Path) -> list[Round]:
-    """The measures of all rounds in `folder` whose executions are complete."""
+def read_rounds(folder: Path, most: int | None = None) -> list[Round]:
+    """The measures of the rounds in `folder` whose executions are complete: of the first `most`, or of all.
+
+    Diversity is over as many tasks as the smallest round has, so what follows a round changes its measures.
+    """
     rounds = []
-    while is_complete((there := folder / f"round-{len(rounds) + 1}") / "executions"):
+    while len(rounds) != most and is_complete((there := folder / f"round-{len(rounds) + 1}") / "executions"):
         rounds.append(read_round(there))
     return measured(rounds, by_problem(folder / "before" / "humaneval"))
 

@@ -207,7 +207,7 @@ class Runner:
 
 def check_brake(number: int, folder: Path, options: Options) -> str:
     """The table of the rounds up to this one; SystemExit with PULLED and a sentence if they are to end here."""
-    rounds = read_rounds(folder)[:number]
+    rounds = read_rounds(folder, number)
     table = brake_table(rounds, options)
     if reasons := reasons_to_stop(rounds, options):
         print(f"\n{table}\n", flush=True)

@@ -96,24 +96,36 @@ def test_repeats_are_near_duplicates_of_earlier_rounds_and_not_of_each_other():
     assert repeats_of([f"{earlier[1]} again", text, text], earlier) == 1
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_round(at, instructions):
     """A round as its steps leave it, with tests that accept everything."""
-    at = tmp_path / "round-1"
     for name, some in {
-        "tasks": [{"id": str(n), "instruction": text, "error": None} for n, text in enumerate(tasks(12))],
+        "tasks": [{"id": str(n), "instruction": text, "error": None} for n, text in enumerate(instructions)],
         "executions": [{"id": str(n), "passed": True, **row} for n, row in enumerate(rows(30, vacuous=30))],
-        "instructions": [{"id": str(n), "instruction": text} for n, text in enumerate(tasks(12))],
+        "instructions": [{"id": str(n), "instruction": text} for n, text in enumerate(instructions)],
     }.items():
         (at / name / "data").mkdir(parents=True)
         datasets.Dataset.from_list(some).to_parquet(at / name / "data" / "train-0.parquet")
         (at / name / "run.json").write_text(json.dumps({"complete": True, "step": name}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What the first of some rounds leaves."""
+    write_round(tmp_path / "round-1", tasks(12))
     return tmp_path
 
 
 def test_a_folder_is_read_and_judged(folder):
     (found,) = read_rounds(folder)
     assert found.tasks == 12 and found.vacuous.value == 1.0 and found.benchmark is None
+
+
+def test_a_round_is_judged_as_it_was_when_a_later_one_has_begun(folder):
+    """A run that is continued asks the brake of the earlier rounds again. Round 3 has fewer tasks to compare with."""
+    write_round(folder / "round-2", [*tasks(8, seed=1), *tasks(1, seed=2) * 4])
+    before = read_rounds(folder)
+    write_round(folder / "round-3", tasks(5, seed=3))
+    assert read_rounds(folder, 2) == before
 
 
 def test_the_brake_as_a_command(folder):
