@@ -95,7 +95,7 @@ def times_of(
             words = dict(pairwise(settings.training))
             epochs, batch = float(words.get("--epochs", 4)), int(words.get("--batch-size", 64))
             seconds = training.seconds(examples, TOKENS_OF_EXAMPLE, epochs, batch)
-            times[f"fine-tuning, if there are {examples:,} examples"] = seconds + training.loading
+            times[f"fine-tuning, if there are {examples:,} examples"] = seconds
     times[f"starting {scripts} scripts"] = scripts * measure_start()
     return times
 

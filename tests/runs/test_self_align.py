@@ -15,11 +15,12 @@ import tyro
 
 from runs import summary
 from runs.measure import Speed, measure_server, per_token, requests_of
-from runs.plan import counts_of, make_plan, training_of
+from runs.plan import counts_of, make_plan, times_of, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check, check_instructions, check_kept_out, main, steps_of
 from runs.servers import Server, gpu_count
 from runs.settings import SETTINGS, check_texts, folder_of
+from runs.timing import Training
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
 from tests.fakes.server import simulated
@@ -254,6 +255,16 @@ def test_a_server_that_reads_slowly_is_not_taken_for_one_that_writes_fast():
 def test_what_the_run_does_not_reach_is_not_counted(until, kinds):
     counts = counts_of(Options(model="m", settings="small", until=until), SETTINGS["small"], 10)
     assert len(counts) == kinds and counts["concepts"] == 10
+
+
+def test_the_model_is_loaded_once_to_be_fine_tuned(monkeypatch):
+    monkeypatch.setattr("runs.plan.measure_training", lambda _: Training(token=0.0, step=0.0, loading=60.0))
+    monkeypatch.setattr("runs.plan.measure_programs", lambda *_: 0.1)
+    monkeypatch.setattr("runs.plan.measure_start", lambda: 1.0)
+    kinds = dict.fromkeys(("concepts", "tasks", "responses", "HumanEval"), 50.0)
+    options, speed = Options(model="m", settings="small"), Speed(0.1, 0.01, 0.001, kinds, kinds, 40)
+    times = times_of(options, SETTINGS["small"], counts_of(options, SETTINGS["small"], 6), speed, 6)
+    assert times["fine-tuning, if there are 2 examples"] == 60.0
 
 
 def test_no_model_is_downloaded_to_measure_how_fast_it_is_trained(monkeypatch):
