@@ -58,7 +58,8 @@ if [ -v CUDA_VISIBLE_DEVICES ]; then # the GPUs that this recipe may use; none i
     mapfile -t devices < <(tr , '\n' <<<"${CUDA_VISIBLE_DEVICES// /}" | grep -vx -e '' -e -1)
     machine_gpus=${machine_gpus:-${#devices[@]}}
 else
-    machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
+    # It also lists the parts that a GPU is divided into, and says in a line if there is none.
+    machine_gpus=${machine_gpus:-$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)}
     mapfile -t devices < <(seq 0 $((machine_gpus - 1)))
 fi
 if [ -n "$planned" ]; then planned=$(mktemp); else mkdir -p "$out/logs"; fi

@@ -373,3 +373,13 @@ def test_every_recipe_is_tried_and_says_what_it_needs_and_how_long_it_takes():
     for recipe in RECIPES:
         head = (ROOT / "experiments" / f"{recipe}.sh").read_text().split("\n. ")[0]
         assert f"bash experiments/{recipe}.sh" in head and "# Needs " in head and "# Takes " in head
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"),
+    [("No devices found.", "0"), ("GPU 0: H100\n  MIG 3g.40gb Device 0:\n  MIG 3g.40gb Device 1:", "1")],
+)
+def test_only_whole_gpus_that_are_there_count(project, listed, gpus):
+    (project / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\necho '{listed}'\n")
+    (planned,) = (words for words in commands(project, "octopack", "--dry-run") if "experiments.plan" in words)
+    assert planned[planned.index("--gpus") + 1] == gpus
