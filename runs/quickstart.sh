@@ -21,6 +21,9 @@ while [ $# -gt 0 ]; do
         --model) [ $# -gt 1 ] || { echo "quickstart.sh: --model needs a model" >&2; exit 2; }; model=$2; shift ;;
         --model=*) model=${1#*=} ;;
         --*=* | --plan-only | --without-concepts) more+=("$1") ;;
+        --decontaminate | --benchmark-data) # up to the next option
+            more+=("$1")
+            while [ $# -gt 1 ] && [ "${2#-}" = "$2" ]; do more+=("$2") && shift; done ;;
         -*) more+=("${@:1:2}"); [ $# -eq 1 ] || shift ;; # with its value; self_align.py knows whether it takes one
         *) out=$1 ;;
     esac

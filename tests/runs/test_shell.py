@@ -51,6 +51,10 @@ def test_a_model_may_have_any_name(project, name):
     [
         (["./a b", "--model", "m"], "m|--settings|small|--out|./a b|"),
         (["x", "--plan-only", "--max-seeds", "8"], "smollm2|--settings|small|--out|x|--plan-only|--max-seeds|8|"),
+        (
+            ["x", "--decontaminate", "a", "b", "--max-seeds", "8"],
+            "smollm2|--settings|small|--out|x|--decontaminate|a|b|--max-seeds|8|",
+        ),
         (["x", "--max-seeds"], "smollm2|--settings|small|--out|x|--max-seeds|"),
         ([""], "smollm2|--settings|small|--out||"),
     ],
