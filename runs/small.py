@@ -284,6 +284,11 @@ def make_arms(experiment: Experiment, folder: Path, environment: dict[str, str])
     for arm in options.arms:
         do(experiment.select(arm), f"{folder}/{arm}/selected", environment)
     there = {arm: rows_out(f"{folder}/{arm}/selected") for arm in options.arms}
+    if empty := next((arm for arm, rows in there.items() if not rows), None):
+        raise UserError(
+            f"no sample can be an example of the arm {empty}, so there is nothing to train on: name the others with "
+            "--arms, or use more seeds (--max-seeds) in another folder (--out)"
+        )
     size = check_folder(options, folder) or options.size or min(there.values())
     check_folder(options, folder, size)
     for arm in sorted(options.arms, key=lambda arm: arm != "passes"):  # failures are paired with passes

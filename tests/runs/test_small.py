@@ -10,7 +10,7 @@ import tyro
 from runs.arms import ARMS, drawn
 from runs.effect import conclusions, problems_needed
 from runs.settings import SETTINGS
-from runs.small import PAIRS, Experiment, Options, check_arms, check_folder, readable
+from runs.small import PAIRS, Experiment, Options, check_arms, check_folder, make_arms, readable
 from selfalign.errors import UserError
 from selfalign.report.statistics import mean_over_trainings
 from tests.helpers import ROOT, load_script, write_rows
@@ -101,6 +101,14 @@ def test_arms_that_are_none_are_refused():
     with pytest.raises(UserError, match=r"--arms names no way to select: choose from random, .*, consensus"):
         check_arms(Options(arms=()))
     check_arms(Options())
+
+
+def test_an_arm_without_an_example_is_said(tmp_path):
+    for arm, number in (("random", 5), ("passes", 0)):
+        (tmp_path / arm / "selected").mkdir(parents=True)
+        (tmp_path / arm / "selected" / "run.json").write_text(json.dumps({"complete": True, "rows_out": number}))
+    with pytest.raises(UserError, match=r"of the arm passes, so there is nothing to train on.*--arms.*--max-seeds"):
+        make_arms(experiment(arms=("random", "passes")), tmp_path, {})
 
 
 def results(rates):
