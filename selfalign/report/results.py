@@ -73,10 +73,14 @@ class Results:
         return {}
 
     def run(self, system: str, step: str) -> dict[str, Any] | None:
-        """The run.json of a step of the system, or of the data that it was trained on, and its `folder`."""
+        """The run.json of a step of the system, or of the data that it was trained on, and its `folder`.
+
+        None if there is none, or if the step is not complete: its counts and seconds are those of a part.
+        """
         owners = filter(None, (system, system_of(system).data))
         file = next((file for owner in owners if (file := self.find(owner, f"{step}/run.json"))), None)
-        return json.loads(file.read_text()) | {"folder": file.parent} if file else None
+        run = json.loads(file.read_text()) if file else {}
+        return run | {"folder": file.parent} if file and run.get("complete", True) else None
 
     def value_of(self, cell: Cell) -> OurValue | None:
         """Our value for a cell, None if there is none; of several benchmarks the best."""

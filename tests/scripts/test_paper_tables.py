@@ -118,6 +118,13 @@ def test_sizes_and_times_come_from_the_datasets(tmp_path):
     assert script.our_text(load_table("12").cells[0]["Generation"], ours["Generation"]) == "6.0h"
 
 
+def test_a_step_that_is_not_complete_has_no_size_and_no_time_yet(tmp_path):
+    folder = tmp_path / "data" / "llama-3-8b-37k" / "instructions"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"rows_out": 100, "complete": False}))
+    assert "Produced data" not in ours_in(tmp_path, 12)[0]
+
+
 def test_one_result_can_be_named(results, printed):
     other = results / OURS / "humanevalplus" / "results.json"
     text = printed(f"base/codeqwen1.5-7b={other}", "--tables", "1")
