@@ -16,6 +16,7 @@ import base64
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -130,11 +131,20 @@ def page_of(runs: Sequence[Run], rows: int = ROWS) -> str:
     )
 
 
-def funnel_of(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
-    """Each step of the pipeline with its entry in the funnel of every run, None where a run lacks it."""
-    entries = [{entry["step"]: entry for entry in run.record.get("funnel", ())} for run in runs]
+def funnel_of(runs: Sequence[Run]) -> list[tuple[str, list[dict[str, Any] | None]]]:
+    """Each step of the pipeline with its entry in the funnel of every run, None where a run lacks it.
+
+    A step that was taken again, such as execute.py after repair.py, is another one.
+    """
+    entries: list[dict[tuple[str, int], dict[str, Any]]] = []
+    for run in runs:
+        times, funnel = Counter[str](), {}
+        for entry in run.record.get("funnel", ()):
+            times[entry["step"]] += 1
+            funnel[entry["step"], times[entry["step"]]] = entry
+        entries.append(funnel)
     steps = dict.fromkeys(step for funnel in entries for step in funnel)
-    return {step: [funnel.get(step) for funnel in entries] for step in steps}
+    return [(step[0], [funnel.get(step) for funnel in entries]) for step in steps]
 
 
 def scores_of(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -252,6 +252,16 @@ def test_runs_stand_side_by_side(two_runs):
     assert open_run(str(two_runs / "a")).record["step"] == "select"
 
 
+def test_a_step_that_was_taken_twice_is_in_the_funnel_twice(tmp_path):
+    """What repair.py has mended is executed again."""
+    repaired = [RUN["funnel"][0], {"step": "repair", "rows_in": 60, "rows_out": 17, "counts": {}}]
+    funnel = [*repaired, {"step": "execute", "rows_in": 17, "rows_out": 13, "counts": {}}]
+    page = report_of(write_dataset(tmp_path / "mended", run=RUN | {"step": "execute", "funnel": funnel}), tmp_path)
+    table = page[page.index('<table id="funnel"') :]
+    rows = re.findall(r"<tr><th>(\w+)</th>\s*<td[^>]*>(\d+)</td>", table[: table.index("</table>")])
+    assert rows == [("execute", "60"), ("repair", "60"), ("execute", "17")]
+
+
 def test_executions_are_found_beside_instructions_that_were_moved(tmp_path):
     """Only those that the instructions were selected from."""
     write_dataset(tmp_path / "executions", EXECUTIONS, RUN | {"step": "execute"})
