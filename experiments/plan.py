@@ -153,8 +153,13 @@ def hours_of_generation(step: Step, expected: dict[str, int], speed: float | Non
     return Hours(what, rows * samples * TOKENS_A_ROW[step.script] / speed / 3600, gpus, f"{speed:,.0f} tokens/s")
 
 
+def replicas_of(commands: list[list[str]]) -> int:
+    """How many servers of a model generate at the same time, and have the speed together."""
+    return max((int(words[3]) for words in commands if words[0] == "model"), default=1)
+
+
 def hours_of_benchmark(step: Step, speed: float | None) -> Hours | None:
-    """What asking a model takes; a benchmark's model is served by one replica."""
+    """What asking a model takes, which one replica serves with this speed."""
     name = step.value("--benchmark", "humaneval")
     if speed is None or "--samples" in step.arguments:
         return None
@@ -209,8 +214,8 @@ def hours_of_training(step: Step, rows: dict[str, int]) -> Hours | None:
     return Hours(f"finetune: {examples:,} examples", minutes / 60, gpus, f"Table 12, {gpus} {card}")
 
 
-def hours_of(steps: list[Step], speed: float | None, gpus: int) -> list[Hours]:
-    """What each step takes, as far as it can be told."""
+def hours_of(steps: list[Step], speed: float | None, gpus: int, replicas: int = 1) -> list[Hours]:
+    """What each step takes, as far as it can be told; `replicas` have the speed together."""
     expected: dict[str, int] = {}  # rows of each dataset that will be made
     generated: set[str] = set()
     hours: list[Hours | None] = []
@@ -227,7 +232,7 @@ def hours_of(steps: list[Step], speed: float | None, gpus: int) -> list[Hours]:
                 hours.append(Hours(f"data from {rows:,} seeds", minutes / 60, PUBLISHED_GPUS, "Table 12, 4 A100"))
             generated.add(output)
         elif step.script == "benchmark":
-            hours.append(hours_of_benchmark(step, speed))
+            hours.append(hours_of_benchmark(step, speed and speed / replicas))
         elif step.script == "finetune":
             hours.append(hours_of_training(step, expected))
         elif rows := examples_of(step, expected):
@@ -318,10 +323,10 @@ def print_needs(options: Options, commands: list[list[str]], steps: list[Step]) 
         print(f"package    {name}: {'installed' if there else f'MISSING: pip install {name}'}")
 
 
-def print_hours(options: Options, steps: list[Step]) -> None:
+def print_hours(options: Options, steps: list[Step], replicas: int) -> None:
     """Hours and money, step by step and in all."""
     speed = options.tokens_per_second or measured_speed(options.out)
-    hours = hours_of(steps, speed, options.gpus)
+    hours = hours_of(steps, speed, options.gpus, replicas)
     for what, count, gpus, basis in hours:
         print(f"hours      {count:8.2f} on {gpus} GPUs   {what} ({basis})")
     gpu_hours = sum(each.hours * each.gpus for each in hours)
@@ -349,7 +354,7 @@ def main(options: Options) -> None:
         print(" ".join(shown) if words[0] == "model" else shlex.join(shown))
     print()
     print_needs(options, commands, steps)
-    print_hours(options, steps)
+    print_hours(options, steps, replicas_of(commands))
 
 
 if __name__ == "__main__":

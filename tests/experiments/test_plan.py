@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.plan import Options, hours_of, main, measured_speed, read_commands, steps_of
+from experiments.plan import Options, hours_of, main, measured_speed, read_commands, replicas_of, steps_of
 
 COMMANDS = [
     "model org/big 2 4",
@@ -75,6 +75,12 @@ def test_with_a_speed_the_hours_are_those_of_the_tokens(planned):
     by_what = {each.what.partition(":")[0]: each for each in hours}
     assert by_what["sample_responses"].hours == pytest.approx(37_000 * 10 * 400 / 10_000 / 3600)
     assert by_what["sample_responses"].gpus == 8 and by_what["benchmark humanevalplus"].gpus == 1
+
+
+def test_a_benchmark_has_the_speed_of_the_one_replica_that_serves_its_model(planned):
+    commands = read_commands(planned)
+    *_, benchmark = hours_of(list(steps_of(commands)), 10_000.0, 8, replicas_of(commands))
+    assert benchmark.hours == pytest.approx(164 * 250 / (10_000 / 4) / 3600), "four replicas generate the data"
 
 
 def test_the_speed_of_earlier_runs_is_measured(tmp_path):
