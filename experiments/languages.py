@@ -71,7 +71,7 @@ def figures_of(source: Source, tasks: set[str], samples: int) -> Figures:
         raise UserError(f"{source.name} has rows in {' and '.join(sorted(languages))}: give one dataset a language")
     passing = [row for row in rows if row["passed"]]
     scores = [row["mutation_score"] for row in passing if row.get("mutation_score") is not None and not row["vacuous"]]
-    passes = dict.fromkeys(tasks, 0)
+    passes = dict.fromkeys(sorted(tasks), 0)  # in one order, by which the resamples are drawn
     most = max(Counter(row["task_id"] for row in rows).values())
     if most > samples:
         raise UserError(f"{source.name} has {most} samples of a task, which --samples {samples} would not count")

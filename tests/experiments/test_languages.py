@@ -4,6 +4,7 @@ import pytest
 
 from experiments import languages
 from selfalign.errors import UserError
+from selfalign.runner.source import open_source
 from tests.helpers import write_rows
 
 
@@ -36,6 +37,13 @@ def test_samples_that_were_not_executed_did_not_pass(written, capsys):
     assert python.startswith("| python | 4 | 2 | 2 (50.0 %) |") and python.endswith("| 1 | 0 | 0.50 |")
     assert javascript.startswith("| javascript | 4 | 3 | 2 (50.0 %) |") and javascript.endswith("| 1 | 1 | 0.50 |")
     assert difference.startswith("javascript minus python: +0.0 points")
+
+
+def test_the_order_of_the_tasks_is_that_of_their_ids(tmp_path):
+    """A set of texts has another one in each process, and the interval would change with it."""
+    tasks = {f"task {number:02}" for number in range(50)}
+    source = open_source(str(write_rows(tmp_path / "rows.jsonl", [row(0, "task 07", True, "python")])))
+    assert list(languages.figures_of(source, tasks, 1).rates) == sorted(tasks)
 
 
 def test_more_samples_than_are_said_are_refused(written):
