@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-# The columns that figures are made of; those that a dataset lacks cost only their figures.
-EXAMPLE_COLUMNS = ("instruction", "response", "tests", "concepts", "pass_rate")
-SAMPLE_COLUMNS = ("outcome", "passed", "category", "difficulty", "concepts", "vacuous", "mutation_score")
+# The columns that figures are made of, with patterns of their Arrow types. Those that a dataset lacks, or that have
+# another type, such as tests in a list, cost only their figures.
+TEXT, NUMBER = "(large_)?string", r"float|double|u?int\d+"
+TEXTS = rf"(large_)?list<\w+: {TEXT}>"
+EXAMPLE_COLUMNS = {"instruction": TEXT, "response": TEXT, "tests": TEXT, "concepts": TEXTS, "pass_rate": NUMBER}
+SAMPLE_COLUMNS = {"outcome": TEXT, "passed": "bool", "category": TEXT, "difficulty": f"{TEXT}|{NUMBER}"}
+SAMPLE_COLUMNS |= {"concepts": TEXTS, "vacuous": "bool", "mutation_score": NUMBER}
 MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
 

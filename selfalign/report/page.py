@@ -78,8 +78,8 @@ def charts_of(run: Run) -> list[Chart]:
     """The figures of a run."""
     if run.rows is None:
         return []
-    samples = arrow_columns(run.samples, *SAMPLE_COLUMNS) if run.samples else None
-    return draw_charts(run.record, arrow_columns(run.rows, *EXAMPLE_COLUMNS), samples)
+    samples = arrow_columns(run.samples, SAMPLE_COLUMNS) if run.samples else None
+    return draw_charts(run.record, arrow_columns(run.rows, EXAMPLE_COLUMNS), samples)
 
 
 def drawn(chart: Chart) -> bytes:
@@ -90,9 +90,12 @@ def drawn(chart: Chart) -> bytes:
         return picture_of(figure_of(chart.plot))
 
 
-def arrow_columns(source: Source, *names: str) -> Any:
-    """Those of the columns that the dataset has, as an Arrow table; data on disk is read only when it is used."""
-    return source.rows.select_columns([n for n in names if n in source.rows.column_names]).with_format("arrow")[:]
+def arrow_columns(source: Source, types: Mapping[str, str]) -> Any:
+    """Those of the columns that the dataset has in these types, as an Arrow table; data on disk is read only when it is
+    used."""
+    there = source.rows.features.arrow_schema
+    names = [name for name in types if name in there.names and re.fullmatch(types[name], str(there.field(name).type))]
+    return source.rows.select_columns(names).with_format("arrow")[:]
 
 
 # The page -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ class _Index:
         self.columns["title"].append(title_of(row))
         rate = row.get("pass_rate") if "pass_rate" in row else rates.get(task or "")
         for column, value in (("score", row.get("mutation_score")), ("rate", rate)):
-            self.columns[column].append(None if value is None else round(value, 4))
+            number = value if isinstance(value, int | float) else math.nan  # datasets of others may have texts
+            self.columns[column].append(round(number, 4) if math.isfinite(number) else None)
 
 
 def pack_rows(runs: Sequence[Run], limit: int = ROWS) -> Page:

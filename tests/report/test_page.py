@@ -109,6 +109,25 @@ def test_figures_that_lack_their_columns_are_left_out(tmp_path):
     assert names == ["funnel", "left_out", "words_of_instructions", "words_of_responses"]
 
 
+OTHER_TYPES = {
+    "tests": ["assert f(1)", "assert f(2)"],
+    "concepts": "loops, sums",
+    "pass_rate": "0.5",
+    "instruction": None,
+    "mutation_score": float("nan"),
+    "category": ["a"],
+}
+
+
+@pytest.mark.parametrize("column", OTHER_TYPES)
+def test_a_column_of_another_type_costs_only_its_figure(tmp_path, column):
+    """A dataset that no step wrote may have any."""
+    row = {"id": "a", "response": "done", "passed": True, "outcome": "passed", column: OTHER_TYPES[column]}
+    datasets.Dataset.from_list([row] * 2).to_parquet(tmp_path / "rows.parquet")
+    assert 'aria-label="How many words the responses' in (page := report_of(tmp_path / "rows.parquet", tmp_path))
+    assert unpacked(page)[0]["rows"]["score"] == [None, None]
+
+
 def test_what_a_model_wrote_is_text_and_nothing_comes_from_outside(page):
     elements = Elements(page)
     assert (
