@@ -27,6 +27,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
+from selfalign.errors import UserError
 from selfalign.options import Positional, argument, run_script
 from selfalign.report.paper import NOT_STATED, Cell, PaperTable, format_number, load_table, system_of, table_names
 from selfalign.report.results import OurValue, Results, our_values
@@ -192,7 +193,10 @@ def main(options: Options) -> None:
     results = Results(options.results or filter(os.path.isdir, [DEFAULT_RESULTS]))
     tables = [load_table(name) for name in options.tables or table_names()]
     if options.figures:
-        options.figures.mkdir(parents=True, exist_ok=True)
+        try:
+            options.figures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--figures {options.figures} can't be made: {error.strerror or error}") from error
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if options.format == "csv":
         writer.writerow(CSV_COLUMNS)

@@ -148,6 +148,7 @@ def test_the_folder_of_a_system_can_lie_anywhere(tmp_path, printed):
         (("--tables", "14"), "there is no table 14"),
         (("octopack-cq-7b=results.json",), "is not a results.json"),
         (("no-such={}",), "there is no system no-such"),
+        (("--figures", "{}"), "results.json can't be made: File exists"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(results, printed, arguments, sentence):
