@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 BEGIN, END = "<!-- selfalign evaluations: begin -->", "<!-- selfalign evaluations: end -->"
+HEAD = ("| benchmark | score | % | 95 % interval |", "|---|---|---:|---:|")
 TASK = "text-generation"  # as the Hub calls it
 
 
@@ -96,7 +97,8 @@ def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]
     kept = [e for e in data.eval_results or [] if (e.dataset_name, e.metric_type) not in ours]
     data.model_name = data.model_name or model
     data.eval_results = kept + new
-    lines = ["| benchmark | score | % | 95 % interval |", "|---|---|---:|---:|"]
+    names = {result["benchmark"] for result in results}
+    lines = [*HEAD, *(line for line in _lines_in(parsed.text) if line.split(" | ")[0].removeprefix("| ") not in names)]
     for result in results:
         for score, value in result["scores"].items():
             interval = result.get("intervals", {}).get(score)
@@ -104,6 +106,12 @@ def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]
             lines.append(f"| {result['benchmark']} | {score} | {100 * value:.1f} | {bounds} |")
     text = marked(parsed.text, BEGIN, END, "## Results\n\nMeasured with `benchmark.py`.\n\n" + "\n".join(lines))
     return f"---\n{parsed.data.to_yaml()}\n---\n\n{text}"
+
+
+def _lines_in(text: str) -> list[str]:
+    """The lines of the table that an earlier call has left in the text of a card."""
+    section = text.partition(BEGIN)[2].partition(END)[0].splitlines()
+    return [line for line in section if line.startswith("|") and line not in HEAD]
 
 
 def main(options: Options) -> None:

@@ -44,6 +44,8 @@ def test_a_new_result_replaces_that_of_its_benchmark_alone(model):
     card = add(model, "mbpp")
     assert {(r.dataset_name, r.metric_value) for r in card.data.eval_results} == {("humaneval", 25.0), ("mbpp", 75.0)}
     assert card.text.count("## Results") == 1
+    lines = [line for line in card.text.splitlines() if line.startswith("| ")][1:]
+    assert lines == ["| humaneval | pass@1 | 25.0 | 12.5 to 75.0 |", "| mbpp | pass@1 | 75.0 |  |"]
 
 
 @pytest.mark.parametrize(
