@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
+# How `datasets` finds the split of a file in a folder: in the name of a shard, or by words in the names of files, or
+# else of folders. Below, {} is such a word, and a path begins below the folder.
+SHARD_OF_SPLIT = re.compile(r"data/(.+)-[0-9]{5}-of-[0-9]{5}[^/]*$")
+SPLIT_IN_FILE, SPLIT_IN_FOLDER = r"(^|[-._ 0-9/])({})[-._ 0-9][^/]*$", r"(^|[-._ 0-9/])({})([-._ 0-9][^/]*)?/"
+SPLITS = {"train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation"}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
 BAR_DELAY = 2.0  # seconds that work takes before it gets a progress bar
@@ -228,6 +234,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
         files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
+        if split == "train" and not (run or config):
+            files = _training_files(name, files, root)
         if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
             raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
         if run and not files:
@@ -252,6 +260,27 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             for column in rows.data.columns:
                 column.validate(full=True)
     return rows, {"fingerprint": fingerprint(fs, root, files)}, run
+
+
+def _training_files(name: str, files: list[str], root: str) -> list[str]:
+    """Those of a folder's files that are of the split "train"; all if they are of one split, or of none that is known.
+
+    Raises:
+        UserError: they are of several others.
+    """
+    below = {file: file.removeprefix(root).lstrip("/") for file in files}
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        if match := SHARD_OF_SPLIT.match(below[file]):
+            splits.setdefault(match[1], []).append(file)
+    for pattern in (SPLIT_IN_FILE, SPLIT_IN_FOLDER):
+        found = {s: [f for f in files if re.search(pattern.format(words), below[f])] for s, words in SPLITS.items()}
+        splits = splits or {split: some for split, some in found.items() if some}
+    if len(splits) < 2:
+        return files
+    if "train" not in splits:
+        raise UserError(f"{name} has no split train; it has {', '.join(splits)}: name one by --split")
+    return splits["train"]
 
 
 def fingerprint(fs: Any, root: str, files: list[str]) -> str:

@@ -1,0 +1,37 @@
+"""What is read of a local folder that no step wrote."""
+
+import pytest
+
+from selfalign.errors import UserError
+from selfalign.runner.source import open_source
+from tests.helpers import write_rows
+
+
+def folder_of(folder, *files):
+    """A folder with these files, each of which has one row: its own name."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write_rows(folder / file, [{"file": file}])
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("train.jsonl", "test.jsonl"),
+        ("train/0.jsonl", "dev/0.jsonl"),
+        ("data/train-00000-of-00001.jsonl", "data/hard-00000-of-00001.jsonl"),
+    ],
+)
+def test_the_rows_of_other_splits_are_not_trained_on(tmp_path, files):
+    assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == [files[0]]
+
+
+def test_several_splits_without_one_for_training_are_named(tmp_path):
+    with pytest.raises(UserError, match="has no split train; it has validation, test: name one by --split"):
+        open_source(folder_of(tmp_path, "val.jsonl", "test.jsonl"))
+
+
+@pytest.mark.parametrize("files", [("a.jsonl", "b.jsonl"), ("test_1.jsonl", "test_2.jsonl")])
+def test_a_folder_without_several_splits_is_read_as_a_whole(tmp_path, files):
+    assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == [*files]
