@@ -33,6 +33,8 @@ BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv",
 SHARD_OF_SPLIT = re.compile(r"data/(.+)-[0-9]{5}-of-[0-9]{5}[^/]*$")
 SPLIT_IN_FILE, SPLIT_IN_FOLDER = r"(^|[-._ 0-9/])({})[-._ 0-9][^/]*$", r"(^|[-._ 0-9/])({})([-._ 0-9][^/]*)?/"
 SPLITS = {"train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation"}
+# What stands beside the data, above all in what `save_to_disk` writes and in clones of repositories of the Hub.
+ABOUT_DATA = {"config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"}
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
 BAR_DELAY = 2.0  # seconds that work takes before it gets a progress bar
@@ -233,7 +235,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
-        files = sorted(f for f in found if _builder_of(f) and f.startswith(ours))
+        data = (f for f in found if f.startswith(ours) and f.rsplit("/", 1)[-1] not in ABOUT_DATA)
+        files = sorted(filter(_builder_of, data))
         if split == "train" and not (run or config):
             files = _training_files(name, files, root)
         if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
@@ -241,11 +244,13 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         if run and not files:
             where = f" in {table}" if config else ""
             raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not written any yet")
-    builder = _builder_of(files[0]) if files else None
+    builder, *others = list(dict.fromkeys(map(_builder_of, files))) or [None]
     if not builder:
         raise UserError(f"{name} contains no file that ends in {', '.join('.' + e for e in BUILDERS)}")
     if (config or split != "train") and not run and fs.isdir(root):
         rows = datasets.load_dataset(name, config, split=split)
+    elif others:
+        raise UserError(f"{name} holds files of {builder} and of {others[0]}: name a file, or a folder with one kind")
     else:
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).

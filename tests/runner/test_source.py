@@ -1,5 +1,6 @@
 """What is read of a local folder that no step wrote."""
 
+import datasets
 import pytest
 
 from selfalign.errors import UserError
@@ -35,3 +36,20 @@ def test_several_splits_without_one_for_training_are_named(tmp_path):
 @pytest.mark.parametrize("files", [("a.jsonl", "b.jsonl"), ("test_1.jsonl", "test_2.jsonl")])
 def test_a_folder_without_several_splits_is_read_as_a_whole(tmp_path, files):
     assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == [*files]
+
+
+def test_what_save_to_disk_writes_is_a_dataset(tmp_path):
+    datasets.Dataset.from_dict({"content": ["x"]}).save_to_disk(tmp_path)
+    assert open_source(str(tmp_path)).rows["content"][:] == ["x"]
+
+
+def test_what_stands_beside_the_data_of_a_clone_is_not_read(tmp_path):
+    (tmp_path / "config.json").write_text('{"file": "this one"}')
+    datasets.Dataset.from_dict({"file": ["x"]}).to_parquet(tmp_path / "data.parquet")
+    assert open_source(str(tmp_path)).rows["file"][:] == ["x"]
+
+
+def test_files_of_two_kinds_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("file\nx\n")
+    with pytest.raises(UserError, match="holds files of csv and of json"):
+        open_source(folder_of(tmp_path, "b.jsonl"))
