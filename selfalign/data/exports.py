@@ -70,11 +70,33 @@ def refusal(format: str, how: Format, rows: Iterable[Row]) -> str | None:
             if task in tasks:
                 return f"task {task} has several rows, and {format} has one a task: export what select.py chose"
             tasks.add(task)
+        if fault := _fault_of_columns(row, how):
+            return f"{name} has {fault}, and {format} takes no other"
         if "prompt" not in how.needs and (fault := _fault_of_chat(messages_of(row))):
             return f"{name} has {fault}, which {format} would lose or get wrong"
         if "tests" in how.needs and not python_code(row["tests"]):
             return f"{name} has tests without a closed Python block, so {format} would have nothing to run"
     return None
+
+
+def _fault_of_columns(row: Row, how: Format) -> str | None:
+    """What a column holds instead of a chat, or instead of one answer where files take a single one."""
+    preferences = "prompt" in how.needs
+    for column in how.needs[1:] if preferences else ("messages",):
+        if row.get(column) and not _is_chat(row[column]):
+            return f"a {column} that is no list of turns with a role and a text as content"
+        roles = [turn["role"] for turn in row.get(column) or ()]
+        if preferences and how.columns is None and column != "prompt" and roles != ["assistant"]:
+            return f"a {column} that is not one answer of the assistant"
+    return None
+
+
+def _is_chat(value: Any) -> bool:
+    """Whether a value of a column is a chat, and not a text or a chat of another form."""
+    return isinstance(value, list) and all(
+        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in value
+    )
 
 
 def _fault_of_chat(messages: list[dict[str, str]]) -> str | None:
