@@ -27,7 +27,7 @@ from selfalign.data.languages import language_of
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|^[/*\s]{0,8}(todo|fixme)\b", re.IGNORECASE | re.MULTILINE)
+UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^[/*\s]{0,8}(todo|fixme)\b)", re.MULTILINE)
 NOT_IMPLEMENTED = re.compile(r"\bnot (yet )?implemented\b", re.IGNORECASE)
 # What asserts, by the first and the last part of the name that is called: assert(...), assert.equal(...), t.assert.
 ASSERTING = re.compile(r"^(assert|expect|should)\w*|(^|\.)(assert\w*|rejects|throws)$")

@@ -39,6 +39,7 @@ def row(code=CODE, tests=TESTS, words="The sum.", instruction="Write a function 
         "node:test": row(
             tests="const { test } = require('node:test');\ntest('add', () => assert.equal(add(1, 2), 3));"
         ),
+        "a to-do list": row("const add = (a, b) => a + b; // with every todo that is open"),
         "console.assert": row(tests="console.assert(add(1, 2) === 3);"),
         "a default": row("const add = (a, { b } = {}) => a + b; // the to-do list", "assert(add(1, { b: 2 }) === 3)"),
     }.values(),
@@ -56,6 +57,7 @@ def test_good_samples_pass(good):
         (row(instruction="word " * 201), "long_instruction"),
         (row("function add(a, b) { return a + ; }"), "does_not_compile"),
         (row("function add(a, b) {\n  // TODO\n  return a + b;\n}"), "unfinished_code"),
+        (row("function add(a, b) {\n  // todo: negative numbers\n  return a + b;\n}"), "unfinished_code"),
         (row("function add(a, b) {\n  throw new Error('Not implemented');\n}"), "unfinished_code"),
         (row("function add(a, b) {\n  // adds\n}"), "stub"),
         (row("const add = () => {};"), "stub"),
