@@ -134,7 +134,7 @@ def _fault_of(column: str, kind: pa.DataType) -> str | None:
         return None  # rows without a value are counted, not refused
     if column in (*TEXTS, "error") and not _is_text(kind):
         return "text"
-    if column == "concepts" and not (pa.types.is_list(kind) and _is_text(kind.value_type)):
+    if column == "concepts" and not (_is_list(kind) and _is_text(kind.value_type)):
         return "lists of text"
     return "true or false" if column == "passed" and not pa.types.is_boolean(kind) else None
 

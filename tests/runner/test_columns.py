@@ -6,6 +6,7 @@ from decimal import Decimal
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from selfalign.errors import UserError
@@ -74,6 +75,13 @@ def test_other_names_that_are_wrong_are_refused(tmp_path, pair, said):
 def test_concepts_are_lists(tmp_path):
     with pytest.raises(UserError, match=r"concepts .* holds string, but it must hold lists of text"):
         read(tmp_path, [{"id": 1, "concepts": "sorting, lists"}], "id", "concepts")
+
+
+def test_lists_may_be_of_the_type_that_polars_writes(tmp_path):
+    concepts = pa.array([["sorting"]], pa.large_list(pa.large_string()))
+    pq.write_table(pa.table({"id": ["1"], "concepts": concepts}), tmp_path / "in.parquet")
+    source = read_input(options(tmp_path, input=str(tmp_path / "in.parquet")), "id", "concepts")
+    assert source.rows["concepts"][:] == [["sorting"]]
 
 
 def test_repeated_ids_are_refused(tmp_path):
