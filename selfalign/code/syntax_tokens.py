@@ -40,7 +40,7 @@ def tokens_in_code(code: str, nested: bool = False) -> list[Tokens]:
     nodes = ast.walk(tree) if nested else tree.body
     try:
         return [_Tokenizer(node, outside).tokens for node in nodes if isinstance(node, DEFINITIONS)]
-    except RecursionError:
+    except (RecursionError, ValueError):  # the latter of numbers with more digits than Python writes
         return []
 
 

@@ -128,7 +128,14 @@ def test_numbers_are_no_words():
 
 @pytest.mark.parametrize(
     "text",
-    ["(" * 5000, "-" * 100_000 + "1", "x" + ".y" * 100_000, "word " * 200_000, f"def f(x):\n    return x{'.y' * 900}"],
+    [
+        "(" * 5000,
+        "-" * 100_000 + "1",
+        "x" + ".y" * 100_000,
+        "word " * 200_000,
+        f"def f(x):\n    return x{'.y' * 900}",
+        f"def f(x):\n    return x ^ 0x{'f' * 4000}",
+    ],
     ids=len,
 )
 def test_no_text_raises(decontaminator, text):
