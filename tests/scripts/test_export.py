@@ -6,6 +6,7 @@ The round trips through verifiers and Harbor, which the project does not depend 
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -114,6 +115,15 @@ def test_the_solution_of_a_harbor_task_is_the_code_to_the_letter(tmp_path):
         and (out / "id2/tests/solution_tests.py").read_text() == TESTS + "\n"
     )
     assert (out / "id1/instruction.md").read_text().startswith(CHATS[1][0]["content"])
+
+
+def test_a_harbor_task_is_judged_without_the_part_of_the_code_that_waits_for_input(tmp_path):
+    code = 'def f(x):\n    return x\n\n\nif __name__ == "__main__":\n    print(f(input()))'
+    task = export(tmp_path, "harbor", [row(0, response=block(code))]) / "id0"
+    (tmp_path / "solution.py").write_text(code)
+    judge = (task / "tests/run_tests.py").read_text()
+    judge = judge.replace("/app/", f"{tmp_path}/").replace("/tests/", f"{task}/tests/")
+    assert subprocess.run([sys.executable, "-c", judge], stdin=subprocess.DEVNULL).returncode == 0
 
 
 # ---- what is refused ----
