@@ -22,6 +22,7 @@ from selfalign.code.javascript import (
 from selfalign.code.markdown import javascript_code
 from selfalign.data.filters import MAX_CHARACTERS, MAX_INSTRUCTION_WORDS, UNFINISHED
 from selfalign.data.filters import failed_filter as failed_filter_of_python
+from selfalign.data.javascript_seeds import imports_of
 from selfalign.data.languages import language_of
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^[/*\s]{0,8}(todo|fixme)\b)", re.MULTILINE)
 NOT_IMPLEMENTED = re.compile(r"\bnot (yet )?implemented\b", re.IGNORECASE)
-# What asserts, by the first and the last part of the name that is called: assert(...), assert.equal(...), t.assert.
-ASSERTING = re.compile(r"^(assert|expect|should)\w*|(^|\.)(assert\w*|rejects|throws)$")
+# What asserts, by the first and the last parts of the name that is called: assert(...), assert.equal(...), t.assert,
+# t.assert.equal(...).
+ASSERTING = re.compile(r"^(assert|expect|should)\w*|(^|\.)(assert\w*(\.\w+)?|rejects|throws)$")
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,18 @@ def has_no_stub(sample: JavascriptSample) -> bool:
 
 
 def tests_assert(sample: JavascriptSample) -> bool:
-    """The tests throw, or call something like assert.equal, console.assert or expect on more than a constant."""
-    for node in nodes_of(sample.tests_tree) if sample.tests_tree else ():
+    """The tests throw, or call something like assert.equal, console.assert or expect, or a function that they take from
+    the module assert, on more than a constant."""
+    if sample.tests_tree is None:
+        return False
+    modules = {name: module.removeprefix("node:") for name, (_, module) in imports_of(sample.tests_tree).items()}
+    for node in nodes_of(sample.tests_tree):
         if node.type == "throw_statement":
             return True
         called = node.child_by_field_name("function") if node.type == "call_expression" else None
         arguments = node.child_by_field_name("arguments")
-        if called and arguments and ASSERTING.search(text_of(called)):
+        name = text_of(called) if called else ""
+        if arguments and (ASSERTING.search(name) or modules.get(name.split(".")[0]) in ("assert", "assert/strict")):
             constant = [a.type in ("true", "number", "string") for a in arguments.named_children]
             if not all(constant[:1]) or (len(constant) > 1 and not all(constant)):
                 return True

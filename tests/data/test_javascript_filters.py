@@ -39,6 +39,9 @@ def row(code=CODE, tests=TESTS, words="The sum.", instruction="Write a function 
         "node:test": row(
             tests="const { test } = require('node:test');\ntest('add', () => assert.equal(add(1, 2), 3));"
         ),
+        "imported by name": row(tests="const { strictEqual: same } = require('node:assert');\nsame(add(1, 2), 3);"),
+        "imported from assert/strict": row(tests="import { equal } from 'assert/strict';\nequal(add(1, 2), 3);"),
+        "of the context": row(tests="require('node:test').test('add', (t) => { t.assert.equal(add(1, 2), 3); });"),
         "a to-do list": row("const add = (a, b) => a + b; // with every todo that is open"),
         "console.assert": row(tests="console.assert(add(1, 2) === 3);"),
         "a default": row("const add = (a, { b } = {}) => a + b; // the to-do list", "assert(add(1, { b: 2 }) === 3)"),
