@@ -153,7 +153,8 @@ def parts_that_parse(source: str) -> str:
     begins = [number for number, line in enumerate(lines) if line[:1].strip() and line[0] not in ")]}#"]
     # A decorator, and the "else" of an "if", belong to what stands beside them.
     begins = [n for n in begins if not re.match(r"(else|elif|except|finally)\b", lines[n])]
-    begins = [n for n in begins if n == 0 or not lines[n - 1].startswith("@")]
+    pairs = zip([0, *begins][:-1], begins, strict=True)
+    begins = [n for before, n in pairs if n == before or not lines[before].startswith("@")]
     kept = [""] * len(lines)
     for begin, end in zip(begins, [*begins, len(lines)][1:], strict=True):
         if parsed("\n".join(lines[begin:end])) is not None:

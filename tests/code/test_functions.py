@@ -122,3 +122,9 @@ def test_functions_of_python_3_are_salvaged_from_a_file_of_python_2():
 
 def test_nothing_is_salvaged_from_a_file_without_a_line_at_the_margin():
     assert functions_of(parts_that_parse("# a fragment\n    def f(x):\n        return x +\n")) == []
+
+
+@pytest.mark.parametrize("decorator", ["@jit(\n    nopython=True,\n)", "@cached\n# It is slow.", "@cached\n\n@jit"])
+def test_a_part_of_a_file_keeps_its_decorators(decorator):
+    (function,) = functions_of(parts_that_parse(f"print 'start'\n{decorator}\ndef f(x):\n    return x\n"))
+    assert function.source == f"{decorator}\ndef f(x):\n    return x"
