@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.data.copies import copies
-from selfalign.data.languages import check_examples, prompt_file
+from selfalign.data.languages import check_examples, check_language, prompt_file
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
@@ -124,6 +124,7 @@ def main(options: Options) -> None:
     prompt = load_prompt(prompt_file(options.template, options.language), examples)
     check_prompt(options, prompt, examples)
     concepts = read_input(options, "id", *sorted(prompt.columns))
+    check_language(concepts, options.language)
     tried = usable_rows(concepts, TRIED)
     properties = draw_properties(random.Random(options.seed), options, examples)
     warn_if_alike(prompt, tried, shots=examples.pool[: options.shots], **properties)

@@ -78,6 +78,12 @@ def test_a_seed_becomes_an_execution(tmp_path):
             {},
             "rows in javascript, and the prompts are in python: add --language javascript",
         ),
+        "concepts of JavaScript": (
+            "generate_tasks",
+            [{"id": "c", "concepts": ["arrow functions"], "language": "javascript"}],
+            {},
+            "rows in javascript, and the prompts are in python: add --language javascript",
+        ),
         "examples of Python": (
             "generate_tasks",
             [{"id": "t", "concepts": ["a"]}],
