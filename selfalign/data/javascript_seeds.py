@@ -29,6 +29,7 @@ from selfalign.code.javascript import (
     text_of,
     tree_of,
 )
+from selfalign.data.python_files import named_in_utf8
 from selfalign.data.seeds import MAX_FILE_BYTES, UNFINISHED
 from selfalign.errors import UserError
 from selfalign.ids import content_id
@@ -76,7 +77,7 @@ def open_javascript_files(name: str) -> Source:
 
     folder = Path(name).expanduser().resolve()
     rows = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS):
+    for path in named_in_utf8(sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS)):
         parts = path.relative_to(folder).parts
         if not SKIPPED_FOLDERS & set(parts[:-1]) and not MINIFIED.search(path.name) and path.is_file():
             place = path.relative_to(folder).as_posix()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from selfalign.errors import UserError
+from selfalign.errors import UserError, warn
 from selfalign.runner.source import Source
 
+NO_UTF8 = re.compile("[\ud800-\udfff]")  # what Python makes of other bytes in the names of files
 STDLIB, INSTALLED = "stdlib", "installed"
 SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "node_modules"}
 
@@ -58,9 +60,18 @@ def _listing(folder: Path, repository: str | None, license: str | None) -> list[
     """The Python files below `folder` as rows, except those in SKIPPED_FOLDERS below it."""
     return [
         {"file": str(path), "path": path.relative_to(folder).as_posix(), "repository": repository, "license": license}
-        for path in sorted(folder.rglob("*.py"))
+        for path in named_in_utf8(sorted(folder.rglob("*.py")))
         if not SKIPPED_FOLDERS & set(path.relative_to(folder).parts[:-1]) and path.is_file()
     ]
+
+
+def named_in_utf8(paths: Sequence[Path]) -> list[Path]:
+    """The paths without those whose names are not UTF-8, as of old archives: no dataset can hold them, and a warning
+    says how many there are."""
+    named = [path for path in paths if not NO_UTF8.search(str(path))]
+    if left_out := len(paths) - len(named):
+        warn(f"files left out because their names are not UTF-8: {left_out:,}")
+    return named
 
 
 def _source(name: str, rows: list[dict[str, Any]]) -> Source:

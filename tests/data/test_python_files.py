@@ -1,7 +1,10 @@
 """Where step 1 finds Python files."""
 
+import os
+
 import pytest
 
+from selfalign.data.javascript_seeds import open_javascript_files
 from selfalign.data.python_files import open_python_files, origin_of
 from selfalign.errors import UserError
 
@@ -19,6 +22,14 @@ def test_a_folder_whose_files_are_all_skipped_is_refused(tmp_path):
     (tmp_path / "tests" / "a.py").touch()
     with pytest.raises(UserError, match="no Python files"):
         open_python_files(str(tmp_path))
+
+
+@pytest.mark.parametrize(("open_files", "ending"), [(open_python_files, ".py"), (open_javascript_files, ".js")])
+def test_a_file_whose_name_is_not_utf8_is_left_out_with_a_warning(tmp_path, capsys, open_files, ending):
+    for name in (b"a", b"caf\xe9"):
+        (tmp_path / os.fsdecode(name + ending.encode())).touch()
+    assert open_files(str(tmp_path)).rows["path"][:] == ["a" + ending]
+    assert "left out because their names are not UTF-8: 1" in capsys.readouterr().err
 
 
 def test_installed_packages_come_with_name_version_and_licence():
