@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from selfalign.code.markdown import python_code
+from selfalign.code.parsing import parsed
 from selfalign.data.exports import WITH_TESTS, Files, Format, prompt_of
+from selfalign.data.python_files import origin_of
 
 Row = dict[str, Any]
 
@@ -101,7 +105,7 @@ build_timeout_sec = 600.0
 cpus = 1
 memory_mb = 2048
 """
-HARBOR_DOCKERFILE = "FROM python:3.12-slim\nWORKDIR /app\n"
+HARBOR_DOCKERFILE = "FROM python:3.12-slim\n{install}WORKDIR /app\n"
 HARBOR_WHERE = "\n\nWrite the Python code to the file `/app/solution.py`.\n"
 # The reward is 0 unless all tests have run to their end: code that exits early earns nothing.
 HARBOR_TEST = """#!/bin/bash
@@ -170,20 +174,32 @@ def harbor_name(id: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in id.lower())
 
 
+def harbor_dockerfile(*programs: str) -> str:
+    """A container with the packages that programs import, in the versions that are installed here if they are."""
+    nodes = [node for program in programs for node in ast.walk(parsed(program) or ast.Module([], []))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    # Where a version says how it was built, as in 2.13.0+cpu, PyPI has it without that.
+    found = {(origin_of(name)["repository"] or name).replace("@", "==").partition("+")[0] for name in modules}
+    install = f"RUN pip install --no-cache-dir {shlex.join(sorted(found))}\n" if found else ""
+    return HARBOR_DOCKERFILE.format(install=install)
+
+
 def harbor_files(row: Row) -> Files:
     """The folder of one task, named by its id."""
     name = harbor_name(row["id"])
     prompt = "\n\n".join(turn["content"] for turn in prompt_of(row))
-    code = python_code(row["response"]) or ""
+    code, tests = (python_code(row[column]) or "" for column in ("response", "tests"))
     lines = code if code.endswith("\n") else code + "\n"
     files = {
         "instruction.md": prompt.rstrip() + HARBOR_WHERE,
         "task.toml": HARBOR_TOML.format(name=name, id=json.dumps(row["id"])),
-        "environment/Dockerfile": HARBOR_DOCKERFILE,
+        "environment/Dockerfile": harbor_dockerfile(code, tests),
         "solution/solve.sh": f"#!/bin/bash\nprintf %s {shlex.quote(lines)} > /app/solution.py\n",
         "tests/test.sh": HARBOR_TEST,
         "tests/run_tests.py": HARBOR_RUN,
-        "tests/solution_tests.py": python_code(row["tests"]) or "",
+        "tests/solution_tests.py": tests,
     }
     return {f"{name}/{file}": text for file, text in files.items()}
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import yaml
@@ -115,6 +116,13 @@ def test_the_solution_of_a_harbor_task_is_the_code_to_the_letter(tmp_path):
         and (out / "id2/tests/solution_tests.py").read_text() == TESTS + "\n"
     )
     assert (out / "id1/instruction.md").read_text().startswith(CHATS[1][0]["content"])
+
+
+def test_the_container_of_a_harbor_task_has_the_packages_that_it_imports(tmp_path):
+    out = export(tmp_path, "harbor", [row(0), row(1, response=block(f"import numpy as np, re\n{CODE}"))])
+    plain, more = ((out / id / "environment/Dockerfile").read_text() for id in ("id0", "id1"))
+    assert "pip" not in plain
+    assert f"\nRUN pip install --no-cache-dir numpy=={version('numpy')}\n" in more
 
 
 def test_a_harbor_task_is_judged_without_the_part_of_the_code_that_waits_for_input(tmp_path):
