@@ -210,7 +210,7 @@ def compare(
     from transformers import AutoTokenizer
 
     finetune = load_script("finetune")
-    finetune.base_model = lambda _: SimpleNamespace(load=load)
+    finetune.base_model = lambda _: SimpleNamespace(load=load, check_packing=lambda: None)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(folder) / "tokenizer"))
         for way in ways_of(options, device, batch_size):
