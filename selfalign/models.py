@@ -61,7 +61,7 @@ def resolve_model(name: str, cache: Path = DEFAULT_CACHE, token: str | None = No
     if path.is_file():
         return str(converted(path, cache))
     if path.suffix.lower() != ".gguf" or path.exists():
-        return name
+        return str(path) if name.startswith("~") else name
     return str(converted(downloaded(name, token), cache))
 
 

@@ -92,6 +92,12 @@ def test_a_file_is_known_by_its_content(gguf, converted, tiny_model, tmp_path):
     assert resolve_model(str(moved), cache) != converted
 
 
+def test_a_folder_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # no shell replaces the ~ in --model=~/model
+    (tmp_path / "model").mkdir()
+    assert resolve_model("~/model") == str(tmp_path / "model")
+
+
 def test_of_two_processes_one_converts(gguf, tmp_path):
     with converting(gguf, tmp_path) as first, converting(gguf, tmp_path) as second:
         outputs = [process.communicate(timeout=120) for process in (first, second)]
