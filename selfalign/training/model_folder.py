@@ -126,7 +126,7 @@ class ModelFolder:
             "input": {"name": source.name, **source.pin, "licenses": licenses},
             "curves": curves,
             "funnel": [*source.run.get("funnel", []), entry],
-            "sources": [*sources_of(source.run), {"step": "finetune", "name": source.name, **source.pin}],
+            "sources": [*sources_of(source.run), {"step": self.identity["step"], "name": source.name, **source.pin}],
             "models": models_of(source.run),
         }
         self.output.write(model_cards.PICTURE, model_cards.draw(curves))

@@ -40,7 +40,7 @@ def test_what_trl_measured_is_kept(reinforced):
 
 def test_the_folder_says_what_happened(reinforced):
     run, card = run_json(reinforced.output), (Path(reinforced.output) / "README.md").read_text()
-    assert run["step"] == "reinforce" and run["held_out"]["problems"] == 5
+    assert run["step"] == run["sources"][-1]["step"] == "reinforce" and run["held_out"]["problems"] == 5
     assert run["funnel"][-1]["counts"] == {"no_tests": 1, "held_out": 5, "examples": 10, "steps": 3}
     assert "# GRPO of" in card and "Reward on 5 held-out tasks: " in card and "- grpo" in card
     assert len(curve(reinforced, "reward")) == 3 and len(curve(reinforced, "held-out reward")) == 2
