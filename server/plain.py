@@ -4,7 +4,7 @@ is no faster."""
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,32 +61,39 @@ class PlainEngine(Engine):
 
 @torch.inference_mode()
 def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> Engine:
-    """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one."""
+    """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one.
+
+    Raises:
+        ValueError: neither can compute the model.
+    """
     ids = list(range(min(TRIED, model.config.get_text_config().vocab_size)))
     expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
     before: Any = model.config._attn_implementation
     for prepare in (pack, unpack):
-        engine = tried(prepare, model, tokenizer, max_batch_size, ids, expected)
-        if engine is not None:
+        try:
+            prepare(model)
+            engine = Engine(model, tokenizer, max_batch_size)
+            difference = (scores_of(engine, ids) - expected).abs().max()
+        except Exception:  # whatever torch or a model raises for caches, attention or layers that it can't use
+            continue
+        if difference <= SAME * expected.abs().max():
             return engine
     model.set_attn_implementation(before)
-    return PlainEngine(model, tokenizer, max_batch_size)
-
-
-def tried(
-    prepare: Callable[[Any], None], model: Any, tokenizer: Any, max_batch_size: int, ids: list[int], expected: Tensor
-) -> Engine | None:
-    """An engine that shares prompts, for the prepared model, if what it computes behind `ids` is `expected`
-    [vocabulary]."""
+    engine = PlainEngine(model, tokenizer, max_batch_size)
     try:
-        prepare(model)
-        engine = Engine(model, tokenizer, max_batch_size)
-        completion = Completion(prompt=ids[:-1], max_new_tokens=2)
-        prompt = engine.prefill(tuple(ids[:-1]), None)
-        engine.advance(completion, ids[-1], 0.0)
-        engine.rows = [(completion, prompt)]
-        difference = (engine.scores_of_rows()[0].float() - expected).abs().max()
-    except Exception:  # whatever torch or a model raises for caches, attention or layers that it can't use
-        return None
+        scores_of(engine, ids)
+    except Exception as error:  # a state of its own (Mamba) in place of transformers' cache
+        kind = model.config.model_type
+        raise ValueError(f"serve.py can't compute models of the kind {kind}: use TGI or vLLM ({error})") from None
+    return engine
+
+
+def scores_of(engine: Engine, ids: list[int]) -> Tensor:
+    """The scores [vocabulary] that an engine computes behind `ids`, the last one as if the model had said it."""
+    completion = Completion(prompt=ids[:-1], max_new_tokens=2)
+    prompt = engine.prefill(tuple(ids[:-1]), None)
+    engine.advance(completion, ids[-1], 0.0)
+    engine.rows = [(completion, prompt)]
+    scores = engine.scores_of_rows()[0].float()
     engine.rows = []
-    return engine if difference <= SAME * expected.abs().max() else None
+    return scores

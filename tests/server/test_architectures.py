@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -39,3 +40,8 @@ def test_a_model_that_does_not_count_its_positions_is_told_them(tiny_model):
     while engine.rows:
         engine.step()
     assert [token.id for token in completion.tokens] == expected.tolist()
+
+
+def test_a_model_with_a_state_of_its_own_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="models of the kind mamba: use TGI or vLLM"):
+        engine_for(model_of("mamba", state_size=8), AutoTokenizer.from_pretrained(tiny_model), 1)
