@@ -28,7 +28,7 @@ import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from selfalign.errors import UserError, first_line
 from selfalign.models import DEFAULT_CACHE, SMOLLM2, resolve_model
@@ -116,14 +116,21 @@ def load(options: Options) -> App:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     model.to(torch.device(device))  # type: ignore[reportArgumentType]
-    of_model = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
-    total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, *(tokens for tokens in of_model if tokens), 2**31)
+    total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, context_of(config))
     limits = Limits(
         max_concurrent_requests=options.max_concurrent_requests,
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
     return App(engine_for(model, tokenizer, options.max_batch_size), limits, model_id=model_id(options.model, folder))
+
+
+def context_of(config: Any) -> int:
+    """Up to how many tokens a model attends to all that it has seen: the configuration of a model that also takes
+    images has that of its texts inside."""
+    text = config.get_text_config()
+    of_model = (getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window"))
+    return min((tokens for tokens in of_model if tokens), default=2**31)
 
 
 def model_id(model: str | None, folder: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from serve import context_of
 from server.completion import Completion
 from server.plain import engine_for
 from tests.fakes.architectures import SIZES
@@ -45,3 +46,9 @@ def test_a_model_that_does_not_count_its_positions_is_told_them(tiny_model):
 def test_a_model_with_a_state_of_its_own_is_refused(tiny_model):
     with pytest.raises(ValueError, match="models of the kind mamba: use TGI or vLLM"):
         engine_for(model_of("mamba", state_size=8), AutoTokenizer.from_pretrained(tiny_model), 1)
+
+
+def test_the_context_ends_where_the_window_slides_also_inside_a_model_of_images_and_text():
+    text = SIZES | {"sliding_window": 512}
+    assert context_of(AutoConfig.for_model("gemma3_text", **text)) == 512
+    assert context_of(AutoConfig.for_model("gemma3", text_config=text)) == 512
