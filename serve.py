@@ -10,9 +10,9 @@ It runs with or without a GPU. POST /generate, /, /v1/chat/completions and /toke
 /health answer as TGI 3 does: bodies, details and errors. GET /metrics has a few of TGI's. What it does not do is
 refused with status 422: streaming, the log-probabilities of the prompt and of chats, best_of, typical_p, penalties,
 grammars, tools, watermarks, top_n_tokens and adapters. Where a model's attention slides over a window, the context
-ends where it would begin to slide. Models with other layers than ordinary attention (Qwen3.5, DeepSeek-V2, Gemma 2) are
-computed one row at a time. For large models, use TGI or vLLM, which run quantized, sharded and LoRA models on several
-GPUs.
+ends where it would begin to slide, and with LongRoPE (Phi-3-mini-128k) where positions would begin to be stretched.
+Models with other layers than ordinary attention (Qwen3.5, DeepSeek-V2, Gemma 2) are computed one row at a time. For
+large models, use TGI or vLLM, which run quantized, sharded and LoRA models on several GPUs.
 
 In bfloat16, the same request can give another text in another batch, because rounding differs; `--dtype float32` makes
 that rare.
@@ -126,10 +126,13 @@ def load(options: Options) -> App:
 
 
 def context_of(config: Any) -> int:
-    """Up to how many tokens a model attends to all that it has seen: the configuration of a model that also takes
-    images has that of its texts inside."""
+    """Up to how many tokens a model attends to all that it has seen, at positions that mean the same for all rows. The
+    configuration of a model that also takes images has that of its texts inside."""
     text = config.get_text_config()
-    of_model = (getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window"))
+    of_model = [getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":  # one row beyond this changes the positions of the whole batch
+        of_model.append(rope["original_max_position_embeddings"])
     return min((tokens for tokens in of_model if tokens), default=2**31)
 
 

@@ -52,3 +52,9 @@ def test_the_context_ends_where_the_window_slides_also_inside_a_model_of_images_
     text = SIZES | {"sliding_window": 512}
     assert context_of(AutoConfig.for_model("gemma3_text", **text)) == 512
     assert context_of(AutoConfig.for_model("gemma3", text_config=text)) == 512
+
+
+def test_the_context_ends_where_longrope_would_stretch_the_positions_of_a_whole_batch():
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    config = AutoConfig.for_model("phi3", **SIZES, original_max_position_embeddings=64, rope_parameters=rope)
+    assert context_of(config) == 64
