@@ -56,7 +56,8 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: list of lists of str; for each task, the programs to judge
     references: list of str; for each task, the tests, run after each of its programs in the same module
-    k: list of int; which pass@k to estimate; one for which some task has too few programs is left out
+    k: list of int; which pass@k to estimate; one for which some task has too few programs is left out, not counting
+        those on which the sandbox failed
     num_workers: int; programs that run at the same time
     timeout: float; seconds of CPU time per program; in wall-clock time it may take three times as long
     memory: int; bytes that a program may use
@@ -127,7 +128,9 @@ class CodeEval(evaluate.Metric):
             for result in workers.run(programs):
                 task, number = places[result.index]
                 results[task].append((number, describe(result, task, number)))
-        total = numpy.array([len(entries) for entries in results.values()])
+        # Where the sandbox failed, nothing is known of the program.
+        judged = [[entry["outcome"] != "sandbox_error" for _, entry in entries] for entries in results.values()]
+        total = numpy.array([sum(known) for known in judged])
         correct = numpy.array([sum(entry["passed"] for _, entry in entries) for entries in results.values()])
         pass_at_k = {f"pass@{n}": estimate_pass_at_k(total, correct, n).mean() for n in k if (total >= n).all()}
         return pass_at_k, results

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import sys
 
 import evaluate
 import numpy
@@ -48,6 +49,18 @@ def test_results_are_shaped_like_evaluates(metric):
         assert (passed["passed"], passed["result"]) == (True, "passed")
         assert (failed["outcome"], failed["detail"], failed["result"]) == ("failed", "AssertionError: no", "failed: no")
         assert 0 < failed["cpu_seconds"] < 3 and 0 < failed["wall_seconds"] < 9 and failed["peak_memory"] > 1 << 20
+
+
+def test_programs_on_which_the_sandbox_failed_are_neither_passed_nor_failed(metric, monkeypatch):
+    module = sys.modules[type(metric).__module__]
+
+    def run(_, programs):
+        for index, _ in enumerate(programs):
+            yield module.Result(index, index == 0, "sandbox_error" if index else "passed")
+
+    monkeypatch.setattr(module.Sandbox, "run", run)
+    pass_at_k, _ = metric.compute(references=["assert f()"], predictions=[["def f(): return 1"] * 2], k=[1, 2])
+    assert pass_at_k == {"pass@1": 1.0}
 
 
 def test_options_of_the_sandbox_reach_it_and_main_blocks_do_not_run(metric):
