@@ -164,7 +164,7 @@ async def feedback_from(sandbox: Sandbox, row: Row) -> str:
     """What the tests of a failing row say when they run once more, or what was recorded if they tell nothing."""
     code, tests = programs_of(row)
     asked = FEEDBACK[language_of(row)]
-    result = await result_in(sandbox, f"{code}\n{asked.TELL}", asked.telling(tests) or tests)
+    result = await result_in(sandbox, code, asked.telling(tests) or tests)
     if result.passed:  # now, perhaps by chance
         return recorded(row)
     return asked.feedback_of(result.outcome, result.detail)

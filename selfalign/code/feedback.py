@@ -13,7 +13,7 @@ from selfalign.code.parsing import parsed, unparsed
 MAX_SOURCE, MAX_VALUE = 120, 100  # characters of an assertion, and of a value; together they fit into a detail
 TOLD = "AssertionError: told "  # how the detail of a program begins whose tests have told something
 
-# What runs after the code and before the tests. A value is written by what the program defines, so anything can happen.
+# What runs before the tests. A value is written by what the program defines, so anything can happen.
 TELL = f"""
 def _told_of(source, kind, what=None):
     name = type(what).__name__
@@ -28,12 +28,24 @@ IS, RAISES = "fails: its left side is", "raises"
 
 
 def telling(tests: str) -> str | None:
-    """`tests` whose assertions tell what was wrong; None if they do not parse. They need TELL before them.
+    """`tests` whose assertions tell what was wrong; None if they do not parse.
 
     An assertion inside of `try` or `with` is left as it is: what it raises may be what the tests wait for.
     """
     tree = parsed(tests)
-    return None if tree is None else unparsed(ast.fix_missing_locations(_Telling().visit(tree)))
+    if tree is None:
+        return None
+    tree = _Telling().visit(tree)
+    place = next((number for number, node in enumerate(tree.body) if not _comes_first(node)), len(tree.body))
+    tree.body[place:place] = ast.parse(TELL).body
+    return unparsed(ast.fix_missing_locations(tree))
+
+
+def _comes_first(node: ast.stmt) -> bool:
+    """Whether it is a docstring or a `from __future__ import`, which count only where they come first."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "__future__"
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 class _Telling(ast.NodeTransformer):

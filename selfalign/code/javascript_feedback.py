@@ -16,8 +16,7 @@ EQUATION = re.compile(r"(^|\.)(equal|strictEqual|deepEqual|deepStrictEqual)$")
 
 SPACE = "\u2420"  # stands for a space after another one, since the sandbox's details have single ones only
 
-# What runs after the code and before the tests. A thrown value is made by what the program defines, so anything can
-# happen.
+# What runs before the tests. A thrown value is made by what the program defines, so anything can happen.
 TELL = f"""
 globalThis._told = (source, compares, error) => {{
   const {{ AssertionError }} = require("assert"), failed = error instanceof AssertionError;
@@ -42,7 +41,7 @@ globalThis._told = (source, compares, error) => {{
 
 
 def telling(tests: str) -> str | None:
-    """`tests` whose assertions tell what was wrong; None if they do not parse. They need TELL before them.
+    """`tests` whose assertions tell what was wrong; None if they do not parse.
 
     An assertion inside of `try` is left as it is: what it throws may be what the tests wait for.
     """
@@ -68,7 +67,7 @@ def telling(tests: str) -> str | None:
     text = tests.encode("utf-8", "replace")
     for place, part in sorted(inserted, reverse=True):
         text = text[:place] + part.encode() + text[place:]
-    return text.decode("utf-8", "replace")
+    return TELL + text.decode("utf-8", "replace")
 
 
 def feedback_of(outcome: str, detail: str | None) -> str:

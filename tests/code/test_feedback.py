@@ -3,7 +3,7 @@
 import pytest
 
 from code_eval.sandbox import Program, Sandbox
-from selfalign.code.feedback import TELL, feedback_of, telling
+from selfalign.code.feedback import feedback_of, telling
 
 CODE = """
 def f(x):
@@ -44,21 +44,28 @@ def sandbox():
     }.values(),
 )
 def test_what_is_said_of_a_failure(sandbox, tests, said):
-    (result,) = sandbox.run([Program(CODE + TELL, telling(tests) or tests)])
+    (result,) = sandbox.run([Program(CODE, telling(tests) or tests)])
     assert feedback_of(result.outcome, result.detail).startswith(said)
 
 
 def test_long_values_and_assertions_fit_into_a_detail(sandbox):
-    (result,) = sandbox.run([Program(CODE + TELL, telling(f"assert f(8) == {list(range(200))}") or "")])
+    (result,) = sandbox.run([Program(CODE, telling(f"assert f(8) == {list(range(200))}") or "")])
     said = feedback_of(result.outcome, result.detail)
     assert said.count("...") == 2 and "fails: its left side is [8, 8" in said
 
 
 @pytest.mark.parametrize("tests", ["try:\n    assert f(9)\nexcept ValueError:\n    x = 1\nassert x == 1"])
 def test_what_the_tests_wait_for_is_still_raised(sandbox, tests):
-    (result,) = sandbox.run([Program(CODE + TELL, telling(tests) or "")])
+    (result,) = sandbox.run([Program(CODE, telling(tests) or "")])
     assert result.passed, result.detail
 
 
 def test_what_does_not_parse_tells_nothing():
     assert telling("assert (") is None and feedback_of("error", None) == "The program ends with error"
+
+
+@pytest.mark.parametrize("end", ["", "import sys\nsys.exit(0)"])
+def test_it_is_said_of_code_that_leaves_as_scripts_do_and_of_tests_with_future_imports(sandbox, end):
+    tests = telling('"""Tests."""\nfrom __future__ import annotations\nassert f(1) == 3') or ""
+    (result,) = sandbox.run([Program(CODE + end, tests)])
+    assert feedback_of(result.outcome, result.detail) == "`assert f(1) == 3` fails: its left side is 2"

@@ -3,7 +3,7 @@
 import pytest
 
 from code_eval.sandbox import Program, Sandbox
-from selfalign.code.javascript_feedback import TELL, feedback_of, telling
+from selfalign.code.javascript_feedback import feedback_of, telling
 
 CODE = """
 const f = (x) => {
@@ -21,7 +21,7 @@ def said():
     with Sandbox(workers=1, timeout=1.0, language="javascript") as sandbox:
 
         def run(tests):
-            (result,) = sandbox.run([Program(CODE + TELL, telling(tests) or tests)])
+            (result,) = sandbox.run([Program(CODE, telling(tests) or tests)])
             return feedback_of(result.outcome, result.detail), result
 
         yield run

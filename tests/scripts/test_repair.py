@@ -8,7 +8,7 @@ from aiohttp import web
 from datasets import load_dataset
 
 from code_eval.sandbox import Program, Sandbox
-from selfalign.code.feedback import TELL, feedback_of, telling
+from selfalign.code.feedback import feedback_of, telling
 from selfalign.code.markdown import python_code
 from selfalign.options import PROMPTS
 from tests.data.tools import WORDS, block
@@ -210,7 +210,7 @@ def test_a_worked_example_says_what_its_tests_say(example):
     """Its attempt fails with exactly this feedback, and what it is mended to passes."""
     tests = python_code(example["tests"])
     with Sandbox(workers=1) as sandbox:
-        programs = [Program(f"{python_code(example['attempt'])}\n{TELL}", telling(tests), timeout=0.3)]
+        programs = [Program(python_code(example["attempt"]), telling(tests), timeout=0.3)]
         failing, passing = sandbox.run([*programs, Program(python_code(example["response"]), tests)])
     said = feedback_of(failing.outcome, failing.detail).replace("more than 0.3 s", "more than 10 s")
     assert said == example["feedback"] and passing.passed

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from code_eval.sandbox import Program, Sandbox
-from selfalign.code.javascript_feedback import TELL, feedback_of, telling
+from selfalign.code.javascript_feedback import feedback_of, telling
 from selfalign.code.markdown import javascript_code
 from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
@@ -56,7 +56,7 @@ def test_a_worked_example_says_what_its_tests_say(example):
     """Its attempt fails with exactly this feedback, and what it is mended to passes."""
     tests = javascript_code(example["tests"])
     with Sandbox(workers=1, language="javascript") as sandbox:
-        programs = [Program(f"{javascript_code(example['attempt'])}\n{TELL}", telling(tests), timeout=0.5)]
+        programs = [Program(javascript_code(example["attempt"]), telling(tests), timeout=0.5)]
         failing, passing = sandbox.run([*programs, Program(javascript_code(example["response"]), tests)])
     said = feedback_of(failing.outcome, failing.detail).replace("more than 0.5 s", "more than 10 s")
     assert said == example["feedback"] and passing.passed
