@@ -28,17 +28,20 @@ IS, RAISES = "fails: its left side is", "raises"
 
 
 def telling(tests: str) -> str | None:
-    """`tests` whose assertions tell what was wrong; None if they do not parse.
+    """`tests` whose assertions tell what was wrong; None if they do not parse, or are nested too deeply.
 
     An assertion inside of `try` or `with` is left as it is: what it raises may be what the tests wait for.
     """
     tree = parsed(tests)
     if tree is None:
         return None
-    tree = _Telling().visit(tree)
-    place = next((number for number, node in enumerate(tree.body) if not _comes_first(node)), len(tree.body))
-    tree.body[place:place] = ast.parse(TELL).body
-    return unparsed(ast.fix_missing_locations(tree))
+    try:
+        tree = _Telling().visit(tree)
+        place = next((number for number, node in enumerate(tree.body) if not _comes_first(node)), len(tree.body))
+        tree.body[place:place] = ast.parse(TELL).body
+        return unparsed(ast.fix_missing_locations(tree))
+    except RecursionError:
+        return None
 
 
 def _comes_first(node: ast.stmt) -> bool:

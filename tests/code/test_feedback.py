@@ -69,3 +69,8 @@ def test_it_is_said_of_code_that_leaves_as_scripts_do_and_of_tests_with_future_i
     tests = telling('"""Tests."""\nfrom __future__ import annotations\nassert f(1) == 3') or ""
     (result,) = sandbox.run([Program(CODE + end, tests)])
     assert feedback_of(result.outcome, result.detail) == "`assert f(1) == 3` fails: its left side is 2"
+
+
+@pytest.mark.parametrize("tests", ["assert f(", f"assert f(1) == {'+'.join('1' * 1500)}"])
+def test_tests_that_cannot_be_changed(tests):
+    assert telling(tests) is None
