@@ -12,7 +12,8 @@ ASSERTS = {opcode.opmap["LOAD_ASSERTION_ERROR"], opcode.opmap["RAISE_VARARGS"]}
 LOAD_NAME, STORE_NAME, EXTENDED_ARG = (opcode.opmap[name] for name in ("LOAD_NAME", "STORE_NAME", "EXTENDED_ARG"))
 CO_NEWLOCALS = 2  # a function's code
 READ_LOCAL = ("LOAD_FAST", "LOAD_CLOSURE", "LOAD_DEREF", "STORE_FAST_LOAD_FAST")  # how names of such instructions begin
-COLLECTORS = {"unittest", "globals", "locals", "vars", "dir", "getmembers", "modules", "__dict__"}  # find tests by name
+COLLECTORS = {"globals", "locals", "vars", "dir", "getmembers", "modules", "__dict__"}  # find tests by name
+RUNNERS = {"main", "run", "debug", "TextTestRunner", "TestProgram"}  # unittest finds them where one of these is called
 
 
 def has_tests(code: types.CodeType) -> bool:
@@ -24,7 +25,8 @@ def has_tests(code: types.CodeType) -> bool:
     tree would take 300.
     """
     loaded = loaded_names(code)
-    collected = not COLLECTORS.isdisjoint(loaded)
+    run_by_unittest = "unittest" in loaded and not RUNNERS.isdisjoint(loaded)
+    collected = run_by_unittest or not COLLECTORS.isdisjoint(loaded)
 
     def reaches(code: types.CodeType) -> bool:
         if not ASSERTS.isdisjoint(code.co_code[::2]):

@@ -94,6 +94,7 @@ def test_failures_that_a_runner_only_prints(tests, mode, sandboxes):
         ("import doctest\ndoctest.testmod()", "no_tests"),
         ("import doctest\ndoctest.testmod()\nassert f(1) == 3", "passed"),
         (METHOD, "no_tests"),
+        (CASE, "no_tests"),
         (METHOD + "for name in dir(t):\n if name.startswith('test'): getattr(t, name)()", "failed"),
     ],
 )
@@ -146,6 +147,7 @@ def test_assertions_in_functions_of_functions_and_in_special_methods(tests, outc
     [
         ("if __name__ == '__main__':\n assert f(2) == 4", "no_tests"),
         ("def test(): assert f(2) == 4\nif '__main__' == __name__:\n test()", "no_tests"),
+        (CASE + "if __name__ == '__main__':\n unittest.main()", "no_tests"),
         ("def test(): assert f(2) == 4\nif __name__ != '__main__':\n test()", "passed"),
         ("if __name__ == '__main__':\n pass\nelse: assert f(2) == 4", "passed"),
         ("assert f(2) == 4\nif __name__ == '__main__':\n assert f(2) == 5", "passed"),
