@@ -87,10 +87,17 @@ def evaluations_of(result: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """The card of a model with these results: in its YAML, and as a table with intervals in its text."""
+    """The card of a model with these results: in its YAML, and as a table with intervals in its text.
+
+    UserError if the results that are in its YAML can't be read: they would be lost.
+    """
     from huggingface_hub import ModelCard
 
-    parsed = ModelCard(card, ignore_metadata_errors=True)
+    try:
+        parsed = ModelCard(card)
+    except ValueError as error:
+        cause = first_line(error).partition(". Pass")[0]
+        raise UserError(f"its model-index can't be read, so correct it or remove it ({cause})") from error
     new = [evaluation for result in results for evaluation in evaluations_of(result)]
     ours = {(evaluation.dataset_name, evaluation.metric_type) for evaluation in new}
     data: Any = parsed.data  # CardData, whose fields depend on the kind of card
@@ -139,6 +146,8 @@ def _write_in_folder(folder: Path, name: str, results: Sequence[Mapping[str, Any
         card = file.read_text() if file.exists() else ""
         temporary.write_text(with_evaluations(card or "---\n{}\n---\n", name, results))
         os.replace(temporary, file)
+    except UserError as error:
+        raise UserError(f"{file} is left alone: {error}") from error
     except OSError as error:
         raise UserError(f"{file} can't be written: {error.strerror or error}") from error
 
@@ -158,6 +167,8 @@ def _write_on_hub(repo: str, results: Sequence[Mapping[str, Any]], token: str | 
         change = [CommitOperationAdd("README.md", text.encode())]
         # The parent: if somebody changes the card meanwhile, this is refused instead of undoing the change.
         with_retries(lambda: api.create_commit(repo, change, commit_message="results", parent_commit=head), 1)
+    except UserError as error:
+        raise UserError(f"the card of {repo} is left alone: {error}") from error
     except Exception as error:  # of the Hub or of the connection, for which the libraries have a dozen types
         raise UserError(f"the card of {repo} can't be written: {first_line(error)}") from error
 

@@ -57,3 +57,12 @@ def test_what_is_wrong_is_said_and_the_card_stays(model, results, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         add(model, *results)
     assert (model / "README.md").read_text() == before
+
+
+def test_a_card_whose_results_can_not_be_read_is_left_alone(model):
+    """Written anew, it would have lost them."""
+    index = "model-index:\n- name: m\n  results:\n  - task: {type: x}\n    metrics: [{type: acc, value: 3}]\n"
+    (model / "README.md").write_text(before := f"---\n{index}---\n")
+    with pytest.raises(UserError, match=r"README\.md is left alone: its model-index can't be read"):
+        add(model, "mbpp")
+    assert (model / "README.md").read_text() == before
