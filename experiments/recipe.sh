@@ -221,13 +221,15 @@ train_and_evaluate() {
     local base=$1 instructions=$2 system=$3 rate=$4
     shift 4
     choose "$base"
-    local config=ddp more=() launch
+    local config=ddp more=() launch processes=1
     case $base in
         starcoder2-15b) config='' more=(--gradient-checkpointing) ;;
         deepseek-coder-33b) config=zero3 more=(--gradient-checkpointing) ;;
     esac
-    launch=(accelerate launch --config_file "experiments/accelerate/$config.yaml" --num_processes "$machine_gpus")
-    [ -n "$config" ] && [ "$machine_gpus" -gt 1 ] || launch=(python)
+    # As many GPUs as the 64 sequences can be divided among: 4 of 6.
+    while [ $((2 * processes)) -le "$machine_gpus" ] && [ "$processes" -lt 64 ]; do processes=$((2 * processes)); done
+    launch=(accelerate launch --config_file "experiments/accelerate/$config.yaml" --num_processes "$processes")
+    [ -n "$config" ] && [ "$processes" -gt 1 ] || launch=(python)
     local was_complete='' started=$SECONDS
     is_complete "$out/$system/model" && was_complete=1
     "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \

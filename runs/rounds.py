@@ -188,7 +188,6 @@ class Runner:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment, self.gpus = folder, environment, gpu_count()
-        self.launch = launcher(self.gpus)
 
     def run(self, model: str, steps_with: Callable[[Server], list[Step]]) -> None:
         """Run the steps, which depend on the server that they ask."""
@@ -224,11 +223,12 @@ def main(options: Options) -> None:
     folder = Path(folder_of(options))
     check_folder(folder, options)
     runner = Runner(folder, environment)
+    launch = launcher(runner.gpus, SETTINGS[options.settings].training)
     runner.run(options.model, lambda server: first_steps(options, server))
     for number in range(1, options.rounds + 1):
 
         def steps(server: Server, number: int = number) -> list[Step]:
-            return steps_of_round(number, options, server, runner.launch)
+            return steps_of_round(number, options, server, launch)
 
         table = ""
         for span in SPANS:

@@ -250,7 +250,7 @@ def main(options: Options) -> None:
     environment = begin(is_offline(options))
     check(options)
     state = State(folder, options)
-    launch = launcher(gpus)
+    launch = launcher(gpus, SETTINGS[options.settings].training)
     todo = [step for step in steps_of(options, NO_SERVER, launch) if not state.is_done(step)]
     with contextlib.ExitStack() as stack:
         server = NO_SERVER

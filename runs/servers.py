@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,16 @@ def settings_for(options: ModelOptions, gpus: int) -> Any:
     return "small" if not options.endpoint and uses_serve_py(gpus) else "paper"
 
 
-def launcher(gpus: int) -> tuple[str, ...]:
-    """What comes before finetune.py, so that it trains on all GPUs."""
-    if gpus < 2:
+def launcher(gpus: int, training: Sequence[str] = ()) -> tuple[str, ...]:
+    """What comes before finetune.py with the options `training`, so that it trains on all GPUs, or on as many of them
+    as the examples of an optimizer step can be divided among."""
+    words = dict(pairwise(training))
+    batches = int(words.get("--batch-size", 64)) // int(words.get("--device-batch-size", 1))
+    used = max((number for number in range(1, gpus + 1) if batches % number == 0), default=0)
+    if used < 2:
         return ()
     config = "experiments/accelerate/ddp.yaml"
-    return ("-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", str(gpus))
+    return ("-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", str(used))
 
 
 @contextlib.contextmanager

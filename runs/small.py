@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -139,11 +138,12 @@ class Experiment:
         paired = ("--tasks-of", f"{self.folder}/passes/instructions") if pairs else ()
         return Step(f"{arm}: {size} examples", (*words, *paired))
 
-    def train(self, arm: str, seed: int, size: int, launch: Sequence[str]) -> Step:
+    def train(self, arm: str, seed: int, size: int, gpus: int) -> Step:
         """A training of the arm."""
         options, output = self.options, f"{self.folder}/{arm}/seed-{seed}/model"
-        words = [*launch, "finetune.py", f"{self.folder}/{arm}/instructions", output, "--model", options.model]
-        words += [*SETTINGS[options.settings].training, "--batch-size", str(self.batch_size(size)), "--seed", str(seed)]
+        training = [*SETTINGS[options.settings].training, "--batch-size", str(self.batch_size(size))]
+        words = [*launcher(gpus, training), "finetune.py", f"{self.folder}/{arm}/instructions", output]
+        words += ["--model", options.model, *training, "--seed", str(seed)]
         words += ["--epochs", str(options.epochs)] if options.epochs else []
         words += ["--learning-rate", str(options.learning_rate)] if options.learning_rate else []
         return Step(f"{arm}, training with seed {seed}", tuple(words))
@@ -345,7 +345,7 @@ def main(options: Options) -> None:
     for seed in experiment.seeds:
         for arm, size in sizes.items():
             where = f"{experiment.folder}/{arm}/seed-{seed}"
-            do(experiment.train(arm, seed, size, launcher(gpus)), f"{where}/model", environment)
+            do(experiment.train(arm, seed, size, gpus), f"{where}/model", environment)
             measure(experiment, f"{where}/model", where, environment)
     print_results(experiment, sizes)
 

@@ -383,3 +383,9 @@ def test_only_whole_gpus_that_are_there_count(project, listed, gpus):
     (project / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\necho '{listed}'\n")
     (planned,) = (words for words in commands(project, "octopack", "--dry-run") if "experiments.plan" in words)
     assert planned[planned.index("--gpus") + 1] == gpus
+
+
+def test_a_model_is_trained_on_gpus_among_which_its_batch_can_be_divided(project):
+    called = commands(project, "octopack", "--gpus", "6")
+    (launch,) = [words for words in called if words[0] == "accelerate"]
+    assert launch[launch.index("--num_processes") + 1] == "4", "finetune.py refuses 64 examples a step on 6"

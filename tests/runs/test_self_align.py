@@ -18,7 +18,7 @@ from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, times_of, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check, check_instructions, check_kept_out, main, steps_of
-from runs.servers import Server, gpu_count
+from runs.servers import Server, gpu_count, launcher
 from runs.settings import SETTINGS, check_texts, folder_of
 from runs.timing import Training
 from selfalign.errors import UserError
@@ -163,6 +163,15 @@ def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_count() == gpus
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "used"), [(1, "paper", None), (4, "paper", "4"), (6, "paper", "4"), (8, "plain", "4")]
+)
+def test_as_many_gpus_train_as_a_step_can_be_divided_among(gpus, settings, used):
+    """finetune.py would refuse 64 examples a step on 6 GPUs, and 16 on 8 with 4 at a time, once all data is written."""
+    words = launcher(gpus, SETTINGS[settings].training)
+    assert (words[-1] if words else None) == used
 
 
 def test_the_summary_of_a_run_without_concepts_shows_its_examples(tmp_path, capsys):
