@@ -64,6 +64,8 @@ TESTS_HEADING = "### Tests"
 # Where the layout of the reference implementation has tags instead of headings (prompts/reference/responses.jinja).
 TAGS = re.compile(r"^(?P<response>.*?)\s*</response>\s*<tests>(?P<tests>.*?)(</tests>.*)?\Z", re.DOTALL)
 STOP = ["\n## Example", "\n### Task", "\n### Response", "</tests>"]
+# The space before a part; not that right before a fence, by which the lines of its block are indented, too.
+SPACE_BEFORE = re.compile(r"\A(\s*\n)?(\s*(?!\s|```|~~~))?")
 CUT_HEADING = re.compile(r"\s*^#+[^\n]*\Z", re.MULTILINE)  # at which, or right after which, the text was cut
 COLUMNS = {
     "task_id": str,
@@ -104,8 +106,8 @@ def split_completion(completion: str, language: Language = "python") -> tuple[st
     the language)."""
     tagged = TAGS.match(completion)
     response, tests = tagged.group("response", "tests") if tagged else split_at_heading(completion, TESTS_HEADING)
-    response = response.strip() or None
-    tests = CUT_HEADING.sub("", tests.strip()) if tests else None
+    response = SPACE_BEFORE.sub("", response.rstrip()) or None
+    tests = CUT_HEADING.sub("", SPACE_BEFORE.sub("", tests.rstrip())) if tests else None
     if any(not block.closed for block in code_blocks(completion)):
         return response, tests, "unfinished"
     if not response or code_in(response, language) is None:

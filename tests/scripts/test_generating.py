@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from selfalign.code.markdown import python_code
 from selfalign.llm.prompts import load_examples
 from selfalign.options import PROMPTS
 from tests.fakes.server import simulated
@@ -261,6 +262,14 @@ RESPONSE, TESTS = "Adds.\n\n```python\nf = sum\n```", "```python\nassert f([1]) 
 )
 def test_completions_are_split(completion, parts):
     assert load_script("sample_responses").split_completion(completion) == parts
+
+
+@pytest.mark.parametrize("indented", ["{}", " {}", "\n   {}"])
+def test_blocks_that_are_indented_as_a_whole_stay_programs(indented):
+    spaces = " " * indented.count(" ")
+    blocks = [indented.format(text.replace("\n", f"\n{spaces}")) for text in (RESPONSE.split("\n\n")[1], TESTS)]
+    response, tests, error = load_script("sample_responses").split_completion(f"{blocks[0]}\n\n### Tests\n{blocks[1]}")
+    assert (python_code(response), python_code(tests), error) == ("f = sum\n", "assert f([1]) == 1\n", None)
 
 
 @pytest.mark.parametrize("step", ["generate_tasks", "sample_responses"])
