@@ -45,6 +45,7 @@ from selfalign.runner.source import Source, is_single_file, read_input
 from selfalign.training.loading import adapters, multiplies_in_bfloat16
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
+    ALL,
     TrainingOptions,
     base_model,
     check_training,
@@ -334,7 +335,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
         "per_device_eval_batch_size": options.device_batch_size,
         "gradient_accumulation_steps": max(1, round(options.batch_size / examples_per_sequence / at_a_time)),
         "optim": options.optimizer,
-        "warmup_steps": options.warmup,  # below 1, it is a share of the steps
+        "warmup_steps": min(options.warmup, ALL),  # below 1, it is a share of the steps
         "max_grad_norm": options.max_grad_norm,
     }
     if options.method == "dpo":

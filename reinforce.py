@@ -54,6 +54,7 @@ from selfalign.runner.source import Source, read_input
 from selfalign.training.loading import adapters, dtype_of
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
+    ALL,
     TrainingOptions,
     base_model,
     check_training,
@@ -319,7 +320,7 @@ def training_arguments(options: Options, revision: str | None, devices: int = 1)
         beta=options.kl,
         loss_type=options.loss,
         optim=options.optimizer,
-        warmup_steps=options.warmup,  # below 1, it is a share of the steps
+        warmup_steps=min(options.warmup, ALL),  # below 1, it is a share of the steps
         max_grad_norm=options.max_grad_norm,
         model_init_kwargs={"revision": revision} if revision and options.kl else None,  # of the second model
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +15,8 @@ from selfalign.training.loading import BaseModel
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+ALL = math.nextafter(1, 0)  # the share of the steps that is all of them; transformers takes 1 for one step
 
 
 @dataclass(frozen=True, kw_only=True)

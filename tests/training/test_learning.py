@@ -18,6 +18,12 @@ def test_training_lowers_the_loss_on_what_is_held_out(trained):
     assert curve(trained, "held-out loss")[-1] < curve(trained, "held-out loss")[0] - 0.5
 
 
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.05, 5), (0.5, 50), (1.0, 100)])
+def test_the_warmup_is_a_share_of_the_steps(make, warmup, steps):
+    arguments = finetune.training_arguments(finetune.checked(make(warmup=warmup)))
+    assert arguments.get_warmup_steps(100) == steps
+
+
 def test_a_training_that_diverges_shows_it(make):
     options = make(**QUICK | {"learning_rate": 1e30}, warmup=0.0)
     finetune.main(options)
