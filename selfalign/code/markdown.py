@@ -1,4 +1,4 @@
-"""Markdown as models write it: code blocks and headed sections, by the CommonMark rules of markdown-it-py.
+"""Markdown as models write it: code blocks and headed sections, by the CommonMark rules of markdown-it-py without HTML.
 
 A model's text is untrusted: fences may be nested, indented, made of tildes or never closed. No text makes anything here
 raise an exception.
@@ -26,8 +26,9 @@ class CodeBlock:
 def _parser():
     from markdown_it import MarkdownIt
 
-    # Only the structure of blocks is needed, and parsing the text inside of them would take most of the time.
-    return MarkdownIt("commonmark").disable("inline")
+    # Only the structure of blocks is needed, and parsing the text inside of them would take most of the time. Behind a
+    # tag such as <answer>, which begins a block of HTML, a code block is still meant as one.
+    return MarkdownIt("commonmark").disable(["inline", "html_block"])
 
 
 def code_blocks(text: str) -> list[CodeBlock]:

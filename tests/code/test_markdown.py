@@ -16,6 +16,7 @@ from selfalign.code.markdown import CodeBlock, code_blocks, python_code, split_a
         "in a list": ("- a\n  ```python\n  x\n  ```", CodeBlock("python", "x\n", True)),
         "in a quotation": ("> ```python\n> x\n> ```", CodeBlock("python", "x\n", True)),
         "empty": ("```python\n```", CodeBlock("python", "", True)),
+        "in a tag": ("<answer>\n```python\nx\n\ny\n```\n</answer>", CodeBlock("python", "x\n\ny\n", True)),
         "never closed": ("```python\nx", CodeBlock("python", "x", False)),
         "closed by other marks": ("```python\nx\n~~~", CodeBlock("python", "x\n~~~", False)),
         "CRLF": ("```python\r\nx\r\n```\r\n", CodeBlock("python", "x\n", True)),
