@@ -89,11 +89,11 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.reach import use_cache_if_unreachable
-from selfalign.report.statistics import summarize
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source, fingerprint, open_source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
+from selfalign.statistics import summarize
 
 COLUMNS = {
     **{name: str for name in ("id", "task_id", "prompt", "completion", "code", "outcome", "detail", "finish_reason")},

@@ -31,7 +31,7 @@ from selfalign.errors import UserError
 from selfalign.options import Positional, argument, run_script
 from selfalign.report.paper import NOT_STATED, Cell, PaperTable, format_number, load_table, system_of, table_names
 from selfalign.report.results import OurValue, Results, our_values
-from selfalign.report.statistics import paired_bootstrap
+from selfalign.statistics import paired_bootstrap
 
 DEFAULT_RESULTS = "./runs/out"
 COMPARISON_HEADER = ["ours", "against", "column", "published difference", "ours [95 %]", "p", "problems"]

@@ -54,9 +54,9 @@ from selfalign.options import (
     Share,
     run_script,
 )
-from selfalign.report.statistics import wilson_interval
 from selfalign.runner.columns import missing_columns, with_columns
 from selfalign.runner.source import open_source
+from selfalign.statistics import wilson_interval
 
 Row = dict[str, Any]
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 from selfalign.data.languages import language_of
 from selfalign.errors import UserError
 from selfalign.options import Count, Positional, argument, run_script
-from selfalign.report.statistics import bootstrap_interval, paired_bootstrap
 from selfalign.runner.source import Source, open_source
+from selfalign.statistics import bootstrap_interval, paired_bootstrap
 
 NEEDED = ("id", "task_id", "passed", "outcome")
 HEAD = ("language", "samples", "executed", "passed", "95 %", "tasks with a pass", "vacuous", "mutation score")

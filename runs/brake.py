@@ -33,8 +33,8 @@ from selfalign.data.duplicates import NEAR_DUPLICATE
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import Share, run_script
-from selfalign.report.statistics import bootstrap_interval, paired_bootstrap, wilson_interval
 from selfalign.runner.source import open_source
+from selfalign.statistics import bootstrap_interval, paired_bootstrap, wilson_interval
 
 NGRAM = 4  # words
 PULLED = 4  # exit status

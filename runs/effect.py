@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from selfalign.report.results import Results
-from selfalign.report.statistics import DEVIATIONS, paired_bootstrap
+from selfalign.statistics import DEVIATIONS, paired_bootstrap
 
 EFFECT = 3.0  # points, that one would want to see
 POWER_DEVIATIONS = 0.84  # standard deviations that a true effect needs beyond DEVIATIONS, to be seen 4 times in 5

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfalign.report.statistics import wilson_interval
+from selfalign.statistics import wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np

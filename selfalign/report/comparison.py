@@ -14,7 +14,7 @@ from selfalign.code.near_duplicates import near_duplicates
 from selfalign.data.audit import Score, cell
 from selfalign.data.duplicates import NEAR_DUPLICATE, plain_code
 from selfalign.data.languages import branches_of
-from selfalign.report.statistics import RESAMPLES, interval_of, wilson_interval
+from selfalign.statistics import RESAMPLES, interval_of, wilson_interval
 
 DRAWN_AT_A_TIME = 10_000_000  # numbers of resamples that are in memory together
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.models import resolve_model
-from selfalign.report.statistics import paired_bootstrap
 from selfalign.runner.card import BEGIN, END, funnel_table, marked, sources_table
 from selfalign.runner.hub import is_hub_id, with_retries
 from selfalign.runner.provenance import (
@@ -21,6 +20,7 @@ from selfalign.runner.provenance import (
     models_of,
     without_local_paths,
 )
+from selfalign.statistics import paired_bootstrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

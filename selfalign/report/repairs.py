@@ -19,8 +19,8 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from selfalign.options import run_script
-from selfalign.report.statistics import bootstrap, wilson_interval
 from selfalign.runner.source import open_source
+from selfalign.statistics import bootstrap, wilson_interval
 
 Row = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from selfalign.benchmarks.evalperf import win_rates
 from selfalign.errors import UserError, warn
 from selfalign.report.paper import Cell, PaperTable, system_of
-from selfalign.report.statistics import mean_over_trainings
 from selfalign.runner.source import open_source
+from selfalign.statistics import mean_over_trainings
 
 TRAININGS = "seed-*"  # folders of a system that was trained several times
 

@@ -12,7 +12,7 @@ from runs.effect import conclusions, problems_needed
 from runs.settings import SETTINGS
 from runs.small import PAIRS, Experiment, Options, check_arms, check_folder, make_arms, readable
 from selfalign.errors import UserError
-from selfalign.report.statistics import mean_over_trainings
+from selfalign.statistics import mean_over_trainings
 from tests.helpers import ROOT, load_script, write_rows
 
 BENCHMARKS = dict.fromkeys(PAIRS)

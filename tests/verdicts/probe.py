@@ -34,7 +34,7 @@ from selfalign.llm.client import Unfit
 from selfalign.llm.probe import probe
 from selfalign.llm.tgi import TgiClient
 from selfalign.options import GenerationOptions
-from selfalign.report.statistics import wilson_interval
+from selfalign.statistics import wilson_interval
 from serve import Options, load
 from server.validation import check
 from tests.fakes.tiny_model import make_tiny_model

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from selfalign.report.statistics import bootstrap_interval, paired_bootstrap, pass_at_k, summarize, wilson_interval
+from selfalign.statistics import bootstrap_interval, paired_bootstrap, pass_at_k, summarize, wilson_interval
 
 
 def rows_of(passed):
