@@ -98,6 +98,11 @@ def common_arguments(options: TrainingOptions, eval_steps: int | None) -> dict[s
     """What the scripts tell TRL's trainers alike; `eval_steps`: steps between measurements, None if there are none."""
     import torch
 
+    if (gpus := torch.cuda.device_count()) > 1 and "LOCAL_RANK" not in os.environ:
+        raise UserError(
+            f"there are {gpus} GPUs, and one process trains on one: put `accelerate launch` in place of `python`, "
+            "or CUDA_VISIBLE_DEVICES=0 before it for one of them"
+        )
     return {
         "output_dir": options.output,
         "lr_scheduler_type": "linear",

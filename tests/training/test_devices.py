@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from selfalign.errors import UserError
 from tests.helpers import ROOT
-from tests.training.tools import curve, run_python, same_weights, words_of
+from tests.training.tools import curve, finetune, run_python, same_weights, words_of
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
@@ -18,6 +19,13 @@ def test_accelerate_takes_our_configurations(name):
     assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP", "zero3": "DEEPSPEED"}[name]
     if name == "zero3":
         assert json.loads((ROOT / config.deepspeed_config["deepspeed_config_file"]).read_text())["bf16"]["enabled"]
+
+
+def test_one_process_that_sees_several_gpus_says_how_to_start_it(make, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match=r"there are 2 GPUs.*accelerate launch"):
+        finetune.training_arguments(finetune.checked(make()))
 
 
 @pytest.mark.slow
