@@ -89,7 +89,7 @@ def load(options: Options) -> App:
     """The application, around an engine that is ready to start.
 
     Raises:
-        OSError, ValueError, KeyError: the model can't be loaded.
+        OSError, ValueError, KeyError, RuntimeError, SafetensorError: the model can't be loaded.
     """
     # torch's threads spin while they wait for each other. Because of that, a prompt of 600 tokens took 11 s on 2 cores
     # next to another busy process (a fine-tuning, a second serve.py); with a short spin it takes 1.3 s, alone 0.6 s. No
@@ -181,10 +181,12 @@ async def serve(app: App, options: Options, bound: socket.socket) -> None:
 
 
 def main(options: Options) -> None:
+    from safetensors import SafetensorError
+
     bound = bind(options)
     try:
         app = load(options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"can't load the model {options.model or SMOLLM2}: {first_line(error)}") from None
     asyncio.run(serve(app, options, bound))
     os._exit(0)  # skip the interpreter's exit: the engine's thread may still be computing, and torch takes 0.6 s

@@ -82,6 +82,21 @@ def test_a_failure_is_one_sentence(endpoint: str, words: str, said: str):
     assert done.stderr.startswith("serve.py: " + said.format(port=port)) and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [("model.safetensors", "incomplete metadata, file not fully covered"), ("config.json", "mismatched_sizes")],
+)
+def test_a_damaged_model_is_one_sentence(tiny_model: Path, tmp_path: Path, damaged: str, said: str):
+    """Weights of which a part is missing, and those of another size."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / damaged
+    file.write_bytes(file.read_bytes().replace(b'"hidden_size": 64', b'"hidden_size": 32')[:20_000])
+    done = run("serve", "--model", tmp_path / "model", "--port", 0)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    sentence = done.stderr.splitlines()[-1]
+    assert sentence.startswith("serve.py: can't load the model") and said in sentence
+
+
 def test_while_the_model_is_loaded_clients_are_refused():
     with contextlib.closing(serve.bind(serve.Options(port=0))) as bound, pytest.raises(ConnectionRefusedError):
         socket.create_connection(bound.getsockname())
