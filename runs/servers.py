@@ -44,15 +44,20 @@ class Server:
 NO_SERVER = Server(("none",))
 
 
-def gpu_count() -> int:
-    """The GPUs that this run may use."""
+def gpus_here() -> list[str]:
+    """The GPUs that this run may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:  # empty or -1 hides all of them
-        return sum(device.strip() not in ("", "-1") for device in visible.split(","))
+        return [device.strip() for device in visible.split(",") if device.strip() not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
-        return 0
+        return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+
+
+def gpu_count() -> int:
+    """How many GPUs this run may use."""
+    return len(gpus_here())
 
 
 def uses_serve_py(gpus: int) -> bool:
@@ -97,7 +102,7 @@ def serving(
                 print("serve.py runs on one GPU; with vLLM (pip install vllm), all are used, and faster")
             yield Server((_start_serve_py(model, folder, environment, processes),))
         else:
-            yield Server(_start_vllm(resolve_model(model), gpus, folder, environment, processes), "completions")
+            yield Server(_start_vllm(resolve_model(model), gpus_here(), folder, environment, processes), "completions")
     finally:
         for process in processes:
             process.terminate()
@@ -126,9 +131,8 @@ def _start_serve_py(model: str, folder: Path, environment: dict[str, str], proce
 
 
 def _start_vllm(
-    model: str, gpus: int, folder: Path, environment: dict[str, str], processes: list[Any]
+    model: str, devices: Sequence[str], folder: Path, environment: dict[str, str], processes: list[Any]
 ) -> tuple[str, ...]:
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     urls = []
     for device in devices:
         with socket.socket() as free:

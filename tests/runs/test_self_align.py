@@ -18,7 +18,7 @@ from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, times_of, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check, check_instructions, check_kept_out, main, steps_of
-from runs.servers import Server, gpu_count, launcher
+from runs.servers import Server, gpus_here, launcher
 from runs.settings import SETTINGS, check_texts, folder_of
 from runs.timing import Training
 from selfalign.errors import UserError
@@ -154,7 +154,7 @@ def test_what_is_given_as_nothing_is_refused(given, name):
     check_texts(Options(model="m"))
 
 
-@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0,2", 2), (None, 3)])
+@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0,2", 2), ("0,-1,2,", 2), (None, 3)])
 def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2; do echo GPU $n: none; done\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -162,7 +162,7 @@ def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpu_count() == gpus
+    assert len(gpus_here()) == gpus
 
 
 @pytest.mark.parametrize(
