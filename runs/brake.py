@@ -13,8 +13,8 @@ same task again and again, solutions that nobody would want. Each round is measu
                     5-word shingles of at least 0.7, as in select.py)
     benchmark       pass@1, compared with the model before the first round, paired by problem
 
-Limits are broken only where the 95 % interval lies beyond them, so that a few odd rows don't stop a good run. Exit
-status 4 if one is broken.
+Limits are broken only where the 95 % interval lies beyond them, so that a few odd rows don't stop a good run. The
+intervals of samples are by bootstrap over their tasks. Exit status 4 if a limit is broken.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
 import tyro
@@ -34,7 +35,7 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import Share, run_script
 from selfalign.runner.source import open_source
-from selfalign.statistics import bootstrap_interval, paired_bootstrap, wilson_interval
+from selfalign.statistics import bootstrap_interval, interval_over_tasks, paired_bootstrap, wilson_interval
 
 NGRAM = 4  # words
 PULLED = 4  # exit status
@@ -109,27 +110,36 @@ def share(true: int, of: int) -> Value | None:
     return Value(true / of, *wilson_interval(true, of)) if of else None
 
 
+def mean_of_samples(rows: Sequence[dict[str, Any]], column: str) -> Value | None:
+    """The mean of what samples have in a column, or the share of those of which it is true; None of nothing."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row[column] is not None:
+            values.setdefault(row["task_id"], []).append(float(row[column]))
+    everything = [value for some in values.values() for value in some]
+    return Value(fmean(everything), *interval_over_tasks(values)) if everything else None
+
+
 def measured(rounds: Sequence[dict[str, Any]], before: dict[str, float] | None = None) -> list[Round]:
     """The measures of all rounds.
 
     Args:
         rounds: each with `instructions` (of all tasks, as text), `chosen` (of those that became examples), `passing`
-            (rows with `vacuous` and `mutation_score`), and `by_problem` (pass@1 by problem; None if not measured).
+            (rows with `task_id`, `vacuous` and `mutation_score`), and `by_problem` (pass@1 by problem; None if not
+            measured).
         before: by_problem of the model before the first round.
     """
     size = min((len(one["instructions"]) for one in rounds), default=0)
     found, earlier = [], []
     for one in rounds:
-        known = [row["vacuous"] for row in one["passing"] if row["vacuous"] is not None]
-        scores = [row["mutation_score"] for row in one["passing"] if row["mutation_score"] is not None]
         pairs = one["by_problem"]
         values = list(pairs.values()) if pairs else []
         found.append(
             Round(
                 tasks=len(one["instructions"]),
                 diversity=Value(distinct(sorted(one["instructions"], key=content_id)[:size])) if size else None,
-                vacuous=share(sum(known), len(known)),
-                mutation_score=_mean(scores),
+                vacuous=mean_of_samples(one["passing"], "vacuous"),
+                mutation_score=mean_of_samples(one["passing"], "mutation_score"),
                 repeats=share(repeats_of(one["chosen"], earlier), len(one["chosen"])) if earlier else None,
                 benchmark=_mean(values),
                 change=_change(pairs, before) if pairs and before else None,
@@ -221,7 +231,7 @@ def read_round(folder: Path) -> dict[str, Any]:
         return [row for _, row in open_source(str(folder / name), columns=columns).read(None, columns)]
 
     tasks = rows("tasks", "instruction", "error")
-    executions = rows("executions", "passed", "vacuous", "mutation_score")
+    executions = rows("executions", "task_id", "passed", "vacuous", "mutation_score")
     chosen = rows("instructions", "instruction") if is_complete(folder / "instructions") else []
     return {
         "instructions": [row["instruction"] for row in tasks if not row["error"]],

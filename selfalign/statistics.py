@@ -16,7 +16,6 @@ RESAMPLES = 10_000
 RESAMPLES_OF_ROWS = 1000  # of scores that are computed anew from the rows of each resample
 CONFIDENCE = 0.95
 DEVIATIONS = 1.96  # standard deviations, of as much of a normal distribution
-MANY = 2000  # values: more than any benchmark has problems
 
 
 def summarize(
@@ -101,6 +100,21 @@ def bootstrap_interval(values: Sequence[float]) -> list[float]:
     return interval_of(_means(values, 0, RESAMPLES))
 
 
+def interval_over_tasks(values: Mapping[str, Sequence[float]]) -> list[float]:
+    """The 95 % interval of the mean of all values, each a sample's and from 0 to 1, from tasks drawn with all samples:
+    those of a task are alike, so that many samples of few tasks say little, and those of one nothing of others. Where
+    all are 0 or all 1, it is Wilson's, of tasks.
+    """
+    import numpy as np
+
+    totals, counts = (np.array([count(some) for some in values.values()], float) for count in (sum, len))
+    if (same := totals.sum() / counts.sum()) in (0, 1):
+        return list(wilson_interval(int(same) * len(values), len(values)))
+    if len(values) == 1:
+        return [0.0, 1.0]
+    return bootstrap(lambda drawn: {"mean": totals[drawn].sum() / counts[drawn].sum()}, len(values))["mean"]
+
+
 def wilson_interval(passed: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share, by Wilson's formula (1927), which also holds for few samples."""
     z2 = DEVIATIONS**2
@@ -157,10 +171,6 @@ def _means(values: Sequence[float], seed: int, resamples: int) -> np.ndarray:
     """Means of `values`, one for each problem, over problems drawn with replacement: shape (resamples,)."""
     import numpy as np
 
-    # How often each problem is drawn, rather than which: 10,000 draws of 164 problems are one product of matrices. Of
-    # many, such as the samples of a round, how often each different value is drawn: there are far fewer of these.
-    different, times = values, np.ones(len(values))
-    if len(values) > MANY:
-        different, times = np.unique(values, return_counts=True)
-    counts = np.random.default_rng(seed).multinomial(len(values), times / len(values), size=resamples)
-    return counts @ different / len(values)
+    # How often each problem is drawn, rather than which: 10,000 draws of 164 problems are one product of matrices.
+    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    return counts @ values / len(values)

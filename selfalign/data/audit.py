@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from selfalign.statistics import interval_of, wilson_interval
+
 RESAMPLES = 10_000
-CONFIDENCE = 95  # percent
 MUTATION_SCORES = (0.5, 0.8, 1.0)
 SUPPORTS = (0.25, 0.5, 0.75)
 PASS_RATES = (0.25, 0.5)
@@ -216,14 +217,14 @@ def audit(tasks: Sequence[Samples], rules: Mapping[str, Rule] = RULES, against: 
         right = np.array([_share_right(samples) for samples in chosen])
         with np.errstate(invalid="ignore", divide="ignore"):
             precision, recall = draws @ right / (draws @ kept), draws @ right / (draws @ solvable)
-        outcomes[name] = int(kept.sum()), precision, recall, draws @ kept / len(tasks)
+        outcomes[name] = kept.sum(), precision, recall, draws @ kept / len(tasks)
     baseline = outcomes[against][1]
     return {
         name: Audit(
-            kept,
-            precision=_score(precision),
-            recall=_score(recall),
-            coverage=_score(coverage),
+            int(kept),
+            precision=_score(precision, kept),
+            recall=_score(recall, solvable.sum()),
+            coverage=_score(coverage, len(tasks)),
             gain=None if name == against else _score(precision - baseline),
         )
         for name, (kept, precision, recall, coverage) in outcomes.items()
@@ -239,7 +240,8 @@ def shares(tasks: Sequence[Samples]) -> dict[str, Score]:
         chosen = [[sample for sample in samples if among(sample)] for samples in tasks]
         count = np.array([sum(float(counted(sample) or 0) for sample in samples) for samples in chosen])
         with np.errstate(invalid="ignore", divide="ignore"):
-            scores[name] = _score(draws @ count / (draws @ np.array([float(len(samples)) for samples in chosen])))
+            share = draws @ count / (draws @ np.array([float(len(samples)) for samples in chosen]))
+        scores[name] = _score(share, sum(map(bool, chosen)))
     return scores
 
 
@@ -288,13 +290,16 @@ def _share_right(samples: Samples) -> float:
     return sum(sample.right for sample in samples) / len(samples) if samples else 0.0
 
 
-def _score(draws: Any) -> Score:
-    """The first of `draws` is the value itself; the others are resamples."""
+def _score(draws: Any, tasks: float = 0.0) -> Score:
+    """The first of `draws` is the value itself; the others are resamples. Of a share of `tasks` where all count or none
+    does, the interval is Wilson's, since resamples do not differ then."""
     import numpy as np
 
-    tail = (100 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(draws[1:], [tail, 100 - tail]) if np.isfinite(draws[1:]).any() else (np.nan, np.nan)
-    return Score(float(draws[0]), float(low), float(high))
+    value = float(draws[0])
+    if tasks and value in (0.0, 1.0):
+        return Score(value, *wilson_interval(round(value * tasks), round(tasks)))
+    low, high = interval_of(draws[1:]) if np.isfinite(draws[1:]).any() else (np.nan, np.nan)
+    return Score(value, low, high)
 
 
 def audit_table(audits: Mapping[str, Audit], tasks: int) -> str:

@@ -62,6 +62,11 @@ def test_a_rule_that_keeps_nothing_has_no_precision():
     assert "| - |" in audit_table({"passes": nothing}, 1)
 
 
+def test_what_is_right_in_all_of_a_few_tasks_is_not_certain():
+    found = audit([[sample(True, True)]] * 4)["passes"]
+    assert found.precision.value == 1 and found.precision.low == pytest.approx(0.51, abs=0.01)
+
+
 def test_consensus_at_equal_yield_keeps_what_is_most_agreed_on():
     tasks = [[sample(False, True, support=share)] * 2 for share in (0.2, 0.8, 0.5)]
     rule = at_coverage(tasks, 2)

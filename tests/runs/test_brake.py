@@ -22,7 +22,10 @@ def tasks(number, seed=0):
 
 def rows(number, vacuous=0, score=0.9):
     """Samples that pass, some of them with tests that accept anything."""
-    return [{"vacuous": n < vacuous, "mutation_score": 0.0 if n < vacuous else score} for n in range(number)]
+    return [
+        {"task_id": str(n), "vacuous": n < vacuous, "mutation_score": 0.0 if n < vacuous else score}
+        for n in range(number)
+    ]
 
 
 def one(seed=0, instructions=None, chosen=None, passing=None, by_problem=None):
@@ -46,7 +49,8 @@ HEALTHY = {
     "some repeats": [one(0), one(1, chosen=[*tasks(40, 0)[:6], *tasks(14, 1)])],
     "weak tests now and then": [one(0), one(1, passing=[*rows(30), *rows(30, score=0.2)])],
     "another score by chance": [one(0, by_problem=BEFORE), one(1, by_problem=BEFORE | {"p1": 0.0, "p2": 1.0})],
-    "no mutants": [one(0), one(1, passing=[{"vacuous": False, "mutation_score": None}] * 30)],
+    "no mutants": [one(0), one(1, passing=[{"task_id": "a", "vacuous": False, "mutation_score": None}] * 30)],
+    "samples of four tasks": [one(0), one(1, passing=[r | {"task_id": n // 15} for n, r in enumerate(rows(60, 30))])],
     "nothing passes": [one(0), one(1, passing=[])],
 }
 FEEDING = {
