@@ -88,6 +88,14 @@ def test_programs_that_read_and_print_as_asked_pass(outcomes, problems):
     assert outcomes(problems[0], ADD, main, exits, reads, bytewise, decimals, talks, star) == [("passed", "")] * 8
 
 
+def test_programs_may_print_at_their_end(outcomes, problems):
+    body = f"def main():\n    {ADD.replace(chr(10), chr(10) + '    ')}\n"
+    slowly = body.replace("print", "time.sleep(0.1); print")
+    thread = f"import threading, time\n{slowly}threading.Thread(target=main).start()"
+    at_exit = f"import atexit\n{body}atexit.register(main)"
+    assert outcomes(problems[0], thread, at_exit) == [("passed", "")] * 2
+
+
 def test_methods_that_return_what_is_expected_pass(outcomes, problems):
     prints = f"{STARTER}print('looking', numbers)\n        return times * sum(numbers)"
     function = "def addUp(numbers, times):\n    return times * sum(numbers)"

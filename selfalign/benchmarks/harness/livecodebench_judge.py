@@ -6,6 +6,7 @@ tampered with can do no harm, by an unpickler that knows only plain types.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import io
@@ -14,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import types
 import zlib
@@ -126,6 +128,9 @@ def run_alone(program) -> None:
         exec(PRELUDE, names)
         with contextlib.suppress(SystemExit):
             exec(program, names)
+        # As at the end of an interpreter: the other threads, and what was registered for the end, may still print.
+        threading._shutdown()  # type: ignore
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         status = 0
     except BaseException as error:
