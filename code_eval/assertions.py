@@ -77,6 +77,19 @@ def what_runs(statement: ast.stmt) -> list[ast.stmt]:
     return [statement]
 
 
+def text_without_main_block(text: str) -> str:
+    """The text of code without its `if __name__ == "__main__":`; as it is, if it does not parse."""
+    try:
+        statements = ast.parse(text).body if "__main__" in text else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Python counts them
+    for statement in reversed(statements):
+        if (runs := what_runs(statement)) != [statement]:
+            lines[statement.lineno - 1 : statement.end_lineno] = map(ast.unparse, runs)
+    return "\n".join(lines)
+
+
 def loaded_names(code: types.CodeType) -> set[str]:
     """The names that `code` and the functions in it read."""
     names = set(code.co_names)

@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
+from .assertions import text_without_main_block
 from .checks import check_seconds
 from .markdown import LABELS, code_in
 from .sandbox import Program, Result, Sandbox
@@ -51,8 +52,9 @@ class CodeReward:
     """A reward function: completions and tests in, numbers from 0 to 1 out, None for what was never judged.
 
     The code of a completion is what stands in its Python blocks, or all of it where there is no block; what comes
-    before `</think>` is left out. Its tests are a text or a list of texts, as code or as Markdown. Every statement that
-    tests something counts as one test, whether or not those before it pass.
+    before `</think>` is left out, and so is `if __name__ == "__main__":`, which may wait for input. Its tests are a
+    text or a list of texts, as code or as Markdown. Every statement that tests something counts as one test, whether or
+    not those before it pass.
 
     reward = (1 - format_weight) * share of tests passed + format_weight, if the code stands in a closed block and at
     least one test passes: nothing can be earned by the form alone.
@@ -190,6 +192,7 @@ class CodeReward:
             joined = "\n".join(code_in(text, language)[0] for text in texts)
             if joined.strip():
                 code, _ = code_in(text_of(completion), language)
+                code = text_without_main_block(code) if language == "python" else code
                 programs[number] = opened[language], Program(code, joined, count=language == "python")
         return Batch(programs)
 

@@ -38,6 +38,7 @@ def reward():
         ("```python\ndef f(x): return x * x", TESTS, 0.9),
         ("<think>```python\ndef f(x): return 0\n```</think>" + fenced("def f(x): return x * x"), TESTS, 1.0),
         ([{"role": "assistant", "content": fenced("def f(x): return x * x")}], TESTS, 1.0),
+        (fenced("def f(x): return x * x\nif __name__ == '__main__':\n print(f(int(input())))"), TESTS, 1.0),
         ("I can't do that.", TESTS, 0.0),
         ("", TESTS, 0.0),
         (fenced("def f(x): return x * x"), fenced(TESTS), 1.0),
