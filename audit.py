@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from code_eval.sandbox import Result, Sandbox
+from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
 from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
@@ -201,9 +201,11 @@ def main(options: Options) -> None:
             hidden = stack.enter_context(sandbox_for(benchmark, problems.values(), **limits))
             references = {id: problem.prompt + problem.canonical_solution for id, problem in problems.items()}
             benchmarks[name] = Judged(problems, judge_of(benchmark, hidden), references)
-        sandbox = stack.enter_context(
-            Sandbox(workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
-        )
+        try:
+            own = Sandbox(workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
+        except (SandboxUnavailable, ValueError) as error:
+            raise UserError(str(error)) from None
+        sandbox = stack.enter_context(own)
 
         async def audited_task(task: Row) -> Done:
             rows = [row for _, row in executions.read(sorted(task["positions"]))]

@@ -71,7 +71,7 @@ def test_the_figures_say_which_rule_keeps_what_is_right(audited):
     folder, printed = audited
     rules = json.loads((folder / "audit.json").read_text())["rules"]
     assert rules["passes"]["precision"][0] == 0.5 and rules["consensus"]["precision"][0] == 1.0
-    assert "| consensus | 1 | 100.0 [100.0, 100.0]" in printed
+    assert "| consensus | 1 | 100.0 [20.7, 100.0]" in printed
     assert (
         printed.partition("\n")[2].strip() in (folder / "README.md").read_text()
         and (folder / "figures" / "precision.png").exists()
@@ -123,6 +123,12 @@ def test_samples_of_other_problems_are_refused(tmp_path, problems):
     )
     with pytest.raises(UserError, match=rf"{problems} lacks 2 of the problems .* HumanEval/901"):
         script.main(options)
+
+
+def test_a_sandbox_with_too_little_memory_is_said(audited, tmp_path, problems):
+    command = ("audit", audited[0].parent / "executions.jsonl", tmp_path / "out", "--memory", "8")
+    refused = run(*command, "--benchmark-data", f"humanevalplus={problems}")
+    assert refused.returncode == 2 and "memory must be at least" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["classeval-holistic", "ds1000", "livecodebench"])
