@@ -3,7 +3,9 @@
     python -m experiments.rankings ./audit
 
 A ranking gives every sample of an audit a number. Of each task, the samples with the highest number are kept, and of
-all tasks those in which it is highest, as many as the yield says. The table has for each ranking
+all tasks those in which it is highest, as many as the yield says. Tasks in which it is equal are kept together, and
+none where it is 0, so that a ranking of few different numbers, such as `own tests`, keeps the same tasks at several
+yields. The table has for each ranking
 
     at the yield of passes      its precision where it keeps as many tasks as the paper's rule, with a 95 % interval by
                                 bootstrap over tasks, and what it gains over `outputs`, paired by task
