@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def interval_over_tasks(values: Mapping[str, Sequence[float]]) -> list[float]:
         return list(wilson_interval(int(same) * len(values), len(values)))
     if len(values) == 1:
         return [0.0, 1.0]
-    return bootstrap(lambda drawn: {"mean": totals[drawn].sum() / counts[drawn].sum()}, len(values))["mean"]
+    return interval_of([totals[drawn].sum() / counts[drawn].sum() for drawn in _resamples(len(values))])
 
 
 def wilson_interval(passed: int, total: int) -> tuple[float, float]:
@@ -129,12 +129,18 @@ def bootstrap(statistic: Callable[[list[int]], Mapping[str, float]], problems: i
     A name that it does not return for some resamples, such as those without a measured problem, has the interval of the
     others.
     """
+    results = [statistic(drawn.tolist()) for drawn in _resamples(problems)]
+    names = dict.fromkeys(name for result in results for name in result)
+    return {name: interval_of([result.get(name, math.nan) for result in results]) for name in names}
+
+
+def _resamples(problems: int) -> Iterator[np.ndarray]:
+    """The positions of problems drawn with replacement, of shape (problems,), once for each resample."""
     import numpy as np
 
     draws = np.random.default_rng(0)
-    results = [statistic(draws.integers(0, problems, problems).tolist()) for _ in range(RESAMPLES_OF_ROWS)]
-    names = dict.fromkeys(name for result in results for name in result)
-    return {name: interval_of([result.get(name, math.nan) for result in results]) for name in names}
+    for _ in range(RESAMPLES_OF_ROWS):
+        yield draws.integers(0, problems, problems)
 
 
 def interval_of(draws: Sequence[float] | np.ndarray) -> list[float]:
