@@ -20,7 +20,7 @@ import tyro
 
 from selfalign.options import run_script
 from selfalign.runner.source import open_source
-from selfalign.statistics import bootstrap, wilson_interval
+from selfalign.statistics import interval_over_tasks
 
 Row = dict[str, Any]
 
@@ -89,24 +89,16 @@ def attempts_of(
 
 
 def share(attempts: Sequence[Attempt], verdicts_of: Callable[[Attempt], list[bool]]) -> str:
-    """The share of true verdicts as "12 of 60, 20.0 % [11.2, 31.0]", by bootstrap over tasks, or Wilson's interval
-    where all verdicts are the same; "-" without verdicts."""
+    """The share of true verdicts as "12 of 60, 20.0 % [11.2, 31.0]", with its interval over tasks; "-" without
+    verdicts."""
     tasks: dict[str, list[bool]] = defaultdict(list)
     for attempt in attempts:
         tasks[attempt.task] += verdicts_of(attempt)
-    groups = [verdicts for verdicts in tasks.values() if verdicts]
-    total, true = sum(map(len, groups)), sum(map(sum, groups))
-    if not total:
+    judged = {task: verdicts for task, verdicts in tasks.items() if verdicts}
+    if not judged:
         return "-"
-
-    def mean(drawn: list[int]) -> dict[str, float]:
-        some = [verdict for position in drawn for verdict in groups[position]]
-        return {"share": sum(some) / len(some)}
-
-    if true in (0, total):  # resamples would not differ
-        low, high = wilson_interval(len(groups) if true else 0, len(groups))
-    else:
-        low, high = bootstrap(mean, len(groups))["share"]
+    total, true = sum(map(len, judged.values())), sum(map(sum, judged.values()))
+    low, high = interval_over_tasks(judged)
     return f"{true} of {total}, {100 * true / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
