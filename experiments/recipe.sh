@@ -227,12 +227,16 @@ train_and_evaluate() {
         deepseek-coder-33b) config=zero3 more=(--gradient-checkpointing) ;;
     esac
     # As many GPUs as the 64 sequences can be divided among: 4 of 6.
-    while [ $((2 * processes)) -le "$machine_gpus" ] && [ "$processes" -lt 64 ]; do processes=$((2 * processes)); done
+    while [ -n "$config" ] && [ $((2 * processes)) -le "$machine_gpus" ] && [ "$processes" -lt 64 ]; do
+        processes=$((2 * processes))
+    done
     launch=(accelerate launch --config_file "experiments/accelerate/$config.yaml" --num_processes "$processes")
-    [ -n "$config" ] && [ "$processes" -gt 1 ] || launch=(python)
+    [ "$processes" -gt 1 ] || launch=(python)
     local was_complete='' started=$SECONDS
     is_complete "$out/$system/model" && was_complete=1
-    "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \
+    # The other GPUs are hidden, as finetune.py refuses to be one process that sees several.
+    CUDA_VISIBLE_DEVICES=$(IFS=, && echo "${devices[*]:0:processes}") \
+        "${launch[@]}" finetune.py "$instructions" "$out/$system/model" --model "$model" --epochs 4 \
         ${more[@]+"${more[@]}"} --learning-rate "$rate" "${training[@]}"
     # Table 12 shows these seconds. If the training was killed and continued, they are those of its last part.
     if [ -z "$was_complete" ] && [ -z "$planned" ]; then

@@ -74,12 +74,12 @@ def settings_for(options: ModelOptions, gpus: int) -> Any:
 
 def launcher(gpus: int, training: Sequence[str] = ()) -> tuple[str, ...]:
     """What comes before finetune.py with the options `training`, so that it trains on all GPUs, or on as many of them
-    as the examples of an optimizer step can be divided among."""
+    as the examples of an optimizer step can be divided among; nothing where there is one GPU at most."""
+    if gpus < 2:
+        return ()
     words = dict(pairwise(training))
     batches = int(words.get("--batch-size", 64)) // int(words.get("--device-batch-size", 1))
-    used = max((number for number in range(1, gpus + 1) if batches % number == 0), default=0)
-    if used < 2:
-        return ()
+    used = max(number for number in range(1, gpus + 1) if batches % number == 0)
     config = "experiments/accelerate/ddp.yaml"
     return ("-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", str(used))
 

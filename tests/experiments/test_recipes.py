@@ -389,3 +389,10 @@ def test_a_model_is_trained_on_gpus_among_which_its_batch_can_be_divided(project
     called = commands(project, "octopack", "--gpus", "6")
     (launch,) = [words for words in called if words[0] == "accelerate"]
     assert launch[launch.index("--num_processes") + 1] == "4", "finetune.py refuses 64 examples a step on 6"
+
+
+def test_a_model_that_is_trained_on_one_gpu_sees_no_other(project):
+    """finetune.py refuses to be one process that sees several."""
+    (project / "bin" / "python").write_text(NOTE.replace('"$name" "$@"', '"$name" "$CUDA_VISIBLE_DEVICES" "$@"'))
+    called = commands(project, "table8", "starcoder2-15b", "starcoder2-15b", visible="4,5")
+    assert {words[1] for words in called if "finetune.py" in words} == {"4"}

@@ -166,12 +166,18 @@ def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "settings", "used"), [(1, "paper", None), (4, "paper", "4"), (6, "paper", "4"), (8, "plain", "4")]
+    ("gpus", "settings", "used"),
+    [(1, "paper", None), (4, "paper", "4"), (6, "paper", "4"), (8, "plain", "4"), (3, "small", "2")],
 )
 def test_as_many_gpus_train_as_a_step_can_be_divided_among(gpus, settings, used):
     """finetune.py would refuse 64 examples a step on 6 GPUs, and 16 on 8 with 4 at a time, once all data is written."""
     words = launcher(gpus, SETTINGS[settings].training)
     assert (words[-1] if words else None) == used
+
+
+def test_one_of_several_gpus_trains_where_a_step_can_not_be_divided():
+    """finetune.py refuses to be one process that sees several GPUs, unless it is launched as such."""
+    assert launcher(8, ("--batch-size", "4", "--device-batch-size", "4"))[-2:] == ("--num_processes", "1")
 
 
 def test_the_summary_of_a_run_without_concepts_shows_its_examples(tmp_path, capsys):
