@@ -54,8 +54,8 @@ case $out in /* | ./*) ;; *) out=./$out ;; esac # without ./ it could be taken f
 seeds=${seeds:-$out/seeds}
 
 . runs/setup.sh scripts
-if [ -v CUDA_VISIBLE_DEVICES ]; then # the GPUs that this recipe may use; none if it is empty or -1
-    mapfile -t devices < <(tr , '\n' <<<"${CUDA_VISIBLE_DEVICES// /}" | grep -vx -e '' -e -1)
+if [ -v CUDA_VISIBLE_DEVICES ]; then # the GPUs that this recipe may use: -1 or an empty name hides all from there on
+    mapfile -t devices < <(tr , '\n' <<<"${CUDA_VISIBLE_DEVICES// /}" | sed -E '/^(-1)?$/,$d')
     machine_gpus=${machine_gpus:-${#devices[@]}}
 else
     # It also lists the parts that a GPU is divided into, and says in a line if there is none.

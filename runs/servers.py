@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,8 @@ NO_SERVER = Server(("none",))
 def gpus_here() -> list[str]:
     """The GPUs that this run may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:  # empty or -1 hides all of them
-        return [device.strip() for device in visible.split(",") if device.strip() not in ("", "-1")]
+    if visible is not None:  # -1 or an empty name hides all from there on
+        return list(takewhile(lambda device: device not in ("", "-1"), map(str.strip, visible.split(","))))
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout

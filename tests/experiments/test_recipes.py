@@ -335,7 +335,7 @@ def test_only_the_gpus_of_cuda_visible_devices_are_used(project):
     assert launch[launch.index("--num_processes") + 1] == "4"
 
 
-@pytest.mark.parametrize("visible", ["", "-1"])
+@pytest.mark.parametrize("visible", ["", "-1", "-1,0"])
 def test_hidden_gpus_do_not_count(project, visible):
     result = run_recipe(project, "table8", "starcoder2-3b", "starcoder2-3b", visible=visible)
     assert result.returncode == 2 and "starcoder2-3b needs 1 GPUs, and this machine has 0" in result.stderr

@@ -154,7 +154,7 @@ def test_what_is_given_as_nothing_is_refused(given, name):
     check_texts(Options(model="m"))
 
 
-@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0,2", 2), ("0,-1,2,", 2), (None, 3)])
+@pytest.mark.parametrize(("visible", "gpus"), [("", 0), ("-1", 0), ("1", 1), ("0, 2,", 2), ("0,2,-1,1", 2), (None, 3)])
 def test_hidden_gpus_do_not_count(visible, gpus, monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2; do echo GPU $n: none; done\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
