@@ -154,8 +154,9 @@ def hours_of_generation(step: Step, expected: dict[str, int], speed: float | Non
 
 
 def replicas_of(commands: list[list[str]]) -> int:
-    """How many servers of a model generate at the same time, and have the speed together."""
-    return max((int(words[3]) for words in commands if words[0] == "model"), default=1)
+    """How many servers generate at the same time, and have the speed together, started here or given."""
+    counts = (int(words[3]) if words[0] == "model" else words.count("--endpoint") for words in commands)
+    return max(counts, default=0) or 1
 
 
 def hours_of_benchmark(step: Step, speed: float | None) -> Hours | None:

@@ -83,6 +83,12 @@ def test_a_benchmark_has_the_speed_of_the_one_replica_that_serves_its_model(plan
     assert benchmark.hours == pytest.approx(164 * 250 / (10_000 / 4) / 3600), "four replicas generate the data"
 
 
+def test_servers_that_were_given_have_the_speed_together_as_well():
+    asking = ["python", "sample_responses.py", "in", "out", "--endpoint", "http://a:1", "--endpoint", "http://b:1"]
+    assert replicas_of([asking, ["model", "org/measured", "1", "1"]]) == 2
+    assert replicas_of([]) == 1
+
+
 def test_the_speed_of_earlier_runs_is_measured(tmp_path):
     assert measured_speed(tmp_path) is None
     for name, seconds in (("a", 10), ("b", 30)):
