@@ -89,15 +89,16 @@ def evaluations_of(result: Mapping[str, Any]) -> list[EvalResult]:
 def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]) -> str:
     """The card of a model with these results: in its YAML, and as a table with intervals in its text.
 
-    UserError if the results that are in its YAML can't be read: they would be lost.
+    UserError if its YAML, or the results there, can't be read: they would be lost.
     """
+    import yaml
     from huggingface_hub import ModelCard
 
     try:
         parsed = ModelCard(card)
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         cause = first_line(error).partition(". Pass")[0]
-        raise UserError(f"its model-index can't be read, so correct it or remove it ({cause})") from error
+        raise UserError(f"its YAML can't be read, so correct it or remove it ({cause})") from error
     new = [evaluation for result in results for evaluation in evaluations_of(result)]
     ours = {(evaluation.dataset_name, evaluation.metric_type) for evaluation in new}
     data: Any = parsed.data  # CardData, whose fields depend on the kind of card

@@ -59,10 +59,13 @@ def test_what_is_wrong_is_said_and_the_card_stays(model, results, said):
     assert (model / "README.md").read_text() == before
 
 
-def test_a_card_whose_results_can_not_be_read_is_left_alone(model):
-    """Written anew, it would have lost them."""
-    index = "model-index:\n- name: m\n  results:\n  - task: {type: x}\n    metrics: [{type: acc, value: 3}]\n"
-    (model / "README.md").write_text(before := f"---\n{index}---\n")
-    with pytest.raises(UserError, match=r"README\.md is left alone: its model-index can't be read"):
+INDEX = "model-index:\n- name: m\n  results:\n  - task: {type: x}\n    metrics: [{type: acc, value: 3}]"
+
+
+@pytest.mark.parametrize("metadata", [INDEX, "license: [mit", "- mit"])
+def test_a_card_that_can_not_be_read_is_left_alone(model, metadata):
+    """Written anew, it would have lost what is there."""
+    (model / "README.md").write_text(before := f"---\n{metadata}\n---\n")
+    with pytest.raises(UserError, match=r"README\.md is left alone: its YAML can't be read"):
         add(model, "mbpp")
     assert (model / "README.md").read_text() == before
