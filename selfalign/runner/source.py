@@ -247,6 +247,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     builder, *others = list(dict.fromkeys(map(_builder_of, files))) or [None]
     if not builder:
         raise UserError(f"{name} contains no file that ends in {', '.join('.' + e for e in BUILDERS)}")
+    content = fingerprint(fs, root, files)
     if (config or split != "train") and not run and fs.isdir(root):
         rows = datasets.load_dataset(name, config, split=split)
     elif others:
@@ -256,15 +257,17 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
         options = {"split": split, "storage_options": fs.storage_options or None}
+        # The cache knows a file by path and time, which another content may have as well: as the name of a
+        # configuration, the fingerprint tells them apart.
         with contextlib.ExitStack() as stack:
             if not are_progress_bars_disabled() and sum(fs.size(f) or 0 for f in files) < QUIET_BYTES:
                 datasets.disable_progress_bars()
                 stack.callback(datasets.enable_progress_bars)
-            rows = datasets.load_dataset(builder, data_files=urls, **options)
+            rows = datasets.load_dataset(builder, content, data_files=urls, **options)
         if builder == "json":  # whose reader does not look
             for column in rows.data.columns:
                 column.validate(full=True)
-    return rows, {"fingerprint": fingerprint(fs, root, files)}, run
+    return rows, {"fingerprint": content}, run
 
 
 def _training_files(name: str, files: list[str], root: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""What is read of a local folder that no step wrote."""
+"""What is read of a local file or folder that no step wrote."""
+
+import os
 
 import datasets
 import pytest
@@ -53,3 +55,10 @@ def test_files_of_two_kinds_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("file\nx\n")
     with pytest.raises(UserError, match="holds files of csv and of json"):
         open_source(folder_of(tmp_path, "b.jsonl"))
+
+
+def test_another_content_is_read_though_the_file_has_the_time_of_the_one_before(tmp_path):
+    for content in ("old", "new"):
+        write_rows(tmp_path / "seeds.jsonl", [{"content": content}])
+        os.utime(tmp_path / "seeds.jsonl", (1e9, 1e9))
+        assert open_source(str(tmp_path / "seeds.jsonl")).rows["content"][:] == [content]
