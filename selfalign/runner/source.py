@@ -231,7 +231,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             raise UserError(f"{name} is a single file, which has no configuration {config}: leave out --config")
         files, run = [root], {}
     else:
-        found = [f for f in fs.find(root) if not f.rsplit("/", 1)[-1].startswith(".")]  # parts being written do
+        # Parts that are being written begin with a dot, and so do the folders in which editors keep copies.
+        found = [f for f in fs.find(root) if "/." not in f"/{f.removeprefix(root)}"]
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root

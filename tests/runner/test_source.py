@@ -51,6 +51,11 @@ def test_what_stands_beside_the_data_of_a_clone_is_not_read(tmp_path):
     assert open_source(str(tmp_path)).rows["file"][:] == ["x"]
 
 
+def test_what_an_editor_keeps_in_a_hidden_folder_is_not_read(tmp_path):
+    files = ("seeds.jsonl", ".ipynb_checkpoints/seeds-checkpoint.jsonl")
+    assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == ["seeds.jsonl"]
+
+
 def test_files_of_two_kinds_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("file\nx\n")
     with pytest.raises(UserError, match="holds files of csv and of json"):
