@@ -35,6 +35,7 @@ SPLIT_IN_FILE, SPLIT_IN_FOLDER = r"(^|[-._ 0-9/])({})[-._ 0-9][^/]*$", r"(^|[-._
 SPLITS = {"train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation"}
 # What stands beside the data, above all in what `save_to_disk` writes and in clones of repositories of the Hub.
 ABOUT_DATA = {"config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"}
+CACHE = re.compile(r"cache-[^/]*\.arrow$")  # what map and filter leave beside what they were given
 FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
 BAR_DELAY = 2.0  # seconds that work takes before it gets a progress bar
@@ -236,8 +237,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
-        data = (f for f in found if f.startswith(ours) and f.rsplit("/", 1)[-1] not in ABOUT_DATA)
-        files = sorted(filter(_builder_of, data))
+        files = sorted(f for f in found if f.startswith(ours) and _builder_of(f) and not _stands_beside_data(f))
         if split == "train" and not (run or config):
             files = _training_files(name, files, root)
         if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
@@ -269,6 +269,11 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             for column in rows.data.columns:
                 column.validate(full=True)
     return rows, {"fingerprint": content}, run
+
+
+def _stands_beside_data(file: str) -> bool:
+    name = file.rsplit("/", 1)[-1]
+    return name in ABOUT_DATA or CACHE.match(name) is not None
 
 
 def _training_files(name: str, files: list[str], root: str) -> list[str]:

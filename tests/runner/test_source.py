@@ -45,6 +45,12 @@ def test_what_save_to_disk_writes_is_a_dataset(tmp_path):
     assert open_source(str(tmp_path)).rows["content"][:] == ["x"]
 
 
+def test_what_map_leaves_in_a_saved_folder_is_not_read(tmp_path):
+    datasets.Dataset.from_dict({"content": ["x"]}).save_to_disk(tmp_path)
+    datasets.load_from_disk(tmp_path).map(lambda row: {"content": row["content"] + "y"})
+    assert len([*tmp_path.glob("*.arrow")]) == 2 and open_source(str(tmp_path)).rows["content"][:] == ["x"]
+
+
 def test_what_stands_beside_the_data_of_a_clone_is_not_read(tmp_path):
     (tmp_path / "config.json").write_text('{"file": "this one"}')
     datasets.Dataset.from_dict({"file": ["x"]}).to_parquet(tmp_path / "data.parquet")
