@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
@@ -181,8 +182,24 @@ def usable_rows(source: Source, most: int) -> list[dict[str, Any]]:
     raise UserError(f"no row of {source.name} can be used: each has an error, or nothing in {needs}")
 
 
-def _open_hub(name: str, config: str | None, split: str, token: str | None):
+class _HubFailed(BaseException):
+    """Leaves load_dataset in the midst of its handling of an error, which is the context of this one."""
+
+
+def _load_from_hub(repo: str, config: str | None, **options: Any) -> Any:
+    """`load_dataset` of a Hub repo, which otherwise takes another revision from its cache after any failure."""
     import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with mock.patch.object(datasets.load, "CachedDatasetModuleFactory", side_effect=_HubFailed):
+            return datasets.load_dataset(repo, config, **options)
+    except _HubFailed as failed:
+        error = failed.__context__ or failed
+    raise error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
+
+
+def _open_hub(name: str, config: str | None, split: str, token: str | None):
     from huggingface_hub import HfApi, HfFileSystem
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -190,6 +207,7 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     api = HfApi(token=token)
     try:
         sha = with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha
+        rows = with_retries(lambda: _load_from_hub(repo, config, split=split, revision=sha, token=token))
     except GatedRepoError:
         raise UserError(
             f"dataset {repo} is gated: request access on its page, and use a token that has been granted it"
@@ -200,7 +218,6 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
         raise UserError(
             f"there is no dataset {repo}: neither a local path nor a Hub repo that this token can see"
         ) from None
-    rows = with_retries(lambda: datasets.load_dataset(repo, config, split=split, revision=sha, token=token))
     run = {}
     if "run.json" in with_retries(lambda: api.list_repo_files(repo, repo_type="dataset", revision=sha)):
         files = HfFileSystem(token=token)

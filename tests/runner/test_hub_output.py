@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import datasets
 import httpx2
 import pytest
 from huggingface_hub import constants
@@ -18,6 +19,7 @@ from selfalign.runner import hub_output, writer
 from selfalign.runner.output import open_output
 from selfalign.runner.source import open_source
 from selfalign.runner.table import Done, Table
+from tests.fakes.hub_server import Refusal
 from tests.helpers import ROOT, write_rows
 from tests.runner.doubling import COLUMNS, REPO, double, double_on_hub, never, numbers, numbers_in, staged
 from tests.scripts.test_execute import sample
@@ -123,6 +125,38 @@ def test_an_input_that_is_not_there_is_said(hub, name, said):
     hub.add("org/private", {"a.jsonl": b'{"id": "a"}\n'}, private=True)
     with pytest.raises(UserError, match=said):
         open_source(name, token=hub.stranger_token)
+
+
+@pytest.fixture
+def datasets_of(hub, monkeypatch, tmp_path):
+    """The local Hub as that of datasets, too, with an empty cache."""
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub
+
+
+def test_another_revision_is_not_taken_from_the_cache_when_the_hub_fails(datasets_of):
+    datasets_of.add("org/in", {"a.jsonl": b'{"id": "old"}\n'})
+    assert open_source("org/in").rows["id"][:] == ["old"]
+    datasets_of.add("org/in", {"a.jsonl": b'{"id": "new"}\n'})
+    datasets_of.fault("HEAD", "/resolve/", status=403)
+    with pytest.raises(UserError, match=r"org/in can't be read .*403 Forbidden"):
+        open_source("org/in")
+    datasets_of.fault("HEAD", "/resolve/", status=429, times=10)  # more than the library tries
+    assert open_source("org/in").rows["id"][:] == ["new"]
+
+
+def test_a_gated_dataset_is_said_to_be_gated(datasets_of, monkeypatch):
+    datasets_of.add("org/in", {"a.jsonl": b'{"id": "a"}\n'})
+    perform = datasets_of.perform  # which describes a gated repo to everybody, and gives its files to few
+
+    def gated(method, path, *rest):
+        return Refusal(403, "restricted", "GatedRepo").answer if "/resolve/" in path else perform(method, path, *rest)
+
+    monkeypatch.setattr(datasets_of, "perform", gated)
+    with pytest.raises(UserError, match="org/in is gated: request access"):
+        open_source("org/in")
 
 
 @pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
