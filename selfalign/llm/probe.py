@@ -100,13 +100,24 @@ async def _probe_reasoning(client: Client) -> list[str]:
 
 async def _equal_samples(client: Client, request: CompletionRequest) -> Completion | None:
     """One of two samples of a prompt if they are equal, and long enough for that to tell something."""
-    samples = await client.ask(replace(request, n=2 if client.takes_n else 1))
+    samples = await (_samples_at_once(client, request) if client.takes_n else client.ask(request))
     if len(samples) == 1:
-        client.takes_n = False
         samples += await client.ask(replace(request, seed=2))
     first, second = samples[:2]
     telling = min(first.generated_tokens, second.generated_tokens) >= TELLING_TOKENS
     return first if first.whole == second.whole and telling else None
+
+
+async def _samples_at_once(client: Client, request: CompletionRequest) -> list[Completion]:
+    """Two samples from one request, or one where the server does not take `n`, which is noted."""
+    try:
+        samples = await client.ask(replace(request, n=2))
+    except ServerFault as fault:
+        if not (isinstance(fault, RequestRefused) or fault.kind == "500"):  # llama.cpp answers 500
+            raise
+        samples = await client.ask(request)
+    client.takes_n = len(samples) > 1
+    return samples
 
 
 async def _probe_seeds(client: Client, request: CompletionRequest) -> list[str]:

@@ -42,6 +42,17 @@ def test_a_server_that_ignores_n_is_asked_once_a_sample(when):
         assert [sample.text for sample in samples_of(endpoint, 5)] == texts
 
 
+@pytest.mark.parametrize("status", [400, 500])  # of some providers; of llama.cpp before it took n
+def test_a_server_that_refuses_n_is_asked_once_a_sample(status):
+    async def hook(request, body, number):
+        refusal = {"error": {"code": status, "message": "Only one completion choice is allowed"}}
+        return web.json_response(refusal, status=status) if "n" in body else None
+
+    with simulated(hook) as server:
+        texts = [expected(prompt(0), 0, number) for number in range(5)]
+        assert [sample.text for sample in samples_of(Endpoint(options(server, api="completions")), 5)] == texts
+
+
 def test_a_server_that_fails_on_seeds_is_asked_without(capsys):
     async def hook(request, body, number):
         return web.Response(status=500) if "seed" in body else None
