@@ -174,6 +174,8 @@ def _reasoning(message: dict[str, Any]) -> str:
 
 def _finish_reason(choice: dict[str, Any]) -> str | None:
     """OpenAI's finish reason in TGI's terms, where vLLM's additional field tells the two kinds of "stop" apart."""
+    if choice["finish_reason"] == "eos":  # Together
+        return "eos_token"
     if choice["finish_reason"] == "stop" and "stop_reason" in choice:
         return "stop_sequence" if isinstance(choice["stop_reason"], str) else "eos_token"
     return choice["finish_reason"]

@@ -5,6 +5,7 @@ import socket
 import httpx2
 import pytest
 import tyro
+from aiohttp import web
 
 from selfalign.errors import UserError
 from selfalign.llm.endpoint import Endpoint, client_for
@@ -68,6 +69,25 @@ def test_the_simulated_server_keeps_tgis_contract(path, body, places, status, sc
 def test_endpoints_are_repeated_on_the_command_line():
     parsed = tyro.cli(GenerationOptions, args=["--endpoint", "http://a", "--endpoint", "http://b"])
     assert parsed.endpoint == ("http://a", "http://b")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"finish_reason": "stop"}, "stop"),
+        ({"finish_reason": "stop", "stop_reason": None}, "eos_token"),  # vLLM
+        ({"finish_reason": "stop", "stop_reason": "###"}, "stop_sequence"),
+        ({"finish_reason": "eos"}, "eos_token"),  # Together
+    ],
+)
+def test_a_finished_answer_is_one_however_the_server_says_so(said, reason):
+    async def hook(request, body, number):
+        choices = [{"index": n, "text": f"text {number} {n}", **said} for n in range(body.get("n", 1))]
+        return web.json_response({"choices": choices, "usage": {"completion_tokens": 3}})
+
+    with simulated(hook) as server:
+        (sample,) = samples_of(Endpoint(options(server, api="completions")), 1)
+    assert sample.finish_reason == reason
 
 
 # Secrets --------------------------------------------------------------------------------------------------------------
