@@ -51,7 +51,7 @@ FINISH_REASONS = {"length", "eos_token", "stop_sequence", "stop", "content_filte
 # How TGI, vLLM, SGLang, llama.cpp and OpenAI say that a prompt leaves no room for an answer.
 TOO_LONG = re.compile(
     r"must have less than \d+ tokens|must be <= |context[ _](length|size|window)|maximum model length|too long"
-    r"|longer than|max_tokens.{0,40}too large",
+    r"|longer than|maximum allowed length|max_tokens.{0,40}too large",
     re.IGNORECASE,
 )
 # Those counters at /metrics that grow with all that is generated, for whomever: of TGI and serve.py by each step of a

@@ -44,6 +44,7 @@ TOO_LONG = {
     "vllm": "This model's maximum context length is 2048 tokens. However, your request has 3000 input tokens.",
     "vllm, older": "The decoder prompt (length 3000) is longer than the maximum model length of 2048.",
     "sglang": "The input (3000 tokens) is longer than the model's context length (2048 tokens).",
+    "sglang, less memory": "Input length (3000 tokens) exceeds the maximum allowed length (2042 tokens). Use a shorter",
     "llama.cpp": "the request exceeds the available context size. try increasing the context size",
     "llama-cpp-python": "This model's maximum context length is 512 tokens, however you requested 3000 tokens",
     "openai": "context_length_exceeded",
