@@ -115,9 +115,10 @@ class Run:
 
 
 def _progress_of(table: Table, name: str, parts: list[Part]) -> dict[str, int]:
-    done = int(covered_rows(parts, len(table.source), name)[: len(table)].sum())
+    done = covered_rows(parts, len(table.source), name)
+    further = int(done[len(table) :].sum())  # of a run with a larger --max-samples, whose rows are there as well
     rows_out = sum(part.rows for part in parts if part.table == name)
-    return {"rows_in": len(table), "rows_done": done, "rows_out": rows_out}
+    return {"rows_in": len(table) + further, "rows_done": int(done.sum()), "rows_out": rows_out}
 
 
 def refuse_other_run(name: str, run_json: str | None, identity: dict[str, Any], foreign: Sequence[str] = ()) -> None:

@@ -160,6 +160,20 @@ def test_shards_of_other_rows_are_refused_at_the_same_time(tmp_path, monkeypatch
     assert len(read_rows(tmp_path / "out")) == 40
 
 
+def test_rows_of_an_interrupted_run_beyond_a_lower_limit_count_as_rows_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "PART_ROWS", 10)
+
+    def until_30(row):
+        if row["number"] >= 30:
+            raise RowOpen("later")
+        return double(row)
+
+    with pytest.raises(SystemExit):
+        double_all(tmp_path, 100, until_30)
+    run = double_all(tmp_path, 100, never, max_samples=20)
+    assert (run["rows_in"], run["rows_out"], run["complete"]) == (30, 30, True)
+
+
 def test_a_shard_that_looks_whether_another_division_runs_refuses_no_other(tmp_path):
     """Each shard holds the locks of other divisions for a moment, as long as a busy machine lets that last."""
     (tmp_path / "out" / ".locks").mkdir(parents=True)
