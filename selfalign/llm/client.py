@@ -23,7 +23,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
-from selfalign.errors import check_secret
+from selfalign.errors import UserError, check_secret, first_line
 from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.llm.reasoning import BLANK_LINES, opens_reasoning, split_reasoning
 from selfalign.options import API_KEY_VARIABLE, GenerationOptions
@@ -209,14 +209,19 @@ class Client(ABC):
         # that matters is the proxy's own.
         has_proxy = any(getproxies().get(scheme) for scheme in ("http", "https", "all"))
         transport = None if has_proxy else httpx2.AsyncHTTPTransport(verify, limits=limits, socket_options=KEEPALIVE)
-        return httpx2.AsyncClient(
-            headers={"authorization": f"Bearer {self._key}"},
-            verify=verify,
-            limits=limits,
-            transport=transport,
-            follow_redirects=True,
-            timeout=http_timeout(),
-        )
+        try:
+            return httpx2.AsyncClient(
+                headers={"authorization": f"Bearer {self._key}"},
+                verify=verify,
+                limits=limits,
+                transport=transport,
+                follow_redirects=True,
+                timeout=http_timeout(),
+            )
+        except (ImportError, ValueError) as error:  # socks5:// needs socksio, and socks:// is not known
+            raise UserError(
+                f"a proxy of the environment (ALL_PROXY, HTTP_PROXY, HTTPS_PROXY) can't be used: {first_line(error)}"
+            ) from None
 
     async def _open_pool(self) -> Any:
         """An HTTP client with connections of its own, as `complete` needs it: httpx2's here, the Hub's for TGI."""

@@ -1,6 +1,7 @@
 """What is sent: requests and the simulated server's answers keep TGI's contract, and secrets stay where they belong."""
 
 import socket
+import sys
 
 import httpx2
 import pytest
@@ -175,3 +176,11 @@ def test_connections_are_kept_alive_and_proxies_of_the_environment_are_used(monk
         assert server.bodies
     kept_alive = {(socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)}
     assert proxied or kept_alive <= chosen
+
+
+@pytest.mark.parametrize("scheme", ["socks", "socks5"])
+def test_a_proxy_that_cannot_be_used_is_said(monkeypatch, scheme):
+    monkeypatch.setitem(sys.modules, "socksio", None)  # it is not installed
+    monkeypatch.setenv("all_proxy", f"{scheme}://127.0.0.1:1")
+    with simulated() as server, pytest.raises(UserError, match=r"a proxy of the environment .* can't be used"):
+        Endpoint(options(server))
