@@ -144,7 +144,8 @@ def checked(options: Options) -> Options:
     return dataclasses.replace(
         options,
         output=folder_of(options.output),
-        config=options.config or ("preferences" if dpo and not is_single_file(options.input) else None),
+        config=options.config
+        or ("preferences" if dpo and not is_single_file(options.input, options.hf_token) else None),
         learning_rate=rate if options.learning_rate is None else options.learning_rate,
         epochs=(1.0 if dpo else 4.0) if options.epochs is None else options.epochs,
     )

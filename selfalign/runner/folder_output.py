@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
 from selfalign.options import Shard
+from selfalign.runner.hub import file_system
 from selfalign.runner.part import METADATA_KEY, PART, Part, read_part
 from selfalign.runner.source import MAIN_TABLE, part_prefix
 
@@ -38,11 +39,9 @@ class FolderOutput:
 
     on_hub = False
 
-    def __init__(self, name: str, shard: Shard, limit: int | None = None) -> None:
-        from fsspec.core import url_to_fs
-
+    def __init__(self, name: str, shard: Shard, limit: int | None = None, token: str | None = None) -> None:
         self.name, self.shard, self.limit = name, shard, limit
-        self.fs, self.root = url_to_fs(os.path.expanduser(name))
+        self.fs, self.root = file_system(name, token)
         self.local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         self._known: dict[str, Part] = {}  # a part does not change: its footer is read once
         self._lock: Any = None

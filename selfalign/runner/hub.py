@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from selfalign.errors import first_line, tell
 from selfalign.reach import need_hub
@@ -36,6 +36,14 @@ def is_hub_id(name: str) -> bool:
 def hub_name(name: str) -> str:
     """`name` as org/name, with @revision if it has one; it may also be given as a URL (hf://datasets/...)."""
     return name.removeprefix(URL).rstrip("/")
+
+
+def file_system(name: str, token: str | None = None) -> tuple[Any, str]:
+    """fsspec's file system of a path or URL, and the path there. That of the Hub (hf://) gets the token."""
+    from fsspec.core import url_to_fs
+
+    options = {"hf": {"token": token}} if token and "hf://" in name else {}
+    return url_to_fs(os.path.expanduser(name), **options)
 
 
 def with_retries(call: Callable[[], T], tries: int = HUB_TRIES) -> T:

@@ -39,4 +39,4 @@ def open_output(
     shard = shard or Shard(0, 1)
     if is_hub_id(name):
         return HubOutput(name, shard, run or "files", limit, public=public, token=token)
-    return FolderOutput(name, shard, limit)
+    return FolderOutput(name, shard, limit, token)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from unittest import mock
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
 from selfalign.runner.columns import missing_columns, with_columns
-from selfalign.runner.hub import hub_name, is_hub_id, with_retries
+from selfalign.runner.hub import file_system, hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
     import datasets
@@ -225,13 +224,11 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     return rows, {"dataset": repo, "revision": sha}, run
 
 
-def is_single_file(name: str) -> bool:
+def is_single_file(name: str, token: str | None = None) -> bool:
     """Whether the dataset is one file, which has no configurations."""
-    from fsspec.core import url_to_fs
-
     with contextlib.suppress(Exception):  # what is no dataset at all is said when it is opened
         if not is_hub_id(name):
-            fs, root = url_to_fs(os.path.expanduser(name))
+            fs, root = file_system(name, token)
             return fs.isfile(root)
     return False
 
@@ -239,9 +236,8 @@ def is_single_file(name: str) -> bool:
 def _open_files(name: str, config: str | None, split: str, token: str | None):
     import datasets
     from datasets.utils import are_progress_bars_disabled
-    from fsspec.core import url_to_fs
 
-    fs, root = url_to_fs(os.path.expanduser(name))
+    fs, root = file_system(name, token)
     if not fs.exists(root):
         raise UserError(f"there is no dataset {name}: it is not a local path and does not have the form of a Hub id")
     if fs.isfile(root):
@@ -274,7 +270,7 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
-        options = {"split": split, "storage_options": fs.storage_options or None}
+        options = {"split": split, "storage_options": fs.storage_options or None, "token": token}
         # The cache knows a file by path and time, which another content may have as well: as the name of a
         # configuration, the fingerprint tells them apart.
         with contextlib.ExitStack() as stack:

@@ -21,7 +21,7 @@ from selfalign.runner.source import open_source
 from selfalign.runner.table import Done, Table
 from tests.fakes.hub_server import Refusal
 from tests.helpers import ROOT, write_rows
-from tests.runner.doubling import COLUMNS, REPO, double, double_on_hub, never, numbers, numbers_in, staged
+from tests.runner.doubling import COLUMNS, REPO, double, double_all, double_on_hub, never, numbers, numbers_in, staged
 from tests.scripts.test_execute import sample
 
 
@@ -157,6 +157,13 @@ def test_a_gated_dataset_is_said_to_be_gated(datasets_of, monkeypatch):
     monkeypatch.setattr(datasets_of, "perform", gated)
     with pytest.raises(UserError, match="org/in is gated: request access"):
         open_source("org/in")
+
+
+def test_the_token_reads_and_writes_private_files_by_their_url(datasets_of, tmp_path):
+    datasets_of.add("org/in", {"a.jsonl": b'{"id": "a"}\n'}, private=True)
+    assert open_source("hf://datasets/org/in/a.jsonl", token=datasets_of.token).rows["id"][:] == ["a"]
+    double_all(tmp_path, 5, output="hf://datasets/org/in/doubles", hf_token=datasets_of.token)
+    assert "doubles/run.json" in datasets_of.files("org/in")
 
 
 @pytest.mark.parametrize("token", ["hf_secret ", "hf_secret\n", "hf_secrét"])
