@@ -235,6 +235,7 @@ def is_single_file(name: str, token: str | None = None) -> bool:
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):
     import datasets
+    from datasets.config import DOWNLOADED_DATASETS_PATH
     from datasets.utils import are_progress_bars_disabled
 
     fs, root = file_system(name, token)
@@ -270,14 +271,17 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).
         urls = [fs.unstrip_protocol(f) for f in files]
-        options = {"split": split, "storage_options": fs.storage_options or None, "token": token}
-        # The cache knows a file by path and time, which another content may have as well: as the name of a
-        # configuration, the fingerprint tells them apart.
+        # The cache knows a file by path and time, and a download by its URL alone, which another content may have as
+        # well. The fingerprint tells them apart: as the name of a configuration, and of a folder of downloads.
+        downloads = f"{DOWNLOADED_DATASETS_PATH}/{content}"
+        access = {"storage_options": dict(fs.storage_options), "token": token}
+        fetching = datasets.DownloadConfig(downloads, use_etag=False, **access)
+        options = {"data_files": urls, "split": split, "download_config": fetching, **access}
         with contextlib.ExitStack() as stack:
             if not are_progress_bars_disabled() and sum(fs.size(f) or 0 for f in files) < QUIET_BYTES:
                 datasets.disable_progress_bars()
                 stack.callback(datasets.enable_progress_bars)
-            rows = datasets.load_dataset(builder, content, data_files=urls, **options)
+            rows = datasets.load_dataset(builder, content, **options)
         if builder == "json":  # whose reader does not look
             for column in rows.data.columns:
                 column.validate(full=True)

@@ -3,6 +3,7 @@
 import os
 
 import datasets
+import fsspec
 import pytest
 
 from selfalign.errors import UserError
@@ -73,3 +74,10 @@ def test_another_content_is_read_though_the_file_has_the_time_of_the_one_before(
         write_rows(tmp_path / "seeds.jsonl", [{"content": content}])
         os.utime(tmp_path / "seeds.jsonl", (1e9, 1e9))
         assert open_source(str(tmp_path / "seeds.jsonl")).rows["content"][:] == [content]
+
+
+def test_another_content_is_read_from_a_url_that_names_no_version_of_it(tmp_path):
+    fs = fsspec.filesystem("memory")
+    for content in ("old", "new"):
+        fs.pipe_file(f"{tmp_path}/seeds.csv", f"content\n{content}\n".encode())
+        assert open_source(f"memory://{tmp_path}/seeds.csv").rows["content"][:] == [content]
