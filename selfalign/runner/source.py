@@ -319,6 +319,8 @@ def fingerprint(fs: Any, root: str, files: list[str]) -> str:
     digest = hashlib.sha256()
     for file in files:
         size = fs.size(file)
+        if size is None:  # a web server that does not say
+            size = len(fs.cat_file(file))
         digest.update(f"{file.removeprefix(root)} {size} ".encode())
         digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
         digest.update(fs.cat_file(file, start=max(0, size - FINGERPRINT_BYTES)))

@@ -1,6 +1,8 @@
 """What is read of a local file or folder that no step wrote."""
 
+import http.server
 import os
+import threading
 
 import datasets
 import fsspec
@@ -81,3 +83,19 @@ def test_another_content_is_read_from_a_url_that_names_no_version_of_it(tmp_path
     for content in ("old", "new"):
         fs.pipe_file(f"{tmp_path}/seeds.csv", f"content\n{content}\n".encode())
         assert open_source(f"memory://{tmp_path}/seeds.csv").rows["content"][:] == [content]
+
+
+def test_a_web_server_that_does_not_say_how_long_a_file_is_can_be_read_from():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"content\nx\n")
+
+        do_HEAD = do_GET
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert open_source(f"http://127.0.0.1:{server.server_port}/seeds.csv").rows["content"][:] == ["x"]
+        server.shutdown()
