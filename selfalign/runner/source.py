@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
@@ -181,24 +180,8 @@ def usable_rows(source: Source, most: int) -> list[dict[str, Any]]:
     raise UserError(f"no row of {source.name} can be used: each has an error, or nothing in {needs}")
 
 
-class _HubFailed(BaseException):
-    """Leaves load_dataset in the midst of its handling of an error, which is the context of this one."""
-
-
-def _load_from_hub(repo: str, config: str | None, **options: Any) -> Any:
-    """`load_dataset` of a Hub repo, which otherwise takes another revision from its cache after any failure."""
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        with mock.patch.object(datasets.load, "CachedDatasetModuleFactory", side_effect=_HubFailed):
-            return datasets.load_dataset(repo, config, **options)
-    except _HubFailed as failed:
-        error = failed.__context__ or failed
-    raise error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
-
-
 def _open_hub(name: str, config: str | None, split: str, token: str | None):
+    import datasets
     from huggingface_hub import HfApi, HfFileSystem
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -206,7 +189,10 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
     api = HfApi(token=token)
     try:
         sha = with_retries(lambda: api.dataset_info(repo, revision=revision or None)).sha
-        rows = with_retries(lambda: _load_from_hub(repo, config, split=split, revision=sha, token=token))
+        # After any failure, load_dataset takes another revision of the repo if its cache has one: so each has its own.
+        cached = f"{datasets.config.HF_DATASETS_CACHE}/{sha}"
+        options = {"split": split, "revision": sha, "token": token, "cache_dir": cached}
+        rows = with_retries(lambda: datasets.load_dataset(repo, config, **options))
     except GatedRepoError:
         raise UserError(
             f"dataset {repo} is gated: request access on its page, and use a token that has been granted it"
@@ -332,7 +318,9 @@ def _builder_of(file: str) -> str | None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The innermost error: the outermost one of datasets says only that something went wrong."""
-    while deeper := error.__cause__ or error.__context__:
-        error = deeper
-    return error
+    """The innermost error: the outermost one of datasets often says only that something went wrong. But that its cache
+    lacks the dataset, too, is no cause."""
+    inner = error
+    while deeper := inner.__cause__ or inner.__context__:
+        inner = deeper
+    return error if "is not cached in" in str(inner) else inner
