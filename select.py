@@ -274,7 +274,7 @@ def main(options: Options) -> None:
         replace(executions, rows=executions.rows.select([sample.position for sample in table]), pin=pin, needs=())
         for table in tables
     )
-    lineage = {name: str for name in LINEAGE if name in executions.rows.column_names}
+    lineage = {field.name: field.type for field in executions.rows.features.arrow_schema if field.name in LINEAGE}
     matches = filter(None, (why["contamination"] for why in selection.rejected.values()))
     run_step(
         options,

@@ -34,7 +34,8 @@ class Table:
     Attributes:
         source: the rows that it is made from.
         row_function: row -> row, `Done`, or an awaitable of one; it may raise `RowOpen`.
-        columns: the columns that it adds: name -> str, int, float, bool, list[...], or a dict of such types.
+        columns: the columns that it adds: name -> str, int, float, bool, list[...], a dict of such types, or the type
+            of a column of the source.
         carry: whether the columns of the source are kept.
         count_by: a column whose values are counted in the rows that are written ("ok" where it is null).
         around: async context managers that are held while the rows run.
@@ -86,6 +87,8 @@ class Removed:
 def _arrow_type(kind: Any) -> pa.DataType:
     import pyarrow as pa
 
+    if isinstance(kind, pa.DataType):
+        return kind
     if isinstance(kind, dict):
         return pa.struct([(name, _arrow_type(k)) for name, k in kind.items()])
     if getattr(kind, "__origin__", None) is list:

@@ -278,6 +278,13 @@ def test_a_preference_is_a_pass_and_a_failure_at_the_same_task(tmp_path):
         assert pair[part] == [{"role": "assistant", "content": row["response"]}]
 
 
+def test_preferences_keep_the_lineage_whatever_types_it_has(tmp_path):
+    lineage = {"difficulty": 3, "category": ["text", "lists"], "repository": None}
+    select(tmp_path, [sample("sort", 0, **lineage), sample("sort", 1, passed=False, **lineage)])
+    (pair,) = table(tmp_path, "preferences")
+    assert {name: pair[name] for name in lineage} == lineage
+
+
 FAILURES = {
     "much longer": sample("sort", 1, False, words="word " * 400),
     "much shorter": sample("sort", 1, False, code="def sort(x): 0", words="Sorts."),
