@@ -55,7 +55,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.runner.columns import missing_columns, with_columns
-from selfalign.runner.source import open_source
+from selfalign.runner.source import MAIN_TABLE, open_source
 from selfalign.statistics import wilson_interval
 
 Row = dict[str, Any]
@@ -124,15 +124,15 @@ def check_executions(rows: list[Row], options: Options) -> Check:
     return check
 
 
-def check_contamination(rows: Iterable[Row], decontaminator: Decontaminator, step: str | None) -> Check:
-    """Look for problems of benchmarks in all texts. After a step that does not remove them, they are no fault."""
+def check_contamination(rows: Iterable[Row], decontaminator: Decontaminator, cleaned: bool) -> Check:
+    """Look for problems of benchmarks in all texts. They are a fault where a step should have removed them."""
     check, found = Check("contamination", f"rows have nothing of {', '.join(decontaminator.counts)}"), Counter()
     for row in rows:
         match = next(filter(None, (decontaminator.match(row.get(name) or "") for name in TEXTS)), None)
-        check.add(match is None or step not in CHOSEN, f"row {row['id']} matches {match}")
+        check.add(match is None or not cleaned, f"row {row['id']} matches {match}")
         found[str(match)] += match is not None
-    if found.total() and step not in CHOSEN:
-        check.what += f", or are left to select.py to remove ({found.total():,} rows)"
+    if found.total() and not cleaned:
+        check.what += f", or are left to select.py to remove, or were removed by it ({found.total():,} rows)"
     return check
 
 
@@ -161,11 +161,14 @@ def main(options: Options) -> None:
     source = replace(source, rows=with_columns(source.rows, source.name, needed, options.column))
     options, decontaminator = decontaminator_of(options)
     hashes, parts = check_parts(source, options.dataset, options.hf_token)
-    checks = [hashes, check_record(source, parts), check_input(source, options.hf_token)]
+    # Of datasets that no step wrote, each configuration stands for itself.
+    table = options.config if options.config and source.run else MAIN_TABLE
+    checks = [hashes, check_record(source, parts, table), check_input(source, options.hf_token)]
     checks.append(check_rows(source, (row for _, row in source.read(title="ids"))))
     if decontaminator:
         texts = (row for _, row in source.read(None, needed, "contamination"))
-        checks.append(check_contamination(texts, decontaminator, source.run.get("step")))
+        cleaned = source.run.get("step") in CHOSEN and table == MAIN_TABLE
+        checks.append(check_contamination(texts, decontaminator, cleaned))
     drawn = random.Random(options.seed).sample(range(len(source)), min(options.samples, len(source)))
     # What a step wrote before the executions does not say yet whether it passes.
     claims = "response" in there and ("passed" in there or not source.run) and not has_old_verdicts(source.run)

@@ -19,7 +19,7 @@ from selfalign.data.repairs import conversation_of, is_repair
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.hub import is_hub_id, with_retries
-from selfalign.runner.part import LINEAGE, PART, Part, read_part
+from selfalign.runner.part import PART, Part, lineage_in, read_part
 from selfalign.runner.provenance import UNKNOWN
 from selfalign.runner.source import MAIN_TABLE, Source, open_source
 
@@ -90,8 +90,8 @@ def check_parts(source: Source, name: str, token: str | None) -> tuple[Check, li
     return check, parts
 
 
-def check_record(source: Source, parts: list[Part]) -> Check:
-    """Whether run.json says of the rows what they are."""
+def check_record(source: Source, parts: list[Part], table: str) -> Check:
+    """Whether run.json says of the rows what they are; `table` is the one that `source` holds."""
     check, run = Check("run.json", "statements agree with the data"), source.run
     if not run:
         check.what = "there is none"
@@ -99,14 +99,13 @@ def check_record(source: Source, parts: list[Part]) -> Check:
     check.add(bool(run.get("complete")), "the run is not complete: some of its rows are still open")
     funnel = run.get("funnel") or [{}]
     check.add(funnel[-1].get("rows_out") == run.get("rows_out"), "its funnel ends with another number of rows")
-    for table, entry in {MAIN_TABLE: run, **run.get("tables", {})}.items():
-        rows = sum(part.rows for part in parts if part.table == table)
+    for name, entry in {MAIN_TABLE: run, **run.get("tables", {})}.items():
+        rows = sum(part.rows for part in parts if part.table == name)
         said = entry.get("rows_out")
-        check.add(rows == said, f"it says that {table} has {said} rows, but the parts have {rows}")
-    for column in LINEAGE:
-        if column in source.rows.column_names:
-            counts = Counter(UNKNOWN if value is None else str(value) for value in source.rows[column])
-            check.add(dict(counts) == run.get("lineage", {}).get(column), f"it counts other values of {column}")
+        check.add(rows == said, f"it says that {name} has {said} rows, but the parts have {rows}")
+    for column in lineage_in(source.rows.features.arrow_schema) if table == MAIN_TABLE else ():
+        counts = Counter(UNKNOWN if value is None else str(value) for value in source.rows[column])
+        check.add(dict(counts) == run.get("lineage", {}).get(column), f"it counts other values of {column}")
     return check
 
 

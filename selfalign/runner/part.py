@@ -15,10 +15,19 @@ from selfalign.runner.source import MAIN_TABLE
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 PART = re.compile(r"(data/train|data/empty|\w+/rows|\w+/empty)-\d{10}-[0-9a-f]{12}\.parquet$")
 METADATA_KEY = b"selfalign"  # in a part's Parquet metadata: what `Part` has besides the name and the number of rows
 LINEAGE = ("license", "repository")  # columns whose values are counted for the card
+
+
+def lineage_in(schema: pa.Schema) -> list[str]:
+    """The columns of LINEAGE that rows have, if they hold text: only the values of these are counted."""
+    import pyarrow as pa
+
+    texts = {f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
+    return [column for column in LINEAGE if column in texts]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from selfalign.runner.part import LINEAGE
+from selfalign.runner.part import lineage_in
 from selfalign.runner.table import Done, Table
 
 if TYPE_CHECKING:
@@ -143,11 +143,10 @@ class PartWriter:
         used = self.endpoint.used() if self.endpoint else {}
         if self._positions or used:
             rows = pa.Table.from_batches(self._batches, schema=self.schema)
-            strings = {f.name for f in self.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)}
             note = {
                 "covered": _ranges(sorted(self._positions)),
                 "counts": dict(self._part_counts),
-                "lineage": {column: _counted(rows[column]) for column in LINEAGE if column in strings},
+                "lineage": {column: _counted(rows[column]) for column in lineage_in(self.schema)},
                 "seconds": round(time.monotonic() - self._since, 3),
                 "used": used,
             }

@@ -109,6 +109,24 @@ def test_a_lie_is_found(published, capsys, change, named_anew, wrong):
     assert status == 1 and said.rstrip().endswith(f"wrong are {wrong}"), said
 
 
+def test_a_licence_that_is_no_text_is_not_counted_and_no_lie(tmp_path, capsys):
+    rows = [sample("sort", license=None, repository=["a/b"])]
+    script, output = load_script("execute"), tmp_path / "out"
+    script.main(script.Options(input=str(write_rows(tmp_path / "rows.jsonl", rows)), output=str(output), sandboxes=1))
+    status, said = verified(capsys, output, decontaminate=())
+    assert status == 0, said
+
+
+def test_what_select_rejected_may_be_of_a_benchmark_and_of_other_licences(tmp_path, capsys):
+    known = load_benchmark("humaneval").problems()[4].prompt
+    rows = [sample("sort", license="mit"), sample("count", license="gpl") | {"instruction": known}]
+    script, output = load_script("select"), tmp_path / "out"
+    source = str(write_rows(tmp_path / "rows.jsonl", rows))
+    script.main(script.Options(input=source, output=str(output), decontaminate=("humaneval",), report=False))
+    status, said = verified(capsys, output, config="rejected")
+    assert status == 0 and "removed by it (1 rows)" in said, said
+
+
 def test_rows_that_are_missing_are_found(published, capsys):
     run = run_json(published) | {"rows_out": 9}
     (published / "run.json").write_text(json.dumps(run))
