@@ -18,6 +18,8 @@ Columns out: those of the input, and
                    ended while the model was still thinking); of seeds that no step collected, also no_python,
                    no_javascript and no_function, for which the model is not asked
     concepts_reasoning    with --reasoning keep: what the model wrote before its answer; null if nothing
+
+Seeds without content, and with an error that says why, are counted and left out.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from selfalign.options import (
 )
 from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
-from selfalign.runner.table import Table
+from selfalign.runner.table import Done, Table
 
 STOP = ["\n", "## Example", "###"]
 COLUMNS = {"seed_id": str, "concepts": list[str], "prompt_hash": str, "finish_reason": str, "error": str}
@@ -96,7 +98,9 @@ def main(options: Options) -> None:
         check_parser()
     fault_of = fault_of_seed if options.language == "python" else fault_of_javascript
 
-    async def concepts_of(seed: dict[str, Any]) -> dict[str, Any]:
+    async def concepts_of(seed: dict[str, Any]) -> dict[str, Any] | Done:
+        if seed.get("error") and any(seed[name] is None for name in prompt.columns):
+            return Done([], {seed["error"]: 1})
         if not is_checked and (fault := fault_of(seed["content"])):
             unasked = dict.fromkeys(columns) | {"id": content_id(seed["id"], fault), "seed_id": seed["id"]}
             return seed | unasked | {"error": fault}

@@ -217,6 +217,11 @@ def test_own_seeds_need_no_id_and_may_have_another_column(tmp_path):
     assert len(asked) == 4 and run_json(tmp_path / "out")["counts"] == {"no_function": 1, "no_python": 1, "ok": 4}
 
 
+def test_seeds_with_an_error_and_without_content_are_left_out(tmp_path, endpoint):
+    generate("generate_concepts", [*SEEDS, {"id": "x", "error": "unreadable"}], tmp_path, endpoint)
+    assert run_json(tmp_path / "out")["counts"]["unreadable"] == 1
+
+
 def test_seeds_with_numbers_as_ids_are_answered(tmp_path):
     source = write_rows(tmp_path / "in.jsonl", [seed | {"id": n} for n, seed in enumerate(SEEDS)])
     with simulated() as server:
