@@ -20,7 +20,8 @@ Columns out: those of the input, and
     reasoning         with --reasoning keep: what the model wrote before its answer; null if nothing
     language          "javascript", with --language javascript
 
-Tasks with an error are counted and left out.
+Tasks with an error are counted and left out. Where the tasks are instructions, what they say of their own responses,
+such as pass_rate, becomes null.
 """
 
 from __future__ import annotations
@@ -79,6 +80,13 @@ COLUMNS = {
     "error": str,
 }
 
+# What later steps and `--reasoning keep` say of a response: tasks that were instructions have it of another one.
+OF_A_RESPONSE = (
+    *("program", "outcome", "passed", "detail", "seconds", "vacuous", "mutation_score"),
+    *("messages", "shown_tests", "pass_rate", "judged_samples", "reasoning"),
+    *("attempt_id", "attempt", "attempt_outcome", "attempt_detail", "feedback", "explanation"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(LanguageOptions, GenerationOptions, StepOptions):
@@ -136,6 +144,8 @@ def main(options: Options) -> None:
     kept = {"reasoning": str} if options.reasoning == "keep" else {}
     # Rows without a language are Python's, so only the other one has to be said.
     language = {} if options.language == "python" else {"language": options.language}
+    were_executed = any(entry["step"] == "execute" for entry in tasks.run.get("funnel", ()))
+    of_another = {name: None for name in OF_A_RESPONSE if were_executed and name in tasks.rows.column_names}
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
@@ -168,7 +178,7 @@ def main(options: Options) -> None:
                 **dict.fromkeys(kept, answer.reasoning),
                 **language,
             }
-            rows.append(task | sample)
+            rows.append(task | of_another | sample)
         return Done(rows)
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)

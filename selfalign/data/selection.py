@@ -90,7 +90,10 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
 def has_pass_rates(executions: Source) -> bool:
     """Whether the input has pass rates, as instructions have, whose tasks have lost most of their samples."""
     feature = executions.rows.features.get("pass_rate")
-    return str(getattr(feature, "dtype", "")).startswith(("float", "int"))
+    if not str(getattr(feature, "dtype", "")).startswith(("float", "int")):
+        return False
+    rates = executions.rows.data.column("pass_rate")
+    return rates.null_count < len(rates)  # all are null where instructions were given new responses
 
 
 def with_pass_rates(samples: Sequence[Sample]) -> list[Sample]:

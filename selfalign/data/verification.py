@@ -26,6 +26,7 @@ from selfalign.runner.source import MAIN_TABLE, Source, open_source
 Row = dict[str, Any]
 SHOWN = 3  # faults of a check that are printed
 TEXTS = ("content", "instruction", "response")  # what may contain a benchmark
+MAKERS = ("collect_seeds", "generate_concepts", "generate_tasks", "sample_responses", "repair")  # of new ids
 CHOSEN = ("collect_seeds", "select", None)  # steps after which none may be left; None: of unknown origin
 
 
@@ -146,25 +147,26 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
     An id is checked only if the funnel has the step that made it: rows that somebody brought have ids of their own.
     """
     there, run = set(source.rows.column_names), source.run
-    steps = {entry.get("step") for entry in run.get("funnel", ())}
+    steps = [entry.get("step") for entry in run.get("funnel", ())]
+    makers = [step for step in steps if step in MAKERS]
     own_tests = run.get("identity", {}).get("options", {}).get("strategy") != "consensus"
-    seed_id = "id" if run.get("step") == "collect_seeds" else "seed_id"
-    task_id = "task_id" if "task_id" in there else "id"
+    seed_id = _column_of_ids("collect_seeds", makers, "generate_concepts", "seed_id")
+    task_id = _column_of_ids("generate_tasks", makers, "sample_responses", "task_id")
     rules: list[tuple[bool, set[str], str, Callable[[Row], bool | None]]] = [
         (
-            "collect_seeds" in steps,
+            bool(seed_id),
             {seed_id, "content"},
             seed_id,
             lambda row: row[seed_id] == content_id(row["content"]),
         ),
         (
-            "generate_tasks" in steps,
-            {"concepts_id", "instruction"},
+            bool(task_id),
+            {task_id, "concepts_id", "instruction"},
             task_id,
             lambda row: row[task_id] == content_id(row["concepts_id"], row["instruction"] or ""),
         ),
         (
-            bool({"sample_responses", "repair"} & steps),
+            makers[-1:] in (["sample_responses"], ["repair"]),
             {"task_id", "sample", "completion"},
             "id",
             lambda row: (
@@ -183,10 +185,19 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
     return {column: rule for applies, needs, column, rule in rules if applies and needs <= there}
 
 
+def _column_of_ids(step: str, makers: list[str], then: str, kept: str) -> str:
+    """The column of the ids that `step` made: `id`, or `kept` after the step `then` has made others; "" if another step
+    than these made what is there. `makers` are those of MAKERS that ran, in their order."""
+    if makers[-1:] == [step]:
+        return "id"
+    last = max((number for number, maker in enumerate(makers) if maker == then), default=0)
+    return kept if last and makers[last - 1] == step else ""
+
+
 def has_old_verdicts(run: dict[str, Any]) -> bool:
-    """Whether the rows say what became of other responses than theirs: repairs that have not run yet do, of the
-    attempts."""
-    return run.get("step") == "repair"
+    """Whether the rows may say what became of other responses than theirs: repairs that have not run yet do, of the
+    attempts, and new responses to instructions say nothing."""
+    return run.get("step") in ("repair", "sample_responses")
 
 
 def _program_follows(row: Row) -> bool | None:

@@ -11,8 +11,10 @@ import pytest
 from aiohttp import web
 
 from selfalign.code.markdown import python_code
+from selfalign.data.selection import has_pass_rates
 from selfalign.llm.prompts import load_examples
 from selfalign.options import PROMPTS
+from selfalign.runner.source import open_source
 from tests.fakes.server import simulated
 from tests.fakes.thinking import thinking
 from tests.helpers import ROOT, load_script, read_rows, run, run_json, run_well, write_rows
@@ -220,6 +222,15 @@ def test_own_seeds_need_no_id_and_may_have_another_column(tmp_path):
 def test_seeds_with_an_error_and_without_content_are_left_out(tmp_path, endpoint):
     generate("generate_concepts", [*SEEDS, {"id": "x", "error": "unreadable"}], tmp_path, endpoint)
     assert run_json(tmp_path / "out")["counts"]["unreadable"] == 1
+
+
+def test_new_responses_to_instructions_keep_no_figures_of_the_old_ones(tmp_path, endpoint):
+    rows = [{"instruction": f"Add {n}.", "response": "x", "tests": "x", "pass_rate": 1.0} for n in range(3)]
+    run_well("execute", write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "executions")
+    run_well("sample_responses", tmp_path / "executions", tmp_path / "out", *small(endpoint), "--samples", "1")
+    source = open_source(str(tmp_path / "out"))
+    assert not has_pass_rates(source) and set(source.rows["passed"]) == {None}
+    assert has_pass_rates(open_source(str(tmp_path / "executions")))
 
 
 def test_seeds_with_numbers_as_ids_are_answered(tmp_path):

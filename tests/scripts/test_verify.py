@@ -127,6 +127,16 @@ def test_what_select_rejected_may_be_of_a_benchmark_and_of_other_licences(tmp_pa
     assert status == 0 and "removed by it (1 rows)" in said, said
 
 
+def test_instructions_may_be_tasks_again(published, capsys):
+    """Their ids, which the new responses have as task_id, are those of samples, and so no hashes of the tasks."""
+    run = run_json(published)
+    again = [{"step": step, "rows_in": 8, "rows_out": 8, "counts": {}} for step in ("sample_responses", "execute")]
+    (published / "run.json").write_text(json.dumps(run | {"step": "execute", "funnel": [*run["funnel"], *again]}))
+    changed(published, lambda row: row.update(task_id="x", id=content_id("x", 0, row["completion"])))
+    status, said = verified(capsys, published)
+    assert status == 0 and "24 of 24 values follow from the content (id, program, messages)" in said, said
+
+
 def test_rows_that_are_missing_are_found(published, capsys):
     run = run_json(published) | {"rows_out": 9}
     (published / "run.json").write_text(json.dumps(run))
