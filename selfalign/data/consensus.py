@@ -168,6 +168,7 @@ def different(agreed: Sequence[tuple[Input, str]]) -> list[Input]:
 
 COLUMNS = {"id": str, "passed": bool, "outcome": str, "tests": str, "vacuous": bool, "support": float}
 KEPT = ("id", "support")  # beside a sample's own tests
+OF_OWN_TESTS = ("program", "detail", "seconds")  # what execute.py says of them
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,8 @@ def agreed_executions(
     """The executions judged by consensus instead of by each sample's own tests: a step that writes OUTPUT-consensus.
 
     `tests`, `passed`, `outcome` and `vacuous` are those of the tests that a task's samples agree on; `outcome` is
-    "no_consensus" where they do not. The mutation score, which is of other tests, is left out.
+    "no_consensus" where they do not. The mutation score, which is of other tests, is left out; `program`, `detail` and
+    `seconds` are null.
 
     Args:
         options: of the script.
@@ -357,19 +359,22 @@ async def _judged(
 def with_columns(executions: Source, columns: dict[str, list[Any]]) -> Source:
     """`executions` with these columns in the place of its own, by `id`; null for rows that `columns` does not have.
 
-    The mutation score goes with the tests that it is of.
+    With other tests, what is of a sample's own tests goes: the mutation score as a column, and OF_OWN_TESTS as values.
     """
     import datasets
 
     where = {id: number for number, id in enumerate(columns.pop("id"))}
     order = [where.get(id) for id in executions.rows["id"]]
-    replaced = {*columns, "mutation_score"} if "tests" in columns else {*columns}
-    old = [name for name in executions.rows.column_names if name in replaced]
-    rows = executions.rows.remove_columns(old)
+    there, judged = executions.rows.features, "tests" in columns
+    replaced = {*columns, "mutation_score", *OF_OWN_TESTS} if judged else {*columns}
+    rows = executions.rows.remove_columns([name for name in executions.rows.column_names if name in replaced])
     new = {name: [None if n is None else values[n] for n in order] for name, values in columns.items()}
-    features = datasets.Features({name: datasets.Value(KINDS[COLUMNS[name]]) for name in new})
-    rows = datasets.concatenate_datasets([rows, datasets.Dataset.from_dict(new, features)], axis=1)
-    return dataclasses.replace(executions, rows=rows)
+    features = {name: datasets.Value(KINDS[COLUMNS[name]]) for name in new}
+    for name in OF_OWN_TESTS if judged else ():
+        if name in there:
+            new[name], features[name] = [None] * len(order), there[name]
+    added = datasets.Dataset.from_dict(new, datasets.Features(features))
+    return dataclasses.replace(executions, rows=datasets.concatenate_datasets([rows, added], axis=1))
 
 
 KINDS = {str: "string", bool: "bool", float: "float64"}

@@ -25,6 +25,7 @@ def rows():
                 "tests": f"```python\n{tests}\n```",
                 "passed": False,
                 "outcome": "failed",
+                "detail": "AssertionError",
                 "license": "MIT",
             }
 
@@ -48,6 +49,10 @@ def test_the_tests_state_what_was_agreed_on(selected):
     tests = {row["task_id"]: row["tests"] for row in read_rows(selected / "out")}
     assert tests["triple"] == "```python\nassert triple(2) == 6\nassert triple(5) == 15\nassert triple(-1) == -3\n```"
     assert "assert last_word('one two three') == 'three'" in tests["last_word"]
+
+
+def test_how_its_own_tests_ended_is_not_said_of_a_row_with_other_tests(selected):
+    assert {(row["passed"], row["detail"]) for row in read_rows(selected / "out")} == {(True, None)}
 
 
 def test_the_funnel_and_the_preferences_know_who_disagreed(selected):
