@@ -13,7 +13,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from .arguments import arguments_of, calls_at, is_at, tree_of, use_of
@@ -26,10 +26,8 @@ from .verdict import FAILURES, TEXTS, Claim, classify, conclude
 
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
 STREAMS = ("stdout", "stderr")
-REPLACEABLE = (
-    "input",
-    "print",
-)  # functions of Python's own that the code calls in the tests' process if they replace them
+# Functions of Python's own that the code calls in the tests' process if they replace them.
+REPLACEABLE = ("input", "print")
 STANDARD = sys.stdlib_module_names - {"unittest", "doctest"}  # modules whose exceptions the code can raise in the tests
 SEEDED = ("random", "numpy.random")  # modules whose `seed` holds for the code as well
 
@@ -84,6 +82,7 @@ class Code:
         self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
         self.raising = False  # whether an exception of the code's is being made
         self.exceptions: dict[tuple[str, ...], type[Exception]] = {}
+        self.modules: list[str] = []  # of the code's imports, those that the tests use
         self.environment = dict(variables()) if "env" in text else None  # None: nothing in the tests can change it
         self.seeds: dict[str, object] = {}  # that the tests have set since the last call
         if ".seed(" in text:
@@ -106,6 +105,7 @@ class Code:
                 found[name] = received(answer["value"])
             elif answer.get("module") in (name, ALIASES.get(name)):
                 found[name] = importlib.import_module(answer["module"])
+                self.modules.append(answer["module"])
         return found
 
     def remarks(self) -> int:
@@ -263,8 +263,8 @@ class Code:
         return kind
 
     def exception_class(self, names: list[str]) -> type[Exception]:
-        """The class of the code's that has these bases, the last of which is Python's own; or, of the standard library,
-        the tests' own.
+        """The class of the code's that has these bases, the last of which is Python's own; or a class of the standard
+        library that the tests name.
 
         None of them ends an iteration: `all(map(check, cases))` would hold for the cases before it, or for none.
         """
@@ -275,7 +275,7 @@ class Code:
                 raise Claim("error", f"It raised what is no exception: {key[0][:DETAIL_LIMIT]}")
             if issubclass(base, (StopIteration, StopAsyncIteration)):
                 raise Claim("error", f"It raised {key[0][:DETAIL_LIMIT]}")
-            made = base if len(key) == 1 else imported_exception(self.text, key)
+            made = base if len(key) == 1 else standard_exception(self.text, self.modules, key)
             self.exceptions[key] = made or type(key[0], (base,), {"__module__": "__main__"})
         return self.exceptions[key]
 
@@ -323,18 +323,25 @@ def expects_exit(text: str) -> bool:
     return any(isinstance(part, ast.Name) and part.id == "SystemExit" for node in named for part in ast.walk(node))
 
 
-def imported_exception(text: str, names: Sequence[str]) -> type[Exception] | None:
-    """The class of the standard library with these bases that the tests, of this text, import or whose module they do.
+def standard_exception(text: str, used: Iterable[str], names: Sequence[str]) -> type[Exception] | None:
+    """The class of the standard library with these bases that the tests, of this text, name.
 
-    It must be one that they name: others could end a test in ways of which a runner takes no note.
+    It is in a module that they import, or use where only the code imports it (`used`). Classes that they do not name
+    could end a test in ways of which a runner takes no note.
     """
-    for node in ast.walk(tree_of(text)) if names[0] in text else ():
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for module in [node.module] if isinstance(node, ast.ImportFrom) else modules:
-            standard = str(module).partition(".")[0] in STANDARD
-            kind = getattr(sys.modules.get(str(module)), names[0], None) if standard else None
-            if isinstance(kind, type) and issubclass(kind, Exception) and classes_of(kind) == [*names]:
-                return kind
+    if names[0] not in text:
+        return None
+    modules = list(used)
+    for node in ast.walk(tree_of(text)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for module in modules:
+        standard = module.partition(".")[0] in STANDARD
+        kind = getattr(sys.modules.get(module), names[0], None) if standard else None
+        if isinstance(kind, type) and issubclass(kind, Exception) and classes_of(kind) == [*names]:
+            return kind
     return None
 
 

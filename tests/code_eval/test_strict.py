@@ -230,11 +230,13 @@ def test_what_the_code_raises(raised, caught, check, strict):
         ("from json import JSONDecodeError as Bad", "Bad", "json.loads('{')"),
         ("import statistics", "statistics.StatisticsError", "statistics.mean([])"),
         ("import decimal", "decimal.InvalidOperation", "decimal.Decimal('x')"),
+        ("from xml.etree import ElementTree as XML", "XML.ParseError", "ElementTree.fromstring('<')"),
+        ("", "json.JSONDecodeError", "json.loads('{')"),
         ("import subprocess", "subprocess.CalledProcessError", "subprocess.run(['false'], check=True)"),
     ],
 )
-def test_exceptions_of_the_standard_library_are_those_that_the_tests_import(imports, caught, call, strict):
-    code = f"import decimal, json, statistics, subprocess\ndef f(): {call}"
+def test_exceptions_of_the_standard_library_are_those_that_the_tests_name(imports, caught, call, strict):
+    code = f"import decimal, json, statistics, subprocess\nfrom xml.etree import ElementTree\ndef f(): {call}"
     assert strict(code, f"{imports}\ntry: f()\nexcept {caught}: pass\nelse: assert False").passed
 
 
