@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,7 @@ class Served:
 
     def __init__(self, names: dict, channel: int):
         self.names, self.channel = names, channel
+        self.turn = threading.RLock()  # the code may call the tests' functions from several threads
         self.kept: list[Any] = []
 
     def answer(self, request: dict) -> None:
@@ -108,14 +110,16 @@ class Served:
         """A function that calls one of the tests'."""
 
         def call(*arguments, **keywords):
-            send(self.channel, {"relay": what, "arguments": encode(list(arguments)), "keywords": encode(keywords)})
-            while True:
-                message = receive(self.channel)
-                if "told" in message:
-                    return decode(message["told"])
-                if "refused" in message:
-                    raise exception_of(*message["refused"])
-                self.answer(message)  # the tests' function calls the code in turn
+            sent = {"relay": what, "arguments": encode(list(arguments)), "keywords": encode(keywords)}
+            with self.turn:
+                send(self.channel, sent)
+                while True:
+                    message = receive(self.channel)
+                    if "told" in message:
+                        return decode(message["told"])
+                    if "refused" in message:
+                        raise exception_of(*message["refused"])
+                    self.answer(message)  # the tests' function calls the code in turn
 
         return call
 

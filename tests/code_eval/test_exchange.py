@@ -85,6 +85,15 @@ def test_threads_of_the_tests_take_turns(strict):
         assert strict(slow, tests.format(call), 2.0).passed, call
 
 
+def test_threads_of_the_code_take_turns_to_call_the_tests(strict):
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def parallel(g, xs):\n with ThreadPoolExecutor(4) as pool: return list(pool.map(g, xs))"
+    )
+    tests = "def g(x): return h(x) + 1\nassert parallel(g, list(range(40))) == [2 * x + 1 for x in range(40)]"
+    assert strict(f"{code}\ndef h(x): return 2 * x", tests, 2.0).passed
+
+
 def test_a_class_of_exceptions_that_the_tests_call_is_a_helper(strict):
     result = strict("class same(Exception): pass\ndef f(x): return 0", "assert same(f(2), 4)")
     assert result.passed and result.remarks == ("helpers",)
