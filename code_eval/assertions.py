@@ -28,24 +28,25 @@ def has_tests(code: types.CodeType) -> bool:
     run_by_unittest = "unittest" in loaded and not RUNNERS.isdisjoint(loaded)
     collected = run_by_unittest or not COLLECTORS.isdisjoint(loaded)
 
-    def reaches(code: types.CodeType) -> bool:
+    def reaches(code: types.CodeType, known: set[str]) -> bool:
         if not ASSERTS.isdisjoint(code.co_code[::2]):
             return True
         if any(name.startswith("assert") or name == "raises" for name in code.co_names):
             return True
-        return any(reaches(c) for c in code.co_consts if isinstance(c, types.CodeType) and is_run(c, code))
+        inside = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        if inside and code.co_flags & CO_NEWLOCALS:
+            known = known | read_locals(code)
+        return any(reaches(c, known) for c in inside if is_run(c, code, known))
 
-    def is_run(code: types.CodeType, around: types.CodeType) -> bool:
+    def is_run(code: types.CodeType, around: types.CodeType, known: set[str]) -> bool:
         name = code.co_name
         if name[0] == "<" or not code.co_flags & CO_NEWLOCALS:
             return True  # a lambda, a comprehension; the body of a class
-        if name in loaded or (collected and name.startswith(("test", "runTest"))):
+        if name in known or (collected and name.startswith(("test", "runTest"))):
             return True
-        if around.co_flags & CO_NEWLOCALS:
-            return name in read_locals(around)
-        return name.startswith("__") and around.co_name in loaded
+        return name.startswith("__") and not around.co_flags & CO_NEWLOCALS and around.co_name in known
 
-    return reaches(code)
+    return reaches(code, loaded)
 
 
 def read_locals(code: types.CodeType) -> set[str]:

@@ -135,6 +135,8 @@ def test_tests_that_are_found_by_name(calls, mode, sandboxes):
         ("def run():\n def check(x): assert f(x) == 4\nrun()", "no_tests"),
         ("class T:\n def __exit__(self, *_): assert f(2) == 4\n def __enter__(self): pass\nwith T(): pass", "passed"),
         ("class T:\n def __init__(self): assert f(2) == 4", "no_tests"),
+        ("def run():\n class T:\n  def __init__(self): assert f(2) == 4\n T()\nrun()", "passed"),
+        ("def run():\n class T:\n  def __init__(self): assert f(2) == 4\nrun()", "no_tests"),
     ],
 )
 def test_assertions_in_functions_of_functions_and_in_special_methods(tests, outcome, mode, sandboxes):
