@@ -4,6 +4,7 @@ import ast
 import dis
 import opcode
 import types
+import warnings
 from typing import NoReturn
 
 from .verdict import Claim
@@ -79,16 +80,21 @@ def what_runs(statement: ast.stmt) -> list[ast.stmt]:
 
 
 def text_without_main_block(text: str) -> str:
-    """The text of code without its `if __name__ == "__main__":`; as it is, if it does not parse."""
-    try:
-        statements = ast.parse(text).body if "__main__" in text else []
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    """The text of code without its top-level `if __name__ == "__main__":`, of which only what stands behind `else:`
+    stays. Code that does not parse is left as it is; no text raises or warns."""
+    if "__main__" not in text:
         return text
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Python counts them
-    for statement in reversed(statements):
-        if (runs := what_runs(statement)) != [statement]:
-            lines[statement.lineno - 1 : statement.end_lineno] = map(ast.unparse, runs)
-    return "\n".join(lines)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes
+            for statement in reversed(ast.parse(text).body):
+                if (runs := what_runs(statement)) != [statement]:
+                    lines[statement.lineno - 1 : statement.end_lineno] = map(ast.unparse, runs)
+                    text = "\n".join(lines)
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        pass
+    return text
 
 
 def loaded_names(code: types.CodeType) -> set[str]:

@@ -13,7 +13,6 @@ DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 BRANCHES = (
     ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ExceptHandler, ast.match_case
 )  # fmt: skip
-MAIN_TESTS = ("__name__ == '__main__'", "'__main__' == __name__")  # as ast.unparse writes them
 
 
 def parsed(code: str) -> ast.Module | None:
@@ -48,18 +47,6 @@ def compiles(code: str | ast.Module) -> bool:
     except CODE_ERRORS:
         return False
     return True
-
-
-def without_main_block(code: str) -> str:
-    """`code` without its top-level `if __name__ == "__main__":`, of which only what stands behind `else:` stays."""
-    tree = parsed(code) if "__main__" in code else None
-    lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Python counts them
-    for node in reversed(tree.body if tree else []):
-        if isinstance(node, ast.If) and (unparsed(node.test) or "") in MAIN_TESTS:
-            otherwise = [unparsed(part) or "pass" for part in node.orelse]
-            lines[node.lineno - 1 : node.end_lineno] = otherwise
-            code = "\n".join(lines)
-    return code
 
 
 def drop_docstrings(tree: ast.AST) -> None:

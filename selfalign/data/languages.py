@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from code_eval import javascript, markdown
-from code_eval.assertions import has_tests
+from code_eval.assertions import has_tests, text_without_main_block
 from selfalign.code.javascript import branches_in as branches_in_javascript
 from selfalign.code.javascript import tree_of
 from selfalign.code.markdown import JAVASCRIPT_LABELS, PYTHON_LABELS, javascript_code, python_code
-from selfalign.code.parsing import branches_in, parsed, without_main_block
+from selfalign.code.parsing import branches_in, parsed
 from selfalign.errors import UserError
 from selfalign.options import PROMPTS, Language
 from selfalign.runner.source import Source
@@ -53,7 +53,7 @@ def programs_of(row: dict[str, Any]) -> tuple[str, str]:
     """
     language = language_of(row)
     code, tests = (code_in(row[column] or "", language) or "" for column in ("response", "tests"))
-    return code if language == "javascript" else without_main_block(code), tests
+    return code if language == "javascript" else text_without_main_block(code), tests
 
 
 def branches_of(row: dict[str, Any]) -> int | None:
@@ -66,7 +66,7 @@ def branches_of(row: dict[str, Any]) -> int | None:
     if language == "javascript":
         root = tree_of(code)
         return None if root is None else branches_in_javascript(root)
-    tree = parsed(without_main_block(code))
+    tree = parsed(text_without_main_block(code))
     return None if tree is None else branches_in(tree)
 
 

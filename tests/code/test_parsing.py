@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from selfalign.code.parsing import code_without_comments, compiles, parsed, without_main_block
+from selfalign.code.parsing import code_without_comments, compiles, parsed
 
 ODD = [
     *("def f(:", "\x00", "\ud800", "(" * 5000, "-" * 100_000 + "1", "a" + ".b" * 100_000, "if 1:\n" * 200),
@@ -20,20 +20,6 @@ def test_no_code_raises_or_warns(code):
         tree = parsed(code)
         assert not (compiles(code) and tree is None)
         assert isinstance(code_without_comments(code), str)
-        assert without_main_block(f"{code}\n# __main__") == f"{code}\n# __main__"
-
-
-@pytest.mark.parametrize(
-    ("code", "left"),
-    [
-        ('x = 1\nif __name__ == "__main__":\n    print(input())\n\ny = 2\n', "x = 1\n\ny = 2\n"),
-        ("if '__main__' == __name__: x = 1\nelse:\n    x = 2\n", "x = 2\n"),
-        ("def f():\n    if __name__ == '__main__': pass", "def f():\n    if __name__ == '__main__': pass"),
-        ("if __name__ != '__main__':\n    x = 1", "if __name__ != '__main__':\n    x = 1"),
-    ],
-)
-def test_the_main_block_is_left_out(code, left):
-    assert without_main_block(code) == left
 
 
 def test_not_all_code_that_parses_compiles():

@@ -4,10 +4,12 @@ import asyncio
 import os
 import pickle
 import time
+import warnings
 
 import pytest
 
 from code_eval import reward as reward_module
+from code_eval.assertions import text_without_main_block
 from code_eval.markdown import code_in
 from code_eval.reward import AsyncCodeReward, CodeReward, format_reward, share_of, text_of
 from code_eval.sandbox import Result
@@ -214,6 +216,34 @@ def test_another_column():
 def test_the_code_of_a_text(text, code, closed):
     assert code_in(text) == (code, closed)
     assert format_reward([text], tests=[""]) == [float(closed)]
+
+
+def without_main_block(code: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return text_without_main_block(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ('x = 1\nif __name__ == "__main__":\n    print(input())\n\ny = 2\n', "x = 1\n\ny = 2\n"),
+        ("if '__main__' == __name__: x = 1\nelse:\n    x = 2\n", "x = 2\n"),
+        ("def f():\n    if __name__ == '__main__': pass", "def f():\n    if __name__ == '__main__': pass"),
+        ("if __name__ != '__main__':\n    x = 1", "if __name__ != '__main__':\n    x = 1"),
+        ("x = '\\d'\r\nif __name__ == '__main__': pass", "x = '\\d'"),
+    ],
+)
+def test_the_main_block_is_left_out(code, left):
+    assert without_main_block(code) == left
+
+
+@pytest.mark.parametrize(
+    "odd", ["def f(:", "\x00", "\ud800", "(" * 5000, "1" * 5000, "0x" + "f" * 5000, "-" * 100_000 + "1"], ids=len
+)
+def test_no_code_with_a_main_block_raises_or_warns(odd):
+    code = f"if __name__ == '__main__': pass\nelse: {odd}"
+    assert without_main_block(code) == code
 
 
 def test_the_text_of_messages():
