@@ -175,14 +175,19 @@ def harbor_name(id: str) -> str:
 
 
 def harbor_dockerfile(*programs: str) -> str:
-    """A container with the packages that programs import, in the versions that are installed here if they are."""
+    """A container with the packages that programs import, in the versions that are installed here.
+
+    What is not installed here is left out: the programs have passed without it, and PyPI might have something else
+    under the name of a module that a model has made up.
+    """
     nodes = [node for program in programs for node in ast.walk(parsed(program) or ast.Module([], []))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    packages = filter(None, (origin_of(module)["repository"] for module in modules))
     # Where a version says how it was built, as in 2.13.0+cpu, PyPI has it without that.
-    found = {(origin_of(name)["repository"] or name).replace("@", "==").partition("+")[0] for name in modules}
-    install = f"RUN pip install --no-cache-dir {shlex.join(sorted(found))}\n" if found else ""
+    wanted = sorted({package.replace("@", "==").partition("+")[0] for package in packages})
+    install = f"RUN pip install --no-cache-dir {shlex.join(wanted)}\n" if wanted else ""
     return HARBOR_DOCKERFILE.format(install=install)
 
 

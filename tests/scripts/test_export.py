@@ -125,6 +125,12 @@ def test_the_container_of_a_harbor_task_has_the_packages_that_it_imports(tmp_pat
     assert f"\nRUN pip install --no-cache-dir numpy=={version('numpy')}\n" in more
 
 
+def test_nothing_is_installed_for_a_module_that_is_not_installed_here(tmp_path):
+    optional = "try:\n    import a_module_that_a_model_made_up\nexcept ImportError:\n    pass\nimport __main__"
+    out = export(tmp_path, "harbor", [row(0, response=block(f"{optional}\n{CODE}"))])
+    assert "pip" not in (out / "id0/environment/Dockerfile").read_text()
+
+
 def test_a_harbor_task_is_judged_without_the_part_of_the_code_that_waits_for_input(tmp_path):
     code = 'def f(x):\n    return x\n\n\nif __name__ == "__main__":\n    print(f(input()))'
     task = export(tmp_path, "harbor", [row(0, response=block(code))]) / "id0"
