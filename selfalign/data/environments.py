@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import shlex
 import sys
 from collections.abc import Iterable
 from typing import Any
 
+from code_eval.assertions import text_without_main_block, what_runs
 from selfalign.code.markdown import python_code
 from selfalign.code.parsing import parsed
 from selfalign.data.exports import WITH_TESTS, Files, Format, prompt_of
@@ -113,32 +115,25 @@ mkdir -p /logs/verifier
 if python3 /tests/run_tests.py; then reward=1; else reward=0; fi
 echo "$reward" > /logs/verifier/reward.txt
 """
-HARBOR_RUN = '''"""The solution and its tests as one program; the exit status is 0 only if it runs to its end."""
+# What leaves out the main block, which may wait for input: the tests have passed without it, in execute.py.
+MAIN_BLOCK = "\n\n".join(map(inspect.getsource, (what_runs, text_without_main_block)))
+HARBOR_RUN = f'''"""The solution and its tests as one program; the exit status is 0 only if it runs to its end."""
 
 import ast
 import os
 import subprocess
 import sys
+import warnings
 
 
-def without_main_block(code):
-    """The code without its `if __name__ == "__main__":`, which may wait for input; without it, the tests passed."""
-    try:
-        tree = ast.parse(code if "__main__" in code else "")
-    except SyntaxError:
-        return code
-    main = ("__name__ == '__main__'", "'__main__' == __name__")
-    found = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) in main]
-    tree.body = [part for node in tree.body for part in (node.orelse if node in found else [node])]
-    return ast.unparse(tree) if found else code
-
+{MAIN_BLOCK}
 
 MARK = os.urandom(16).hex()  # written after the tests, so that a solution that exits early has not passed
 with open("/app/solution.py", encoding="utf-8") as file:
-    solution = without_main_block(file.read())
+    solution = text_without_main_block(file.read())
 with open("/tests/solution_tests.py", encoding="utf-8") as file:
     tests = file.read()
-program = f"{solution}\\n\\n{tests}\\n\\nprint({MARK!r}, flush=True)\\n"
+program = f"{{solution}}\\n\\n{{tests}}\\n\\nprint({{MARK!r}}, flush=True)\\n"
 done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 sys.stdout.write(done.stdout[-2000:].replace(MARK, ""))
 sys.stderr.write(done.stderr[-2000:])
