@@ -38,11 +38,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from code_eval.sandbox import Result, Sandbox, SandboxUnavailable
+from code_eval.sandbox import Result, Sandbox
 from selfalign.benchmarks import Problem, load_benchmark
 from selfalign.benchmarks.harness.judging import Judge, judge_of, sandbox_for
 from selfalign.benchmarks.harness.problems import files_by_name, pin_of
-from selfalign.data.agreement import agreement_of, result_in
+from selfalign.data.agreement import agreement_of, result_in, sandboxes_for
 from selfalign.data.audit import SUPPORTS, figures_of, samples_by_task, share_of
 from selfalign.data.consensus import Run, poll
 from selfalign.data.languages import only_python, programs_of
@@ -201,11 +201,8 @@ def main(options: Options) -> None:
             hidden = stack.enter_context(sandbox_for(benchmark, problems.values(), **limits))
             references = {id: problem.prompt + problem.canonical_solution for id, problem in problems.items()}
             benchmarks[name] = Judged(problems, judge_of(benchmark, hidden), references)
-        try:
-            own = Sandbox(workers=options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
-        except (SandboxUnavailable, ValueError) as error:
-            raise UserError(str(error)) from None
-        sandbox = stack.enter_context(own)
+        own = sandboxes_for(executions, options.sandboxes, timeout=options.timeout, memory=options.memory << 20)
+        sandbox = stack.enter_context(own)["python"]
 
         async def audited_task(task: Row) -> Done:
             rows = [row for _, row in executions.read(sorted(task["positions"]))]
