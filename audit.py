@@ -22,11 +22,11 @@ Columns out: all of these, and
     support             the share of the other samples that give the same outputs, see selfalign/data/consensus.py
     assertions_met      the share of the assertions in the other samples' tests that its outputs meet, see there, too
 
-`audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems) and its gain in
-precision over `passes`; what the samples and their tests are like, whatever is kept; and how they ended under their own
-and under the hidden tests. Figures that there are not, because a rule keeps nothing, are null. The card shows all of it
-as tables, and the rules as a figure. The same command with another --min-support, or with --halves, makes them anew
-from the rows, and judges nothing again.
+`audit.json` beside them holds the figures of every rule with 95 % intervals (bootstrap over problems, or Wilson's where
+all of them count or none does) and its gain in precision over `passes`; what the samples and their tests are like,
+whatever is kept; and how they ended under their own and under the hidden tests. Figures that there are not, because a
+rule keeps nothing, are null. The card shows all of it as tables, and the rules as a figure. The same command with
+another --min-support, or with --halves, makes them anew from the rows, and judges nothing again.
 """
 
 from __future__ import annotations
