@@ -71,7 +71,7 @@ def refusal(format: str, how: Format, rows: Iterable[Row]) -> str | None:
                 return f"task {task} has several rows, and {format} has one a task: export what select.py chose"
             tasks.add(task)
         if fault := _fault_of_columns(row, how):
-            return f"{name} has {fault}, and {format} takes no other"
+            return f"{name} has {fault}, and {format} takes nothing else"
         if "prompt" not in how.needs and (fault := _fault_of_chat(messages_of(row))):
             return f"{name} has {fault}, which {format} would lose or get wrong"
         if "tests" in how.needs and not python_code(row["tests"]):
@@ -84,10 +84,10 @@ def _fault_of_columns(row: Row, how: Format) -> str | None:
     preferences = "prompt" in how.needs
     for column in how.needs[1:] if preferences else ("messages",):
         if row.get(column) and not _is_chat(row[column]):
-            return f"a {column} that is no list of turns with a role and a text as content"
+            return f"a column {column} that is no list of turns with a role and a text as content"
         roles = [turn["role"] for turn in row.get(column) or ()]
         if preferences and how.columns is None and column != "prompt" and roles != ["assistant"]:
-            return f"a {column} that is not one answer of the assistant"
+            return f"a column {column} that is not one answer of the assistant"
     return None
 
 

@@ -160,10 +160,10 @@ def test_what_failed_is_not_exported_as_if_it_had_passed(tmp_path, to):
         ("openai", [row(0, messages=[{"role": "tool", "content": "x"}])], "a turn with the role tool"),
         ("trl-sft", [row(0, messages=CHATS[0][:1])], "does not end with an answer"),
         ("harbor", [row(0, messages=[*CHATS[0], *CHATS[0]])], "a chat of several turns"),
-        ("openai", [pair(0) | {"prompt": "Q", "chosen": "yes", "rejected": "no"}], "a prompt that is no list of turns"),
-        ("trl-dpo", [pair(0) | {"chosen": "yes"}], "a chosen that is no list of turns"),
-        ("axolotl", [pair(0) | {"chosen": CHATS[0]}], "a chosen that is not one answer of the assistant"),
-        ("openai", [row(0, messages=[{"from": "human", "value": "Q"}])], "a messages that is no list of turns"),
+        ("openai", [pair(0) | {"prompt": "Q", "chosen": "yes", "rejected": "no"}], "a column prompt that is no list"),
+        ("trl-dpo", [pair(0) | {"chosen": "yes"}], "a column chosen that is no list"),
+        ("axolotl", [pair(0) | {"chosen": CHATS[0]}], "a column chosen that is not one answer of the assistant"),
+        ("openai", [row(0, messages=[{"from": "human", "value": "Q"}])], "a column messages that is no list"),
     ],
 )
 def test_what_would_be_lost_is_said(tmp_path, to, rows, said):
