@@ -5,7 +5,8 @@
 
 Each line of samples.jsonl is a JSON object with the columns
 
-    code (or completion, solution)    what to judge: a program, or Markdown with blocks of its language
+    code (or completion, solution)    what to judge: a program, or Markdown with blocks of its language. Python's
+                                      `if __name__ == "__main__":` is left out, which may wait for input
     tests (or test)                   what judges it; where --tests is given, it is looked up there by task_id
     task_id                           samples of the same task are counted together; without it, equal tests are a task
 
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .assertions import text_without_main_block
 from .estimate import pass_at
 from .markdown import code_in
 from .sandbox import LANGUAGES, MODES, Program, Result, Sandbox, SandboxUnavailable
@@ -71,8 +73,9 @@ def samples_in(options: argparse.Namespace) -> list[tuple[str, Program, dict[str
         if options.tests and task not in tests:
             raise Refused(f"{place}: there are no tests for task_id {task} in {options.tests}.")
         test = tests[str(task)] if options.tests else text_of(place, row, TESTS, options.language)
-        program = Program(text_of(place, row, CODE, options.language), test)
-        samples.append((test if task is None else task, program, row if options.results else {}))
+        code = text_of(place, row, CODE, options.language)
+        code = text_without_main_block(code) if options.language == "python" else code
+        samples.append((test if task is None else task, Program(code, test), row if options.results else {}))
     if not samples:
         raise Refused(f"{options.samples} has no samples.")
     return samples

@@ -50,6 +50,12 @@ def test_samples_from_a_pipe_are_written_with_their_outcomes(tmp_path):
     assert json.loads((tmp_path / "results.jsonl").read_text())["passed"]
 
 
+def test_code_that_waits_for_input_as_a_script_is_judged_by_its_tests(tmp_path):
+    code = f"{RIGHT}\nif __name__ == '__main__':\n    print(f(int(input())))"
+    done = run("samples.jsonl", folder=tmp_path, rows=[{"code": code, "tests": TESTS}])
+    assert "pass@1  1.0000" in done.stdout, done.stdout + done.stderr
+
+
 def test_remarks_of_strict_mode_are_counted(tmp_path):
     rows = [
         {"code": RIGHT + "\ndef same(a, b): return a == b", "tests": test} for test in (TESTS, "assert same(f(3), 9)")
