@@ -56,8 +56,8 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: list of lists of str; for each task, the programs to judge
     references: list of str; for each task, the tests, run after each of its programs in the same module
-    k: list of int; which pass@k to estimate; one for which some task has too few programs is left out, not counting
-        those on which the sandbox failed
+    k: list of int; which pass@k to estimate; one for which some task has too few programs is left out, and those on
+        which the sandbox failed do not count
     num_workers: int; programs that run at the same time
     timeout: float; seconds of CPU time per program; in wall-clock time it may take three times as long
     memory: int; bytes that a program may use
