@@ -225,6 +225,11 @@ def with_reasoning(answer: Message, reasoning: str, tokenizer: PreTrainedTokeniz
     return answer | {"content": f"{BEGIN}\n{reasoning}\n{END}\n\n{answer['content']}"}
 
 
+def without_reasoning(answer: Message) -> Message:
+    """An answer without the reasoning that it may have beside its content, which some chat templates would write."""
+    return {name: value for name, value in answer.items() if name != "reasoning_content"}
+
+
 def begin_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that the tokenizer puts before every prompt; empty if there is none."""
     begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
@@ -253,7 +258,7 @@ def to_tokens(
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
     reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
-    answer = {name: value for name, value in messages[-1].items() if name != "reasoning_content"}
+    answer = without_reasoning(messages[-1])
     answer = with_reasoning(answer, reasoning, tokenizer) if reasoning else answer
     prompt, response = prompt_and_response(messages[:-1], [answer], tokenizer)
     if reasoning.strip() not in response:
@@ -276,7 +281,8 @@ def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length:
     parts = [row[name] or [] for name in ("prompt", "chosen", "rejected")]
     if not all(parts) or any(message["content"] is None for part in parts for message in part):
         return {"prompt": "", "chosen": "", "rejected": "", "outcome": "no_response"}
-    (prompt, chosen), (_, rejected) = (prompt_and_response(parts[0], answer, tokenizer) for answer in parts[1:])
+    answers = ([without_reasoning(message) for message in part] for part in parts[1:])
+    (prompt, chosen), (_, rejected) = (prompt_and_response(parts[0], answer, tokenizer) for answer in answers)
     lengths = [len(tokens_of(text, tokenizer)) for text in (prompt, prompt + chosen, prompt + rejected)]
     outcome = "prompt_too_long" if lengths[0] >= max_length else "cut" if max(lengths) > max_length else "whole"
     prompt = prompt.removeprefix(begin_of(tokenizer))

@@ -6,7 +6,7 @@ import pytest
 
 from selfalign.errors import UserError
 from selfalign.llm.chat_template import chat_template_of
-from tests.training.tools import ROWS, finetune, prepared, tokenizer_of
+from tests.training.tools import PAIRS, ROWS, finetune, prepared, tokenizer_of
 
 ROW = ROWS[0] | {"reasoning": "Adding is enough."}
 # What matters of Qwen3's template: it takes the reasoning apart, and may turn it off in the prompt.
@@ -45,6 +45,14 @@ def test_it_is_taken_from_messages_of_which_only_answers_have_it_and_only_if_ask
     for reasoning, learnt in ("keep", True), ("strip", False):
         (ids,) = prepared(dataclasses.replace(options, reasoning=reasoning))[0]["input_ids"]
         assert ("Adding is enough." in tokenizer_of(options).decode(ids)) is learnt
+
+
+def test_no_reasoning_is_preferred(make, tmp_path):
+    """--reasoning keep is refused for pairs, so they have none, whatever the chat template would write."""
+    chosen = {"role": "assistant", "content": "Done.", "reasoning_content": "Adding is enough."}
+    options = options_with(make, tmp_path, QWEN3, PAIRS[0] | {"chosen": [chosen]}, method="dpo")
+    (pair,) = prepared(dataclasses.replace(options, reasoning="strip"))[0]
+    assert pair["chosen"] == "Done." + str(tokenizer_of(options).eos_token)
 
 
 def test_reasoning_that_the_data_lack_or_the_template_forgets_is_said(make, tmp_path):
