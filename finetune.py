@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.errors import UserError, first_line
+from selfalign.errors import UserError
 from selfalign.llm.reasoning import BEGIN, END
 from selfalign.options import (
     LATER,
@@ -42,6 +42,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.runner.source import Source, is_single_file, read_input
+from selfalign.training.chats import Message, begin_of, end_token_of, prompt_and_response, tokens_of
 from selfalign.training.loading import adapters, multiplies_in_bfloat16
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
@@ -64,8 +65,6 @@ if TYPE_CHECKING:
 
 THINKS = "{#- Answers begin with <think>, reasoning, and </think>. -#}"  # a template that says so is asked accordingly
 NO_LOSS = -100  # the label that torch's cross entropy leaves out
-
-Message = dict[str, str]  # `role` and `content`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,42 +181,6 @@ def load_tokenizer(options: Options) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def end_token_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that ends an answer in the chat template: another one than base models end a text with, in most of
-    the templates that chat models come with. UserError if there is none."""
-    question, answer = {"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}
-    end = prompt_and_response([question], [answer], tokenizer)[1].rpartition(answer["content"])[2]
-    if str(tokenizer.eos_token) in end:
-        return str(tokenizer.eos_token)
-    known: dict[int, Any] = tokenizer.added_tokens_decoder
-    ids = tokenizer(end, add_special_tokens=False).input_ids
-    tokens = [known[i].content for i in ids if i in known and known[i].special]
-    if not tokens:
-        raise UserError(
-            f"the chat template ends an answer with no end token, so the model could not learn to stop: {end!r}"
-        )
-    return tokens[0]
-
-
-def prompt_and_response(
-    question: list[Message], answer: list[Message], tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, str]:
-    """A chat as the model reads it, in two parts: everything before the answer, and the answer with its end token."""
-    try:
-        prompt = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-        chat = str(tokenizer.apply_chat_template([*question, *answer], tokenize=False))
-    except Exception as error:  # a template can raise anything
-        roles = ", ".join(message["role"] for message in [*question, *answer])
-        raise UserError(f"the chat template does not take a chat of {roles}: {first_line(error)}") from None
-    if not chat.startswith(prompt):
-        raise UserError(
-            "the chat template writes a question differently once it is answered, so the prompt cannot be masked"
-        )
-    response = chat[len(prompt) :]
-    before, end, after = response.rpartition(str(tokenizer.eos_token))
-    return prompt, before + end if end and not after.strip() else response  # nothing is generated after the end
-
-
 def with_reasoning(answer: Message, reasoning: str, tokenizer: PreTrainedTokenizerBase) -> Message:
     """An answer with the reasoning before it, as the chat template takes it: Qwen's as `reasoning_content`."""
     if "reasoning_content" in str(tokenizer.chat_template):
@@ -228,19 +191,6 @@ def with_reasoning(answer: Message, reasoning: str, tokenizer: PreTrainedTokeniz
 def without_reasoning(answer: Message) -> Message:
     """An answer without the reasoning that it may have beside its content, which some chat templates would write."""
     return {name: value for name, value in answer.items() if name != "reasoning_content"}
-
-
-def begin_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that the tokenizer puts before every prompt; empty if there is none."""
-    begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-    return str(tokenizer.bos_token) if begins else ""
-
-
-def tokens_of(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token ids of a text, preceded by the token that the tokenizer puts before every prompt, if it does."""
-    begin = begin_of(tokenizer)
-    begins = begin and not text.startswith(begin)
-    return ([tokenizer.bos_token_id] if begins else []) + tokenizer(text, add_special_tokens=False).input_ids
 
 
 def to_tokens(

@@ -2,6 +2,7 @@
 
     options.py       the options that both have
     loading.py       the base model and its tokenizer; adapters
+    chats.py         chats as a chat template writes them
     checkpoints.py   checkpoints that survive a kill
     trainers.py      TRL's trainers as they are used here
     model_folder.py  the output: resumed, finished, described, uploaded
