@@ -10,7 +10,7 @@ Columns in:  the text of the file, and where it comes from
 
 Columns out:
 
-    id          hash of the content
+    id          hash of the file: its text and where it comes from
     content     the snippet, without its common indentation
     repository, path, license    where it comes from, null if unknown
 """
@@ -73,7 +73,8 @@ def snippet_of(file: dict[str, Any], options: Options) -> Done:
         "path": file.get(options.path_column),
         "license": ", ".join(license) if isinstance(license, list) else license,
     }
-    return Done([{"id": content_id(snippet), "content": snippet, **origin}], {"ok": 1})
+    # The id is that of the file, since files that have nothing else in common may share a snippet such as "import os".
+    return Done([{"id": content_id(text, *origin.values()), "content": snippet, **origin}], {"ok": 1})
 
 
 def main(options: Options) -> None:

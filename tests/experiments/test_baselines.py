@@ -104,6 +104,14 @@ def test_a_snippet_is_some_lines_of_its_file(tmp_path):
     assert counts == {"ok": 30, "empty_files": 1} and max(lengths) <= 15 and min(lengths) < 5
 
 
+def test_files_with_the_same_snippet_are_seeds_of_their_own(tmp_path):
+    files = [{"content": f"import os{' ' * n}"} for n in range(2)]
+    files += [{"content": "import os", "max_stars_repo_path": path} for path in ("a.py", "b.py")]
+    rows, _ = done("snippets", files, tmp_path)
+    assert len({row["id"] for row in rows}) == 4, "or the next step refuses them"
+    assert len({row["content"].strip() for row in rows}) == 1
+
+
 # Teachers -------------------------------------------------------------------------------------------------------------
 
 
