@@ -44,6 +44,7 @@ for name in "${names[@]}"; do
     case $tables in
         1) benchmarks=("${evalplus[@]}") ;;
         4) benchmarks=(evalperf) ;;
+        *5-7) benchmarks=("${all_but_evalperf[@]}") ;;
         *) benchmarks=("${all_benchmarks[@]}") ;;
     esac
     case $name in

@@ -140,6 +140,13 @@ def test_what_the_recipes_write_is_where_the_tables_look(noted):
             assert {f"{cell.system}/{name}" for name in cell.benchmarks} <= written, cell
 
 
+def test_evalperf_takes_hours_and_is_measured_only_of_the_rows_of_its_table(noted):
+    calls = [call for recipe in RECIPES for call in noted(recipe)]
+    measured = {words[1].removeprefix("./runs/out/") for name, words in calls if name == "benchmark"}
+    rows = {cell.system for row in load_table("4").cells for cell in row.values()}
+    assert {name.removesuffix("/evalperf") for name in measured if name.endswith("/evalperf")} == rows
+
+
 def test_whatever_a_recipe_measures_is_kept_out_of_its_data(noted):
     sets = sets_by_family()
     for recipe in RECIPES:

@@ -93,7 +93,7 @@ def test_base_models(project):
     project.install_pandas()
     words = "llama-3-8b", "codeqwen1.5-7b"
     walk(project, "base_models", *words, steps=("benchmark.py",))
-    assert results(project, "base/codeqwen1.5-7b").keys() == ALL
+    assert results(project, "base/codeqwen1.5-7b").keys() == ALL - {"evalperf"}
     assert results(project, "base/llama-3-8b").keys() == {"humanevalplus"}
 
 
