@@ -34,3 +34,11 @@ def test_verdicts(tmp_path, outcomes, variant, number, solution, inputs, right, 
     benchmark, (problem,) = problems_of(tmp_path, f"evoeval-{variant}", row | {"inputs": inputs})
     found = outcomes(benchmark, *((problem, f"def f{answer}", "solution") for answer in [*right, *wrong]))
     assert found == ["passed"] * len(right) + ["failed"] * len(wrong)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_solution_follows_its_prompt(tmp_path, end):
+    """Without a line break between them, neither decontamination nor an audit could read it."""
+    row = {"task_id": "EvoEval/1", "prompt": f'def f(a):\n    """Doc."""{end}', "entry_point": "f", "inputs": ["1"]}
+    _, (problem,) = problems_of(tmp_path, "evoeval-subtle", row | {"canonical_solution": "    return a\n"})
+    assert problem.prompt + problem.canonical_solution == 'def f(a):\n    """Doc."""\n    return a\n'

@@ -20,8 +20,12 @@ FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution")  # of a row 
 
 
 def problem_of(row: Row, test: str, timeout: float = 0.0) -> Problem:
-    """The problem of a row that has FIELDS."""
-    return Problem(**{name: row[name] for name in FIELDS}, test=test, timeout=timeout)
+    """The problem of a row that has FIELDS. Its solution begins on a line of its own, also where the prompt does not
+    end its last line, as in half of EvoEval."""
+    fields = {name: row[name] for name in FIELDS}
+    if fields["prompt"] and not fields["prompt"].endswith("\n"):
+        fields["canonical_solution"] = f"\n{fields['canonical_solution']}"
+    return Problem(**fields, test=test, timeout=timeout)
 
 
 def iso_date(value: datetime | str | int) -> str:
