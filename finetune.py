@@ -42,7 +42,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.runner.source import Source, is_single_file, read_input
-from selfalign.training.chats import Message, begin_of, end_token_of, prompt_and_response, tokens_of
+from selfalign.training.chats import Message, begin_of, prompt_and_response, tokens_of
 from selfalign.training.loading import adapters, multiplies_in_bfloat16
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
@@ -177,7 +177,6 @@ def load_tokenizer(options: Options) -> PreTrainedTokenizerBase:
     tokenizer = base_model(options).load_tokenizer(options.chat_template)
     if options.reasoning == "keep" and END not in str(tokenizer.chat_template):
         tokenizer.chat_template = f"{tokenizer.chat_template}{THINKS}"
-    tokenizer.eos_token = end_token_of(tokenizer)
     return tokenizer
 
 

@@ -13,6 +13,7 @@ from selfalign.models import resolve_model
 from selfalign.options import PROMPTS
 from selfalign.reach import use_cache_if_unreachable
 from selfalign.runner.hub import is_hub_id
+from selfalign.training.chats import end_token_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -74,7 +75,8 @@ class BaseModel:
     def load_tokenizer(self, chat_template: Path | None) -> PreTrainedTokenizerBase:
         """The tokenizer, with the chat template of a file; UserError if one of the two can't be used.
 
-        Without a file it is the tokenizer's own template, or ours if it has none.
+        Without a file it is the tokenizer's own template, or ours if it has none. Its end token becomes the one with
+        which the template ends an answer.
         """
         from transformers import AutoTokenizer
 
@@ -91,6 +93,7 @@ class BaseModel:
             raise UserError(
                 f"--chat-template {chat_template or 'of the tokenizer'} is not a chat template: {error}"
             ) from None
+        tokenizer.eos_token = end_token_of(tokenizer)
         return tokenizer
 
     def _from_pretrained(self, auto_class: Any, **more: Any) -> Any:

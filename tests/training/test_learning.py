@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfalign.training.loading import without_dropout
+from selfalign.training.loading import BaseModel, without_dropout
 from tests.training.tools import PAIRS, QUICK, curve, finetune, prepared, trainer_of
 
 
@@ -75,6 +75,14 @@ def test_it_stops_at_the_token_with_which_a_chat_template_of_its_own_ends_answer
     tokenizer, ends = (kind.from_pretrained(options.output) for kind in (AutoTokenizer, GenerationConfig))
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.eos_token_id in ends.eos_token_id
     assert {labels[-1] for labels in examples["labels"]} == {tokenizer.eos_token_id}
+
+
+def test_reinforcement_stops_there_too(tiny_model, tmp_path):
+    (template := tmp_path / "chatml.jinja").write_text(
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    )
+    tokenizer = BaseModel(str(tiny_model), "auto", "auto").load_tokenizer(template)
+    assert tokenizer.eos_token == "<|im_end|>"
 
 
 def test_a_base_model_with_a_temperature_but_without_sampling_can_be_saved(make, tiny_model, tmp_path):
