@@ -89,8 +89,9 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.reach import use_cache_if_unreachable
+from selfalign.runner.data_files import fingerprint
 from selfalign.runner.output import open_output
-from selfalign.runner.source import Source, fingerprint, open_source
+from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Table
 from selfalign.statistics import summarize

@@ -7,9 +7,7 @@ fingerprint of its files. How outputs are written is in `selfalign.runner.output
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,22 +18,13 @@ from typing import TYPE_CHECKING, Any
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
 from selfalign.runner.columns import missing_columns, with_columns
+from selfalign.runner.data_files import BUILDERS, builder_of, fingerprint, is_data, training_files
 from selfalign.runner.hub import file_system, hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
 
-BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
-# How `datasets` finds the split of a file in a folder: in the name of a shard, or by words in the names of files, or
-# else of folders. Below, {} is such a word, and a path begins below the folder.
-SHARD_OF_SPLIT = re.compile(r"data/(.+)-[0-9]{5}-of-[0-9]{5}[^/]*$")
-SPLIT_IN_FILE, SPLIT_IN_FOLDER = r"(^|[-._ 0-9/])({})[-._ 0-9][^/]*$", r"(^|[-._ 0-9/])({})([-._ 0-9][^/]*)?/"
-SPLITS = {"train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation"}
-# What stands beside the data, above all in what `save_to_disk` writes and in clones of repositories of the Hub.
-ABOUT_DATA = {"config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"}
-CACHE = re.compile(r"cache-[^/]*\.arrow$")  # what map and filter leave beside what they were given
-FINGERPRINT_BYTES = 1 << 16  # of each end of a file; Parquet keeps its footer at the end
 MAIN_TABLE = "default"  # of a dataset with several, as the Hub calls the configuration that is read when none is named
 BAR_DELAY = 2.0  # seconds that work takes before it gets a progress bar
 QUIET_BYTES = 64 << 20  # of files that are read without one
@@ -181,7 +170,7 @@ def usable_rows(source: Source, most: int) -> list[dict[str, Any]]:
 
 
 def _open_hub(name: str, config: str | None, split: str, token: str | None):
-    import datasets
+    import datasets.config
     from huggingface_hub import HfApi, HfFileSystem
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -237,15 +226,15 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
-        files = sorted(f for f in found if f.startswith(ours) and _builder_of(f) and not _stands_beside_data(f))
+        files = sorted(f for f in found if f.startswith(ours) and is_data(f))
         if split == "train" and not (run or config):
-            files = _training_files(name, files, root)
+            files = training_files(name, files, root)
         if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
             raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
         if run and not files:
             where = f" in {table}" if config else ""
             raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not written any yet")
-    builder, *others = list(dict.fromkeys(map(_builder_of, files))) or [None]
+    builder, *others = list(dict.fromkeys(map(builder_of, files))) or [None]
     if not builder:
         raise UserError(f"{name} contains no file that ends in {', '.join('.' + e for e in BUILDERS)}")
     content = fingerprint(fs, root, files)
@@ -272,49 +261,6 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             for column in rows.data.columns:
                 column.validate(full=True)
     return rows, {"fingerprint": content}, run
-
-
-def _stands_beside_data(file: str) -> bool:
-    name = file.rsplit("/", 1)[-1]
-    return name in ABOUT_DATA or CACHE.match(name) is not None
-
-
-def _training_files(name: str, files: list[str], root: str) -> list[str]:
-    """Those of a folder's files that are of the split "train"; all if they are of one split, or of none that is known.
-
-    Raises:
-        UserError: they are of several others.
-    """
-    below = {file: file.removeprefix(root).lstrip("/") for file in files}
-    splits: dict[str, list[str]] = {}
-    for file in files:
-        if match := SHARD_OF_SPLIT.match(below[file]):
-            splits.setdefault(match[1], []).append(file)
-    for pattern in (SPLIT_IN_FILE, SPLIT_IN_FOLDER):
-        found = {s: [f for f in files if re.search(pattern.format(words), below[f])] for s, words in SPLITS.items()}
-        splits = splits or {split: some for split, some in found.items() if some}
-    if len(splits) < 2:
-        return files
-    if "train" not in splits:
-        raise UserError(f"{name} has no split train; it has {', '.join(splits)}: name one by --split")
-    return splits["train"]
-
-
-def fingerprint(fs: Any, root: str, files: list[str]) -> str:
-    """A hash of the names (below `root`) and sizes of `files`, and of the first and last 64 KiB of each."""
-    digest = hashlib.sha256()
-    for file in files:
-        size = fs.size(file)
-        if size is None:  # a web server that does not say
-            size = len(fs.cat_file(file))
-        digest.update(f"{file.removeprefix(root)} {size} ".encode())
-        digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
-        digest.update(fs.cat_file(file, start=max(0, size - FINGERPRINT_BYTES)))
-    return digest.hexdigest()[:16]
-
-
-def _builder_of(file: str) -> str | None:
-    return BUILDERS.get(file.removesuffix(".gz").rsplit(".", 1)[-1])
 
 
 def _root_cause(error: BaseException) -> BaseException:
