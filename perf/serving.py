@@ -59,7 +59,7 @@ class Options:
     before: str | None = None
     """Another checkout of this project, whose serve.py is measured beside this one's with the same Python."""
     requests: tuple[int, ...] = (16, 64)
-    """Samples asked for at the same time."""
+    """Samples asked for at the same time: multiples of --samples."""
     samples: int = 8
     """Samples of each prompt."""
     max_new_tokens: int = 128
@@ -170,7 +170,17 @@ def most_tokens_per_second(options: Options, requests: int, memory: float, flops
     return written / max(multiplying, reading)
 
 
+def check(options: Options) -> None:
+    """SystemExit if not as many samples could be asked for at the same time as the table says."""
+    for number in options.requests:
+        if number < 1 or number % options.samples:
+            raise SystemExit(
+                f"--requests {number} is not a multiple of --samples {options.samples}, the samples of each prompt"
+            )
+
+
 def main(options: Options) -> None:
+    check(options)
     memory, flops = hardware(options.threads, max(options.requests))
     print(f"memory: {memory / 1e9:.1f} GB/s read by {options.threads} threads")
     print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
