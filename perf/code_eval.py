@@ -91,6 +91,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4, help="how often the sandbox runs the 164 programs in a round")
     parser.add_argument("--code-eval", metavar="PATH", help="a local copy of evaluate's metrics/code_eval/code_eval.py")
     options = parser.parse_args()
+    if options.code_eval and not Path(options.code_eval).is_file():
+        parser.error(f"--code-eval {options.code_eval} is not a file")
     problems, workers = list(read_problems().values()), options.workers
     programs = list(map(program_of, problems))
     repeated = programs * options.repeats

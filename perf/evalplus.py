@@ -21,6 +21,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from selfalign.benchmarks.harness.problems import records
+from selfalign.errors import UserError
 from tests.verdicts.evalplus import Ids, compare, ours, samples_of, theirs
 
 
@@ -116,4 +118,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

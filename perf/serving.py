@@ -84,7 +84,11 @@ def started(command: list[str], threads: int) -> Iterator[str]:
         port = listener.getsockname()[1]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     command = [*command, "--port", str(port)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    try:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise SystemExit(f"this server does not start ({error.strerror}): {' '.join(command)}") from None
+    with process as server:
         try:
             deadline = time.monotonic() + PATIENCE
             while True:

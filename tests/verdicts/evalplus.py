@@ -91,7 +91,10 @@ def theirs(
     environment |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", "evalplus.evaluate", "--dataset", name, "--samples", str(samples)]
     command += ["--min_time_limit", str(min_time_limit)]
-    done = subprocess.run([*command, "--parallel", str(workers)], env=environment, capture_output=True, text=True)
+    try:
+        done = subprocess.run([*command, "--parallel", str(workers)], env=environment, capture_output=True, text=True)
+    except OSError as error:
+        sys.exit(f"EvalPlus failed: {python}: {error.strerror}")
     if done.returncode:
         sys.exit(f"EvalPlus failed: {done.stderr[-2000:]}")
     evaluated = json.loads(samples.with_name(f"{samples.stem}_eval_results.json").read_text())["eval"]
