@@ -87,7 +87,7 @@ def load_examples(path: str | Path, kind: type = Example) -> Examples:
 
 def _read(what: str, path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark first
     except OSError as error:
         raise UserError(f"{what} {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

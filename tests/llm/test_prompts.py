@@ -80,6 +80,14 @@ def test_the_reference_text_format_is_read_and_its_system_texts_replace_ours(tmp
     assert prompt.render(row={"content": "x"}, shots=[]).startswith("Name\nconcepts.\n\n## Example 1")
 
 
+def test_the_mark_of_editors_on_windows_is_no_part_of_a_text(tmp_path):
+    for name, text in (("fewshot.txt", TEXT), ("concepts.jinja", "Name them: {{ row.content }}")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    examples = load_examples(tmp_path / "fewshot.txt")
+    assert examples.system.keys() == {"I->R", "S->C"}
+    assert load_prompt(tmp_path / "concepts.jinja", examples).render(row={"content": "x"}) == "Name them: x"
+
+
 def test_a_snippet_that_begins_in_the_middle_of_a_function_keeps_its_indentation(tmp_path):
     (tmp_path / "fewshot.txt").write_text(TEXT.replace("[Code]\ng = 1", "[Code]\n    g = 1\n    return g\n"))
     assert load_examples(tmp_path / "fewshot.txt").pool[1].seed == "    g = 1\n    return g"
