@@ -148,3 +148,13 @@ def test_problems_become_tasks(tmp_path, problems):
     )
     assert (square["benchmark"], square["problem"], square["error"]) == ("mbppplus", "Mbpp/8", None)
     assert run_json(tmp_path / "tasks")["complete"]
+
+
+def test_humaneval_which_comes_with_a_package_becomes_tasks_and_is_audited(tmp_path):
+    options = problem_tasks.Options(output=str(tmp_path / "tasks"), benchmarks=("humaneval",), draw=2)
+    problem_tasks.main(options)
+    assert len(read_rows(tmp_path / "tasks")) == 2
+    add = sample(0, "def add(x, y):\n    return y + x", "assert add(1, 2) == 3", True)
+    rows = [add | {"benchmark": "humaneval", "problem": "HumanEval/53"}]
+    run_well("audit", write_rows(tmp_path / "executions.jsonl", rows), tmp_path / "out")
+    assert read_rows(tmp_path / "out")[0]["right"]

@@ -50,13 +50,13 @@ def pin_of(data: str, token: str | None = None) -> tuple[str, dict[str, str]]:
     """The sources in `data`, separated by commas, with revisions resolved to commits, and what each is pinned to.
 
     "org/name@main" becomes ("org/name@<commit>", {"org/name": "<commit>"}). A file keeps its path, and is pinned to a
-    hash of its content.
+    hash of its content. "" stands for problems that come with a package, which nothing pins.
 
     Raises:
         UserError: there is no such file or dataset, or the Hub does not answer.
     """
     resolved, pins = [], {}
-    for source in data.split(","):
+    for source in data.split(",") if data else ():
         if is_hub_id(source):
             repo, _, revision = hub_name(source).partition("@")
             pins[repo] = _commit_of(repo, revision or None, token)
