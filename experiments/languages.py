@@ -121,6 +121,8 @@ def _percent(share: float) -> str:
 
 def main(options: Options) -> None:
     """Print the table."""
+    if not options.inputs:
+        raise UserError("name the executions: python -m experiments.languages ./executions ./others --tasks ./tasks")
     sources = [open_source(name, columns=NEEDED) for name in options.inputs]
     tasks = set(open_source(options.tasks, columns=("id",)).rows["id"])
     print(table_of([figures_of(source, tasks, options.samples) for source in sources], options.samples))

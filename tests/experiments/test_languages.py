@@ -52,6 +52,11 @@ def test_more_samples_than_are_said_are_refused(written):
         languages.main(languages.Options(inputs=inputs, tasks=str(written / "tasks.jsonl"), samples=1))
 
 
+def test_executions_have_to_be_named(written):
+    with pytest.raises(UserError, match="name the executions"):
+        languages.main(languages.Options(inputs=(), tasks=str(written / "tasks.jsonl")))
+
+
 def test_other_tasks_and_mixed_languages_are_refused(written):
     tasks = str(written / "tasks.jsonl")
     write_rows(written / "mixed.jsonl", [row(0, "a", True, "python"), row(1, "a", True, "javascript")])
