@@ -62,7 +62,7 @@ def _class_in(module: str) -> type[Benchmark]:
     found = [
         member
         for member in vars(importlib.import_module(module)).values()
-        if inspect.isclass(member) and issubclass(member, Benchmark) and member.__module__ == module
+        if inspect.isclass(member) and member.__module__ == module and issubclass(member, Benchmark)
     ]
     if len(found) != 1:
         raise TypeError(f"{module} has to define one subclass of Benchmark; it defines {len(found)}")
