@@ -100,7 +100,7 @@ SAME = f"\n{code_without_comments(program(LONG))}\n"
         {},
         {"numbers": "values", "threshold": "eps", "idx": "i", "elem": "x", "distance": "d", "has_close": "near"},
         {": List[float]": "", ": float": "", " -> bool": ""},
-        {"    for idx, ": '    """Other words."""\n    # a loop\n    for idx, '},
+        {"\n    for ": '\n    """Other words."""\n    # a loop\n    for '},
         {"    return False": "    return (False)  # none"},
         {"def has": "class A:\n  def other(self):\n    pass\n\ndef has"},
     ],
