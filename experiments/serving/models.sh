@@ -26,6 +26,8 @@ choose() {
         llama-3-8b) model=meta-llama/Meta-Llama-3-8B ;; # gated: accept its licence on the Hub, and set HF_TOKEN
         starcoder2-15b) model=bigcode/starcoder2-15b ;;
         deepseek-coder-33b) model=deepseek-ai/deepseek-coder-33b-base gpus=2 ;;
+        # Two of Table 1 have positions for no more than this, and vLLM refuses to serve a longer context than a model has.
+        codellama/CodeLlama-70b-Instruct-hf | Snowflake/snowflake-arctic-instruct) model=$1 context=4096 ;;
         */*) model=$1 ;; # any other Hub id or folder; --gpus if it needs several
         *)
             echo "there is no model $1: see experiments/serving/models.sh, or give a Hub id" >&2

@@ -57,6 +57,14 @@ def test_port_gpus_and_more_options_are_passed_on(tools):
     assert words[-2:] == ["--quantization", "fp8"]
 
 
+@pytest.mark.parametrize(
+    ("model", "tokens"), [("codellama/CodeLlama-70b-Instruct-hf", "4096"), ("bigcode/octocoder", "8192")]
+)
+def test_no_longer_context_is_served_than_a_model_has(tools, model, tokens):
+    words = started(tools, "vllm.sh", model)
+    assert words[words.index("--max-model-len") + 1] == tokens
+
+
 @pytest.mark.parametrize("given", [[], [""], ["all"]])
 def test_gpus_must_be_a_number(tools, given):
     result = run_script(tools, "vllm.sh", "starcoder2-3b", "--gpus", *given)
