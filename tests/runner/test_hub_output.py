@@ -311,3 +311,13 @@ def test_the_token_is_told_to_nobody(hub, tmp_path):
     written += hub.files("org/out0").values()
     assert len(written) > 3 and not [each for each in written if hub.token.encode() in each]
     assert not [text for text in said if hub.token in text]
+
+
+def test_files_of_a_private_repo_are_read_with_the_token_that_is_given(hub, tmp_path):
+    hub.add("org/stack", {"data/python/data.jsonl": b'{"content": "x = 1"}\n'}, private=True)
+    command = [sys.executable, "-m", "experiments.baselines.snippets", "hf://datasets/org/stack/data/python", "out"]
+    environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": hub.stranger_token, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [*command, "--hf-token", hub.token], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
