@@ -97,19 +97,22 @@ def base_model(options: TrainingOptions) -> BaseModel:
 def common_arguments(options: TrainingOptions, eval_steps: int | None) -> dict[str, Any]:
     """What the scripts tell TRL's trainers alike; `eval_steps`: steps between measurements, None if there are none."""
     import torch
+    from transformers import TrainingArguments
 
     if (gpus := torch.cuda.device_count()) > 1 and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"there are {gpus} GPUs, and one process trains on one: put `accelerate launch` in place of `python`, "
             "or CUDA_VISIBLE_DEVICES=0 before it for one of them"
         )
+    # The last transformers for Python 3.10 has only the name that newer ones give up.
+    renamed = hasattr(TrainingArguments, "activation_checkpointing")
+    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
     return {
         "output_dir": options.output,
         "lr_scheduler_type": "linear",
         # --dtype sets the type of the weights; only DeepSpeed, if `accelerate launch` uses it, has to be told as well.
         "bf16": os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true",
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "activation_checkpointing": options.gradient_checkpointing,  # its name from transformers 6 on
+        checkpointing: options.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
         "seed": options.seed,
         "data_seed": options.seed,
