@@ -21,15 +21,18 @@ COMMAND = "python -m selfalign.benchmarks.harness.environment"
 # Runs in the programs' interpreter, whose Python may be older than ours.
 QUESTION = """
 import importlib.util, json, sys
-names, found = json.load(sys.stdin), {}
+names, packages, found = json.load(sys.stdin), {}, {}
 try:
-    from importlib.metadata import packages_distributions, version
-    distributions = packages_distributions()
-except ImportError:  # before 3.10
-    distributions = {}
+    from importlib.metadata import distributions
+except ImportError:  # before 3.8
+    distributions = list
+for package in distributions():  # packages_distributions of Python 3.10 knows only those that have a top_level.txt
+    modules = (package.read_text("top_level.txt") or "").split() or [file.parts[0] for file in package.files or ()]
+    for module in modules:
+        packages.setdefault(module.split(".")[0], package)
 for name in names:
     if importlib.util.find_spec(name):
-        found[name] = version(distributions[name][0]) if name in distributions else ""
+        found[name] = packages[name].version if name in packages else ""
 print(json.dumps(found))
 """
 # What the errors of programs say that would have needed a network.
