@@ -9,8 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . runs/setup.sh dev
 
-if [ $# -eq 0 ]; then
-    ruff format --check --quiet . && ruff check --quiet .
-    basedpyright --level error
-fi
-exec python -m pytest "$@"
+if [ $# -gt 0 ]; then exec python -m pytest "$@"; fi
+ruff format --check --quiet .
+ruff check --quiet .
+basedpyright --level error
+# Several files of tests at a time, each by one process, as its fixtures are its own.
+exec python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
