@@ -9,10 +9,13 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, warn
 from selfalign.runner.source import Source
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 NO_UTF8 = re.compile("[\ud800-\udfff]")  # what Python makes of other bytes in the names of files
 STDLIB, INSTALLED = "stdlib", "installed"
@@ -85,21 +88,26 @@ def _source(name: str, rows: list[dict[str, Any]]) -> Source:
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Top-level module -> the distributions that it is part of."""
-    from importlib.metadata import packages_distributions  # 50 ms
+def _distributions() -> Mapping[str, Distribution]:
+    """Top-level module -> the distribution that it is part of, the first one if there are several.
 
-    return packages_distributions()
+    packages_distributions of Python 3.10 knows only those that have a top_level.txt.
+    """
+    from importlib.metadata import distributions
+
+    found: dict[str, Distribution] = {}
+    for distribution in distributions():
+        named = (distribution.read_text("top_level.txt") or "").split()
+        for module in named or [file.parts[0] for file in distribution.files or ()]:
+            found.setdefault(module.split(".")[0], distribution)
+    return found
 
 
 @cache
 def origin_of(module: str) -> dict[str, str | None]:
     """The distribution, with its version, that a top-level module belongs to, and its licence if it names one."""
-    from importlib.metadata import metadata
-
     if module not in _distributions():
         return {"repository": None, "license": None}
-    distribution = _distributions()[module][0]
-    about = metadata(distribution)
+    about = _distributions()[module].metadata
     licenses = about.get_all("License-Expression") or [None]
-    return {"repository": f"{distribution}@{about['Version']}", "license": licenses[0]}
+    return {"repository": f"{about['Name']}@{about['Version']}", "license": licenses[0]}
