@@ -93,7 +93,7 @@ class Project:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.edit("recipe", {"8100": str(free.getsockname()[1])})
         (folder / "bin").mkdir()
-        listed = "#!/bin/sh\n" + "echo GPU\n" * gpus
+        listed = "#!/bin/sh\n" + "".join(f"echo 'GPU {number}: none'\n" for number in range(gpus))
         for name, text in {"vllm": VLLM, "accelerate": ACCELERATE, "nvidia-smi": listed}.items():
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
