@@ -57,7 +57,7 @@ from selfalign.options import (
     StepOptions,
     run_script,
 )
-from selfalign.runner.source import read_input, usable_rows
+from selfalign.runner.source import Source, read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -129,6 +129,12 @@ def is_copied(response: str, tests: str, examples: Examples) -> bool:
     return copies(tests, [shot.tests for shot in pool]) or copies_code(response, [shot.response for shot in pool])
 
 
+def said_of_responses(tasks: Source) -> dict[str, None]:
+    """The columns of OF_A_RESPONSE that the tasks have from being executed, as nulls."""
+    executed = any(entry["step"] == "execute" for entry in tasks.run.get("funnel", ()))
+    return {name: None for name in OF_A_RESPONSE if executed and name in tasks.rows.column_names}
+
+
 def main(options: Options) -> None:
     """Sample responses with tests for each task, and split each completion into the two."""
     examples = load_examples(prompt_file(options.examples, options.language))
@@ -144,8 +150,7 @@ def main(options: Options) -> None:
     kept = {"reasoning": str} if options.reasoning == "keep" else {}
     # Rows without a language are Python's, so only the other one has to be said.
     language = {} if options.language == "python" else {"language": options.language}
-    were_executed = any(entry["step"] == "execute" for entry in tasks.run.get("funnel", ()))
-    of_another = {name: None for name in OF_A_RESPONSE if were_executed and name in tasks.rows.column_names}
+    forgotten = said_of_responses(tasks)
 
     def prompt_for(task: dict[str, Any]) -> tuple[str, int]:
         draws = draws_of(options.seed, task["id"])
@@ -178,7 +183,7 @@ def main(options: Options) -> None:
                 **dict.fromkeys(kept, answer.reasoning),
                 **language,
             }
-            rows.append(task | of_another | sample)
+            rows.append(task | forgotten | sample)
         return Done(rows)
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)

@@ -1,4 +1,4 @@
-"""Scores of a benchmark with their uncertainty: pass@k, bootstrap over problems, and paired bootstrap of two models."""
+"""Scores with their uncertainty: pass@k, bootstrap over problems or tasks, and paired bootstrap of two models."""
 
 from __future__ import annotations
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from selfalign.statistics import interval_of, wilson_interval
+from selfalign.statistics import RESAMPLES, interval_of, wilson_interval
 
-RESAMPLES = 10_000
 MUTATION_SCORES = (0.5, 0.8, 1.0)
 SUPPORTS = (0.25, 0.5, 0.75)
 PASS_RATES = (0.25, 0.5)
@@ -222,10 +221,10 @@ def audit(tasks: Sequence[Samples], rules: Mapping[str, Rule] = RULES, against: 
     return {
         name: Audit(
             int(kept),
-            precision=_score(precision, kept),
-            recall=_score(recall, solvable.sum()),
-            coverage=_score(coverage, len(tasks)),
-            gain=None if name == against else _score(precision - baseline),
+            precision=score_of(precision, kept),
+            recall=score_of(recall, solvable.sum()),
+            coverage=score_of(coverage, len(tasks)),
+            gain=None if name == against else score_of(precision - baseline),
         )
         for name, (kept, precision, recall, coverage) in outcomes.items()
     }
@@ -241,7 +240,7 @@ def shares(tasks: Sequence[Samples]) -> dict[str, Score]:
         count = np.array([sum(float(counted(sample) or 0) for sample in samples) for samples in chosen])
         with np.errstate(invalid="ignore", divide="ignore"):
             share = draws @ count / (draws @ np.array([float(len(samples)) for samples in chosen]))
-        scores[name] = _score(share, sum(map(bool, chosen)))
+        scores[name] = score_of(share, sum(map(bool, chosen)))
     return scores
 
 
@@ -290,9 +289,9 @@ def _share_right(samples: Samples) -> float:
     return sum(sample.right for sample in samples) / len(samples) if samples else 0.0
 
 
-def _score(draws: Any, tasks: float = 0.0) -> Score:
+def score_of(draws: Any, tasks: float = 0.0) -> Score:
     """The first of `draws` is the value itself; the others are resamples. Of a share of `tasks` where all count or none
-    does, the interval is Wilson's, since resamples do not differ then."""
+    does, the interval is Wilson's, since resamples do not differ then. NaN is what nothing is known of."""
     import numpy as np
 
     value = float(draws[0])

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from selfalign.code.near_duplicates import near_duplicates
-from selfalign.data.audit import Score, cell
+from selfalign.data.audit import Score, cell, score_of
 from selfalign.data.duplicates import NEAR_DUPLICATE, plain_code
 from selfalign.data.languages import branches_of
-from selfalign.statistics import RESAMPLES, interval_of, wilson_interval
+from selfalign.statistics import RESAMPLES
 
 DRAWN_AT_A_TIME = 10_000_000  # numbers of resamples that are in memory together
 
@@ -157,8 +157,9 @@ def compared(runs: Sequence[Units], measures: Mapping[str, Measure]) -> list[Bes
         scores, differences = {}, {}
         for i, (name, measure) in enumerate(measures.items()):
             beside_first = run[:, i] - draws[0][:, i]
-            scores[name] = _score(run[:, i], int((units[:, i, 1] > 0).sum()), measure.is_share)
-            differences[name] = _score(beside_first)
+            known = (units[:, i, 1] > 0).sum()
+            scores[name] = _known(score_of(run[:, i], known if measure.is_share else 0))
+            differences[name] = _known(score_of(beside_first))
         found.append(Beside(scores, differences))
     return found
 
@@ -190,18 +191,8 @@ def _ratios(sums: Any) -> Any:
         return np.moveaxis(both[..., 0] / both[..., 1], 1, 0)
 
 
-def _score(draws: Any, units: int = 0, is_share: bool = False) -> Score | None:
-    """The first of `draws` with the interval of the others; Wilson's for a share of none or all of `units`, since
-    resamples do not differ then."""
-    import numpy as np
-
-    value = float(draws[0])
-    if value != value:
-        return None
-    if is_share and value in (0.0, 1.0):
-        return Score(value, *wilson_interval(round(value * units), units))
-    low, high = interval_of(draws[1:]) if np.isfinite(draws[1:]).any() else (value, value)
-    return Score(value, low, high)
+def _known(score: Score) -> Score | None:
+    return None if score.value != score.value else score
 
 
 def table_of(labels: Sequence[str], found: Sequence[Beside], measures: Mapping[str, Measure]) -> str:
