@@ -17,10 +17,17 @@ FIRST_TOKENS = 64  # for which a new block of keys and values has room
 
 @dataclass
 class SharedPrompts:
-    """Which rows of a batch attend to which prompt: (rows [n], keys and values [layers, 2, 1, heads, tokens, dim])."""
+    """Which rows of a batch attend to which prompt: (rows, keys and values [layers, 2, 1, heads, tokens, dim])."""
 
-    groups: list[tuple[Tensor, Tensor]]
+    groups: list[tuple[list[int], Tensor]]
     mask: Tensor | None = None  # [rows, 1, 1, own tokens], added to the scores; None: causal
+
+    def __post_init__(self):
+        """`order` puts the rows of each prompt together, and `back` undoes that; None if they are together already."""
+        order = [row for rows, _ in self.groups for row in rows]
+        together = order == sorted(order)
+        self.order = None if together else torch.tensor(order, device=self.groups[0][1].device)
+        self.back = None if self.order is None else self.order.argsort()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None, causal: bool = False):
@@ -53,14 +60,20 @@ def shared_prompt_attention(
     else:  # query heads that share a key head are so many more queries
         query = query.reshape(rows, kv_heads, -1, dim)
         out, lse = attend(query, key, value, scale, mask=shared.mask)
-    for members, prompt in shared.groups:
+    if shared.order is not None:
+        query, out, lse = query[shared.order], out[shared.order], lse[shared.order]
+    done = 0
+    for of_prompt, prompt in shared.groups:
+        members = slice(done, done := done + len(of_prompt))
         key, value = prompt[module.layer_idx]
         together = query[members].transpose(0, 1).reshape(1, kv_heads, -1, dim)
         prompt_out, prompt_lse = attend(together, key, value, scale)
-        prompt_out = prompt_out.view(kv_heads, len(members), -1, dim).transpose(0, 1)
-        prompt_lse = prompt_lse.view(kv_heads, len(members), -1).transpose(0, 1)
+        prompt_out = prompt_out.view(kv_heads, len(of_prompt), -1, dim).transpose(0, 1)
+        prompt_lse = prompt_lse.view(kv_heads, len(of_prompt), -1).transpose(0, 1)
         weight = (prompt_lse - lse[members]).sigmoid()[..., None].to(out.dtype)
-        out[members] = torch.lerp(out[members], prompt_out.to(out.dtype), weight)
+        out[members].lerp_(prompt_out.to(out.dtype), weight)
+    if shared.back is not None:
+        out = out[shared.back]
     return out.reshape(rows, heads, tokens, dim).transpose(1, 2), None
 
 

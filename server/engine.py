@@ -53,14 +53,15 @@ class Engine:
         self.inferences = {"prefill": 0, "decode": 0}  # how often the model was asked, for /metrics
         self.cache = RowsCache()
         self.prompts: OrderedDict[tuple[int, ...], ComputedPrompt] = OrderedDict()  # the least recently used first
-        self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
         if self.attention:
             model.set_attn_implementation(self.attention)
 
     def submit(self, completion: Completion) -> None:
         self.inbox.put(completion)
 
-    def start(self) -> None:
+    def start(self, threads: int) -> None:
+        """Compute in the background, with as many threads of the processor."""
+        self.thread = threading.Thread(target=self.run, args=[threads], name="engine", daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
@@ -68,7 +69,8 @@ class Engine:
         self.inbox.put(None)
 
     @torch.inference_mode()
-    def run(self) -> None:
+    def run(self, threads: int) -> None:
+        torch.set_num_threads(threads)
         while self.receive():
             try:
                 self.admit()
@@ -133,7 +135,7 @@ class Engine:
             members.setdefault(prompt, []).append(row)
         device = self.model.device
         self.cache.prepare(self.rows[0][1].kv, [len(completion.tokens) - 1 for completion, _ in self.rows])
-        groups = [(torch.tensor(rows, device=device), prompt.kv) for prompt, rows in members.items()]
+        groups = [(rows, prompt.kv) for prompt, rows in members.items()]
         return self.model(
             input_ids=torch.tensor([[completion.tokens[-1].id] for completion, _ in self.rows], device=device),
             position_ids=torch.tensor([[len(c.prompt) + len(c.tokens) - 1] for c, _ in self.rows], device=device),
@@ -168,8 +170,10 @@ class Engine:
             )
             known = self.prompts[ids] = self.prefill(ids, kept)
         self.prompts.move_to_end(ids)
-        while sum(map(len, self.prompts)) > PROMPT_TOKENS_KEPT and len(self.prompts) > 1:
-            self.prompts.popitem(last=False)
+        in_use = {known.ids, *(prompt.ids for _, prompt in self.rows)}  # these stay in memory anyway
+        idle = [other for other in self.prompts if other not in in_use]
+        while sum(map(len, idle)) > PROMPT_TOKENS_KEPT:
+            del self.prompts[idle.pop(0)]
         return known
 
     def prefill(self, ids: tuple[int, ...], kept: Tensor | None) -> ComputedPrompt:
@@ -180,7 +184,7 @@ class Engine:
             input_ids=torch.tensor([ids[start:]], device=device),
             position_ids=torch.arange(start, len(ids), device=device)[None],
             past_key_values=cache,
-            shared=SharedPrompts([] if kept is None else [(torch.zeros(1, dtype=torch.long, device=device), kept)]),
+            shared=SharedPrompts([] if kept is None else [([0], kept)]),
             logits_to_keep=1,
         ).logits[0, -1]
         kv = torch.stack(cache.layers)

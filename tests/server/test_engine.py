@@ -104,6 +104,29 @@ def test_a_byte_that_spoils_the_character_before_it_ends_nothing():
     assert [decoder.step(tokenizer, id) for id in (0, 1, 2, 0)] == ["a", "\n", "", "\ufffda"]
 
 
+def test_a_prompt_that_rows_use_is_computed_once(reference: tuple[Any, Any], monkeypatch):
+    """However many others come between, and although none is kept once its rows have ended."""
+    engine = Engine(*reference, max_batch_size=9)
+    monkeypatch.setattr("server.engine.PROMPT_TOKENS_KEPT", 0)
+    computed, prefill = [], engine.prefill
+    monkeypatch.setattr(engine, "prefill", lambda ids, kept: computed.append(ids) or prefill(ids, kept))
+    prompts = [[5, 6, 7], [8, 9], [10, 11, 12]]
+    completions = [Completion(prompt=prompt, max_new_tokens=4) for _ in range(3) for prompt in prompts]
+    for completion in completions:
+        engine.submit(completion)
+    engine.start(threads=1)
+    assert [completion.future.result(30) for completion in completions] == ["length"] * 9
+    assert computed == [tuple(prompt) for prompt in prompts]
+    later = [[13, 14], prompts[0]]
+    for prompt in later:
+        completion = Completion(prompt=prompt, max_new_tokens=1)
+        engine.submit(completion)
+        completion.future.result(30)
+    assert computed == [tuple(prompt) for prompt in prompts + later]
+    engine.stop()
+    engine.thread.join(30)
+
+
 def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[Any, Any], monkeypatch):
     engine = Engine(*reference, max_batch_size=1)
     step, failures = engine.step, iter([MemoryError("too little memory")])
@@ -117,7 +140,7 @@ def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[A
     first, second = (Completion(prompt=[5, 6, 7], max_new_tokens=4) for _ in range(2))
     engine.submit(first)
     engine.submit(second)
-    engine.start()
+    engine.start(threads=1)
     assert isinstance(first.future.exception(30), MemoryError)
     assert second.future.result(30) == "length" and len(second.tokens) == 4
     engine.stop()
