@@ -105,14 +105,19 @@ def interval_over_tasks(values: Mapping[str, Sequence[float]]) -> list[float]:
     those of a task are alike, so that many samples of few tasks say little, and those of one nothing of others. Where
     all are 0 or all 1, it is Wilson's, of tasks.
     """
+    return interval_over_counts([sum(some) for some in values.values()], [len(some) for some in values.values()])
+
+
+def interval_over_counts(passed: Sequence[float], samples: Sequence[int]) -> list[float]:
+    """What `interval_over_tasks` returns, of how many `samples` each task has and how many of them `passed`."""
     import numpy as np
 
-    totals, counts = (np.array([count(some) for some in values.values()], float) for count in (sum, len))
+    totals, counts = np.array(passed, float), np.array(samples, float)
     if (same := totals.sum() / counts.sum()) in (0, 1):
-        return list(wilson_interval(int(same) * len(values), len(values)))
-    if len(values) == 1:
+        return list(wilson_interval(int(same) * len(counts), len(counts)))
+    if len(counts) == 1:
         return [0.0, 1.0]
-    return interval_of([totals[drawn].sum() / counts[drawn].sum() for drawn in _resamples(len(values))])
+    return interval_of([totals[drawn].sum() / counts[drawn].sum() for drawn in _resamples(len(counts))])
 
 
 def wilson_interval(passed: int, total: int) -> tuple[float, float]:

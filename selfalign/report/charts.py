@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfalign.statistics import wilson_interval
+from selfalign.statistics import interval_over_counts, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ TEXT, NUMBER = "(large_)?string", r"float|double|u?int\d+"
 TEXTS = rf"(large_)?list<\w+: {TEXT}>"
 EXAMPLE_COLUMNS = {"instruction": TEXT, "response": TEXT, "tests": TEXT, "concepts": TEXTS, "pass_rate": NUMBER}
 SAMPLE_COLUMNS = {"outcome": TEXT, "passed": "bool", "category": TEXT, "difficulty": f"{TEXT}|{NUMBER}"}
-SAMPLE_COLUMNS |= {"concepts": TEXTS, "vacuous": "bool", "mutation_score": NUMBER}
+SAMPLE_COLUMNS |= {"concepts": TEXTS, "vacuous": "bool", "mutation_score": NUMBER, "task_id": TEXT}
 MOST_FREQUENT = 20  # concepts
 QUANTILE = 0.99  # histograms end here: one response of 100,000 words would hide the others
 
@@ -136,23 +137,51 @@ def outcomes_chart(executions: pa.Table) -> Chart:
 
 
 def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
-    """The share of samples that passed, for each value of `column`, with its 95 % interval."""
-    table = executions.select([column, "passed"]).drop_null()
-    groups = table.group_by(column).aggregate([("passed", "sum"), ("passed", "count")]).to_pylist()
-    groups.sort(key=lambda group: group[column] if column == "concepts" else -group["passed_count"])
-    passed, total = ([group[f"passed_{what}"] for group in groups] for what in ("sum", "count"))
+    """The share of samples that passed, for each value of `column`, with its 95 % interval over tasks if their ids are
+    there, and otherwise over samples."""
+    with_tasks = "task_id" in executions.column_names
+    table = executions.select([column, "passed", *(["task_id"] if with_tasks else [])]).drop_null()
+    of_value: dict[Any, list[tuple[int, int]]] = defaultdict(list)
+    for value, passed, total in _passed_by(table, [column, "task_id"] if with_tasks else [column]):
+        of_value[value].append((passed, total))
+    values = sorted(of_value, key=lambda value: value if column == "concepts" else -sum(n for _, n in of_value[value]))
+    passed, total = ([sum(pair[i] for pair in of_value[value]) for value in values] for i in (0, 1))
+    bounds = [interval_over_counts(*zip(*of_value[value], strict=True)) for value in values] if with_tasks else None
     overall = _compute().mean(table["passed"]).as_py() or 0
     caption = f"Share of samples that passed their own tests, by {label}, with 95 % intervals; {overall:.1%} of all."
-    plot = rates_of(f"Pass rate by {label}", [str(group[column]) for group in groups], passed, total)
+    plot = rates_of(f"Pass rate by {label}", [str(value) for value in values], passed, total, bounds)
     return Chart(f"passed_by_{column}", caption, plot)
 
 
-def rates_of(title: str, labels: Sequence[str], passed: Sequence[int], total: Sequence[int]) -> Bars:
-    """Bars of rates in percent, with their 95 % intervals."""
+def _passed_by(table: pa.Table, columns: list[str]) -> Iterable[tuple[Any, int, int]]:
+    """For each combination of values of `columns`: that of the first, how many samples passed, and of how many."""
+    groups = table.group_by(columns).aggregate([("passed", "sum"), ("passed", "count")])
+    return zip(*(groups[name].to_pylist() for name in (columns[0], "passed_sum", "passed_count")), strict=True)
+
+
+def interval_of_samples(executions: pa.Table) -> list[float] | None:
+    """The 95 % interval of the share of samples that passed, over tasks; None if there are no `task_id`."""
+    if not {"task_id", "passed"} <= set(executions.column_names):
+        return None
+    counts = [(passed, total) for _, passed, total in _passed_by(executions.drop_null(), ["task_id"])]
+    return interval_over_counts(*zip(*counts, strict=True)) if counts else None
+
+
+def rates_of(
+    title: str,
+    labels: Sequence[str],
+    passed: Sequence[int],
+    total: Sequence[int],
+    bounds: Sequence[Sequence[float] | None] | None = None,
+) -> Bars:
+    """Bars of rates in percent, with their 95 % intervals: `bounds`, or where there are none Wilson's, of samples."""
     rates = [100 * p / n for p, n in zip(passed, total, strict=True)]
     numbers = [f"{rate:.0f} % of {n:,}" for rate, n in zip(rates, total, strict=True)]
-    bounds = [wilson_interval(p, n) for p, n in zip(passed, total, strict=True)]
-    return Bars(title, labels, rates, numbers, whiskers=[(100 * low, 100 * high) for low, high in bounds])
+    found = [
+        known or wilson_interval(p, n)
+        for known, p, n in zip(bounds or [None] * len(labels), passed, total, strict=True)
+    ]
+    return Bars(title, labels, rates, numbers, whiskers=[(100 * low, 100 * high) for low, high in found])
 
 
 def dropped_chart(dropped: list[tuple[str, int]]) -> Chart:

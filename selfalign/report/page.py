@@ -31,6 +31,7 @@ from selfalign.report.charts import (
     Chart,
     draw_charts,
     figure_of,
+    interval_of_samples,
     picture_of,
     rates_of,
 )
@@ -154,14 +155,29 @@ def scores_of(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What the runs can be compared by, as text for each run: examples, pass rates, and scores of benchmarks."""
     table = {"rows": [f"{len(run.rows):,}" if run.rows is not None else "" for run in runs]}
     if any(run.pass_rate for run in runs):
-        rates = [rates_of("", [""], [run.pass_rate[0]], [run.pass_rate[1]]) if run.pass_rate else None for run in runs]
-        table["samples that passed their own tests"] = [_with_interval(rate) for rate in rates]
+        table["samples that passed their own tests"] = [_with_interval(pass_rates_of([run])) for run in runs]
     names = dict.fromkeys(
         (benchmark, score) for run in runs for benchmark, r in run.results.items() for score in r["scores"]
     )
     for benchmark, score in names:
         table[f"{benchmark} {score}"] = [_score(run.results.get(benchmark, {}), score) for run in runs]
     return table
+
+
+def pass_rates_of(runs: Sequence[Run]) -> Bars | None:
+    """The share of samples that passed, of each run that has one, with intervals over tasks where the samples are
+    there; None if no run has one."""
+    tried = [(run.label, run.pass_rate, _interval_of_samples(run)) for run in runs if run.pass_rate]
+    if not tried:
+        return None
+    labels, rates, bounds = zip(*tried, strict=True)
+    passed, total = zip(*rates, strict=True)
+    return rates_of("Samples that passed their own tests", labels, passed, total, bounds)
+
+
+def _interval_of_samples(run: Run) -> Sequence[float] | None:
+    types = {name: SAMPLE_COLUMNS[name] for name in ("task_id", "passed")}
+    return interval_of_samples(arrow_columns(run.samples, types)) if run.samples else None
 
 
 def _with_interval(rate: Bars | None) -> str:
@@ -200,10 +216,7 @@ def _measured(rule: Mapping[str, Any] | None) -> dict[str, str] | None:
 def comparison_charts(runs: Sequence[Run]) -> list[Chart]:
     """The pass rates and the scores of several runs as figures."""
     charts = []
-    tried = [run for run in runs if run.pass_rate]
-    if tried:
-        passed, total = zip(*(run.pass_rate for run in tried if run.pass_rate), strict=True)
-        plot = rates_of("Samples that passed their own tests", [run.label for run in tried], passed, total)
+    if plot := pass_rates_of(runs):
         charts.append(Chart("pass_rates", "Share of samples that passed, by run, with 95 % intervals.", plot))
     for benchmark in dict.fromkeys(name for run in runs for name in run.results):
         with_it = [run for run in runs if "pass@1" in run.results.get(benchmark, {}).get("scores", {})]

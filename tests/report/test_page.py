@@ -149,6 +149,20 @@ def test_rates_of_few_samples_have_wide_intervals(passed, interval):
     assert whiskers[0] == pytest.approx(interval, abs=0.01)
 
 
+def test_many_samples_of_few_tasks_have_wide_intervals():
+    """Where it is known which task a sample is of: of 100 samples of two tasks, one always passes and one never."""
+    samples = {"passed": [True] * 50 + [False] * 50, "outcome": ["passed"] * 50 + ["failed"] * 50}
+    samples |= {"category": ["function"] * 100, "task_id": ["a"] * 50 + ["b"] * 50}
+
+    def whiskers(columns):
+        table = pa.table({name: samples[name] for name in columns})
+        charts = {chart.name: chart.plot for chart in draw_charts({"counts": {}}, pa.table({}), table)}
+        return list(charts["passed_by_category"].whiskers)[0]
+
+    assert whiskers(samples) == pytest.approx((0, 100))
+    assert whiskers(samples.keys() - {"task_id"}) == pytest.approx((40.4, 59.6), abs=0.1)
+
+
 def test_the_pass_rates_of_tasks_are_a_figure():
     (chart,) = draw_charts({"counts": {}}, pa.table({"pass_rate": [0.25, 1.0, None]}), None)
     assert "of 2 examples, on average 0.62; 1 of these tasks were always solved" in chart.caption
