@@ -280,8 +280,9 @@ def _is_text(node: ast.AST) -> bool:
 # ---- stubs ----
 
 
-def replace_by_stubs(names: dict, echo: bool = False) -> None:
-    """Remove the effects of everything that a program defines, after it has run; `names` are its globals.
+def replace_by_stubs(names: dict, echo: bool = False, imported: list | None = None) -> None:
+    """Remove the effects of everything that a program defines, after it has run; `names` are its globals, and
+    `imported` those that it imported, if that is known.
 
     Its functions and methods return None, or with `echo` their first argument (generators yield nothing), and the
     values that it computed are gone. Making an instance gives a new, empty object each time: two None would be equal,
@@ -338,6 +339,8 @@ def replace_by_stubs(names: dict, echo: bool = False) -> None:
             del names[name]
         elif getattr(value, "__module__", None) == own or isinstance(value, functools.partial):
             names[name] = stub(value)
+        elif imported is not None and name not in imported:  # f = math.sqrt, f = numpy.vectorize(g)
+            names[name] = stub(value)
 
 
 # Read only once, since that takes a millisecond.
@@ -358,4 +361,13 @@ def echoing(code: str) -> str:
 
 def _stubbed(code: str, echo: bool) -> str:
     # However it ends: code may leave by sys.exit(), as scripts do, and its tests run nevertheless.
-    return f"{REPLACEMENT}\ntry:\n    exec({code!r}, globals())\nfinally:\n    replace_by_stubs(globals(), {echo})\n"
+    call = f"replace_by_stubs(globals(), {echo}, {_imported(code)})"
+    return f"{REPLACEMENT}\ntry:\n    exec({code!r}, globals())\nfinally:\n    {call}\n"
+
+
+def _imported(code: str) -> list[str] | None:
+    """The names that a program imports; None if these can't be known."""
+    tree = parsed(code)
+    imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))] if tree else []
+    names = sorted({(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names})
+    return None if tree is None or "*" in names else names

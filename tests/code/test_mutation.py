@@ -167,6 +167,8 @@ NO_TWO_ALIKE = "One() is not One() and One() != One()"
         "a lambda": ("f = lambda x: x", "f(1) is None"),
         "a cached function": ("import functools\n@functools.lru_cache\ndef f(x):\n    return x", "f(1) is None"),
         "a partial function": ("from functools import partial\nf = partial(lambda a, b: a * b, 2)", "f(3) is None"),
+        "a callable of a library": ("import operator\nf = operator.itemgetter(1)", "f([1, 2]) is None"),
+        "another's function": ("import math\nf = math.sqrt", "f(4) is None and math.sqrt(4) == 2"),
         "a generator": ("def g():\n    yield 1", "list(g()) == []"),
         "a coroutine": ("import asyncio\nasync def c():\n    return 1", "asyncio.run(c()) is None"),
         "a field": ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 1", "P(1).x is None"),
@@ -178,6 +180,10 @@ NO_TWO_ALIKE = "One() is not One() and One() != One()"
         "a computed value": ("def f(): return 1\nRESULT = f()", "'RESULT' not in globals()"),
         "an enumeration": ("import enum\nclass Color(enum.Enum):\n    RED = 1", "'Color' not in globals()"),
         "imports stay": ("import math\nfrom math import gcd", "math.gcd(4, 6) == gcd(4, 6) == 2"),
+        "imports under another name stay": (
+            "from math import sqrt as f\ntry:\n    import re\nfinally:\n    pass",
+            "f(4) == 2",
+        ),
         "imported classes stay": ("from collections import Counter", "Counter('aa')['a'] == 2"),
     }.values(),
 )
