@@ -337,10 +337,10 @@ def replace_by_stubs(names: dict, echo: bool = False, imported: list | None = No
                 empty(value)
         elif not callable(value) or isinstance(value, type):
             del names[name]
-        elif getattr(value, "__module__", None) == own or isinstance(value, functools.partial):
-            names[name] = stub(value)
-        elif imported is not None and name not in imported:  # f = math.sqrt, f = numpy.vectorize(g)
-            names[name] = stub(value)
+        else:
+            its_own = getattr(value, "__module__", None) == own or isinstance(value, functools.partial)
+            if its_own or (imported is not None and name not in imported):  # f = math.sqrt, f = numpy.vectorize(g)
+                names[name] = stub(value)
 
 
 # Read only once, since that takes a millisecond.

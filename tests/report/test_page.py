@@ -157,7 +157,7 @@ def test_many_samples_of_few_tasks_have_wide_intervals():
     def whiskers(columns):
         table = pa.table({name: samples[name] for name in columns})
         charts = {chart.name: chart.plot for chart in draw_charts({"counts": {}}, pa.table({}), table)}
-        return list(charts["passed_by_category"].whiskers)[0]
+        return next(iter(charts["passed_by_category"].whiskers))
 
     assert whiskers(samples) == pytest.approx((0, 100))
     assert whiskers(samples.keys() - {"task_id"}) == pytest.approx((40.4, 59.6), abs=0.1)
