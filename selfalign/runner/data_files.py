@@ -10,6 +10,8 @@ import hashlib
 import re
 from typing import Any
 
+import yaml
+
 from selfalign.errors import UserError
 
 BUILDERS = {"parquet": "parquet", "json": "json", "jsonl": "json", "csv": "csv", "arrow": "arrow"}
@@ -54,6 +56,30 @@ def training_files(name: str, files: list[str], root: str) -> list[str]:
     if "train" not in splits:
         raise UserError(f"{name} has no split train; it has {', '.join(splits)}: name one by --split")
     return splits["train"]
+
+
+def default_configuration(name: str, card: str) -> str | None:
+    """The configuration that `datasets` reads from a folder with this README.md where none is named; None if the card
+    does not tell several apart.
+
+    Raises:
+        UserError: it has several, and does not say which of them is the default.
+    """
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    if not card.startswith("---"):
+        return None
+    try:
+        configurations = MetadataConfigs.from_dataset_card_data(DatasetCard(card).data)
+    except (yaml.YAMLError, ValueError, TypeError):  # a card for people, with a line where metadata would begin
+        return None
+    if len(configurations) < 2:
+        return None
+    default = configurations.get_default_config_name()
+    if not default:
+        raise UserError(f"{name} has several configurations, {', '.join(configurations)}: name one by --config")
+    return default
 
 
 def fingerprint(fs: Any, root: str, files: list[str]) -> str:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
 from selfalign.runner.columns import missing_columns, with_columns
-from selfalign.runner.data_files import BUILDERS, builder_of, fingerprint, is_data, training_files
+from selfalign.runner.data_files import (
+    BUILDERS,
+    builder_of,
+    default_configuration,
+    fingerprint,
+    is_data,
+    training_files,
+)
 from selfalign.runner.hub import file_system, hub_name, is_hub_id, with_retries
 
 if TYPE_CHECKING:
@@ -224,6 +231,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # Parts that are being written begin with a dot, and so do the folders in which editors keep copies.
         found = [f for f in fs.find(root) if "/." not in f"/{f.removeprefix(root)}"]
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
+        if not (run or config) and f"{root}/README.md" in found:
+            config = default_configuration(name, fs.cat_file(f"{root}/README.md").decode(errors="replace"))
         table = config or MAIN_TABLE
         ours = f"{root}/{part_prefix(table)}" if run else root
         files = sorted(f for f in found if f.startswith(ours) and is_data(f))

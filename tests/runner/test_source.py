@@ -43,6 +43,37 @@ def test_a_folder_without_several_splits_is_read_as_a_whole(tmp_path, files):
     assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == [*files]
 
 
+CARD = """---
+configs:
+- config_name: easy
+  data_files: easy.jsonl
+- config_name: {}
+  data_files: {}.jsonl
+---
+Two configurations."""
+
+
+def test_a_clone_with_several_configurations_is_not_read_as_one(tmp_path):
+    folder = folder_of(tmp_path, "easy.jsonl", "hard.jsonl")
+    (tmp_path / "README.md").write_text(CARD.format("hard", "hard"))
+    with pytest.raises(UserError, match="has several configurations, easy, hard: name one by --config"):
+        open_source(folder)
+    assert open_source(folder, config="hard").rows["file"][:] == ["hard.jsonl"]
+
+
+def test_of_several_configurations_the_default_is_read(tmp_path):
+    folder = folder_of(tmp_path, "easy.jsonl", "default.jsonl")
+    (tmp_path / "README.md").write_text(CARD.format("default", "default"))
+    assert open_source(folder).rows["file"][:] == ["default.jsonl"]
+
+
+@pytest.mark.parametrize("card", ["---\n# A title\n---\n", "---\nconfigs: [\n---\n", "# A title"])
+def test_a_card_without_configurations_changes_nothing(tmp_path, card):
+    folder = folder_of(tmp_path, "a.jsonl", "b.jsonl")
+    (tmp_path / "README.md").write_text(card)
+    assert open_source(folder).rows["file"][:] == ["a.jsonl", "b.jsonl"]
+
+
 def test_what_save_to_disk_writes_is_a_dataset(tmp_path):
     datasets.Dataset.from_dict({"content": ["x"]}).save_to_disk(tmp_path)
     assert open_source(str(tmp_path)).rows["content"][:] == ["x"]
