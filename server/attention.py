@@ -4,6 +4,7 @@ A row attends to its prompt and to its own tokens. The two results are merged by
 (Hydragen, arXiv 2402.05099).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ class SharedPrompts:
         self.order = None if together else torch.tensor(order, device=self.groups[0][1].device)
         self.back = None if self.order is None else self.order.argsort()
 
+    def split(self, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The queries of each prompt's rows, which are in `order`, and the prompt's keys and values."""
+        return zip(query.split([len(rows) for rows, _ in self.groups]), (kv for _, kv in self.groups), strict=True)
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None, causal: bool = False):
     """Attention and the log-sum-exp of its scores: [batch, heads, queries, dim] and [batch, heads, queries]."""
@@ -42,6 +47,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor
         scores += mask
     lse = scores.logsumexp(-1)
     return (scores - lse[..., None]).exp().to(value.dtype) @ value, lse
+
+
+def attend_together(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention of several rows [rows, heads, queries, dim] to the same keys, as if they were one: as `attend`."""
+    rows, heads, _, dim = query.shape
+    out, lse = attend(query.transpose(0, 1).reshape(1, heads, -1, dim), key, value, scale)
+    return out.view(heads, rows, -1, dim).transpose(0, 1), lse.view(heads, rows, -1).transpose(0, 1)
 
 
 def shared_prompt_attention(
@@ -60,20 +72,15 @@ def shared_prompt_attention(
     else:  # query heads that share a key head are so many more queries
         query = query.reshape(rows, kv_heads, -1, dim)
         out, lse = attend(query, key, value, scale, mask=shared.mask)
-    if shared.order is not None:
-        query, out, lse = query[shared.order], out[shared.order], lse[shared.order]
-    done = 0
-    for of_prompt, prompt in shared.groups:
-        members = slice(done, done := done + len(of_prompt))
-        key, value = prompt[module.layer_idx]
-        together = query[members].transpose(0, 1).reshape(1, kv_heads, -1, dim)
-        prompt_out, prompt_lse = attend(together, key, value, scale)
-        prompt_out = prompt_out.view(kv_heads, len(of_prompt), -1, dim).transpose(0, 1)
-        prompt_lse = prompt_lse.view(kv_heads, len(of_prompt), -1).transpose(0, 1)
-        weight = (prompt_lse - lse[members]).sigmoid()[..., None].to(out.dtype)
-        out[members].lerp_(prompt_out.to(out.dtype), weight)
-    if shared.back is not None:
-        out = out[shared.back]
+    if shared.groups:
+        query = query if shared.order is None else query[shared.order]
+        layer = module.layer_idx
+        parts = [attend_together(some, kv[layer, 0], kv[layer, 1], scale) for some, kv in shared.split(query)]
+        prompt_out, prompt_lse = (torch.cat(some) for some in zip(*parts, strict=True))
+        if shared.back is not None:
+            prompt_out, prompt_lse = prompt_out[shared.back], prompt_lse[shared.back]
+        weight = (prompt_lse - lse).sigmoid()[..., None].to(out.dtype)
+        out = torch.lerp(out, prompt_out.to(out.dtype), weight)
     return out.reshape(rows, heads, tokens, dim).transpose(1, 2), None
 
 
