@@ -1,4 +1,4 @@
-"""How many tokens a second a server makes of one model on this machine: serve.py beside vLLM and llama.cpp, in one run.
+"""How many tokens a second a server makes of one model here: serve.py beside vLLM, OpenVINO and llama.cpp, in one run.
 
     python -m perf.serving --model ./qwen                      # a transformers folder or Hub id: serve.py alone
     python -m perf.serving --model ./qwen --vllm /venvs/vllm/bin/python --llama-cpp .venv/bin/python --gguf ./qwen.gguf
@@ -13,8 +13,9 @@ the model has to read all weights once, and every token of a prompt or an answer
 first line of the table is what this allows, whoever serves the model in bfloat16: attention, drawing tokens and
 everything else would have to take no time.
 
-vLLM's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which answers several
-requests at a time, where llama-cpp-python's answers one) by its program; what is not named is left out.
+vLLM's, OpenVINO's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which
+answers several requests at a time, where llama-cpp-python's answers one) by its program; what is not named is left out.
+`perf/openvino_server.py` says how to get OpenVINO, and the model for it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Options:
     """The same model for llama.cpp."""
     vllm: str | None = None
     """Python that has vLLM (its CPU build)."""
+    openvino: str | None = None
+    """Python that has openvino-genai."""
+    openvino_model: str | None = None
+    """The same model for OpenVINO."""
     llama_cpp: str | None = None
     """Python that has llama-cpp-python[server]."""
     llama_server: str | None = None
@@ -197,6 +202,10 @@ def main(options: Options) -> None:
         limits = ["--max-model-len", "4096", "--dtype", "bfloat16", "--generation-config", "vllm"]
         command = [str(Path(options.vllm).parent / "vllm"), "serve", options.model, *limits]
         servers["vLLM, bfloat16"] = ("completions", started(command, options.threads))
+    if options.openvino and options.openvino_model:
+        command = [options.openvino, str(Path(__file__).with_name("openvino_server.py")), *threads]
+        command += ["--model", options.openvino_model]
+        servers["OpenVINO, bfloat16"] = ("completions", started(command, options.threads))
     if options.llama_cpp and options.gguf:
         command = [options.llama_cpp, "-m", "llama_cpp.server", "--model", options.gguf, "--n_ctx", "4096"]
         command += ["--n_threads", str(options.threads), "--n_threads_batch", str(options.threads)]
