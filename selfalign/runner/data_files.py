@@ -66,12 +66,13 @@ def default_configuration(name: str, card: str) -> str | None:
         UserError: it has several, and does not say which of them is the default.
     """
     from datasets.utils.metadata import MetadataConfigs
-    from huggingface_hub import DatasetCard
+    from huggingface_hub import DatasetCard, DatasetCardData
 
     if not card.startswith("---"):
         return None
     try:
-        configurations = MetadataConfigs.from_dataset_card_data(DatasetCard(card).data)
+        metadata = DatasetCardData(**DatasetCard(card).data.to_dict())
+        configurations = MetadataConfigs.from_dataset_card_data(metadata)
     except (yaml.YAMLError, ValueError, TypeError):  # a card for people, with a line where metadata would begin
         return None
     if len(configurations) < 2:
