@@ -11,8 +11,6 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import openvino_genai as genai  # pyright: ignore[reportMissingImports]
-
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True)
 parser.add_argument("--port", type=int, default=8081)
@@ -20,6 +18,8 @@ parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
 parser.add_argument("--max-batch-size", type=int, default=64)
 parser.add_argument("--cache", type=int, default=4, help="GB for keys and values")
 options = parser.parse_args()
+
+import openvino_genai as genai  # noqa: E402  # pyright: ignore[reportMissingImports]  # not needed for --help
 
 scheduler = genai.SchedulerConfig()
 scheduler.cache_size, scheduler.max_num_seqs = options.cache, options.max_batch_size

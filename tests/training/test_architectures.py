@@ -51,7 +51,7 @@ def test_it_is_served_as_transformers_computes_it(model_of, architecture):
     completions = [Completion(prompt=ids * times, max_new_tokens=8) for times in (1, 2, 1)]
     for completion in completions:
         engine.submit(completion)
-    engine.start()
+    engine.start(threads=1)
     for completion in completions:
         completion.future.result(60)
     engine.stop()

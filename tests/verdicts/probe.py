@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import tempfile
 from collections import Counter
@@ -49,7 +50,7 @@ class Served:
 
     def __init__(self, model: str) -> None:
         self.app = load(Options(model=model, max_total_tokens=512))
-        self.app.engine.start()
+        self.app.engine.start(threads=len(os.sched_getaffinity(0)))
         self.kind, self.draw = "honest", 0
         self.cached: dict[str, Any] = {}
 
