@@ -1,8 +1,10 @@
 """OpenVINO's engine behind /v1/completions, for perf/serving.py: it has no server of its own that pip installs.
 
-pip install openvino-genai "optimum-intel[openvino]"                              # in an environment of its own
-optimum-cli export openvino --model ./qwen --weight-format fp16 ./qwen-openvino   # computes in bfloat16 all the same
-python perf/openvino_server.py --model ./qwen-openvino --port 8081
+    pip install openvino-genai "optimum-intel[openvino]"                             # in an environment of its own
+    optimum-cli export openvino --model ./qwen --weight-format fp16 ./qwen-openvino  # is computed in bfloat16
+    python -m perf.openvino_server --model ./qwen-openvino --port 8081
+
+It answers what perf/serving.py asks, and nothing else.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", required=True)
 parser.add_argument("--port", type=int, default=8081)
 parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

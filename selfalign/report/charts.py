@@ -139,7 +139,7 @@ def outcomes_chart(executions: pa.Table) -> Chart:
 def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
     """The share of samples that passed, for each value of `column`, with its 95 % interval over tasks if their ids are
     there, and otherwise over samples."""
-    with_tasks = _has_tasks(executions)
+    with_tasks = "task_id" in executions.column_names and not executions["task_id"].null_count
     table = executions.select([column, "passed", *(["task_id"] if with_tasks else [])]).drop_null()
     of_value: dict[Any, list[tuple[int, int]]] = defaultdict(list)
     for value, passed, total in _passed_by(table, [column, "task_id"] if with_tasks else [column]):
@@ -153,23 +153,10 @@ def pass_rate_chart(executions: pa.Table, column: str, label: str) -> Chart:
     return Chart(f"passed_by_{column}", caption, plot)
 
 
-def _has_tasks(executions: pa.Table) -> bool:
-    """Whether it is known of each sample which task it is of."""
-    return "task_id" in executions.column_names and not executions["task_id"].null_count
-
-
 def _passed_by(table: pa.Table, columns: list[str]) -> Iterable[tuple[Any, int, int]]:
     """For each combination of values of `columns`: that of the first, how many samples passed, and of how many."""
     groups = table.group_by(columns).aggregate([("passed", "sum"), ("passed", "count")])
     return zip(*(groups[name].to_pylist() for name in (columns[0], "passed_sum", "passed_count")), strict=True)
-
-
-def interval_of_samples(executions: pa.Table) -> list[float] | None:
-    """The 95 % interval of the share of samples that passed, over tasks; None if these are not known."""
-    if "passed" not in executions.column_names or not _has_tasks(executions):
-        return None
-    counts = [(passed, total) for _, passed, total in _passed_by(executions.drop_null(), ["task_id"])]
-    return interval_over_counts(*zip(*counts, strict=True)) if counts else None
 
 
 def rates_of(

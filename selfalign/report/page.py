@@ -31,16 +31,16 @@ from selfalign.report.charts import (
     Chart,
     draw_charts,
     figure_of,
-    interval_of_samples,
     picture_of,
     rates_of,
 )
-from selfalign.report.rows import ROWS, body_of, first_rows, pack_rows, packed
+from selfalign.report.rows import ROWS, body_of, counts_of_tasks, first_rows, pack_rows, packed
 from selfalign.report.runs import Run, open_run
 from selfalign.runner import card as cards
 from selfalign.runner.output import open_output
 from selfalign.runner.provenance import without_local_paths
 from selfalign.runner.source import Source
+from selfalign.statistics import interval_over_counts
 
 BEGIN, END = "<!-- selfalign report: begin -->", "<!-- selfalign report: end -->"
 MARK = '<meta name="generator" content="selfalign.report">'  # by which our own pages are known
@@ -175,9 +175,10 @@ def pass_rates_of(runs: Sequence[Run]) -> Bars | None:
     return rates_of("Samples that passed their own tests", labels, passed, total, bounds)
 
 
-def _interval_of_samples(run: Run) -> Sequence[float] | None:
-    types = {name: SAMPLE_COLUMNS[name] for name in ("task_id", "passed")}
-    return interval_of_samples(arrow_columns(run.samples, types)) if run.samples else None
+def _interval_of_samples(run: Run) -> list[float] | None:
+    """Over tasks; None where it is not known of each sample which task it is of."""
+    counts = counts_of_tasks(run.samples)
+    return interval_over_counts(*zip(*counts.values(), strict=True)) if counts and "" not in counts else None
 
 
 def _with_interval(rate: Bars | None) -> str:

@@ -102,7 +102,8 @@ def pack_rows(runs: Sequence[Run], limit: int = ROWS) -> Page:
     for run in runs:
         groups = groups_of(run)
         there += sum(len(group.positions) for group in groups)
-        rates, pairs = pass_rates(run.samples), run.pairs()
+        rates = {task: passed / n for task, (passed, n) in counts_of_tasks(run.samples).items()}
+        pairs = run.pairs()
         for group in spread(groups, limit // len(runs)):
             for _, row in group.source.read(group.positions):
                 index.add(run.label, group.word, row, rates)
@@ -194,15 +195,15 @@ def _lowest(group: Group, share: int) -> list[int]:
     return sorted(position for _, position in lots[:share])
 
 
-def pass_rates(samples: Source | None) -> dict[str, float]:
-    """The share of each task's samples that passed."""
+def counts_of_tasks(samples: Source | None) -> dict[str, tuple[int, int]]:
+    """How many of each task's samples passed, and how many there are; the task is "" where it is not known."""
     if not samples or not {"task_id", "passed"} <= set(samples.rows.column_names):
         return {}
     total, passed = Counter(), Counter()
     for task, each in zip(_column(samples, "task_id"), _column(samples, "passed"), strict=True):
         total[_text(task)] += 1
         passed[_text(task)] += bool(each)
-    return {task: passed[task] / n for task, n in total.items()}
+    return {task: (passed[task], n) for task, n in total.items()}
 
 
 # What is shown of a row -----------------------------------------------------------------------------------------------
