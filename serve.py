@@ -102,21 +102,20 @@ def load(options: Options) -> App:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
+    from server.packed import native_dtype
     from server.plain import engine_for
 
-    keep_freed_memory()
     # Only the engine's thread may have helpers. If this one gets some as well, there are more than cores, and libgomp
     # lets all of them sleep whenever they have nothing to do: 64 rows on 2 cores made 188 tokens/s, and make 284.
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # Measured on 2 cores with avx512_bf16, SmolLM2-135M: 1,100 tokens/s of prompt in bfloat16, 590 in float32.
-    # Without such instructions, bfloat16 is emulated and slow.
-    fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    dtype = {"auto": "bfloat16" if fast else "float32"}.get(options.dtype, options.dtype)
+    native = torch.bfloat16 if device == "cuda" else native_dtype()
+    dtype = native if options.dtype == "auto" else getattr(torch, options.dtype)
 
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     model.to(torch.device(device))  # type: ignore[reportArgumentType]
     total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, context_of(config))
     limits = Limits(
@@ -124,7 +123,9 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    return App(engine_for(model, tokenizer, options.max_batch_size), limits, model_id=model_id(options.model, folder))
+    engine = engine_for(model, tokenizer, options.max_batch_size)
+    keep_freed_memory()
+    return App(engine, limits, model_id=model_id(options.model, folder))
 
 
 def context_of(config: Any) -> int:
@@ -146,16 +147,17 @@ def model_id(model: str | None, folder: str) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep up to 1 GiB that was freed, and not hand arrays back to the system one by one.
+    """Have the C library keep up to 1 GiB of what is freed from now on, and not hand arrays back one by one.
 
     On a busy machine, drawing tokens for 64 rows of a vocabulary of 151,936 took 105 ms without this and 22 ms with it:
     the system clears each page that it hands out. On a quiet one, a step takes as long either way.
     """
     with contextlib.suppress(OSError, AttributeError):  # not glibc
-        mallopt = ctypes.CDLL(None).mallopt
+        c_library = ctypes.CDLL(None)
+        c_library.malloc_trim(0)  # what loading the model has left
         trim_threshold, mmap_threshold = -1, -3  # from malloc.h
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 32 << 20)
+        c_library.mallopt(trim_threshold, 1 << 30)
+        c_library.mallopt(mmap_threshold, 32 << 20)
 
 
 async def serve(app: App, options: Options, bound: socket.socket) -> None:

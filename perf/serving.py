@@ -10,8 +10,9 @@ after one that warms up.
 
 Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
 the model has to read all weights once, and every token of a prompt or an answer is multiplied with all of them. The
-first line of the table is what this allows, whoever serves the model in bfloat16: attention, drawing tokens and
-everything else would have to take no time.
+first line of the table is what this allows, whoever serves the model in the same number format: attention, drawing
+tokens and everything else would have to take no time. The format is serve.py's: bfloat16 if the processor computes in
+it, otherwise float32.
 
 vLLM's, OpenVINO's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which
 answers several requests at a time, where llama-cpp-python's answers one) by its program; what is not named is left out.
@@ -32,6 +33,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -39,6 +41,9 @@ from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.local_server import served
 from selfalign.llm.prompts import draw_examples, load_examples, load_prompt
 from selfalign.options import PROMPTS, GenerationOptions
+
+if TYPE_CHECKING:
+    import torch
 
 SHOTS = 3
 PATIENCE = 600  # seconds for a server to start
@@ -140,14 +145,18 @@ def measured(urls: dict[str, tuple[str, str]], options: Options, requests: int) 
     return rounds
 
 
-def hardware(threads: int, rows: int) -> tuple[float, float]:
-    """Bytes that memory gives in a second, and FLOPS of a product of `rows` rows with 4096 x 4096 in bfloat16."""
+def hardware(threads: int, rows: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Bytes that memory gives in a second, and FLOPS of a product of `rows` rows with 4096 x 4096, packed or not."""
     import torch
 
+    from server.packed import PackedLinear
+
     torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
     array = torch.ones(BYTES // 4)
-    matrix = torch.ones(4096, 4096, dtype=torch.bfloat16)
-    inputs = torch.ones(rows, 4096, dtype=torch.bfloat16)
+    layer = torch.nn.Linear(4096, 4096, bias=False, dtype=dtype)
+    packed = PackedLinear(layer)
+    inputs = torch.ones(rows, 4096, dtype=dtype)
 
     def seconds(work) -> float:
         work()
@@ -158,11 +167,13 @@ def hardware(threads: int, rows: int) -> tuple[float, float]:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    return BYTES / seconds(array.sum), 2 * rows * matrix.numel() / seconds(lambda: inputs @ matrix)
+    product = min(seconds(lambda: layer(inputs)), seconds(lambda: packed(inputs)))
+    return BYTES / seconds(array.sum), 2 * rows * layer.weight.numel() / product
 
 
-def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float) -> float:
-    """What reading the weights and multiplying with them would allow if nothing else took any time."""
+def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float, size: int) -> float:
+    """What reading the weights, of `size` bytes each, and multiplying with them would allow if nothing else took any
+    time."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -175,7 +186,7 @@ def most_tokens_per_second(options: Options, requests: int, memory: float, flops
     read = sum(len(tokenizer.encode(prompt)) for prompt in prompts(requests // options.samples))
     written = requests * options.max_new_tokens
     multiplying = 2 * (layers * (read + written) + head * written) / flops
-    reading = options.max_new_tokens * 2 * (layers + head) / memory
+    reading = options.max_new_tokens * size * (layers + head) / memory
     return written / max(multiplying, reading)
 
 
@@ -190,22 +201,26 @@ def check(options: Options) -> None:
 
 def main(options: Options) -> None:
     check(options)
-    memory, flops = hardware(options.threads, max(options.requests))
+    from server.packed import native_dtype  # imports torch, which would make --help slow
+
+    dtype = native_dtype()
+    format = str(dtype).removeprefix("torch.")
+    memory, flops = hardware(options.threads, max(options.requests), dtype)
     print(f"memory: {memory / 1e9:.1f} GB/s read by {options.threads} threads")
-    print(f"bfloat16: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
+    print(f"{format}: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
     servers = {"serve.py": ("tgi", served(options.model, *threads))}
     if options.before:
         command = [sys.executable, str(Path(options.before) / "serve.py"), "--model", options.model, *threads]
         servers[f"serve.py in {options.before}"] = ("tgi", started(command, options.threads))
     if options.vllm:
-        limits = ["--max-model-len", "4096", "--dtype", "bfloat16", "--generation-config", "vllm"]
+        limits = ["--max-model-len", "4096", "--dtype", format, "--generation-config", "vllm"]
         command = [str(Path(options.vllm).parent / "vllm"), "serve", options.model, *limits]
-        servers["vLLM, bfloat16"] = ("completions", started(command, options.threads))
+        servers[f"vLLM, {format}"] = ("completions", started(command, options.threads))
     if options.openvino and options.openvino_model:
         command = [options.openvino, str(Path(__file__).with_name("openvino_server.py")), *threads]
         command += ["--model", options.openvino_model]
-        servers["OpenVINO, bfloat16"] = ("completions", started(command, options.threads))
+        servers["OpenVINO"] = ("completions", started(command, options.threads))
     if options.llama_cpp and options.gguf:
         command = [options.llama_cpp, "-m", "llama_cpp.server", "--model", options.gguf, "--n_ctx", "4096"]
         command += ["--n_threads", str(options.threads), "--n_threads_batch", str(options.threads)]
@@ -226,7 +241,7 @@ def main(options: Options) -> None:
         servers["llama.cpp, llama-server"] = ("completions", started(command, options.threads))
 
     print(f"{'tokens/s with samples at a time':32}" + "".join(f"{number:>8}" for number in options.requests))
-    most = (most_tokens_per_second(options, number, memory, flops) for number in options.requests)
+    most = (most_tokens_per_second(options, number, memory, flops, dtype.itemsize) for number in options.requests)
     print(f"{'what the hardware allows':32}" + "".join(f"{rate:8.0f}" for rate in most), flush=True)
     with contextlib.ExitStack() as stack:
         urls = {name: (stack.enter_context(running), api) for name, (api, running) in servers.items()}

@@ -1,5 +1,6 @@
 """Packed weights: the same scores, no more memory, and everything as it was where they can't be used."""
 
+import weakref
 from copy import deepcopy
 
 import pytest
@@ -7,23 +8,32 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from server.packed import PackedLinear, pack, unpack
+from server.packed import PackedLinear, formats, pack, replace, unpack
 from server.plain import PlainEngine, engine_for
 
 IDS = torch.arange(40)[None]
-needs_bfloat16 = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="no instructions for bfloat16")
+pytestmark = pytest.mark.skipif(not formats(), reason="weights are not packed on this processor")
+a_number_format = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], indirect=True)
 
 
 @pytest.fixture
-def model(tiny_model):
-    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).eval()
+def dtype(request):
+    dtype = getattr(request, "param", torch.float32)
+    if dtype not in formats():
+        pytest.skip(f"no instructions for {dtype}")
+    return dtype
+
+
+@pytest.fixture
+def model(tiny_model, dtype):
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype).eval()
 
 
 def layers(model, kind):
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
-@needs_bfloat16
+@a_number_format
 @torch.inference_mode()
 def test_packed_weights_give_the_same_scores_and_can_be_unpacked(model):
     expected, linear = model(IDS).logits, len(layers(model, nn.Linear))
@@ -36,20 +46,39 @@ def test_packed_weights_give_the_same_scores_and_can_be_unpacked(model):
     torch.testing.assert_close(dict(model.state_dict()), dict(weights), rtol=0, atol=0)
 
 
-@needs_bfloat16
+def test_the_weights_of_replaced_layers_are_given_up_one_by_one(model):
+    replaced: list[weakref.ref] = []
+
+    def identity_for_linear(module):
+        assert not any(layer() for layer in replaced[:-1])
+        if not isinstance(module, nn.Linear):
+            return module
+        replaced.append(weakref.ref(module))
+        return nn.Identity()
+
+    replace(model, identity_for_linear)
+    assert len(replaced) > 2
+
+
+@a_number_format
 @pytest.mark.parametrize(("bias", "rows"), [(True, 1), (False, 1), (True, 3), (False, 100)])
-def test_a_layer_with_and_without_bias(bias, rows):
-    layer = nn.Linear(96, 50, bias=bias, dtype=torch.bfloat16).requires_grad_(False)
-    inputs = torch.randn(rows, 2, 96, dtype=torch.bfloat16)
+def test_a_layer_with_and_without_bias(dtype, bias, rows):
+    layer = nn.Linear(96, 50, bias=bias, dtype=dtype).requires_grad_(False)
+    inputs = torch.randn(rows, 2, 96, dtype=dtype)
     torch.testing.assert_close(PackedLinear(layer)(inputs), layer(inputs))
 
 
-def test_only_bfloat16_is_packed(model):
-    pack(model.float())
+@pytest.mark.parametrize("lacks", ["bfloat16", "everything"])
+def test_only_formats_that_the_processor_computes_in_are_packed(model, lacks, monkeypatch):
+    if lacks == "bfloat16":
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+        pack(model.bfloat16())
+    else:
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "DEFAULT")
+        pack(model)
     assert not layers(model, PackedLinear)
 
 
-@needs_bfloat16
 @pytest.mark.parametrize("method", ["__init__", "forward"])
 def test_where_packed_weights_fail_a_model_is_served_without(model, tiny_model, monkeypatch, method):
     """In a torch that can't pack, or in a model that reads the weights itself."""
@@ -62,7 +91,7 @@ def test_where_packed_weights_fail_a_model_is_served_without(model, tiny_model, 
     assert not isinstance(engine, PlainEngine) and not layers(model, PackedLinear)
 
 
-@needs_bfloat16
+@a_number_format
 def test_a_model_is_served_with_packed_weights(model, tiny_model):
     engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 4)
     assert layers(model, PackedLinear)
