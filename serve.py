@@ -60,7 +60,8 @@ class Options:
     max_total_tokens: Count | None = None
     """Maximum length of prompt and completion together, in tokens. By default, what the model allows, up to 8192."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the weights; `auto` is bfloat16 if the hardware computes in it, and float32 otherwise."""
+    """Number format of the weights; `auto` is bfloat16 if the hardware computes in it. Otherwise, it is float16, with
+    float32 for all that is computed."""
     threads: Count | None = None
     """Number of CPU threads for the model. By default, one per core."""
     cache: Path = DEFAULT_CACHE
@@ -123,7 +124,7 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    engine = engine_for(model, tokenizer, options.max_batch_size)
+    engine = engine_for(model, tokenizer, options.max_batch_size, halve=options.dtype == "auto")
     keep_freed_memory()
     return App(engine, limits, model_id=model_id(options.model, folder))
 

@@ -60,32 +60,34 @@ class PlainEngine(Engine):
 
 
 @torch.inference_mode()
-def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int) -> Engine:
-    """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one.
+def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int, halve: bool = False) -> Engine:
+    """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one. Either
+    has packed weights, if these work; with `halve`, they may be rounded to float16 (`server.packed`).
 
     Raises:
         ValueError: neither can compute the model.
     """
     ids = list(range(min(TRIED, model.config.get_text_config().vocab_size)))
     expected = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1].float()
-    before: Any = model.config._attn_implementation
-    for prepare in (pack, unpack):
-        try:
-            prepare(model)
-            engine = Engine(model, tokenizer, max_batch_size)
-            difference = (scores_of(engine, ids) - expected).abs().max()
-        except Exception:  # whatever torch or a model raises for caches, attention or layers that it can't use
-            continue
-        if difference <= SAME * expected.abs().max():
-            return engine
-    model.set_attn_implementation(before)
-    engine = PlainEngine(model, tokenizer, max_batch_size)
-    try:
-        scores_of(engine, ids)
-    except Exception as error:  # a state of its own (Mamba) in place of transformers' cache
-        kind = model.config.model_type
-        raise ValueError(f"serve.py can't compute models of the kind {kind}: use TGI or vLLM ({error})") from None
-    return engine
+    ordinary: Any = model.config._attn_implementation
+    failure: Exception | None = None
+    for kind in (Engine, PlainEngine):
+        model.set_attn_implementation(ordinary)
+        for packs in (True, False):
+            try:
+                if packs:
+                    pack(model, halve)
+                else:
+                    unpack(model)
+                engine = kind(model, tokenizer, max_batch_size)
+                difference = (scores_of(engine, ids) - expected).abs().max()
+            except Exception as error:  # whatever torch or a model raises for caches or layers that it can't use
+                failure = error
+                continue
+            if difference <= SAME * expected.abs().max() or (kind is PlainEngine and not packs):
+                return engine
+    of_model = model.config.model_type  # Mamba, say, which has a state of its own in place of transformers' cache
+    raise ValueError(f"serve.py can't compute models of the kind {of_model}: use TGI or vLLM ({failure})")
 
 
 def scores_of(engine: Engine, ids: list[int]) -> Tensor:

@@ -8,7 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from serve import context_of
 from server.completion import Completion
-from server.plain import engine_for
+from server.packed import PackedLinear, formats
+from server.plain import PlainEngine, engine_for
 from tests.fakes.architectures import SIZES
 
 IDS = list(range(5, 45))
@@ -26,6 +27,13 @@ def test_capped_scores_are_computed(tiny_model):
     expected = model(torch.tensor([IDS]), use_cache=False).logits[0, -1]
     engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 1)
     torch.testing.assert_close(engine.prefill(tuple(IDS), None).scores, expected)
+
+
+@pytest.mark.skipif(not formats(), reason="weights are not packed on this processor")
+def test_also_a_model_that_is_computed_row_by_row_has_packed_weights(tiny_model):
+    engine = engine_for(model_of("gemma2"), AutoTokenizer.from_pretrained(tiny_model), 1)
+    assert isinstance(engine, PlainEngine)
+    assert any(isinstance(layer, PackedLinear) for layer in engine.model.modules())
 
 
 @torch.inference_mode()

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from server.packed import PackedLinear, formats, pack, replace, unpack
+import serve
+from server.packed import HalvedLinear, PackedLinear, formats, pack, replace, unpack
 from server.plain import PlainEngine, engine_for
 
 IDS = torch.arange(40)[None]
 pytestmark = pytest.mark.skipif(not formats(), reason="weights are not packed on this processor")
+needs_fbgemm = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no FBGEMM")
 a_number_format = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], indirect=True)
 
 
@@ -66,6 +68,47 @@ def test_a_layer_with_and_without_bias(dtype, bias, rows):
     layer = nn.Linear(96, 50, bias=bias, dtype=dtype).requires_grad_(False)
     inputs = torch.randn(rows, 2, 96, dtype=dtype)
     torch.testing.assert_close(PackedLinear(layer)(inputs), layer(inputs))
+
+
+@needs_fbgemm
+@torch.inference_mode()
+def test_halved_weights_give_nearly_the_same_scores_and_can_be_unpacked(model):
+    expected, linear = model(IDS).logits, len(layers(model, nn.Linear))
+    weights = deepcopy(model.state_dict())
+    pack(model, halve=True)
+    assert len(layers(model, HalvedLinear)) == linear > 0 and not layers(model, nn.Linear | PackedLinear)
+    torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-2, atol=1e-2)
+    unpack(model)
+    linear_weights = [name for name in weights if "proj" in name or "lm_head" in name]
+    rounded = {name: weights[name].half().float() for name in linear_weights}
+    torch.testing.assert_close(dict(model.state_dict()), weights | rounded, rtol=0, atol=1e-7)
+
+
+@needs_fbgemm
+@pytest.mark.parametrize(("bias", "rows"), [(True, 1), (False, 1), (True, 3), (False, 100)])
+def test_a_halved_layer_with_and_without_bias_also_in_parts(bias, rows, monkeypatch):
+    monkeypatch.setattr("server.packed.MOST_OUTPUTS", 16)
+    layer = nn.Linear(96, 50, bias=bias).bfloat16().float().requires_grad_(False)
+    inputs = torch.randn(rows, 2, 96)
+    halved = HalvedLinear(layer)
+    torch.testing.assert_close(halved(inputs), layer(inputs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dict(halved.unpacked().state_dict()), dict(layer.state_dict()), rtol=0, atol=1e-7)
+
+
+@needs_fbgemm
+def test_weights_beyond_float16_are_not_halved(model):
+    layers(model, nn.Linear)[0].weight.data[0, 0] = 70_000
+    linear = len(layers(model, nn.Linear))
+    pack(model, halve=True)
+    assert len(layers(model, HalvedLinear)) == linear - 1 and len(layers(model, PackedLinear)) == 1
+
+
+@needs_fbgemm
+@pytest.mark.parametrize(("dtype_option", "kind"), [("auto", HalvedLinear), ("float32", PackedLinear)])
+def test_serve_halves_weights_unless_asked_for_float32(dtype_option, kind, tiny_model, monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    app = serve.load(serve.Options(model=str(tiny_model), dtype=dtype_option))
+    assert layers(app.engine.model, kind) and not layers(app.engine.model, nn.Linear)
 
 
 @pytest.mark.parametrize("lacks", ["bfloat16", "everything"])
