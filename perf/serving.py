@@ -10,9 +10,9 @@ after one that warms up.
 
 Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
 the model has to read all weights once, and every token of a prompt or an answer is multiplied with all of them. The
-first line of the table is what this allows, whoever serves the model in the same number format: attention, drawing
-tokens and everything else would have to take no time. The format is serve.py's: bfloat16 if the processor computes in
-it, otherwise float32.
+first line of the table is what this allows, whoever serves the model with weights of 16 bits: attention, drawing tokens
+and everything else would have to take no time. Products are computed as serve.py does: in bfloat16 if the processor has
+instructions for it, otherwise in float32.
 
 vLLM's, OpenVINO's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which
 answers several requests at a time, where llama-cpp-python's answers one) by its program; what is not named is left out.
@@ -32,6 +32,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 SHOTS = 3
 PATIENCE = 600  # seconds for a server to start
 BYTES = 1 << 29  # of the array that is read to measure the memory
+ROWS = 64  # of the inputs that are multiplied to measure the processor
+BYTES_OF_A_WEIGHT = 2
 
 
 @dataclass
@@ -145,18 +148,18 @@ def measured(urls: dict[str, tuple[str, str]], options: Options, requests: int) 
     return rounds
 
 
-def hardware(threads: int, rows: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Bytes that memory gives in a second, and FLOPS of a product of `rows` rows with 4096 x 4096, packed or not."""
+def hardware(threads: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Bytes that memory gives in a second, and FLOPS of a product with 4096 x 4096, the fastest way."""
     import torch
 
-    from server.packed import PackedLinear
+    from server.packed import packed
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     array = torch.ones(BYTES // 4)
     layer = torch.nn.Linear(4096, 4096, bias=False, dtype=dtype)
-    packed = PackedLinear(layer)
-    inputs = torch.ones(rows, 4096, dtype=dtype)
+    ways = [layer, packed(layer, halve=False), packed(layer, halve=True)]
+    inputs = torch.ones(ROWS, 4096, dtype=dtype)
 
     def seconds(work) -> float:
         work()
@@ -167,13 +170,12 @@ def hardware(threads: int, rows: int, dtype: torch.dtype) -> tuple[float, float]
             times.append(time.perf_counter() - start)
         return min(times)
 
-    product = min(seconds(lambda: layer(inputs)), seconds(lambda: packed(inputs)))
-    return BYTES / seconds(array.sum), 2 * rows * layer.weight.numel() / product
+    product = min(seconds(partial(way, inputs)) for way in ways)
+    return BYTES / seconds(array.sum), 2 * ROWS * layer.weight.numel() / product
 
 
-def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float, size: int) -> float:
-    """What reading the weights, of `size` bytes each, and multiplying with them would allow if nothing else took any
-    time."""
+def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float) -> float:
+    """What reading the weights and multiplying with them would allow if nothing else took any time."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -186,7 +188,7 @@ def most_tokens_per_second(options: Options, requests: int, memory: float, flops
     read = sum(len(tokenizer.encode(prompt)) for prompt in prompts(requests // options.samples))
     written = requests * options.max_new_tokens
     multiplying = 2 * (layers * (read + written) + head * written) / flops
-    reading = options.max_new_tokens * size * (layers + head) / memory
+    reading = options.max_new_tokens * BYTES_OF_A_WEIGHT * (layers + head) / memory
     return written / max(multiplying, reading)
 
 
@@ -205,9 +207,9 @@ def main(options: Options) -> None:
 
     dtype = native_dtype()
     format = str(dtype).removeprefix("torch.")
-    memory, flops = hardware(options.threads, max(options.requests), dtype)
+    memory, flops = hardware(options.threads, dtype)
     print(f"memory: {memory / 1e9:.1f} GB/s read by {options.threads} threads")
-    print(f"{format}: {flops / 1e9:.0f} GFLOPS with {max(options.requests)} rows")
+    print(f"{format}: {flops / 1e9:.0f} GFLOPS with {ROWS} rows")
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
     servers = {"serve.py": ("tgi", served(options.model, *threads))}
     if options.before:
@@ -241,7 +243,7 @@ def main(options: Options) -> None:
         servers["llama.cpp, llama-server"] = ("completions", started(command, options.threads))
 
     print(f"{'tokens/s with samples at a time':32}" + "".join(f"{number:>8}" for number in options.requests))
-    most = (most_tokens_per_second(options, number, memory, flops, dtype.itemsize) for number in options.requests)
+    most = (most_tokens_per_second(options, number, memory, flops) for number in options.requests)
     print(f"{'what the hardware allows':32}" + "".join(f"{rate:8.0f}" for rate in most), flush=True)
     with contextlib.ExitStack() as stack:
         urls = {name: (stack.enter_context(running), api) for name, (api, running) in servers.items()}

@@ -72,7 +72,8 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int, halv
     ordinary: Any = model.config._attn_implementation
     failure: Exception | None = None
     for kind in (Engine, PlainEngine):
-        model.set_attn_implementation(ordinary)
+        if kind is PlainEngine:
+            model.set_attn_implementation(ordinary)
         for packs in (True, False):
             try:
                 if packs:
