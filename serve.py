@@ -124,7 +124,8 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    engine = engine_for(model, tokenizer, options.max_batch_size, halve=options.dtype == "auto")
+    halve = options.dtype == "auto" and dtype == torch.float32
+    engine = engine_for(model, tokenizer, options.max_batch_size, halve)
     keep_freed_memory()
     return App(engine, limits, model_id=model_id(options.model, folder))
 
