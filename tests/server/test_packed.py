@@ -77,7 +77,7 @@ def test_halved_weights_give_nearly_the_same_scores_and_can_be_unpacked(model):
     weights = deepcopy(model.state_dict())
     pack(model, halve=True)
     assert len(layers(model, HalvedLinear)) == linear > 0 and not layers(model, nn.Linear | PackedLinear)
-    torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(model(IDS).logits, expected, rtol=0, atol=0.05)
     unpack(model)
     linear_weights = [name for name in weights if "proj" in name or "lm_head" in name]
     rounded = {name: weights[name].half().float() for name in linear_weights}
