@@ -9,9 +9,9 @@ in turn, round after round, so that what else the machine does falls on all of t
 after one that warms up.
 
 Before them comes what the hardware can do: how fast memory is read, and how fast a large product is computed. A step of
-the model has to read all weights once, and every token of a prompt or an answer is multiplied with all of them. The
-first line of the table is what this allows, whoever serves the model with weights of 16 bits: attention, drawing tokens
-and everything else would have to take no time. Products are computed as serve.py does: in bfloat16 if the processor has
+the model has to read all weights once, and every token of an answer is multiplied with all of them. The first line of
+the table is what this allows, whoever serves the model with weights of 16 bits: attention, drawing tokens and
+everything else would have to take no time. Products are computed as serve.py does: in bfloat16 if the processor has
 instructions for it, otherwise in float32.
 
 vLLM's, OpenVINO's and llama-cpp-python's own environments are named by their Python, llama.cpp's own server (which
@@ -175,19 +175,18 @@ def hardware(threads: int, dtype: torch.dtype) -> tuple[float, float]:
 
 
 def most_tokens_per_second(options: Options, requests: int, memory: float, flops: float) -> float:
-    """What reading the weights and multiplying with them would allow if nothing else took any time."""
+    """What reading the weights and multiplying with them would allow if nothing else took any time. Prompts don't
+    count, as servers know them from the round that warms up."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(options.model))
     head = model.get_output_embeddings().weight.numel()
     embeddings = 0 if model.get_input_embeddings().weight is model.get_output_embeddings().weight else head
     layers = sum(weight.numel() for weight in model.parameters()) - head - embeddings
-    read = sum(len(tokenizer.encode(prompt)) for prompt in prompts(requests // options.samples))
     written = requests * options.max_new_tokens
-    multiplying = 2 * (layers * (read + written) + head * written) / flops
+    multiplying = 2 * (layers + head) * written / flops
     reading = options.max_new_tokens * BYTES_OF_A_WEIGHT * (layers + head) / memory
     return written / max(multiplying, reading)
 

@@ -100,10 +100,10 @@ def packed(layer: nn.Linear, halve: bool) -> nn.Module:
 
 def can_be_halved(weight: Tensor) -> bool:
     """Whether FBGEMM is there, and all of the weights are within float16."""
-    has_fbgemm = "fbgemm" in torch.backends.quantized.supported_engines
+    if "fbgemm" not in torch.backends.quantized.supported_engines or weight.dtype != torch.float32:
+        return False
     lowest, highest = weight.aminmax()
-    within = bool(-lowest <= LARGEST and highest <= LARGEST)
-    return has_fbgemm and weight.dtype == torch.float32 and within
+    return bool(-lowest <= LARGEST and highest <= LARGEST)
 
 
 def formats() -> set[torch.dtype]:
