@@ -107,6 +107,8 @@ def test_weights_beyond_float16_are_not_halved(model):
 @pytest.mark.parametrize(("dtype_option", "kind"), [("auto", HalvedLinear), ("float32", PackedLinear)])
 def test_serve_halves_weights_unless_asked_for_float32(dtype_option, kind, tiny_model, monkeypatch):
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)  # which would hold for the tests that follow
     app = serve.load(serve.Options(model=str(tiny_model), dtype=dtype_option))
     assert layers(app.engine.model, kind) and not layers(app.engine.model, nn.Linear)
 
