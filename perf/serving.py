@@ -71,6 +71,8 @@ class Options:
     """llama.cpp's own server, the program llama-server."""
     before: str | None = None
     """Another checkout of this project, whose serve.py is measured beside this one's with the same Python."""
+    quantize: bool = False
+    """Also measure `serve.py --quantize int8`."""
     requests: tuple[int, ...] = (16, 64)
     """Samples asked for at the same time: multiples of --samples."""
     samples: int = 8
@@ -211,6 +213,8 @@ def main(options: Options) -> None:
     print(f"{format}: {flops / 1e9:.0f} GFLOPS with {ROWS} rows")
     threads = ("--threads", str(options.threads), "--max-batch-size", str(max(options.requests)))
     servers = {"serve.py": ("tgi", served(options.model, *threads))}
+    if options.quantize:
+        servers["serve.py --quantize int8"] = ("tgi", served(options.model, *threads, "--quantize", "int8"))
     if options.before:
         command = [sys.executable, str(Path(options.before) / "serve.py"), "--model", options.model, *threads]
         servers[f"serve.py in {options.before}"] = ("tgi", started(command, options.threads))

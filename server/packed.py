@@ -16,12 +16,7 @@ All products of a step of a 0.5B model on an AMD EPYC with AVX2 and two cores, i
 | 16 | 621 | 324 | 200 |
 | 64 | 1205 | 726 | 629 |
 
-Weights and inputs in 8 bits were tried and left out. Such products alone need a third less processor time or so (from
-1.3 to 1.7 times as fast, on one core of a busy machine), but the inputs have to be rounded first, each row with a scale
-of its own so that no row depends on the others. torch has no operation for that, and the small ones that it takes use
-up most of the gain: all products of a step of a 0.5B model together became 1.4 times as fast with 16 rows and 1.2 times
-with 64, and prompts became slower; with AVX-512 and without AMX, 1.3 and 1.4 times, and prompts 1.5 times.
-`torch.ops.aten._weight_int8pack_mm`, which rounds the weights alone, is slower than bfloat16 from 16 rows on.
+`server.quantized` has fewer bits, for those who ask for it.
 """
 
 from collections.abc import Callable
