@@ -2,7 +2,8 @@
 
 SelfCodeAlign asks a model for many samples of the same long prompt. So a prompt's keys and values are computed once and
 stay where they are; the rows that sample from it keep only those of their own tokens (`server.attention`). On a CPU,
-reading the prompt's keys and values is most of the work of a decoding step.
+reading the prompt's keys and values is most of the work of a decoding step. A row that has a prompt to itself keeps a
+copy with its own tokens, so that many such rows are computed together.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from server.attention import SHARED_PROMPT_ATTENTION, PromptCache, RowsCache, SharedPrompts
+from server.attention import SHARED_PROMPT_ATTENTION, SharedPrompts
+from server.cache import PromptCache, RowsCache
 from server.completion import Completion, FinishReason, Token, choose
 
 PROMPT_TOKENS_KEPT = 8192  # of prompts that no row uses: 23 KB for each token for SmolLM2-135M in bfloat16
@@ -49,7 +51,7 @@ class Engine:
         self.special = set(tokenizer.all_special_ids)
         self.inbox: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         self.waiting: deque[Completion] = deque()
-        self.rows: list[tuple[Completion, ComputedPrompt]] = []
+        self.rows: dict[Completion, ComputedPrompt | None] = {}  # None: its prompt is in `cache`, with its own tokens
         self.inferences = {"prefill": 0, "decode": 0}  # how often the model was asked, for /metrics
         self.cache = RowsCache()
         self.prompts: OrderedDict[tuple[int, ...], ComputedPrompt] = OrderedDict()  # the least recently used first
@@ -77,10 +79,10 @@ class Engine:
                 if self.rows:
                     self.step()
             except Exception as error:  # out of memory, a model that fails: these completions end, the next may work
-                for completion, _ in self.rows:
+                for completion in self.rows:
                     end(completion, error)
-                self.rows = []
-        for completion in (*self.waiting, *(completion for completion, _ in self.rows)):
+                self.clear()
+        for completion in (*self.waiting, *self.rows):
             end(completion, RuntimeError("the server is stopping"))
 
     def receive(self) -> bool:
@@ -96,9 +98,8 @@ class Engine:
 
     def admit(self) -> None:
         """Drop the rows that were cancelled, and fill the batch from those waiting, first come first served."""
-        for row in reversed(range(len(self.rows))):
-            if self.rows[row][0].future.cancelled():
-                self.leave(row)
+        for completion in [row for row in self.rows if row.future.cancelled()]:
+            self.leave(completion)
         while self.waiting and len(self.rows) < self.max_batch_size:
             completion = self.waiting.popleft()
             if completion.future.cancelled():
@@ -108,40 +109,53 @@ class Engine:
                 self.inferences["prefill"] += 1
                 (first,) = choose([completion], prompt.scores[None])
                 if not self.advance(completion, *first):
-                    self.rows.append((completion, prompt))
+                    self.join(completion, prompt, shares=self.is_shared(prompt))
             except Exception as error:
                 end(completion, error)
 
-    def leave(self, row: int) -> None:
-        """Remove a row; the last one takes its place, so that there are no gaps."""
-        self.cache.move(len(self.rows) - 1, row)
-        self.rows[row] = self.rows[-1]
-        self.rows.pop()
+    def is_shared(self, prompt: ComputedPrompt) -> bool:
+        """Whether rows that attend to the prompt are in the batch, or may soon be."""
+        ids = list(prompt.ids)
+        return prompt in self.rows.values() or any(completion.prompt == ids for completion in self.waiting)
+
+    def join(self, completion: Completion, prompt: ComputedPrompt, shares: bool) -> None:
+        """A new row, which shares its prompt with others or keeps a copy."""
+        kv = prompt.kv[:, :, 0]
+        self.cache.join(completion, kv[..., :0, :] if shares else kv)
+        self.rows[completion] = prompt if shares else None
+
+    def leave(self, completion: Completion) -> None:
+        self.cache.leave(completion)
+        del self.rows[completion]
+
+    def clear(self) -> None:
+        """Forget all rows, of whatever state."""
+        self.cache = RowsCache()
+        self.rows = {}
 
     def step(self) -> None:
         """Compute one more token for every row."""
-        scores = self.scores_of_rows()
+        completions, scores = self.scores_of_rows()
         self.inferences["decode"] += 1
-        completions = [completion for completion, _ in self.rows]
-        chosen = choose(completions, scores)
-        ended = [row for row, completion in enumerate(completions) if self.advance(completion, *chosen[row])]
-        for row in reversed(ended):
-            self.leave(row)
+        for completion, chosen in zip(completions, choose(completions, scores), strict=True):
+            if self.advance(completion, *chosen):
+                self.leave(completion)
 
-    def scores_of_rows(self) -> Tensor:
-        """The scores of the next token of every row [rows, vocabulary]."""
+    def scores_of_rows(self) -> tuple[list[Completion], Tensor]:
+        """All rows, and the scores of the next token of each [rows, vocabulary]."""
+        rows = self.cache.prepare()
         members: dict[ComputedPrompt, list[int]] = {}
-        for row, (_, prompt) in enumerate(self.rows):
-            members.setdefault(prompt, []).append(row)
+        for number, row in enumerate(rows):
+            if prompt := self.rows[row]:
+                members.setdefault(prompt, []).append(number)
         device = self.model.device
-        self.cache.prepare(self.rows[0][1].kv, [len(completion.tokens) - 1 for completion, _ in self.rows])
-        groups = [(rows, prompt.kv) for prompt, rows in members.items()]
-        return self.model(
-            input_ids=torch.tensor([[completion.tokens[-1].id] for completion, _ in self.rows], device=device),
-            position_ids=torch.tensor([[len(c.prompt) + len(c.tokens) - 1] for c, _ in self.rows], device=device),
+        scores = self.model(
+            input_ids=torch.tensor([[row.tokens[-1].id] for row in rows], device=device),
+            position_ids=torch.tensor([[len(row.prompt) + len(row.tokens) - 1] for row in rows], device=device),
             past_key_values=self.cache,
-            shared=SharedPrompts(groups, self.cache.mask(self.model.dtype)),
+            shared=SharedPrompts([(of_prompt, prompt.kv) for prompt, of_prompt in members.items()], self.cache),
         ).logits[:, -1]
+        return rows, scores
 
     def advance(self, completion: Completion, id: int, logprob: float) -> bool:
         """Give a completion its next token; whether that was its last."""
@@ -170,7 +184,7 @@ class Engine:
             )
             known = self.prompts[ids] = self.prefill(ids, kept)
         self.prompts.move_to_end(ids)
-        in_use = {known.ids, *(prompt.ids for _, prompt in self.rows)}  # these stay in memory anyway
+        in_use = {known.ids, *(prompt.ids for prompt in self.rows.values() if prompt)}  # these stay in memory anyway
         idle = [other for other in self.prompts if other not in in_use]
         while sum(map(len, idle)) > PROMPT_TOKENS_KEPT:
             del self.prompts[idle.pop(0)]

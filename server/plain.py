@@ -47,16 +47,22 @@ class PlainEngine(Engine):
             **(positions if self.takes_positions else {}),
         )
 
-    def scores_of_rows(self) -> Tensor:
-        self.caches = {row: self.caches[row] for row, _ in self.rows if row in self.caches}
+    def join(self, completion: Completion, prompt: ComputedPrompt, shares: bool) -> None:
+        self.caches[completion] = copy.deepcopy(prompt.kv)
+        self.rows[completion] = prompt
+
+    def leave(self, completion: Completion) -> None:
+        del self.rows[completion], self.caches[completion]
+
+    def clear(self) -> None:
+        self.rows, self.caches = {}, {}
+
+    def scores_of_rows(self) -> tuple[list[Completion], Tensor]:
         scores = []
-        for completion, prompt in self.rows:
-            if completion not in self.caches:
-                self.caches[completion] = copy.deepcopy(prompt.kv)
-            start = len(completion.prompt) + len(completion.tokens) - 1
-            answer = self.answer([completion.tokens[-1].id], start, self.caches[completion])
-            scores.append(answer.logits[0, -1])
-        return torch.stack(scores)
+        for row in self.rows:
+            start = len(row.prompt) + len(row.tokens) - 1
+            scores.append(self.answer([row.tokens[-1].id], start, self.caches[row]).logits[0, -1])
+        return list(self.rows), torch.stack(scores)
 
 
 @torch.inference_mode()
@@ -92,11 +98,13 @@ def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int, halv
 
 
 def scores_of(engine: Engine, ids: list[int]) -> Tensor:
-    """The scores [vocabulary] that an engine computes behind `ids`, the last one as if the model had said it."""
-    completion = Completion(prompt=ids[:-1], max_new_tokens=2)
+    """The scores [2, vocabulary] that an engine computes behind `ids`, the last one as if the model had said it: for a
+    row that shares its prompt, and for one that does not."""
     prompt = engine.prefill(tuple(ids[:-1]), None)
-    engine.advance(completion, ids[-1], 0.0)
-    engine.rows = [(completion, prompt)]
-    scores = engine.scores_of_rows()[0].float()
-    engine.rows = []
-    return scores
+    for shares in (True, False):
+        completion = Completion(prompt=ids[:-1], max_new_tokens=2)
+        engine.advance(completion, ids[-1], 0.0)
+        engine.join(completion, prompt, shares)
+    _, scores = engine.scores_of_rows()
+    engine.clear()
+    return scores.float()

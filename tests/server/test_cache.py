@@ -1,0 +1,126 @@
+"""Where the keys and values of rows lie: none is lost or mixed up while rows come, grow and leave."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from server.cache import RowsCache, capacity_for
+from server.completion import Completion
+from server.engine import Engine
+from server.plain import scores_of
+
+LAYERS, HEADS, DIM = 2, 2, 4
+
+
+@pytest.mark.parametrize(
+    ("tokens", "capacity"),
+    [(1, 128), (128, 128), (129, 192), (192, 192), (193, 256), (257, 384), (384, 384), (385, 512), (1537, 2048)],
+)
+def test_capacities(tokens, capacity):
+    assert capacity_for(tokens) == capacity
+
+
+def test_each_row_attends_to_its_own_tokens_while_rows_come_grow_and_leave():
+    draws = random.Random(0)
+    cache, expected = RowsCache(), {}
+    for step in range(600):
+        if len(expected) < 12 and draws.random() < 0.1:
+            start = torch.randn(LAYERS, 2, HEADS, draws.choice([0, 0, 5, 127, 128, 300]), DIM)
+            cache.join(step, start)
+            expected[step] = start
+        if expected and draws.random() < 0.05:
+            gone = draws.choice(list(expected))
+            cache.leave(gone)
+            del expected[gone]
+        if not expected:
+            continue
+        rows = cache.prepare()
+        assert sorted(rows) == sorted(expected) and len(rows) == sum(cache.sizes)
+        new = torch.randn(LAYERS, 2, len(rows), HEADS, 1, DIM)
+        for number, row in enumerate(rows):
+            expected[row] = torch.cat([expected[row], new[:, :, number]], -2)
+        for layer in range(LAYERS):
+            cache.update(*new[layer], layer)
+            seen = [
+                (keys[..., mask == 0, :], values[..., mask == 0, :])
+                for own in cache.own_tokens(layer)
+                for keys, values, mask in zip(own.keys, own.values, own.mask[:, 0, 0], strict=True)
+            ]
+            for row, (keys, values) in zip(rows, seen, strict=True):
+                assert torch.equal(keys, expected[row][layer, 0]) and torch.equal(values, expected[row][layer, 1])
+
+
+def test_a_row_that_has_left_takes_no_memory_as_the_only_one_of_its_length():
+    cache = RowsCache()
+    cache.join("short", torch.zeros(LAYERS, 2, HEADS, 0, DIM))
+    cache.join("long", torch.zeros(LAYERS, 2, HEADS, 5000, DIM))
+    cache.leave("long")
+    assert list(cache.blocks) == [128]
+
+
+@pytest.fixture
+def engine(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    return Engine(model, AutoTokenizer.from_pretrained(tiny_model), max_batch_size=3)
+
+
+def completions(*prompts):
+    return [Completion(prompt=prompt, max_new_tokens=200) for prompt in prompts]
+
+
+@torch.inference_mode()
+def test_a_prompt_is_shared_if_another_row_has_it_or_soon_will(engine):
+    one, other = [5, 6, 7], [5, 6, 8]
+    first, alone, second, third = jobs = completions(one, other, one, one)
+    engine.waiting.extend(jobs)
+    engine.admit()  # three of them
+    assert list(engine.rows) == [first, alone, second]
+    assert engine.rows[alone] is None
+    assert engine.rows[first] is engine.rows[second] is not None
+    engine.leave(alone)
+    engine.admit()
+    assert engine.rows[third] is engine.rows[first]
+
+
+@torch.inference_mode()
+def test_rows_with_and_without_a_shared_prompt_in_one_batch_say_what_each_says_alone(engine):
+    """The three are not in the order of their prompts, and one grows beyond its block."""
+    prompts = [[5, 6, 7], list(range(3, 125)), [5, 6, 7]]
+    engine.eos = set()
+
+    def tokens_of(jobs):
+        engine.waiting.extend(jobs)
+        engine.admit()
+        shares = list(engine.rows.values())
+        while engine.rows:
+            engine.step()
+        return shares, [[token.id for token in job.tokens] for job in jobs]
+
+    alone = [tokens_of(completions(prompt))[1][0] for prompt in prompts]
+    shares, together = tokens_of(completions(*prompts))
+    assert [prompt is not None for prompt in shares] == [True, False, True]
+    assert together == alone
+
+
+@torch.inference_mode()
+def test_shared_or_not_the_scores_are_the_models(engine):
+    ids = list(range(3, 40))
+    shared, alone = scores_of(engine, ids)
+    engine.model.set_attn_implementation("sdpa")
+    expected = engine.model(torch.tensor([ids])).logits[0, -1]
+    torch.testing.assert_close(shared, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_after_a_failure_the_engine_has_no_rows(engine):
+    engine.waiting.extend(completions([5, 6, 7], [5, 6, 8]))
+    engine.admit()
+    engine.clear()
+    assert not engine.rows and not engine.cache.blocks
+    engine.waiting.extend(completions([5, 6, 7]))
+    engine.admit()
+    engine.step()
+    assert len(engine.rows) == 1
