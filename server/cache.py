@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 LEAST_CAPACITY = 128  # tokens; a power of two
+FIRST_ROWS = 8  # for which a new block has room
 
 
 class PromptCache:
@@ -34,25 +35,30 @@ class OwnTokens(NamedTuple):
 
 
 class Block:
-    """Rows of up to `capacity` tokens: `kv` is [layers, 2, rows, heads, tokens, dim], without gaps between rows."""
+    """Rows of up to `capacity` tokens: `kv` is [layers, 2, rows, heads, tokens, dim], without gaps between rows.
+
+    It grows by doubling. On a processor, room that no row has had yet takes no memory: the system gives it when it is
+    first written to.
+    """
 
     def __init__(self, like: Tensor, capacity: int):
         layers, _, heads, _, dim = like.shape
-        self.kv = like.new_zeros(layers, 2, 0, heads, capacity, dim)
+        self.kv = like.new_empty(layers, 2, FIRST_ROWS, heads, capacity, dim)
         self.rows: list[Any] = []
         self.lengths: list[int] = []
 
     def add(self, row: Any, kv: Tensor) -> None:
         """A row with the tokens [layers, 2, heads, tokens, dim]."""
-        count, most = len(self.rows), self.kv.shape[2]
-        if count == most:  # a quarter more: doubling would waste up to half of the memory
+        count, tokens = len(self.rows), kv.shape[3]
+        if count == self.kv.shape[2]:
             layers, _, _, *rest = self.kv.shape
-            grown = self.kv.new_zeros(layers, 2, count + 1 + count // 4, *rest)
+            grown = self.kv.new_empty(layers, 2, 2 * count, *rest)
             grown[:, :, :count] = self.kv
             self.kv = grown
-        self.kv[:, :, count, :, : kv.shape[3]] = kv
+        self.kv[:, :, count, :, :tokens] = kv
+        self.kv[:, :, count, :, tokens:] = 0  # what is hidden must still be numbers
         self.rows.append(row)
-        self.lengths.append(kv.shape[3])
+        self.lengths.append(tokens)
 
     def remove(self, row: Any) -> None:
         """The last row takes its place."""
