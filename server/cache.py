@@ -119,6 +119,10 @@ class RowsCache:
         if not block.rows:
             del self.blocks[block.kv.shape[4]]
 
+    def tokens_of(self, row: Any) -> Tensor:
+        """Keys and values [layers, 2, heads, tokens, dim], where they lie until the next change."""
+        return self.block_of[row].tokens_of(row)
+
     def prepare(self) -> list[Any]:
         """Make room for one more token in each row, and return the rows in their order in the batch."""
         full = [
@@ -128,7 +132,7 @@ class RowsCache:
             if length == block.kv.shape[4]
         ]
         for row in full:
-            tokens = self.block_of[row].tokens_of(row).clone()
+            tokens = self.tokens_of(row).clone()
             self.leave(row)
             self.join(row, tokens)
         for block in self.blocks.values():

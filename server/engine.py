@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from typing import Any
@@ -174,21 +175,27 @@ class Engine:
         return finish_reason is not None
 
     def computed(self, ids: tuple[int, ...]) -> ComputedPrompt:
-        """The prompt as it is kept, or computed from where it differs from the nearest one that is kept."""
+        """The prompt as it is kept, or computed from where it differs from the nearest one that is there."""
         known = self.prompts.get(ids)
         if known is None:
-            nearest = max(self.prompts.values(), key=lambda other: common(other.ids, ids), default=None)
-            reused = min(common(nearest.ids, ids), len(ids) - 1) if nearest else 0
-            kept = (
-                nearest.kv[..., :reused, :] if nearest and self.keeps_beginnings and reused >= WORTH_REUSING else None
-            )
-            known = self.prompts[ids] = self.prefill(ids, kept)
+            known = self.prompts[ids] = self.prefill(ids, self.beginning(ids) if self.keeps_beginnings else None)
         self.prompts.move_to_end(ids)
         in_use = {known.ids, *(prompt.ids for prompt in self.rows.values() if prompt)}  # these stay in memory anyway
         idle = [other for other in self.prompts if other not in in_use]
         while sum(map(len, idle)) > PROMPT_TOKENS_KEPT:
             del self.prompts[idle.pop(0)]
         return known
+
+    def beginning(self, ids: tuple[int, ...]) -> Tensor | None:
+        """The keys and values of the beginning that a prompt has in common with one that is kept, or that a row has to
+        itself; None if it is short."""
+        known = [(common(prompt.ids, ids), prompt.kv) for prompt in self.prompts.values()]
+        for row, prompt in self.rows.items():
+            if prompt is None:
+                known.append((common(row.prompt, ids), self.cache.tokens_of(row)[:, :, None]))
+        reused, kv = max(known, key=lambda each: each[0], default=(0, None))
+        reused = min(reused, len(ids) - 1)
+        return kv[..., :reused, :] if kv is not None and reused >= WORTH_REUSING else None
 
     def prefill(self, ids: tuple[int, ...], kept: Tensor | None) -> ComputedPrompt:
         """Compute a prompt, but for its beginning whose keys and values are `kept`."""
@@ -214,7 +221,7 @@ def end(completion: Completion, outcome: FinishReason | Exception) -> None:
             completion.future.set_result(outcome)
 
 
-def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+def common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two prompts share at their beginning."""
     for count, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:

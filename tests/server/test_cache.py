@@ -115,6 +115,30 @@ def test_shared_or_not_the_scores_are_the_models(engine):
 
 
 @torch.inference_mode()
+def test_a_prompt_that_begins_like_that_of_a_row_is_computed_from_there_on(engine, monkeypatch):
+    """Also if the row has it to itself, has written since, and no prompt is kept."""
+    monkeypatch.setattr("server.engine.PROMPT_TOKENS_KEPT", 0)
+    kept, prefill = [], engine.prefill
+    monkeypatch.setattr(
+        engine, "prefill", lambda ids, of: kept.append(0 if of is None else of.shape[-2]) or prefill(ids, of)
+    )
+    engine.eos = set()
+    beginning = list(range(3, 43))
+    engine.waiting.extend(completions([*beginning, 5], [7, 8, 9]))
+    engine.admit()
+    engine.step()
+    engine.prompts.clear()
+    (last,) = completions([*beginning, 6, 7])
+    engine.waiting.append(last)
+    engine.admit()
+    assert kept == [0, 0, 40]
+    engine.model.set_attn_implementation("sdpa")
+    expected = engine.model(torch.tensor([last.prompt])).logits[0, -1]
+    assert last.tokens[0].id == expected.argmax()
+    torch.testing.assert_close(engine.prompts[tuple(last.prompt)].scores, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
 def test_after_a_failure_the_engine_has_no_rows(engine):
     engine.waiting.extend(completions([5, 6, 7], [5, 6, 8]))
     engine.admit()
