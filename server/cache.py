@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 LEAST_CAPACITY = 128  # tokens; a power of two
-FIRST_ROWS = 8  # for which a new block has room
 
 
 class PromptCache:
@@ -43,7 +42,7 @@ class Block:
 
     def __init__(self, like: Tensor, capacity: int):
         layers, _, heads, _, dim = like.shape
-        self.kv = like.new_empty(layers, 2, FIRST_ROWS, heads, capacity, dim)
+        self.kv = like.new_empty(layers, 2, 1, heads, capacity, dim)
         self.rows: list[Any] = []
         self.lengths: list[int] = []
 

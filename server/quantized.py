@@ -9,12 +9,12 @@ All products of a step of a 0.5B model on a Xeon with AVX-512 and VNNI, but no b
 
 | rows | oneDNN, float32 | FBGEMM, float16 | oneDNN, 8 bits |
 |---|---:|---:|---:|
-| 1 | 86 | 63 | 41 |
-| 16 | 136 | 141 | 65 |
-| 64 | 288 | 309 | 133 |
-| 512, without the head | 1248 | 1436 | 631 |
+| 1 | 81 | 57 | 42 |
+| 16 | 131 | 131 | 58 |
+| 64 | 274 | 297 | 102 |
+| 512, without the head | 1236 | 1422 | 446 |
 
-Processors that compute in bfloat16 gain less, those with AMX next to nothing: 1.2 to 1.4 times at most.
+On processors that compute in bfloat16, an earlier try with other operations made products 1.2 to 1.4 times as fast.
 `torch.ops.aten._weight_int8pack_mm`, which rounds the weights alone, is slower than bfloat16 from 16 rows on.
 """
 
