@@ -32,7 +32,7 @@ def error_of(output, expected):
 
 
 @needs_instructions
-@pytest.mark.parametrize("dtype", {torch.float32, native_dtype()})
+@pytest.mark.parametrize("dtype", dict.fromkeys([torch.float32, native_dtype()]))
 @pytest.mark.parametrize(("bias", "rows"), [(True, 1), (False, 1), (True, 3), (False, 100)])
 def test_a_layer_with_and_without_bias(dtype, bias, rows):
     layer = nn.Linear(96, 50, bias=bias, dtype=dtype).requires_grad_(False)
