@@ -109,13 +109,13 @@ def load(options: Options) -> App:
     from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
     from server.packed import native_dtype
     from server.plain import engine_for
-    from server.quantized import is_able, quantize
+    from server.quantized import has_vnni, quantize
 
     # Only the engine's thread may have helpers. If this one gets some as well, there are more than cores, and libgomp
     # lets all of them sleep whenever they have nothing to do: 64 rows on 2 cores made 188 tokens/s, and make 284.
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if options.quantize and (device != "cpu" or not is_able()):
+    if options.quantize and (device != "cpu" or not has_vnni()):
         raise UserError(f"--quantize {options.quantize} needs a processor with VNNI instructions, and no GPU")
     # Measured on 2 cores with avx512_bf16, SmolLM2-135M: 1,100 tokens/s of prompt in bfloat16, 590 in float32.
     native = torch.bfloat16 if device == "cuda" else native_dtype()

@@ -45,20 +45,19 @@ class QuantizedLinear(nn.Module):
         rows = input.reshape(-1, self.in_features)
         largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=LEAST)
         rounded = (rows * (MOST / largest)).add_(ZERO + 0.5).to(torch.uint8)
-        weights = (self.packed, self.scales, self.zeros, None)
-        out = torch.ops.onednn.qlinear_pointwise(
-            rounded, 1 / MOST, ZERO, *weights, 1.0, 0, torch.float32, "none", [], ""
-        )
+        inputs, weights = (rounded, 1 / MOST, ZERO), (self.packed, self.scales, self.zeros)
+        no_bias, unrounded, nothing_after = None, (1.0, 0, torch.float32), ("none", [], "")
+        out = torch.ops.onednn.qlinear_pointwise(*inputs, *weights, no_bias, *unrounded, *nothing_after)
         out = out.mul_(largest) if self.bias is None else torch.addcmul(self.bias, out, largest)
         return out.view(*input.shape[:-1], self.out_features).to(input.dtype)
 
 
 def quantize(model: nn.Module) -> None:
-    """Round all linear layers of a model to 8 bits, on a processor that `is_able`. Embeddings stay as they are."""
+    """Round all linear layers of a model to 8 bits, on a processor that `has_vnni`. Embeddings stay as they are."""
     replace(model, lambda layer: QuantizedLinear(layer) if type(layer) is nn.Linear else layer)
 
 
-def is_able() -> bool:
+def has_vnni() -> bool:
     """Whether the processor multiplies numbers of 8 bits without overflow. Only AVX-512's instructions were tried."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))

@@ -10,10 +10,10 @@ from selfalign.errors import UserError
 from selfalign.llm.local_server import served
 from server.packed import native_dtype
 from server.plain import PlainEngine
-from server.quantized import QuantizedLinear, is_able, quantize
+from server.quantized import QuantizedLinear, has_vnni, quantize
 from tests.server.client import text
 
-needs_instructions = pytest.mark.skipif(not is_able(), reason="no VNNI instructions")
+needs_instructions = pytest.mark.skipif(not has_vnni(), reason="no VNNI instructions")
 
 
 @pytest.fixture(autouse=True)
