@@ -25,6 +25,7 @@ GUESSED_YIELD = 1 / 3  # examples of a task, while there is none
 GUESSED_PASSES = 1 / 4  # of the samples, each of which is then run again with MUTANTS and as a stub
 MUTANTS = 10  # the default of execute.py
 TOKENS_OF_EXAMPLE = 300  # question and answer, about
+IN_16_BITS = 1.7  # times as long as in 8 bits (docs/servers.md): benchmarks, where the server of the steps has 8
 
 
 def make_plan(options: Options, settings: Settings, max_seeds: int | None, server: Server, folder: Path) -> str:
@@ -88,7 +89,8 @@ def times_of(
         times["executions, in the sandbox"] = programs * measure_programs(settings.examples, os.cpu_count() or 1)
         scripts += 1 if options.until == "executions" else 2
     if not options.until:
-        times["HumanEval, before and after"] = 2 * speed.seconds("HumanEval", HUMANEVAL)
+        longer = IN_16_BITS if options.quantize else 1
+        times["HumanEval, before and after"] = 2 * longer * speed.seconds("HumanEval", HUMANEVAL)
         scripts += 3
         if training := training_of(options):
             examples = max(1, round(GUESSED_YIELD * seeds))

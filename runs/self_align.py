@@ -30,7 +30,7 @@ from runs.settings import (
     SETTINGS,
     STDLIB_SEEDS,
     ModelOptions,
-    check_api,
+    check_server,
     check_texts,
     folder_of,
     kept_out_of,
@@ -99,8 +99,9 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
 
     seeds, model = options.seeds or at("seeds"), f"{out}/after/model"
     sources, tasks_template = (seeds, "tasks_from_seed") if options.without_concepts else (at("concepts"), "tasks")
-    # Before and after are asked alike.
+    # Before and after are asked alike, and neither in 8 bits.
     measuring = (*settings.benchmark, *(("--prompt-style", "chat") if options.api == "chat" else ()))
+    before, api = (options.model, ()) if options.quantize else (server.urls[0], ("--api", server.api))
     push = ("--push-to-hub", hub) if hub else ()
     steps = [
         Step(
@@ -133,8 +134,8 @@ def steps_of(options: Options, server: Server, launch: Sequence[str] = ()) -> li
         ),
         Step(
             "HumanEval before",
-            ("benchmark.py", server.urls[0], f"{out}/before/humaneval", "--api", server.api, *measuring),
-            asks=True,
+            ("benchmark.py", before, f"{out}/before/humaneval", *api, *measuring),
+            asks=not options.quantize,
         ),
         Step(
             "Fine-tuning on the model's own instructions",
@@ -171,7 +172,7 @@ class State:
     def __init__(self, folder: Path, options: Options) -> None:
         self.path = folder / STATE
         now = {"model": options.model, "settings": options.settings, "seeds": options.seeds, "hub": options.hub}
-        now |= {"examples": options.examples, "without_concepts": options.without_concepts}
+        now |= {name: getattr(options, name) for name in ("examples", "without_concepts", "quantize")}
         there = json.loads(self.path.read_text()) if self.path.exists() else now | {"max_seeds": None, "done": []}
         # What a folder of an earlier version does not name had its default then.
         if differing := [name for name, value in now.items() if there.get(name) != value and (name in there or value)]:
@@ -211,7 +212,7 @@ def check(options: Options) -> None:
     each other."""
     if options.hub and not is_hub_id(options.hub):
         raise UserError(f"--hub {options.hub} must have the form org/name")
-    check_api(options)
+    check_server(options)
     if (options.until == "seeds" and options.seeds) or (options.until == "concepts" and options.without_concepts):
         raise UserError(f"--until {options.until} names a step that this run does not have")
     if options.endpoint and not options.until:  # otherwise the server that is started here finds out
@@ -260,7 +261,9 @@ def main(options: Options) -> None:
                 check_kept_out(options)
             say("The server of the model")
             server = stack.enter_context(
-                serving(options.model, options.endpoint, options.api, gpus, folder, environment)
+                serving(
+                    options.model, options.endpoint, options.api, gpus, folder, environment, quantize=options.quantize
+                )
             )
             print(" ".join(server.urls))
             say("What will be done")

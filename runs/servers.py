@@ -86,11 +86,19 @@ def launcher(gpus: int, training: Sequence[str] = ()) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def serving(
-    model: str, given: Sequence[str], api: str, gpus: int, folder: Path, environment: dict[str, str]
+    model: str,
+    given: Sequence[str],
+    api: str,
+    gpus: int,
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    quantize: str | None = None,
 ) -> Iterator[Server]:
     """The `given` servers, or one that runs as long as it is needed; UserError if it does not start.
 
-    vLLM runs once on each GPU: a model that needs several is served by hand, and named with --endpoint.
+    vLLM runs once on each GPU: a model that needs several is served by hand, and named with --endpoint. serve.py is
+    what can `quantize` the model.
     """
     if given:
         yield Server(tuple(given), api)
@@ -100,7 +108,9 @@ def serving(
         if uses_serve_py(gpus):
             if gpus:
                 print("serve.py runs on one GPU; with vLLM (pip install vllm), all are used, and faster")
-            yield Server((_start_serve_py(model, folder, environment, processes),))
+            yield Server((_start_serve_py(model, folder, environment, processes, quantize),))
+        elif quantize:
+            raise UserError(f"--quantize {quantize} is for serve.py, and here vLLM serves the model")
         else:
             yield Server(_start_vllm(resolve_model(model), gpus_here(), folder, environment, processes), "completions")
     finally:
@@ -120,9 +130,12 @@ def _start(words: Sequence[str], log: Path, processes: list[Any], **more: Any) -
     return process
 
 
-def _start_serve_py(model: str, folder: Path, environment: dict[str, str], processes: list[Any]) -> str:
+def _start_serve_py(
+    model: str, folder: Path, environment: dict[str, str], processes: list[Any], quantize: str | None
+) -> str:
     resolve_model(model)  # here, so that the bar of a conversion is seen
     words = [sys.executable, "serve.py", "--port", "0", "--model", model]
+    words += ["--quantize", quantize] if quantize else []
     process = _start(words, folder / "serve.log", processes, stdout=subprocess.PIPE, env=environment)
     line = process.stdout.readline().decode() if process.stdout else ""
     if "http://" not in line:

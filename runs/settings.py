@@ -32,6 +32,9 @@ class ModelOptions:
     """URL of a server of the model; repeat the option for several. By default, one is started here."""
     api: Literal["tgi", "completions", "chat"] = "tgi"
     """Interface of --endpoint, as in the steps."""
+    quantize: Literal["int8"] | None = None
+    """Have serve.py compute in 8 bits what the model writes as data, which is faster on some processors: see `python
+    serve.py --help`. Benchmarks measure the model as it is."""
     max_seeds: Count | None = None
     """How many seeds to use. By default, 64 with `small` settings, else all of --seeds, or 200 of the library's."""
     settings: Literal["auto", "small", "plain", "paper", "reference"] = "auto"
@@ -56,10 +59,13 @@ def folder_of(options: ModelOptions, parent: str = "./runs/out") -> str:
     return out if out.startswith((".", "/")) else f"./{out}"
 
 
-def check_api(options: ModelOptions) -> None:
-    """UserError if an interface is named without the servers that have it: one that is started here has its own."""
+def check_server(options: ModelOptions) -> None:
+    """UserError if an interface is named without the servers that have it, as one that is started here has its own; or
+    if 8 bits are asked of servers that are running already."""
     if options.api != "tgi" and not options.endpoint:
         raise UserError(f"--api {options.api} is the interface of servers that --endpoint names, and none is named")
+    if options.quantize and options.endpoint:
+        raise UserError(f"--quantize {options.quantize} is for a serve.py that is started here, and not for --endpoint")
 
 
 def check_texts(options: DataclassInstance) -> None:

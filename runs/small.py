@@ -37,7 +37,7 @@ from runs.settings import (
     SETTINGS,
     STDLIB_SEEDS,
     ModelOptions,
-    check_api,
+    check_server,
     check_texts,
     folder_of,
     kept_out_of,
@@ -116,6 +116,7 @@ class Experiment:
         words += ["--seeds", options.seeds] if options.seeds else []
         words += ["--max-seeds", str(options.max_seeds)] if options.max_seeds else []
         words += [word for url in options.endpoint for word in ("--endpoint", url)]
+        words += ["--quantize", options.quantize] if options.quantize else []
         words += [*kept_out_of(options, self.is_offline), "--until", "executions"]
         words += ["--plan-only"] if options.plan_only else []
         return Step("Data: what the model writes", ("-m", "runs.self_align", options.model, *words))
@@ -221,7 +222,7 @@ def check_folder(options: Options, folder: Path, size: int | None = None) -> int
     UserError if it holds another one, or arms of another size than --size.
     """
     file = folder / STATE
-    now = {name: getattr(options, name) for name in ("model", "settings", "executions", "prompt_style")}
+    now = {name: getattr(options, name) for name in ("model", "settings", "executions", "prompt_style", "quantize")}
     now |= {name: getattr(options, name) for name in ("seeds", "max_seeds", "epochs", "learning_rate", "batch_size")}
     there = json.loads(file.read_text()) if file.exists() else now
     if differing := [name for name, value in now.items() if there.get(name) != value]:
@@ -321,7 +322,7 @@ def measure(experiment: Experiment, model: str, where: str, environment: dict[st
 def main(options: Options) -> None:
     """Make the data, the arms, and for each seed a model of every arm; measure all; print what came out."""
     check_texts(options)
-    check_api(options)
+    check_server(options)
     check_arms(options)
     gpus = gpu_count()
     options = replace(options, settings=settings_for(options, gpus))

@@ -18,11 +18,12 @@ from runs.measure import Speed, measure_server, per_token, requests_of
 from runs.plan import counts_of, make_plan, times_of, training_of
 from runs.running import Step, run_step
 from runs.self_align import Options, State, check, check_instructions, check_kept_out, main, steps_of
-from runs.servers import Server, gpus_here, launcher
+from runs.servers import Server, gpus_here, launcher, serving
 from runs.settings import SETTINGS, check_texts, folder_of
 from runs.timing import Training
 from selfalign.errors import UserError
 from selfalign.llm.prompts import load_examples
+from server.quantized import has_vnni
 from tests.fakes.server import simulated
 from tests.helpers import ROOT, load_script, write_rows
 
@@ -30,7 +31,9 @@ SERVER = Server(("http://a:1", "http://b:2"), "completions")
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("more", [{}, {"seeds": "org/seeds", "hub": "org/name"}, {"api": "chat"}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"seeds": "org/seeds", "hub": "org/name"}, {"api": "chat"}, {"quantize": "int8"}], ids=str
+)
 def test_every_command_is_one_that_its_script_takes(settings, more):
     for step in steps_of(Options(model="org/model", settings=settings, **more), SERVER):
         script, *words = step.words
@@ -48,6 +51,15 @@ def test_both_benchmarks_ask_in_the_same_way():
         assert len(asked) == 2 and asked[0] == asked[1] and ("chat" in asked[0]) == (api == "chat")
 
 
+def test_neither_benchmark_is_asked_in_8_bits():
+    """The server that writes the data has them, so the model is served once more."""
+    steps = steps_of(Options(model="m", settings="small", quantize="int8"), SERVER)
+    before, after = (step for step in steps if "benchmark.py" in step.words)
+    assert before.words[1] == "m" and not before.asks
+    assert before.words[3:] == after.words[3:]
+    assert not any(step.asks for step in steps[steps.index(before) :])  # and the server with 8 bits has ended
+
+
 def test_benchmarks_that_can_not_be_read_are_said_before_the_model_is_asked(tmp_path, capsys):
     (tmp_path / "plus.jsonl").write_text('{"task_id": 1}')
     for given in ({"decontaminate": ("humaneval", "mbppplus")}, {}):
@@ -60,7 +72,7 @@ def test_benchmarks_that_can_not_be_read_are_said_before_the_model_is_asked(tmp_
 
 def test_seeds_that_are_not_there_are_said_before_a_model_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("runs.self_align.begin", lambda _: {})
-    monkeypatch.setattr("runs.self_align.serving", lambda *_: pytest.fail("it is loaded"))
+    monkeypatch.setattr("runs.self_align.serving", lambda *_, **__: pytest.fail("it is loaded"))
     with pytest.raises(UserError, match="there is no dataset"):
         main(Options(model="m", settings="small", seeds=str(tmp_path / "none"), out=str(tmp_path / "out")))
 
@@ -136,6 +148,24 @@ def test_more_seeds_are_refused_once_the_model_was_asked(tmp_path, hub):
 def test_an_interface_without_servers_is_refused():
     with pytest.raises(UserError, match=r"--api chat.*--endpoint"):
         check(Options(model="m", api="chat"))
+
+
+def test_8_bits_are_for_a_serve_py_that_is_started_here(tiny_model, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"--quantize int8.*--endpoint"):
+        check(Options(model="m", quantize="int8", endpoint=("http://a:1",)))
+
+    def ask_in_8_bits(gpus):
+        with serving(str(tiny_model), (), "tgi", gpus, tmp_path, {**os.environ}, quantize="int8") as server:
+            return server.urls
+
+    if has_vnni():
+        assert ask_in_8_bits(gpus=0)
+    else:
+        with pytest.raises(UserError, match=r"serve\.py has ended.*--quantize int8 needs a processor with VNNI"):
+            ask_in_8_bits(gpus=0)
+    monkeypatch.setattr("runs.servers.uses_serve_py", lambda _: False)
+    with pytest.raises(UserError, match=r"--quantize int8.*vLLM"):
+        ask_in_8_bits(gpus=1)
 
 
 @pytest.mark.parametrize(

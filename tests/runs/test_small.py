@@ -31,12 +31,14 @@ def options_from(words):
 
 
 def test_every_command_is_one_that_its_script_takes():
-    one = experiment(max_seeds=500, endpoint=("http://a:1",), benchmark_data=("mbppplus=m.jsonl",), epochs=3)
-    steps = [one.data(), one.measure("smollm2", "./out/base", "mbppplus")]
+    one = experiment(max_seeds=500, quantize="int8", benchmark_data=("mbppplus=m.jsonl",), epochs=3)
+    steps = [one.data(), experiment(endpoint=("http://a:1",)).data()]
+    steps += [one.measure("smollm2", "./out/base", "mbppplus")]
     for arm in ARMS:
         steps += [one.select(arm), one.draw(arm, 40), one.train(arm, 1, 40, 0)]
     for step in steps:
         options_from([*step.words])
+    assert options_from([*one.data().words]).quantize == "int8"
     trained = options_from([*one.train("passes", 1, 40, 0).words])
     assert (trained.seed, trained.epochs) == (1, 3)
 
