@@ -12,7 +12,8 @@ Columns out: those of the input, and
     task_id           id of the task; `id` is now the id of this sample
     sample            number of the sample, from 0
     completion        what the model wrote, unchanged but for its reasoning
-    response, tests   the two parts of the completion; null if missing
+    response, tests   the two parts of the completion; null if missing. With --trim-tests, those that were cut off end
+                      with the last whole test, as a block of their own
     generated_tokens  length of the completion, in tokens
     prompt_hash, finish_reason    as in step 2
     error             null, or why the sample cannot be executed: no_code, no_tests, unfinished, prompt_too_long,
@@ -33,8 +34,10 @@ from typing import Any
 
 from selfalign.code.markdown import code_blocks, split_at_heading
 from selfalign.data.copies import copies, copies_code
+from selfalign.data.cut_off import tests_before_cut
 from selfalign.data.languages import check_examples, check_language, code_in, prompt_file
 from selfalign.ids import content_id, draws_of
+from selfalign.llm.completion import UNFINISHED
 from selfalign.llm.endpoint import Endpoint
 from selfalign.llm.prompts import (
     TRIED,
@@ -105,6 +108,10 @@ class Options(LanguageOptions, GenerationOptions, StepOptions):
     similar_shots: bool = field(default=False, metadata=LATER)
     """Draw worked examples of the task's own category first, nearest in difficulty. Helps small models."""
 
+    trim_tests: bool = field(default=False, metadata=LATER)
+    """Where an answer is cut off in its tests, leave out the test in which it ends instead of the whole answer. The
+    paper has no such rule."""
+
     template: Path = field(default=PROMPTS / "responses.jinja", metadata=OPERATIONAL)
     """Jinja template of the prompt. `{% set stop = ["## Example"] %}` in it says where an answer ends."""
 
@@ -117,7 +124,7 @@ def split_completion(completion: str, language: Language = "python") -> tuple[st
     response = SPACE_BEFORE.sub("", response.rstrip()) or None
     tests = CUT_HEADING.sub("", SPACE_BEFORE.sub("", tests.rstrip())) if tests else None
     if any(not block.closed for block in code_blocks(completion)):
-        return response, tests, "unfinished"
+        return response, tests, UNFINISHED
     if not response or code_in(response, language) is None:
         return response, tests, "no_code"
     return response, tests, None if tests and code_in(tests, language) else "no_tests"
@@ -164,9 +171,13 @@ def main(options: Options) -> None:
         answers = await endpoint.sample(
             text, options.samples, max_new_tokens=options.max_new_tokens, seed=sampling_seed, stop=prompt.stop or STOP
         )
-        rows = []
+        rows, trimmed = [], 0
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
+            if error == UNFINISHED and options.trim_tests:
+                whole = tests_before_cut(response, tests, options.language)
+                tests, error = (whole, None) if whole else (tests, error)
+                trimmed += bool(whole)
             if response and tests and is_copied(response, tests, examples):
                 error = error or "copied_example"
             sample = {
@@ -184,7 +195,7 @@ def main(options: Options) -> None:
                 **language,
             }
             rows.append(task | forgotten | sample)
-        return Done(rows)
+        return Done(rows, {"trimmed": trimmed} if trimmed else {})
 
     endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
     run_step(

@@ -45,21 +45,22 @@ def code_blocks(text: str) -> list[CodeBlock]:
     return blocks
 
 
-def python_code(text: str) -> str | None:
-    """The closed Python blocks of `text` as one program, or None if there is none.
+def python_code(text: str, *, open_too: bool = False) -> str | None:
+    """The closed Python blocks of `text` as one program, or None if there is none; with `open_too`, also one that is
+    never closed.
 
     Blocks without a label count as Python if no block has that label: small models often leave it out.
     """
-    return _code_with(PYTHON_LABELS, text)
+    return _code_with(PYTHON_LABELS, text, open_too)
 
 
-def javascript_code(text: str) -> str | None:
+def javascript_code(text: str, *, open_too: bool = False) -> str | None:
     """What `python_code` does, for JavaScript."""
-    return _code_with(JAVASCRIPT_LABELS, text)
+    return _code_with(JAVASCRIPT_LABELS, text, open_too)
 
 
-def _code_with(labels: set[str], text: str) -> str | None:
-    blocks = [block for block in code_blocks(text) if block.closed]
+def _code_with(labels: set[str], text: str, open_too: bool) -> str | None:
+    blocks = [block for block in code_blocks(text) if block.closed or open_too]
     chosen = [b for b in blocks if b.label in labels] or [b for b in blocks if not b.label]
     return "\n".join(b.code for b in chosen) if chosen else None
 

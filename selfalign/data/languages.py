@@ -40,9 +40,16 @@ def language_of(row: dict[str, Any]) -> str:
     return language if language in OTHER_LANGUAGES else "python"
 
 
-def code_in(text: str, language: str) -> str | None:
-    """The closed blocks of `text` in a language of KNOWN as one program, or None if there is none."""
-    return javascript_code(text) if language == "javascript" else python_code(text)
+def code_in(text: str, language: str, *, open_too: bool = False) -> str | None:
+    """The closed blocks of `text` in a language of KNOWN as one program, or None if there is none; with `open_too`,
+    also one that is never closed."""
+    find = javascript_code if language == "javascript" else python_code
+    return find(text, open_too=open_too)
+
+
+def parses(code: str, language: str) -> bool:
+    """Whether a program in a language of KNOWN has a syntax tree."""
+    return (tree_of(code) if language == "javascript" else parsed(code)) is not None
 
 
 def programs_of(row: dict[str, Any]) -> tuple[str, str]:

@@ -288,6 +288,30 @@ def test_blocks_that_are_indented_as_a_whole_stay_programs(indented):
     assert (python_code(response), python_code(tests), error) == ("f = sum\n", "assert f([1]) == 1\n", None)
 
 
+def test_answers_that_are_cut_off_in_their_tests_are_kept_without_the_last_one(tmp_path):
+    """Of a copy of a worked example, too, the tests are only whole once they are trimmed."""
+    example = load_examples(PROMPTS / "examples_small.yaml").pool[0]
+    copied = f"{example.response}\n\n### Tests\n{example.tests.rstrip().removesuffix('```')}assert f("
+    answers = (f"{RESPONSE}\n\n### Tests\n{TESTS[:-3]}assert f([1, 2", copied, "Adds.\n\n```python\nf = su")
+
+    async def hook(_, body, number):
+        if "## Example" not in body["inputs"]:
+            return None
+        details = {"finish_reason": "length", "generated_tokens": 9, "seed": 0, "prefill": [], "tokens": []}
+        return web.json_response({"generated_text": answers[number % 3], "details": details})
+
+    for more, first in (((), (TESTS[:-3] + "assert f([1, 2", "unfinished")), (("--trim-tests",), (TESTS, None))):
+        with simulated(hook) as server:
+            rows = generate("sample_responses", TASKS, tmp_path / str(len(more)), server.url, *more)
+        assert {row["completion"] for row in rows} == {*answers}
+        errors = {row["completion"]: (row["tests"], row["error"]) for row in rows}
+        assert errors[answers[0]] == first
+        assert errors[copied][1] == ("copied_example" if more else "unfinished")
+        assert errors[answers[2]] == (None, "unfinished")
+        counts = run_json(tmp_path / str(len(more)) / "out")["funnel"][-1]["counts"]
+        assert counts.get("trimmed") == (sum(row["completion"] != answers[2] for row in rows) if more else None)
+
+
 @pytest.mark.parametrize("step", ["generate_tasks", "sample_responses"])
 def test_what_is_copied_from_a_worked_example_is_not_used(tmp_path, step):
     """Every second answer is a worked example's, with another name or number; the others are not."""
