@@ -114,6 +114,13 @@ class Options(SandboxOptions, StepOptions):
     api: Literal["tgi", "completions", "chat"] = "tgi"
     """Interface of the endpoint: text-generation-inference's own, or OpenAI's completions or chat (vLLM)."""
 
+    model: str | None = field(default=None, metadata=OPERATIONAL)
+    """Name of the model that the endpoint must serve, as the endpoint reports it."""
+
+    api_key: str | None = field(default=None, metadata=OPERATIONAL)
+    """API key of the endpoint. By default, the environment variable SELFALIGN_API_KEY; without either, Hugging Face's
+    own servers get the Hugging Face token."""
+
     benchmark: str = "humaneval"
     """Name of a file in selfalign/benchmarks, followed by a hyphen and the name of the set if it has several."""
 
@@ -230,6 +237,8 @@ def model_at(url: str, options: Options, benchmark: Benchmark, tokenizer: str | 
     generation_options = GenerationOptions(
         endpoint=(url,),
         api=options.api,
+        model=options.model,
+        api_key=options.api_key,
         temperature=options.temperature or 0.0,
         top_p=options.top_p,
         concurrency=options.concurrency,
@@ -239,11 +248,16 @@ def model_at(url: str, options: Options, benchmark: Benchmark, tokenizer: str | 
     return Model(benchmark, generation_options, style=style, max_new_tokens=tokens, template=template)
 
 
+def is_endpoint(options: Options) -> bool:
+    """Whether MODEL is the URL of a server that is running already."""
+    return options.input.startswith(("http://", "https://"))
+
+
 @contextlib.contextmanager
 def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None]]:
     """The URL of the model, the name of its tokenizer and a hash of its files, as far as they are known."""
     tokenizer = resolve_model(options.tokenizer, token=options.hf_token) if options.tokenizer else None
-    if options.input.startswith(("http://", "https://")):
+    if is_endpoint(options):
         yield options.input, tokenizer, None
         return
     model = resolve_model(options.input, token=options.hf_token)
@@ -268,6 +282,8 @@ def main(options: Options) -> None:
     """Take or generate the answers to every problem, run them, and compute pass@k."""
     import datasets
 
+    if options.model and not is_endpoint(options):
+        raise UserError(f"--model says which model of an endpoint is meant, and {options.input} is not a URL")
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
     choose_release(benchmark, options)

@@ -167,7 +167,8 @@ class GenerationOptions:
 
     api: Literal["tgi", "completions", "chat"] = "tgi"
     """Interface of the servers: text-generation-inference's own (also that of serve.py), or OpenAI's completions or
-    chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co). Use chat for instruction-tuned models."""
+    chat (vLLM, SGLang, llama.cpp, https://router.huggingface.co). Instruction-tuned models can continue the prompts as
+    well, and small ones do that better than they chat (docs/prompts.md)."""
 
     model: str | None = field(default=None, metadata=OPERATIONAL)
     """Name of the model that the endpoint must serve, as the endpoint reports it. The run is refused if it serves

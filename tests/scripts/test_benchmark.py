@@ -102,6 +102,24 @@ def test_an_openai_compatible_endpoint_as_a_command(tmp_path, problems, api):
     assert all(body.get("stop", []) == results["decoding"]["stop"][:4] for body in asked)
 
 
+def test_one_of_several_models_of_an_endpoint_that_wants_a_key(tmp_path, problems):
+    keys = set()
+
+    async def hook(request, body, number):
+        keys.add(request.headers.get("Authorization"))
+
+    options = ("--data", problems, "--api", "completions", "--max-new-tokens", "8", "--api-key", "secret")
+    with simulated(hook) as server:
+        other = run("benchmark", server.url, tmp_path / "other", *options, "--model", "another/model")
+        run_well("benchmark", server.url, tmp_path / "out", *options, "--model", "simulated/model")
+    assert other.returncode == 2 and "serves simulated/model, not another/model" in other.stderr
+    assert keys == {"Bearer secret"}
+    folder = run("benchmark", tmp_path, tmp_path / "out", "--model", "another/model")
+    assert (
+        folder.returncode == 2 and f"--model says which model of an endpoint is meant, and {tmp_path}" in folder.stderr
+    )
+
+
 def test_a_model_folder_through_its_chat_template_as_a_command(tmp_path, tiny_model, problems):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "chat_template.jinja").write_text("{{ 'ASK ' + messages[0]['content'] + ' ANSWER ' }}")
