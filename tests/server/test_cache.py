@@ -60,6 +60,30 @@ def test_a_row_that_has_left_takes_no_memory_as_the_only_one_of_its_length():
     assert list(cache.blocks) == [128]
 
 
+def test_a_block_that_few_rows_are_left_in_is_halved():
+    cache, rows = RowsCache(), range(40)
+    tokens = torch.randn(40, LAYERS, 2, HEADS, 5, DIM)
+    for row in rows:
+        cache.join(row, tokens[row])
+    (block,) = cache.blocks.values()
+    most = block.kv.shape[2]
+    for row in rows[:-2]:
+        cache.leave(row)
+    assert most == 64 and block.kv.shape[2] == 4
+    for row in rows[-2:]:
+        assert torch.equal(cache.tokens_of(row), tokens[row])
+
+
+def test_a_row_for_which_there_is_too_little_memory_leaves_the_others_as_they_are(monkeypatch):
+    cache = RowsCache()
+    cache.join("first", torch.zeros(LAYERS, 2, HEADS, 0, DIM))
+    with monkeypatch.context() as patch:
+        patch.setattr("server.cache.Block.add", lambda *_: exec("raise MemoryError"))
+        with pytest.raises(MemoryError):
+            cache.join("long", torch.zeros(LAYERS, 2, HEADS, 500, DIM))
+    assert cache.prepare() == ["first"] and list(cache.blocks) == [128]
+
+
 @pytest.fixture
 def engine(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
@@ -136,6 +160,16 @@ def test_a_prompt_that_begins_like_that_of_a_row_is_computed_from_there_on(engin
     expected = engine.model(torch.tensor([last.prompt])).logits[0, -1]
     assert last.tokens[0].id == expected.argmax()
     torch.testing.assert_close(engine.prompts[tuple(last.prompt)].scores, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_those_that_hung_up_do_not_wait_any_longer(engine):
+    jobs = completions(*([5, 6, 7 + n] for n in range(6)))
+    engine.waiting.extend(jobs)
+    engine.admit()
+    jobs[4].future.cancel()
+    engine.admit()
+    assert list(engine.rows) == jobs[:3] and list(engine.waiting) == [jobs[3], jobs[5]]
 
 
 @torch.inference_mode()
