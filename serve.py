@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOTAL_TOKENS = 8192
 STOP_SECONDS = 1  # how long a step of the model may delay the end
+CHUNK = "attention_chunk_size"  # beyond which Llama 4 does not look back
 
 
 @dataclass
@@ -64,7 +65,8 @@ class Options:
     float32 for all that is computed."""
     quantize: Literal["int8"] | None = None
     """Round weights and inputs of all linear layers to 8 bits: on processors with VNNI instructions, but none for
-    bfloat16, this is faster. It does not compute quite the same model."""
+    bfloat16, this is faster. It does not compute quite the same model. The experts of most mixtures stay as they
+    are."""
     threads: Count | None = None
     """Number of CPU threads for the model. By default, one per core."""
     cache: Path = DEFAULT_CACHE
@@ -93,7 +95,7 @@ def load(options: Options) -> App:
     """The application, around an engine that is ready to start.
 
     Raises:
-        OSError, ValueError, KeyError, RuntimeError, SafetensorError: the model can't be loaded.
+        OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError: the model can't be loaded.
         UserError: it can't be quantized here.
     """
     # torch's threads spin while they wait for each other. Because of that, a prompt of 600 tokens took 11 s on 2 cores
@@ -143,7 +145,7 @@ def context_of(config: Any) -> int:
     """Up to how many tokens a model attends to all that it has seen, at positions that mean the same for all rows. The
     configuration of a model that also takes images has that of its texts inside."""
     text = config.get_text_config()
-    of_model = [getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    of_model = [getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window", CHUNK)]
     rope = getattr(text, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":  # one row beyond this changes the positions of the whole batch
         of_model.append(rope["original_max_position_embeddings"])
@@ -201,7 +203,7 @@ def main(options: Options) -> None:
     bound = bind(options)
     try:
         app = load(options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"can't load the model {options.model or SMOLLM2}: {first_line(error)}") from None
     asyncio.run(serve(app, options, bound))
     os._exit(0)  # skip the interpreter's exit: the engine's thread may still be computing, and torch takes 0.6 s

@@ -6,8 +6,10 @@
     completion.py  one completion in progress, and choosing its next token
     engine.py      the batch that completions join and leave, and the prompts that are kept
     plain.py       the same for models with other layers than ordinary attention, one row at a time
+    cache.py       keys and values of the rows of the batch
+    attention.py   attention over a prompt that many rows share, and over a row's own tokens
     packed.py      weights in the order that a processor reads them fastest
-    attention.py   attention over a prompt that many rows share, and their keys and values
+    quantized.py   weights and inputs in 8 bits
 
 What does not belong here: the client's side (`selfalign.llm`), and loading a model (serve.py).
 """

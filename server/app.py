@@ -17,6 +17,7 @@ from server.validation import MAX_STOP_SEQUENCES, Parameters, TgiError, check, i
 MAX_BODY_BYTES = 32 * 1024**2
 DEFAULT_MAX_NEW_TOKENS = 1024  # where there is room for them
 VERSION = "3.3.6-dev0"  # of TGI, whose contract this is
+TEMPERATURES = (1e-30, 1e30)  # with others, scores are no numbers in float32 any more; these do the same
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -152,6 +153,8 @@ class App:
         if parameters.truncate:
             prompt = prompt[-parameters.truncate :]
         limits, length = self.limits, len(prompt)
+        if not length:
+            raise invalid("`inputs` cannot be empty")
         if length > limits.max_input_tokens:
             raise invalid(f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {length}")
         room = limits.max_total_tokens - length
@@ -166,7 +169,7 @@ class App:
             prompt=prompt,
             max_new_tokens=max_new_tokens,
             seed=seed if parameters.is_sampling() else None,
-            temperature=1.0 if parameters.temperature is None else parameters.temperature,
+            temperature=1.0 if parameters.temperature is None else within(*TEMPERATURES, parameters.temperature),
             top_k=parameters.top_k,
             top_p=parameters.top_p,
             stop=parameters.stop,
@@ -192,11 +195,16 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response({"error": str(error), "error_type": error.error_type}, status=error.status)
 
 
+def within(least: float, most: float, number: float) -> float:
+    """The number, or the nearest one that is allowed."""
+    return float(min(max(number, least), most))
+
+
 async def body_of(request: web.Request) -> Any:
     """The body of a request; TgiError if it is not JSON."""
     try:
         return await request.json()
-    except (ValueError, RecursionError):
+    except (ValueError, LookupError, RecursionError):  # LookupError: a charset that nobody knows
         raise invalid("the body is not JSON") from None
 
 

@@ -58,9 +58,18 @@ def attend_together(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
 
 
 def shared_prompt_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, shared: SharedPrompts, **more: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    shared: SharedPrompts,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """Each row attends to its own keys, and together with the other rows of its prompt to the prompt's."""
+    if attention_mask is not None:  # Doge adds numbers of its own to the scores
+        raise NotImplementedError("a mask of the model's own")
     if more.get("softcap") is not None or more.get("s_aux") is not None:  # Gemma 2; gpt-oss
         raise NotImplementedError("scores that are capped, or attention sinks")
     rows, heads, tokens, dim = query.shape

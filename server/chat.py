@@ -37,10 +37,10 @@ def check_chat(body: Any) -> tuple[list[dict[str, str]], dict[str, Any], Paramet
         raise invalid("`messages` must be a list of messages")
     refuse_unsupported(body, UNSUPPORTED)
     arguments = body.get("chat_template_kwargs") or {}
-    if not isinstance(arguments, dict):
-        raise invalid("`chat_template_kwargs` must be an object")
+    if not isinstance(arguments, dict) or "chat_template" in arguments:
+        raise invalid("`chat_template_kwargs` must be an object, without another template")
     asked = {name: body.get(name) for name in ("temperature", "top_p", "seed", "stop")}
-    # As in TGI: a chat is sampled from, unless the temperature is 0.
+    # As in TGI: a chat is sampled from, unless the temperature is 0 and there is no top_p.
     is_greedy = isinstance(asked["temperature"], int | float) and asked["temperature"] == 0
     sampling = {"do_sample": not is_greedy, "temperature": None if is_greedy else asked["temperature"]}
     parameters = check_parameters({**asked, "max_new_tokens": body.get("max_tokens"), **sampling})
@@ -65,9 +65,11 @@ def prompt_of(tokenizer: Any, messages: list[dict[str, str]], arguments: dict[st
     if not tokenizer.chat_template:
         raise TgiError(422, "template_error", "Template error: template not found")
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
     except Exception as error:  # whatever a template of somebody's raises: most refuse an order of the roles
         raise TgiError(422, "template_error", f"Template error: {error}") from None
+    refuse_half_characters("messages", prompt)  # `arguments` may have some
+    return prompt
 
 
 def chat_answer(model: str, version: str, completion: Completion, text: str, reason: FinishReason) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def drawn(completions: Sequence[Completion], scores: Tensor) -> list[tuple[int, 
     """
     greedy = torch.tensor([completion.seed is None for completion in completions], device=scores.device)
     temperatures = [1.0 if completion.seed is None else completion.temperature for completion in completions]
-    scores = scores / torch.tensor(temperatures, device=scores.device)[:, None]  # in float32 from here on
+    # In float32 from here on, also where all temperatures are whole numbers.
+    scores = scores / torch.tensor(temperatures, dtype=torch.float32, device=scores.device)[:, None]
     for row, completion in enumerate(completions):
         if completion.seed is not None and (completion.top_k is not None or completion.top_p is not None):
             scores[row] = narrowed(scores[row], completion.top_k, completion.top_p)
@@ -136,8 +137,9 @@ def keep_top_p(scores: Tensor, top_p: float) -> Tensor:
     """Nucleus sampling (arXiv 1904.09751): -inf for all but the likeliest tokens that together reach `top_p`."""
     probabilities = scores.softmax(-1)
     # Tokens below this bound add up to less than 1 - top_p, so none of them is in the nucleus: sorting the few others
-    # takes 0.2 ms a row, sorting the whole vocabulary 4 ms.
-    likely = (probabilities > (1 - top_p) / len(scores)).nonzero().squeeze(1)
+    # takes 0.2 ms a row, sorting the whole vocabulary 4 ms. The likeliest token is always in it.
+    bound = min((1 - top_p) / len(scores), float(probabilities.max()))
+    likely = (probabilities >= bound).nonzero().squeeze(1)
     ordered, order = probabilities[likely].sort(descending=True)
     nucleus = likely[order[ordered.cumsum(0) - ordered < top_p]]
     return torch.full_like(scores, -torch.inf).index_copy_(0, nucleus, scores[nucleus])

@@ -79,7 +79,7 @@ class Engine:
                 self.admit()
                 if self.rows:
                     self.step()
-            except Exception as error:  # out of memory, a model that fails: these completions end, the next may work
+            except BaseException as error:  # out of memory, a model that fails: these completions end, others may work
                 for completion in self.rows:
                     end(completion, error)
                 self.clear()
@@ -101,17 +101,16 @@ class Engine:
         """Drop the rows that were cancelled, and fill the batch from those waiting, first come first served."""
         for completion in [row for row in self.rows if row.future.cancelled()]:
             self.leave(completion)
+        self.waiting = deque(completion for completion in self.waiting if not completion.future.cancelled())
         while self.waiting and len(self.rows) < self.max_batch_size:
             completion = self.waiting.popleft()
-            if completion.future.cancelled():
-                continue
             try:
                 prompt = self.computed(tuple(completion.prompt))
                 self.inferences["prefill"] += 1
                 (first,) = choose([completion], prompt.scores[None])
                 if not self.advance(completion, *first):
                     self.join(completion, prompt, shares=self.is_shared(prompt))
-            except Exception as error:
+            except BaseException as error:
                 end(completion, error)
 
     def is_shared(self, prompt: ComputedPrompt) -> bool:
@@ -212,13 +211,15 @@ class Engine:
         return ComputedPrompt(ids, kv if kept is None else torch.cat([kept, kv], -2), scores)
 
 
-def end(completion: Completion, outcome: FinishReason | Exception) -> None:
+def end(completion: Completion, outcome: FinishReason | BaseException) -> None:
     """Tell the client, unless it has hung up."""
     with contextlib.suppress(InvalidStateError):
-        if isinstance(outcome, Exception):
-            completion.future.set_exception(outcome)
-        else:
+        if not isinstance(outcome, BaseException):
             completion.future.set_result(outcome)
+        elif isinstance(outcome, Exception):
+            completion.future.set_exception(outcome)
+        else:  # a panic of tokenizers, which would end the thread that waits for the future
+            completion.future.set_exception(RuntimeError(str(outcome)))
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -68,7 +68,8 @@ class PlainEngine(Engine):
 @torch.inference_mode()
 def engine_for(model: PreTrainedModel, tokenizer: Any, max_batch_size: int, halve: bool = False) -> Engine:
     """The engine that shares prompts, if it computes what the model does by itself; otherwise the plain one. Either
-    has packed weights, if these work; with `halve`, they may be rounded to float16 (`server.packed`).
+    has packed weights, if these work and are not quantized; with `halve`, they may be rounded to float16
+    (`server.packed`).
 
     Raises:
         ValueError: neither can compute the model.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from server.packed import ROWS, replace
 
 MOST = 127  # in 8 bits with a sign
-ZERO = 128  # what stands for 0 in 8 bits without a sign, which VNNI wants of inputs: with one, a product takes seconds
+ZERO = 128  # what stands for 0 in 8 bits without a sign. VNNI wants inputs without: signed ones take it seconds
 LEAST = 1e-30  # that a row is divided by: one that is all zeros has no largest number
 
 
@@ -53,7 +53,11 @@ class QuantizedLinear(nn.Module):
 
 
 def quantize(model: nn.Module) -> None:
-    """Round all linear layers of a model to 8 bits, on a processor that `has_vnni`. Embeddings stay as they are."""
+    """Round all linear layers of a model to 8 bits, on a processor that `has_vnni`.
+
+    Embeddings stay as they are, and so does what is no `torch.nn.Linear`: the experts of most mixtures, and the layers
+    of GPT-2.
+    """
     replace(model, lambda layer: QuantizedLinear(layer) if type(layer) is nn.Linear else layer)
 
 

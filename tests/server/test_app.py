@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from selfalign.llm.client import GENERATED
 from server.app import App, Limits
 from server.engine import Engine
 from tests.fakes.tgi_contract import validate
-from tests.server.client import PROMPT, generate, request, text
+from tests.server.client import PROMPT, generate, request, text, texts_at_once
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "seed": 3}], ids=str)
@@ -140,6 +142,21 @@ def test_streaming_is_refused_and_may_be_off(url: str, path: str):
 )
 def test_invalid_bodies_are_refused(url: str, body: Any):
     assert refusal(url, body)
+
+
+def test_a_charset_that_nobody_knows_is_refused(url: str):
+    unknown = {"content-type": "application/json; charset=nobody"}
+    with pytest.raises(urllib.error.HTTPError, match="422"):
+        urllib.request.urlopen(urllib.request.Request(f"{url}/generate", b'{"inputs": "a"}', unknown), timeout=60)
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-38, 10**30, 1e300])
+def test_no_temperature_is_too_extreme(url: str, temperature: float):
+    """Nor does it end what others have asked for."""
+    jobs = [{"temperature": temperature, "seed": 3}, {}]
+    cold, other = texts_at_once(url, jobs)
+    assert cold and other == text(url)
+    assert (cold == other) == (temperature < 1)
 
 
 def test_a_long_prompt_is_refused_in_tgis_words(url: str):

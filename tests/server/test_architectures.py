@@ -29,6 +29,16 @@ def test_capped_scores_are_computed(tiny_model):
     torch.testing.assert_close(engine.prefill(tuple(IDS), None).scores, expected)
 
 
+@torch.inference_mode()
+def test_a_model_with_a_mask_of_its_own_is_computed(tiny_model):
+    """Doge's leaves all tokens in as long as there are few: the trial with a short prompt does not show it."""
+    model = model_of("doge", keep_window_size=8)
+    expected = model(torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    engine = engine_for(model, AutoTokenizer.from_pretrained(tiny_model), 1)
+    assert isinstance(engine, PlainEngine)
+    torch.testing.assert_close(engine.prefill(tuple(IDS), None).scores, expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.skipif(not formats(), reason="weights are not packed on this processor")
 def test_also_a_model_that_is_computed_row_by_row_has_packed_weights(tiny_model):
     engine = engine_for(model_of("gemma2"), AutoTokenizer.from_pretrained(tiny_model), 1)
@@ -60,6 +70,10 @@ def test_the_context_ends_where_the_window_slides_also_inside_a_model_of_images_
     text = SIZES | {"sliding_window": 512}
     assert context_of(AutoConfig.for_model("gemma3_text", **text)) == 512
     assert context_of(AutoConfig.for_model("gemma3", text_config=text)) == 512
+
+
+def test_the_context_ends_where_attention_begins_to_forget_whole_chunks():
+    assert context_of(AutoConfig.for_model("llama4_text", **SIZES, attention_chunk_size=64)) == 64
 
 
 def test_the_context_ends_where_longrope_would_stretch_the_positions_of_a_whole_batch():

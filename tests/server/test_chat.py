@@ -97,6 +97,8 @@ def test_the_one_model_is_listed(chat_url: str):
         {"temperature": "hot"},
         {"temperature": -1},
         {"chat_template_kwargs": "x"},
+        {"chat_template_kwargs": {"name": "\ud800"}},
+        {"chat_template_kwargs": {"chat_template": "{{ messages[0].content }}"}},
         {"max_tokens": 1000},
     ],
     ids=str,
@@ -105,6 +107,14 @@ def test_what_can_not_be_answered_is_refused(chat_url: str, more: dict[str, Any]
     status, answer = chat(chat_url, **more)
     assert status == 422
     validate(answer, "ErrorResponse")
+
+
+def test_a_template_that_writes_nothing_is_refused(tiny_model: Path, tmp_path: Path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with served(str(tmp_path / "model")) as url:
+        status, answer = chat(url, [{"role": "user", "content": ""}])
+    assert status == 422 and "`inputs` cannot be empty" in answer["error"]
 
 
 def test_a_model_without_a_template_is_refused(url: str):

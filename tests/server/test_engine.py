@@ -79,6 +79,26 @@ def test_top_p_keeps_transformers_nucleus():
         assert torch.equal(keep_top_p(scores, 0.9), expected)
 
 
+@pytest.mark.parametrize("scores", [torch.zeros(1000), torch.randn(1000)], ids=["all alike", "different"])
+def test_a_tiny_nucleus_has_a_token(scores: torch.Tensor):
+    kept = keep_top_p(scores, 1e-9).isfinite()
+    assert kept.sum() == 1 and scores[kept] == scores.max()
+
+
+def test_a_temperature_may_be_a_whole_number():
+    """Also in bfloat16, whose draws would otherwise depend on the other rows."""
+    scores = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def drawn(temperature: float, *others: float) -> list[int]:
+        found = []
+        for seed in range(50):
+            jobs = [Completion([0], 1, seed=seed, temperature=each) for each in (temperature, *others)]
+            found.append(choose(jobs, scores.expand(len(jobs), -1))[0][0])
+        return found
+
+    assert drawn(1) == drawn(1.0) == drawn(1, 0.8)
+
+
 def test_draws_follow_the_probabilities():
     """Tokens far apart, so that they are in different blocks."""
     scores = torch.full((2, 1000), -torch.inf)
@@ -127,9 +147,18 @@ def test_a_prompt_that_rows_use_is_computed_once(reference: tuple[Any, Any], mon
     engine.thread.join(30)
 
 
-def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[Any, Any], monkeypatch):
+class Panic(BaseException):
+    """As tokenizers' PanicException: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [(MemoryError("too little memory"), MemoryError), (Panic("overflow"), RuntimeError)], ids=str
+)
+def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(
+    reference: tuple[Any, Any], monkeypatch, failure: BaseException, told: type[Exception]
+):
     engine = Engine(*reference, max_batch_size=1)
-    step, failures = engine.step, iter([MemoryError("too little memory")])
+    step, failures = engine.step, iter([failure])
 
     def fails_once():
         for error in failures:
@@ -141,7 +170,8 @@ def test_a_failure_ends_what_is_in_the_batch_and_nothing_else(reference: tuple[A
     engine.submit(first)
     engine.submit(second)
     engine.start(threads=1)
-    assert isinstance(first.future.exception(30), MemoryError)
+    error = first.future.exception(30)
+    assert isinstance(error, told) and str(error) == str(failure)
     assert second.future.result(30) == "length" and len(second.tokens) == 4
     engine.stop()
     engine.thread.join(30)

@@ -93,6 +93,16 @@ def test_a_quantized_server_answers_the_same_each_time(tiny_model):
         assert text(url, "def add(a, b):") == text(url, "def add(a, b):") != ""
 
 
+@needs_instructions
+def test_a_model_that_reads_the_weights_of_its_layers_is_refused_in_one_sentence(tiny_model, monkeypatch):
+    def reads_weights(model, *_):
+        return model.lm_head.weight
+
+    monkeypatch.setattr("server.plain.engine_for", reads_weights)
+    with pytest.raises(UserError, match=r"can't load the model .* 'QuantizedLinear' object has no attribute 'weight'"):
+        serve.main(serve.Options(model=str(tiny_model), quantize="int8", port=0))
+
+
 @pytest.mark.parametrize("lacks", ["instructions", "a processor alone"])
 def test_where_the_processor_can_not_one_sentence_says_so_before_the_model_is_loaded(lacks, tiny_model, monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_vnni": lacks != "instructions"})
