@@ -157,7 +157,7 @@ SETTINGS = {
         tasks=("--shots", "6", "--max-new-tokens", "160", "--temperature", "0.5"),
         responses=(
             *("--similar-shots", "--shots", "2", "--samples", "8"),
-            *("--max-new-tokens", "320", "--temperature", "0.5"),
+            *("--max-new-tokens", "320", "--temperature", "0.5", "--trim-tests"),
         ),
         executions=("--timeout", "3"),
         selection=("--strategy", "consensus", "--support", "outputs-and-assertions", "--min-support", "0.5"),
@@ -172,7 +172,8 @@ SETTINGS = {
     #   function    only easy functions as tasks: classes and programs hardly ever pass
     #   0.3         temperature: at the paper's 0.7, one sample in fifty passes its tests
     #   64 x 6      seeds and samples per task: one task in ten gets an example, which takes some ten minutes
-    #   140 tokens  per response, enough for a short function with its tests; longer ones repeat themselves
+    #   140 tokens  per response, enough for a short function with its tests; longer ones repeat themselves, and keep
+    #               the tests before the one in which they are cut off
     #   4           examples per batch instead of 64: there are a few dozen examples, not 74,000
     #   160 tokens  for HumanEval instead of 512: what such a model can solve has short solutions
     "small": Settings(
@@ -182,7 +183,7 @@ SETTINGS = {
             *("--shots", "6", "--max-new-tokens", "80", "--temperature", "0.3"),
             *("--categories", "function", "--difficulties", "easy"),
         ),
-        responses=("--samples", "6", "--shots", "4", "--max-new-tokens", "140", "--temperature", "0.3"),
+        responses=("--samples", "6", "--shots", "4", "--max-new-tokens", "140", "--temperature", "0.3", "--trim-tests"),
         executions=("--timeout", "3"),
         training=("--batch-size", "4", "--epochs", "2", "--max-length", "512"),
         benchmark=("--max-new-tokens", "160"),
