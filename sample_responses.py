@@ -174,10 +174,9 @@ def main(options: Options) -> None:
         rows, trimmed = [], 0
         for number, answer in enumerate(answers):
             response, tests, error = split_completion(answer.text, options.language)
-            if error == UNFINISHED and options.trim_tests:
-                whole = tests_before_cut(response, tests, options.language)
-                tests, error = (whole, None) if whole else (tests, error)
-                trimmed += bool(whole)
+            can_trim = error == UNFINISHED and options.trim_tests
+            if can_trim and (whole := tests_before_cut(response, tests, options.language)):
+                tests, error, trimmed = whole, None, trimmed + 1
             if response and tests and is_copied(response, tests, examples):
                 error = error or "copied_example"
             sample = {

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOTAL_TOKENS = 8192
 STOP_SECONDS = 1  # how long a step of the model may delay the end
-CHUNK = "attention_chunk_size"  # beyond which Llama 4 does not look back
+# How far a model looks back, by the names in its configuration; the last one is Llama 4's.
+REACHES = ("max_position_embeddings", "sliding_window", "attention_chunk_size")
 
 
 @dataclass
@@ -145,7 +146,7 @@ def context_of(config: Any) -> int:
     """Up to how many tokens a model attends to all that it has seen, at positions that mean the same for all rows. The
     configuration of a model that also takes images has that of its texts inside."""
     text = config.get_text_config()
-    of_model = [getattr(text, name, None) for name in ("max_position_embeddings", "sliding_window", CHUNK)]
+    of_model = [getattr(text, name, None) for name in REACHES]
     rope = getattr(text, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":  # one row beyond this changes the positions of the whole batch
         of_model.append(rope["original_max_position_embeddings"])

@@ -25,7 +25,7 @@ GUESSED_YIELD = 1 / 3  # examples of a task, while there is none
 GUESSED_PASSES = 1 / 4  # of the samples, each of which is then run again with MUTANTS and as a stub
 MUTANTS = 10  # the default of execute.py
 TOKENS_OF_EXAMPLE = 300  # question and answer, about
-IN_16_BITS = 1.7  # times as long as in 8 bits (docs/servers.md): benchmarks, where the server of the steps has 8
+IN_16_BITS = 1.7  # times as long as in 8 bits: benchmarks, where the server that was measured has 8 (docs/servers.md)
 
 
 def make_plan(options: Options, settings: Settings, max_seeds: int | None, server: Server, folder: Path) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from server.packed import ROWS, replace
 
 MOST = 127  # in 8 bits with a sign
-ZERO = 128  # what stands for 0 in 8 bits without a sign. VNNI wants inputs without: signed ones take it seconds
+ZERO = 128  # what stands for 0 in 8 bits without a sign, as VNNI wants its inputs: with signed ones, it takes seconds
 LEAST = 1e-30  # that a row is divided by: one that is all zeros has no largest number
 
 

@@ -75,10 +75,13 @@ def test_a_block_that_few_rows_are_left_in_is_halved():
 
 
 def test_a_row_for_which_there_is_too_little_memory_leaves_the_others_as_they_are(monkeypatch):
+    def lacks_memory(*_):
+        raise MemoryError
+
     cache = RowsCache()
     cache.join("first", torch.zeros(LAYERS, 2, HEADS, 0, DIM))
     with monkeypatch.context() as patch:
-        patch.setattr("server.cache.Block.add", lambda *_: exec("raise MemoryError"))
+        patch.setattr("server.cache.Block.add", lacks_memory)
         with pytest.raises(MemoryError):
             cache.join("long", torch.zeros(LAYERS, 2, HEADS, 500, DIM))
     assert cache.prepare() == ["first"] and list(cache.blocks) == [128]
