@@ -112,7 +112,7 @@ def load(options: Options) -> App:
     from server.app import App, Limits  # imports aiohttp and torch, which would make --help slow
     from server.packed import native_dtype
     from server.plain import engine_for
-    from server.quantized import has_vnni, quantize
+    from server.quantized import calibration_tokens, has_vnni, quantize
 
     # Only the engine's thread may have helpers. If this one gets some as well, there are more than cores, and libgomp
     # lets all of them sleep whenever they have nothing to do: 64 rows on 2 cores made 188 tokens/s, and make 284.
@@ -128,9 +128,10 @@ def load(options: Options) -> App:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     model.to(torch.device(device))  # type: ignore[reportArgumentType]
+    context = context_of(config)
     if options.quantize:
-        quantize(model)
-    total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, context_of(config))
+        quantize(model, calibration_tokens(tokenizer, context))
+    total = min(options.max_total_tokens or DEFAULT_MAX_TOTAL_TOKENS, context)
     limits = Limits(
         max_concurrent_requests=options.max_concurrent_requests,
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),

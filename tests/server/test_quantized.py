@@ -3,14 +3,23 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import serve
 from selfalign.errors import UserError
 from selfalign.llm.local_server import served
 from server.packed import native_dtype
 from server.plain import PlainEngine
-from server.quantized import QuantizedLinear, has_vnni, quantize
+from server.quantized import (
+    CALIBRATION,
+    LEAST_PART,
+    QuantizedLinear,
+    calibration_tokens,
+    has_vnni,
+    largest_inputs,
+    parts_of,
+    quantize,
+)
 from tests.server.client import text
 
 needs_instructions = pytest.mark.skipif(not has_vnni(), reason="no VNNI instructions")
@@ -61,6 +70,68 @@ def test_the_largest_numbers_of_both_signs_do_not_overflow():
 
 
 @needs_instructions
+def test_large_inputs_are_scaled_down_so_that_the_others_keep_their_precision():
+    torch.manual_seed(0)
+    layer = nn.Linear(96, 50).requires_grad_(False)
+    inputs = torch.randn(20, 96)
+    inputs[:, 7] *= 100
+    layer.weight[:, 7] /= 100  # or else the others would hardly count
+    plain, smoothed = QuantizedLinear(layer), QuantizedLinear(layer, inputs.abs().amax(0))
+    expected = layer(inputs)
+    assert error_of(smoothed(inputs), expected).mean() < error_of(plain(inputs), expected).mean() / 4
+
+
+@needs_instructions
+def test_inputs_and_weights_that_are_zero_where_it_is_calibrated_do_no_harm():
+    layer = nn.Linear(96, 50).requires_grad_(False)
+    layer.weight[:, 11] = 0
+    largest = torch.ones(96)
+    largest[5] = 0
+    inputs = torch.randn(4, 96)
+    for seen in (largest, torch.zeros(96)):
+        assert error_of(QuantizedLinear(layer, seen)(inputs), layer(inputs)).max() < 0.04
+
+
+@needs_instructions
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_with_many_inputs_and_few_outputs_has_several_scales_a_row(bias):
+    layer = nn.Linear(4 * LEAST_PART, 10, bias=bias).requires_grad_(False)
+    layer.weight[:, :LEAST_PART] = 0  # so that what the large input does to the others is all that is seen
+    inputs = torch.randn(3, 2, 4 * LEAST_PART)
+    inputs[..., 0] = 10_000
+    assert error_of(QuantizedLinear(layer)(inputs), layer(inputs)).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "parts"), [(4864, 896, 4), (896, 4864, 1), (896, 128, 1), (4096, 4096, 1), (4098, 64, 1)]
+)
+def test_only_long_rows_with_few_outputs_are_parted(inputs, outputs, parts):
+    assert parts_of(inputs, outputs) == parts
+
+
+@torch.inference_mode()
+def test_how_large_inputs_get_is_seen_on_some_tokens_by_all_layers_that_are_used(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    model.spare = nn.Linear(4, 4)
+    inputs = []
+    layer = model.model.layers[0].mlp.down_proj
+    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    tokens = list(range(1, 30))
+    largest = largest_inputs(model, tokens)
+    hook.remove()
+    assert torch.equal(largest[layer], inputs[0][0].abs().amax(0)) and largest[layer].shape == (layer.in_features,)
+    assert {*layers(model, nn.Linear)} - largest.keys() == {model.spare}
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_it_is_calibrated_on_the_beginning_of_the_worked_examples(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokens = calibration_tokens(tokenizer)
+    assert len(tokens) == CALIBRATION and tokens[:5] == calibration_tokens(tokenizer, 5)
+    assert "worked examples" in tokenizer.decode(tokens).lower()
+
+
+@needs_instructions
 def test_zeros_give_the_bias():
     layer = nn.Linear(96, 50).requires_grad_(False)
     layer.weight[3] = 0
@@ -75,7 +146,7 @@ def test_a_quantized_model_gives_nearly_the_same_scores(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     ids = torch.arange(1, 41)[None]  # the first one is the padding, whose scores are all zeros
     expected, linear = model(ids).logits, len(layers(model, nn.Linear))
-    quantize(model)
+    quantize(model, [1, 2, 3])
     assert len(layers(model, QuantizedLinear)) == linear > 0 and not layers(model, nn.Linear)
     assert 0 < error_of(model(ids).logits, expected).mean() < 0.1
 
