@@ -221,10 +221,10 @@ class DecontaminationOptions:
     """Options of every step that keeps benchmarks out of the data."""
 
     decontaminate: tuple[str, ...] = (ALL_BENCHMARKS,)
-    """Benchmarks whose problems and solutions are removed, such as humaneval mbpp humanevalplus mbppplus evoeval ds1000
-    livecodebench classeval canitedit gsm8k; each that is named must be readable. HumanEval comes with a package; the
-    others are read from the Hub. `all` stands for those of them that can be read, but not for livecodebench, which is a
-    download of 1.3 GB. If no name is given, nothing is removed."""
+    """Benchmarks whose problems and solutions must not be among the data, such as humaneval mbpp humanevalplus mbppplus
+    evoeval ds1000 livecodebench classeval canitedit gsm8k; each that is named must be readable. HumanEval comes with a
+    package; the others are read from the Hub. `all` stands for those of them that can be read, but not for
+    livecodebench, which is a download of 1.3 GB. If no name is given, there may be any."""
 
     benchmark_data: tuple[str, ...] = field(default=(), metadata=OPERATIONAL)
     """Files to read benchmarks from instead of the Hub, such as mbpp=mbpp.jsonl."""
