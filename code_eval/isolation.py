@@ -31,7 +31,7 @@ PYTHON_FOLDER = "/run/python"  # on the PATH: `python` is the interpreter, which
 WORKER_SOURCES = (  # worker.py and all that it imports
     "worker.py", "accounting.py", "arguments.py", "assertions.py", "channel.py", "confinement.py", "counting.py",
     "javascript.py", "mappings.py", "messages.py", "perf_event.py", "plain_data.py", "program.py", "served.py",
-    "strict.py", "verdict.py",
+    "sharing.py", "standard.py", "strict.py", "verdict.py",
 )  # fmt: skip
 # What a worker's interpreter runs, with the folder of the sources as its first argument. Inside, the sources are not
 # called code_eval, nor by names of their own that a program might import.

@@ -16,12 +16,13 @@ from .channel import CHANNEL, classes_of, described, is_plain_function, receive,
 from .messages import Job, texts_in
 from .plain_data import decode, encode
 from .program import compiled, main_module, run_code
-from .verdict import TEXTS, classify
+from .sharing import MUTABLE, repeated
+from .verdict import TEXTS, classify, end_fork
 
 SURROUNDINGS = {"seeds", "environment", "stdin", "captured", "replaced"}  # of a request: what tests have replaced
 
 nothing = contextlib.nullcontext()
-_leave = os._exit  # taken before any program can replace it
+_leave, _getpid = os._exit, os.getpid  # taken before any program can replace them
 
 
 def serve_code(job: Job, channel: int = CHANNEL) -> None:
@@ -29,11 +30,16 @@ def serve_code(job: Job, channel: int = CHANNEL) -> None:
     (text,) = texts_in(TEXTS, [job.code])
     os.close(TEXTS)
     module = main_module(job, text)
+    own = _getpid()
     try:
         gc.enable()
         run_code(compiled(text, "code"), module.__dict__)
+        if _getpid() != own:
+            end_fork(None)
         send(channel, {"loaded": True})
     except BaseException as error:
+        if _getpid() != own:
+            end_fork(error)
         send(channel, {"claim": classify(error)})
         _leave(0)
     served = Served(module.__dict__, channel)
@@ -49,9 +55,10 @@ class Served:
     """The names of the code, and what its functions have returned that stays here: functions and iterators."""
 
     def __init__(self, names: dict, channel: int):
-        self.names, self.channel = names, channel
+        self.names, self.channel, self.process = names, channel, _getpid()
         self.turn = threading.RLock()  # the code may call the tests' functions from several threads
         self.kept: list[Any] = []
+        self.inputs: dict[int, tuple[list, list]] = {}  # of iterators in `kept`: the arguments, and as they were sent
 
     def answer(self, request: dict) -> None:
         """Does what the tests ask for, and tells them what came of it."""
@@ -61,24 +68,37 @@ class Served:
             try:
                 answer |= self.result_of(request)
             except BaseException as error:
-                answer["raised"] = described(error)
+                answer["raised"] = self.failure(error)
+        if _getpid() != self.process:
+            end_fork(None)  # its parent answers
         send(self.channel, answer)
+
+    def failure(self, error: BaseException) -> list:
+        if _getpid() != self.process:
+            end_fork(error)
+        return described(error)
 
     def result_of(self, request: dict) -> dict:
         if "names" in request:
-            return {"names": {name: present(self.names[name]) for name in request["names"] if name in self.names}}
+            return {"names": {name: present(name, self.names[name]) for name in request["names"] if name in self.names}}
         if "next" in request:
-            return self.next_of(self.kept[request["next"]], decode(request["sent"]))
+            return self.next_of(request["next"], decode(request["sent"]))
         arguments = [self.argument(argument) for argument in request["arguments"]]
         keywords = {name: self.argument(argument) for name, argument in request["keywords"].items()}
         function = self.names[request["name"]] if "name" in request else self.kept[request["function"]]
-        answer = self.returned(function(*arguments, **keywords))
         before = [*request["arguments"], *request["keywords"].values()]
         values = [*arguments, *keywords.values()]
-        after = [sent if is_special(sent) else encode(value) for value, sent in zip(values, before, strict=True)]
-        if after != before:
-            answer["arguments"] = after  # the function works in place
-        return answer
+        try:
+            value = function(*arguments, **keywords)
+            answer = self.returned(value)
+        except BaseException as error:
+            answer = {"raised": self.failure(error)}
+        else:
+            if "iterator" in answer:
+                self.inputs[answer["iterator"]] = values, before
+            elif isinstance(value, MUTABLE):
+                answer |= told_of(value, values)
+        return answer | changes(values, before, answer)
 
     def argument(self, sent: Any) -> Any:
         if not is_special(sent):
@@ -93,18 +113,24 @@ class Served:
             try:
                 return {"awaitable": True, **self.returned(asyncio.run(value))}
             except Exception as error:
-                return {"awaitable": True, "raised": described(error)}
+                return {"awaitable": True, "raised": self.failure(error)}
         iterates = is_iterator(value)
         if is_plain_function(value) or (iterates and not isinstance(value, io.IOBase)):
             self.kept.append(value)
             return {"iterator" if iterates else "function": len(self.kept) - 1}
         return {"value": encode(value)}
 
-    def next_of(self, iterator: Any, sent: object) -> dict:
+    def next_of(self, number: int, sent: object) -> dict:
+        """What an iterator gives. At its end, also what it did to the arguments of the function that made it: to look
+        for that each time would make a long loop over a long list slow."""
+        iterator = self.kept[number]
         try:
             return {"value": encode(next(iterator) if sent is None else iterator.send(sent))}
         except StopIteration as end:
-            return {"done": encode(end.value)}
+            answer = {"done": encode(end.value)}
+        except Exception as error:
+            answer = {"raised": self.failure(error)}
+        return answer | changes(*self.inputs.pop(number, ([], [])), answer)
 
     def relay(self, what: int | str) -> Callable[..., object]:
         """A function that calls one of the tests'."""
@@ -155,6 +181,25 @@ class Served:
                 change_environment(variables)
 
 
+def changes(values: list, before: list, answer: dict) -> dict:
+    """What the tests are told of arguments that the code has changed in place, whether it gives an answer or fails."""
+    try:
+        after = [sent if is_special(sent) else encode(value) for value, sent in zip(values, before, strict=True)]
+    except TypeError:  # it has put something in there that is no plain data
+        if "raised" in answer:
+            return {}
+        raise
+    return {"arguments": after} if after != before else {}
+
+
+def told_of(value: object, arguments: list) -> dict:
+    """What the tests are told of a value beside its contents: which argument it is, and where it holds one object
+    twice."""
+    same = [number for number, argument in enumerate(arguments) if argument is value]
+    pairs = repeated(value)
+    return ({"same": same[0]} if same else {}) | ({"repeated": pairs} if pairs else {})
+
+
 def is_iterator(value: object) -> bool:
     """What `isinstance(value, collections.abc.Iterator)` says, which takes 0.2 ms in a process that has just begun."""
     return hasattr(type(value), "__next__") and hasattr(type(value), "__iter__")
@@ -181,15 +226,23 @@ def exception_of(classes: list[str], arguments: list, *_: object) -> Exception:
         return RuntimeError(classes[0])
 
 
-def present(value: object) -> dict:
+def present(name: str, value: object) -> dict:
     """What the tests' process is told about a name."""
     if isinstance(value, types.ModuleType):
         return {"module": value.__name__}
     if isinstance(value, type) and issubclass(value, Exception):
         return {"exception": classes_of(value)}
+    if isinstance(value, type) and is_imported(name, value):
+        return {"class_of": value.__module__}
     if callable(value):
         return {"callable": True}
     try:
         return {"value": encode(value)}
     except TypeError:
         return {}
+
+
+def is_imported(name: str, kind: type) -> bool:
+    """Whether a class is one of the standard library's, under its own name."""
+    standard = kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    return standard and getattr(sys.modules.get(kind.__module__), name, None) is kind

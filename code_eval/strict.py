@@ -5,7 +5,6 @@ their place, and writes the verdict. What the code's process sends is never trus
 types, and can report nothing but failures.
 """
 
-import ast
 import builtins
 import collections
 import importlib
@@ -13,22 +12,23 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
-from .arguments import arguments_of, calls_at, is_at, tree_of, use_of
+from .arguments import use_of
 from .assertions import loaded_names
-from .channel import CHANNEL, classes_of, described, is_plain_function, receive, send
+from .channel import CHANNEL, described, is_plain_function, receive, send
 from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, Job, texts_in
 from .plain_data import decode, encode, nans_seen
 from .program import compiled, main_module, run_tests
+from .sharing import MUTABLE, with_repeated
+from .standard import expects_exit, gives_items, instance_of, standard_class, standard_exception
 from .verdict import FAILURES, TEXTS, Claim, classify, conclude
 
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
 STREAMS = ("stdout", "stderr")
 # Functions of Python's own that the code calls in the tests' process if they replace them.
 REPLACEABLE = ("input", "print")
-STANDARD = sys.stdlib_module_names - {"unittest", "doctest"}  # modules whose exceptions the code can raise in the tests
 SEEDED = ("random", "numpy.random")  # modules whose `seed` holds for the code as well
 
 # Taken when this module is loaded: before any program can replace them, and once for all programs, because each of them
@@ -78,7 +78,7 @@ class Code:
         self.text, self.channel = text, channel
         self.turn = threading.RLock()  # the tests may call from several threads, and the code answers one at a time
         self.called: set[str] = set()  # functions of the code
-        self.changed = False  # whether an argument of the tests was changed by a call that returned something as well
+        self.changed = False  # whether an argument of the tests was changed, and may be the measure of an answer
         self.callbacks: list[Callable[..., object]] = []  # functions of the tests that the code was given
         self.raising = False  # whether an exception of the code's is being made
         self.exceptions: dict[tuple[str, ...], type[Exception]] = {}
@@ -91,7 +91,8 @@ class Code:
     # ---- names ----
 
     def fetch(self, names: list[str]) -> dict:
-        """The code's `names`: proxies for functions, copies of plain data, our own imports of the same modules."""
+        """The code's `names`: proxies for functions, copies of plain data, our own imports of the same modules and of
+        classes of the standard library. Whatever else they stand for stays undefined."""
         send(self.channel, {"names": names})
         found = {}
         for name, answer in receive(self.channel)["names"].items():
@@ -103,9 +104,11 @@ class Code:
                 found[name] = self.proxy(name, {"name": name})
             elif "value" in answer:
                 found[name] = received(answer["value"])
-            elif answer.get("module") in (name, ALIASES.get(name)):
+            elif "module" in answer and answer["module"] in (name, ALIASES.get(name)):
                 found[name] = importlib.import_module(answer["module"])
                 self.modules.append(answer["module"])
+            elif kind := standard_class(answer.get("class_of"), name):
+                found[name] = kind
         return found
 
     def remarks(self) -> int:
@@ -126,12 +129,16 @@ class Code:
                     "keywords": {k: self.sent(v) for k, v in keywords.items()},
                 }
                 answer = self.ask({**target, **sent})
+                given = [*arguments, *keywords.values()]
+                kept = self.change(given, answer)
                 if answer.get("awaitable"):
-                    return self.awaitable(name, answer)
-                value = self.returned(name, answer)
-                if isinstance(after := answer.get("arguments"), list):
-                    self.change([*arguments, *keywords.values()], after, value)
-                return value
+                    return self.awaitable(name, answer, given)
+                same = answer.get("same")
+                if isinstance(same, int) and 0 <= same < len(given) and same not in kept:
+                    mine = given[same]
+                    if isinstance(mine, MUTABLE) and encode(mine) == answer.get("value"):
+                        return mine
+                return self.returned(name, answer, given)
 
         call.__name__ = call.__qualname__ = name
         return call
@@ -191,44 +198,52 @@ class Code:
                 failures.append(error)
             return {"refused": described(error)}
 
-    def returned(self, name: str, answer: dict) -> Any:
-        """What the tests get of an answer. Raises what the code has raised."""
+    def returned(self, name: str, answer: dict, given: list) -> Any:
+        """What the tests get of an answer to a call with the arguments `given`. Raises what the code has raised."""
         if "raised" in answer:
             raise self.same_error(*answer["raised"])
         if "iterator" in answer:
-            return self.items(answer["iterator"])
+            return self.items(answer["iterator"], given)
         if "function" in answer:
             return self.proxy(name, {"function": answer["function"]})
-        return received(answer["value"])
+        return received(answer["value"], answer.get("repeated"))
 
-    def items(self, number: object) -> Generator[Any, Any, Any]:
-        """What an iterator gives that stays in the code's process."""
+    def items(self, number: object, given: list) -> Generator[Any, Any, Any]:
+        """What an iterator gives that stays in the code's process, made by a call with the arguments `given`."""
         sent = None
         while True:
             with self.turn:
                 answer = self.ask({"next": number, "sent": encode(sent)})
+            self.change(given, answer)
             if "raised" in answer:
                 raise self.same_error(*answer["raised"])
             if "done" in answer:
                 return received(answer["done"])
             sent = yield received(answer["value"])
 
-    async def awaitable(self, name: str, answer: dict) -> object:
+    async def awaitable(self, name: str, answer: dict, given: list) -> object:
         """What an async function of the code has come to: it has run to its end when it was called."""
-        return self.returned(name, answer)
+        return self.returned(name, answer, given)
 
-    def change(self, arguments: list, after: list, returned: object) -> None:
-        """Does to the tests' arguments what the code did to its copies, as far as the tests do not keep theirs."""
-        for mine, sent in zip(arguments, after, strict=False):
+    def change(self, arguments: list, answer: dict) -> set[int]:
+        """Does to the tests' arguments what the code did to its copies, and returns the numbers of those that the tests
+        keep."""
+        kept: set[int] = set()
+        after = answer.get("arguments")
+        answered = "raised" not in answer and answer.get("value", answer) is not None
+        for number, (mine, sent) in enumerate(zip(arguments, after if isinstance(after, list) else (), strict=False)):
             if is_plain_function(mine) or isinstance(mine, type):
                 continue
             theirs = received(sent)
-            same = mine == theirs if isinstance(mine, (set, frozenset)) else encode(mine) == encode(theirs)
-            answered = returned is not None
-            use = "kept" if same else use_of(self.text, sys._getframe(2), mine, theirs, answered)
-            if use != "kept":
+            if mine == theirs if isinstance(mine, (set, frozenset)) else encode(mine) == encode(theirs):
+                continue
+            use = use_of(self.text, sys._getframe(2), mine, theirs, answered)
+            if use == "kept":
+                kept.add(number)
+            else:
                 replace_contents(mine, theirs)
-                self.changed |= use == "named" and answered
+            self.changed |= use == "kept" or (use == "named" and answered)
+        return kept
 
     def listen_to_seeds(self) -> None:
         """Lets the code draw what it would draw in one process, after the tests have called `random.seed`."""
@@ -304,75 +319,13 @@ def variables() -> dict:
     return getattr(os.environ, "_data", None) or dict(os.environ)
 
 
-def expects_exit(text: str) -> bool:
-    """Whether the line of the tests that runs now names SystemExit in a `try` or `with` around it, or in a call."""
-    frame = sys._getframe(1)
-    while frame and frame.f_code.co_filename != "<tests>":
-        frame = frame.f_back
-    if not frame:
-        return False
-    tree, line = tree_of(text), frame.f_lineno
-    first = frame.f_code.co_firstlineno  # what stands around the function is not around this call
-    named: list[ast.AST] = [argument for call in calls_at(tree, line) for argument in arguments_of(call)]
-    for node in ast.walk(tree):
-        if is_at(node, line) and getattr(node, "lineno", 0) >= first:
-            if isinstance(node, ast.Try):
-                named += [handler.type for handler in node.handlers if handler.type]
-            elif isinstance(node, ast.With):
-                named += [item.context_expr for item in node.items]
-    return any(isinstance(part, ast.Name) and part.id == "SystemExit" for node in named for part in ast.walk(node))
-
-
-def standard_exception(text: str, used: Iterable[str], names: Sequence[str]) -> type[Exception] | None:
-    """The class of the standard library with these bases that the tests, of this text, name.
-
-    It is in a module that they import, or use where only the code imports it (`used`). Classes that they do not name
-    could end a test in ways of which a runner takes no note.
-    """
-    if names[0] not in text:
-        return None
-    modules = list(used)
-    for node in ast.walk(tree_of(text)):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for module in modules:
-        standard = module.partition(".")[0] in STANDARD
-        kind = getattr(sys.modules.get(module), names[0], None) if standard else None
-        if isinstance(kind, type) and issubclass(kind, Exception) and classes_of(kind) == [*names]:
-            return kind
-    return None
-
-
-def instance_of(kind: type[Exception], arguments: list) -> Exception:
-    """An exception with these `args`; some classes, such as json's, take arguments other than those they keep."""
-    try:
-        return kind(*arguments)
-    except TypeError:
-        return kind.__new__(kind, *arguments)
-
-
-def gives_items() -> bool:
-    """Whether a `__getitem__` of the tests, under whatever name it was defined, waits for the present function."""
-    frame = sys._getframe(1)
-    while frame:
-        code = frame.f_code
-        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        getter = getattr(type(owner), "__getitem__", None)
-        if code.co_name == "__getitem__" or getattr(getter, "__code__", None) is code:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def received(value: object) -> Any:
-    """The plain data that the code has sent.
+def received(value: object, pairs: object = None) -> Any:
+    """The plain data that the code has sent, with the same object in both places of each of the `pairs`.
 
     What cannot be decoded is an error of the code's, whatever it raises: an IndexError might end an iteration.
     """
     try:
-        return decode(value)
+        return decode(value) if pairs is None else with_repeated(decode(value), pairs)
     except Exception as error:
         raise Claim(*classify(error)) from None
 

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import gc
 import os
+import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from .messages import DETAIL_AT, DETAIL_LIMIT
 
@@ -41,14 +43,36 @@ def conclude(
         gc.enable()
         outcome = body()
     except BaseException as error:
+        if getpid() != judge:
+            end_fork(error)
         outcome, detail = classify(error)
     finally:
         if getpid() != judge:
-            leave(0)  # a fork that the program made, and that ran on
+            end_fork(None)
         with contextlib.suppress(OSError):  # the program has closed it, or something else has its number now
             report(TEXTS, detail[:DETAIL_LIMIT].encode("utf-8", "replace"), DETAIL_AT)
         write(VERDICT, f"\n{secret} {outcome}\n".encode("utf-8", "replace"))
         leave(0)
+
+
+def end_fork(error: BaseException | None, leave: Callable[[int], NoReturn] = os._exit) -> NoReturn:
+    """Ends a process that a program forked and that ran on to the end, as an interpreter would: with a status by which
+    its parent knows whether it failed, and with what it has printed."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            is_number = error.code is None or isinstance(error.code, int)
+            status = int(error.code or 0) if is_number else 1
+            if not is_number:
+                print(error.code, file=sys.stderr)
+        elif error:
+            status = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except BaseException:
+        status = status or 1
+    leave(status & 255)
 
 
 def classify(error: BaseException) -> tuple[str, str]:

@@ -207,3 +207,62 @@ def test_without_strict_mode_there_are_no_remarks():
     with Sandbox(workers=1, preload=[]) as sandbox:
         write = "import os\nos.pwrite(4, bytes([255]) * 4, 8)"
         assert sandbox.submit(Program(write, "assert int() == 0")).result().remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("tests", "right", "wrong"),
+    [
+        ("g = f(2)\ng[0][0] = 1\nassert g == [[1, 0], [0, 0]]", "def f(n): return [[0] * n for _ in range(n)]", "def f(n): return [[0] * n] * n"),
+        ("b = f('ab')\nb['a'].append(1)\nassert b == {'a': [1], 'b': []}", "def f(k): return {c: [] for c in k}", "def f(k): return dict.fromkeys(k, [])"),
+        ("b = f()\nb['x'][0].append(1)\nassert b['x'] == [[1], []]", "def f(): return {'x': [[], []]}", "def f():\n a = []\n return {'x': [a, a]}"),
+        ("a = [[1], [2]]\nb = f(a)\nb.append(5)\nassert b is not a and a == [[1], [2]]", "def f(x): return list(x)", "def f(x): return x"),
+        ("a = [1]\nassert f(a, 2) is a\nassert a == [1, 2]", "def f(x, y):\n x.append(y)\n return x", "def f(x, y): return x + [y]"),
+        ("a = {}\nassert f({}, a) is a\nassert a == {1: 2}", "def f(x, y):\n y[1] = 2\n return y", "def f(x, y):\n y[1] = 2\n return dict(y)"),
+    ],
+)  # fmt: skip
+def test_one_object_in_two_places_stays_one(tests, right, wrong, strict):
+    assert strict(right, tests).passed
+    assert strict(wrong, tests).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["{'same': 7}", "{'same': -1}", "{'same': 0}", "{'repeated': 3}", "{'repeated': [[[9], [0]]]}", "{'repeated': [[[], [0]]]}"],
+)  # fmt: skip
+def test_a_lie_about_one_object_in_two_places_forges_nothing(claim, strict):
+    lie = f"import sys\nsys.modules['code_eval_worker.served'].told_of = lambda *a: {claim}\ndef f(xs): return [0, 1]"
+    result = strict(lie, "xs = [2, 1]\nassert f(xs) == [1, 2]\nassert xs == [2, 1]")
+    assert not result.passed and result.outcome in ("failed", "error"), result
+
+
+@pytest.mark.parametrize(
+    ("tests", "right", "wrong"),
+    [
+        (
+            "d = {'x': 5}\ntry: f(d)\nexcept KeyError: assert d == {'x': 5}\nelse: assert not f",
+            "def f(d):\n d['y']\n d['x'] = 2",
+            "def f(d):\n d['x'] = 2\n d['y']",
+        ),
+        (
+            "import asyncio\nout = []\nasyncio.run(f(out))\nassert out == [1]",
+            "async def f(x): x.append(1)",
+            "async def f(x): x.append(2)",
+        ),
+        (
+            "a = [3, 1, 2]\nsteps = list(f(a))\nassert a == [1, 2, 3]",
+            "def f(a):\n yield 1\n a.sort()",
+            "def f(a):\n yield sorted(a)",
+        ),
+    ],
+)
+def test_changes_of_arguments_by_what_fails_waits_or_yields(tests, right, wrong, strict):
+    assert strict(right, tests).passed
+    assert strict(wrong, tests).outcome == "failed"
+
+
+def test_an_argument_that_the_tests_keep_is_remarked(strict):
+    """`f` sorts in place, which its tests forbid: in strict mode they keep what they had, and say so."""
+    tests = "xs = [3, 1, 2]\nassert f(xs) == sorted(xs)\nassert xs == [3, 1, 2]"
+    result = strict("def f(xs):\n xs.sort()\n return xs", tests)
+    assert result.passed and result.remarks == ("arguments",)
+    assert strict(SORTS, tests).remarks == ()

@@ -243,3 +243,30 @@ def test_programs_with_many_processes_or_threads_run(program, mode):
         code, _, test = f"import threading\n{program}".rpartition("assert ")
         result = one(sandbox, f"{code}passed = {test}", "assert passed")
         assert result.passed, result
+
+
+FORK = (
+    "import os, sys\npid = os.fork()\nif pid == 0:\n    {}\nstatus = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+)
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("act", "status"),
+    [("sys.exit(0)", 0), ("sys.exit(7)", 7), ("sys.exit('no')", 1), ("raise ValueError", 1), ("assert int()", 1)],
+)
+def test_a_fork_ends_with_the_status_of_a_script(act, status, mode, sandboxes):
+    test = f"assert status == {status}"
+    assert one(sandboxes[mode], "", f"{FORK.format(act)}{test}").passed
+    assert one(sandboxes[mode], FORK.format(act), f"{test} and status != {status + 1}").passed
+    function = "def f():\n" + "\n".join("    " + line for line in FORK.format(act).splitlines()) + "\n    return status"
+    assert one(sandboxes[mode], function, f"assert f() == {status}\nassert f() != 2").passed
+
+
+def test_a_fork_hands_on_what_it_has_printed(sandbox):
+    tests = (
+        "import os, sys\nr, w = os.pipe()\nif os.fork() == 0:\n    os.dup2(w, 1)\n    print('x')\n    sys.exit()\n"
+        "os.close(w)\nos.wait()\nassert os.read(r, 9) == b'x\\n'"
+    )
+    result = one(sandbox, "", tests)
+    assert result.passed, result
