@@ -128,14 +128,16 @@ def let_unittest_fail() -> None:
 
     def judge(result):
         skipped = [reason for test, reason in result.skipped if not skips_itself(test)]
-        bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses) + len(result.skipped)
-        unittest_counts.append((max(0, result.testsRun - bad), result.testsRun))
+        whole = {test for test, _ in result.skipped if not hasattr(test, "test_case")}  # a subtest skips no other
+        bad = {getattr(test, "test_case", test) for test, _ in [*result.failures, *result.errors]}
+        bad |= {*whole, *result.unexpectedSuccesses}
+        unittest_counts.append((max(0, result.testsRun - len(bad)), result.testsRun))
         if not result.wasSuccessful():
             tracebacks = [text for _, text in [*result.failures, *result.errors]] or ["AssertionError: it succeeded"]
             raise Claim("failed", tracebacks[0].strip().splitlines()[-1])
         if skipped:  # what is tested has raised it, and so ended the test before it failed
             raise Claim("failed", f"SkipTest: {skipped[0]}")
-        if result.testsRun <= len(result.skipped):
+        if result.testsRun <= len(whole):
             raise Claim("no_tests", "unittest skipped them all" if result.testsRun else "unittest found none")
 
     def skips_itself(test) -> bool:

@@ -40,12 +40,14 @@ def run_each(
     statements: list[tuple[types.CodeType, bool]],
     names: dict,
     report: Callable[[int, int], object],
+    is_over: Callable[[BaseException], bool],
     run: Callable[[types.CodeType, dict], object] = exec,
 ) -> None:
     """Runs all statements, whichever of the tests among them fail, and then raises what the first failure raised.
 
     A statement that is no test ends the others when it fails. `report` is told, after each test, how many have passed
-    and how many there are; the tests that unittest runs in one statement are told apart.
+    and how many there are; the tests that unittest runs in one statement are told apart. An error that `is_over` is how
+    tests end themselves, as scripts do.
     """
     passed, total = 0, number_of(statements)
     failure: BaseException | None = None
@@ -55,9 +57,10 @@ def run_each(
         try:
             run(code, names)
         except BaseException as error:
-            good, failure = False, failure or error
-            if not counts:
-                raise failure from None
+            if not is_over(error):
+                good, failure = False, failure or error
+                if not counts:
+                    raise failure from None
         if counts:
             ran = [(p, t) for p, t in unittest_counts if t] or [(int(good), 1)]
             passed, total = passed + sum(p for p, _ in ran), total - 1 + sum(t for _, t in ran)

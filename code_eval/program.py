@@ -17,6 +17,7 @@ from .counting import number_of, reporter, run_each, statements_of
 from .messages import Job, texts_in
 from .verdict import TEXTS, Claim, conclude, describe
 
+EXITS = {"sys.exit", "exit", "quit", "SystemExit"}
 RUNNERS_ASK = ("load_tests", "setUpModule", "tearDownModule")  # names in a module that decide what unittest runs
 
 
@@ -31,7 +32,7 @@ def run(job: Job) -> None:
         tests = compiled(rest[0], "tests")
 
         def names_from_code() -> dict:
-            module = main_module(job, text)
+            module = main_module(job, text, rest[0])
             run_code(code, module.__dict__)
             return module.__dict__
 
@@ -77,13 +78,18 @@ def run_tests(
     for stop in untraced:
         stop(None)
     examples = let_doctest_fail() if "doctest" in text else []
+    ends = is_last_act if job.tests is None else is_last_call
+
+    def is_over(error: BaseException) -> bool:
+        return isinstance(error, SystemExit) and error.code in (None, 0) and ends(error, text)
+
     if job.count:
-        run_each(statements, found, report)
+        run_each(statements, found, report, is_over)
     else:
         try:
             run(tests, found)
         except SystemExit as error:
-            if job.tests is not None or error.code not in (None, 0) or not is_last_act(error, text):
+            if not is_over(error):
                 raise
     return "passed" if tested or any(examples) else "no_tests"
 
@@ -96,6 +102,22 @@ def is_last_act(error: BaseException, text: str) -> bool:
     return direct and what_runs(last) != [last]
 
 
+def is_last_call(error: BaseException, text: str) -> bool:
+    """Whether an error was raised by a call of `sys.exit` or `exit` with which tests of this text end. What else is in
+    their last line may call the code."""
+    statement = ast.parse(text).body[-1]
+    while isinstance(statement, ast.If) and what_runs(statement) != [statement]:
+        statement = statement.body[-1]
+    call = statement.value if isinstance(statement, ast.Expr) else getattr(statement, "exc", None)
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) not in EXITS:
+        return False
+    module = error.__traceback__ and error.__traceback__.tb_next
+    if module is None or module.tb_lineno < statement.lineno:
+        return False
+    inside = module.tb_next  # `exit` is written in Python
+    return inside is None or (inside.tb_next is None and inside.tb_frame.f_code.co_filename == "<frozen _sitebuiltins>")
+
+
 def compiled(text: str, name: str) -> types.CodeType:
     try:
         return compile(text, f"<{name}>", "exec", dont_inherit=True)
@@ -103,17 +125,19 @@ def compiled(text: str, name: str) -> types.CodeType:
         raise Claim("syntax_error", describe(error)) from None
 
 
-def main_module(job: Job, text: str) -> types.ModuleType:
+def main_module(job: Job, text: str, tests: str = "") -> types.ModuleType:
     """The module that a program is; `dataclasses`, `pickle` and `unittest` look for it in sys.modules."""
     module = types.ModuleType("__main__" if job.main else "__program__")
     if job.main:  # what else a script has: its text for `inspect`, and `import` of the files that it writes
         sys.path.append("/tmp")
         module.__dict__.update(__builtins__=builtins, __file__="<code>")
-        if "spawn" in text or "forkserver" in text:  # processes that multiprocessing starts anew import it
+        both = f"{text}\n{tests}"
+        if "spawn" in both or "forkserver" in both:  # processes that multiprocessing starts anew import it
             module.__dict__["__file__"] = "/tmp/program.py"
             with open("/tmp/program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
-        linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
+                file.write(both)
+        for name, lines in {"<code>": text, "<tests>": tests}.items():
+            linecache.cache[name] = (len(lines), None, lines.splitlines(True), name)
     sys.modules["__main__"] = sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     return module

@@ -49,7 +49,7 @@ def judge_code(job: Job, channel: int = CHANNEL) -> None:
             first = receive(channel)
             if "claim" in first:
                 raise failure(*first["claim"])
-            module = main_module(job, text)
+            module = main_module(job, "", text)
             module.__dict__.update(code.fetch(free_names(tests)))
             return module.__dict__
 

@@ -226,6 +226,57 @@ def test_leaving_early_does_not_pass(program, outcome, sandbox):
     assert one(sandbox, program).outcome == outcome
 
 
+MAIN = "import sys\ndef main():\n assert f(2) == 4\n return 0\n"
+BLOCK = "if __name__ == '__main__':\n "
+WITH_CASE = CASE + f"import sys\n{BLOCK}r = unittest.TextTestRunner().run({LOADED})\n "
+
+
+@both_modes
+@pytest.mark.parametrize("count", [False, True])
+@pytest.mark.parametrize(
+    ("tests", "outcome"),
+    [
+        (MAIN + BLOCK + "sys.exit(main())", "passed"),
+        (MAIN + "main()\nsys.exit(0)", "passed"),
+        (MAIN + "main()\nraise SystemExit(0)", "passed"),
+        (MAIN + BLOCK + "main(); exit()", "passed"),
+        (WITH_CASE + "sys.exit(not r.wasSuccessful())", "passed"),
+        (MAIN + "main()\nsys.exit(1)", "error"),
+        (MAIN + "sys.exit(0)\nmain()", "error"),
+    ],
+)
+def test_tests_may_end_as_scripts_do(tests, outcome, count, mode, sandboxes):
+    right, wrong = "def f(x): return x * 2", "def f(x): return x * 3"
+    assert one(sandboxes[mode], right, tests, count=count).outcome == outcome
+    assert one(sandboxes[mode], wrong, tests, count=count).outcome in ("failed", "error")
+
+
+@both_modes
+@pytest.mark.parametrize("count", [False, True])
+@pytest.mark.parametrize("tests", ["assert f(0) == 2", f"import sys\n{BLOCK}assert f(0) == 2\n sys.exit(0)"])
+@pytest.mark.parametrize("code", ["import sys\nf = sys.exit", "import sys\ndef f(x): sys.exit(0)", "f = exit"])
+def test_the_code_does_not_end_the_tests(code, tests, count, mode, sandboxes):
+    assert one(sandboxes[mode], code, tests, count=count).outcome == "error"
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "import multiprocessing as m\n"
+        + BLOCK
+        + "with m.get_context('spawn').Pool(1) as p: assert p.map(f, [1]) == [2]",
+        "import inspect\ndef g(): return f(2)\nassert 'return f(2)' in inspect.getsource(g) and g() == 4",
+        CASE.replace("s.", "\n  for x in 1, 2:\n   with s.subTest():\n    if x == 1: s.skipTest('odd')\n    s.")
+        + "unittest.main()",
+    ],
+    ids=["spawn", "source", "subtests"],
+)
+def test_ordinary_tests_run(tests, sandbox):
+    result = one(sandbox, "def f(x): return x * 2", tests, timeout=10.0)
+    assert result.passed, result
+    assert not one(sandbox, "def f(x): return x * 3", tests, timeout=10.0).passed
+
+
 @pytest.mark.parametrize(
     "program",
     [
