@@ -52,12 +52,28 @@ def _receive_exactly(channel: int, size: int) -> bytes:
 
 
 def described(error: BaseException) -> list:
-    """An exception as it is told to the other process: its classes, its arguments, and what it amounts to."""
+    """An exception as it is told to the other process: its classes, its arguments, what it amounts to, and, of a class
+    of the code's own, the attributes that are plain data and the text."""
     try:
         arguments = encode(list(error.args))
     except Exception:  # `args` can be anything
         arguments = [describe(error).partition(": ")[2]]
-    return [classes_of(type(error)), arguments, describe(error), classify(error)[0]]
+    told = [classes_of(type(error)), arguments, describe(error), classify(error)[0]]
+    return told if type(error).__module__ == "builtins" else [*told, *attributes_and_text(error)]
+
+
+def attributes_and_text(error: BaseException) -> list:
+    """What tests can ask of an exception besides its arguments."""
+    attributes = {}
+    try:
+        for name, value in vars(error).items():
+            try:
+                attributes[str(name)] = encode(value)
+            except TypeError:
+                continue
+        return [attributes, str(error)]
+    except Exception:  # a `__str__` can do anything
+        return [attributes, None]
 
 
 def classes_of(kind: type) -> list[str]:

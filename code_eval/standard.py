@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from .arguments import arguments_of, calls_at, is_at, tree_of
 from .channel import classes_of
+from .plain_data import decode
 
+TEXT = " text"  # under which an exception keeps what it says; no attribute of the code's can have this name
 STANDARD = sys.stdlib_module_names - {"unittest", "doctest"}  # modules whose classes the tests can have from the code
 
 
@@ -68,6 +70,23 @@ def instance_of(kind: type[Exception], arguments: list) -> Exception:
         return kind(*arguments)
     except TypeError:
         return kind.__new__(kind, *arguments)
+
+
+def with_attributes(error: Exception, attributes: object, text: object) -> Exception:
+    """The exception with plain data as attributes of its own, for tests such as `error.balance == 100`."""
+    if type(error).__module__ == "__main__" and isinstance(attributes, dict):
+        for name, value in attributes.items():
+            if name.isidentifier() and not name.startswith("_") and not hasattr(error, name):
+                setattr(error, name, decode(value))
+        if isinstance(text, str):
+            vars(error)[TEXT] = text
+    return error
+
+
+def text_of(error: Exception) -> str:
+    """What `str` gives for an exception of the code's, which may have a `__str__` of its own."""
+    text = vars(error).get(TEXT)
+    return super(type(error), error).__str__() if text is None else text
 
 
 def gives_items() -> bool:

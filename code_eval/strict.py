@@ -22,7 +22,15 @@ from .messages import COUNTS, DETAIL_LIMIT, REMARK_BITS, REMARKS, Job, texts_in
 from .plain_data import decode, encode, nans_seen
 from .program import compiled, main_module, run_tests
 from .sharing import MUTABLE, with_repeated
-from .standard import expects_exit, gives_items, instance_of, standard_class, standard_exception
+from .standard import (
+    expects_exit,
+    gives_items,
+    instance_of,
+    standard_class,
+    standard_exception,
+    text_of,
+    with_attributes,
+)
 from .verdict import FAILURES, TEXTS, Claim, classify, conclude
 
 ALIASES = {"np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "tf": "tensorflow"}  # names of modules
@@ -291,11 +299,20 @@ class Code:
             if issubclass(base, (StopIteration, StopAsyncIteration)):
                 raise Claim("error", f"It raised {key[0][:DETAIL_LIMIT]}")
             made = base if len(key) == 1 else standard_exception(self.text, self.modules, key)
-            self.exceptions[key] = made or type(key[0], (base,), {"__module__": "__main__"})
+            self.exceptions[key] = made or type(key[0], (base,), {"__module__": "__main__", "__str__": text_of})
         return self.exceptions[key]
 
-    def same_error(self, names: list[str], arguments: list, description: str, outcome: str) -> BaseException:
-        """What the code raised, as an exception of the same name and bases, so that tests of errors work.
+    def same_error(
+        self,
+        names: list[str],
+        arguments: list,
+        description: str,
+        outcome: str,
+        attributes: object = None,
+        text: object = None,
+    ) -> BaseException:
+        """What the code raised, as an exception of the same name, bases, attributes and text, so that tests of errors
+        work.
 
         An IndexError ends an iteration where it comes out of a `__getitem__` of the tests, and `SystemExit` ends the
         tests where they do not expect it: there, they are errors of the code.
@@ -306,7 +323,7 @@ class Code:
         try:
             kind = self.exception_class(names)
             if not (issubclass(kind, IndexError) and gives_items()):
-                return instance_of(kind, [*map(received, arguments)])
+                return with_attributes(instance_of(kind, [*map(received, arguments)]), attributes, text)
         except Exception:
             pass
         finally:

@@ -312,6 +312,13 @@ def replace_by_stubs(names: dict, echo: bool = False, imported: list | None = No
         return object()
 
     def empty(kind):
+        if kind in emptied:
+            return
+        emptied.append(kind)
+        has_fields_only = "__annotations__" in vars(kind) and not any(map(inspect.isfunction, vars(kind).values()))
+        if has_fields_only and kind.__bases__ != (object,) and not issubclass(kind, BaseException):
+            with contextlib.suppress(Exception):
+                kind.__new__ = makes  # what it does is in its base: a model of pydantic's
         for name, member in list(vars(kind).items()):
             if name == "__new__" or (name == "__call__" and issubclass(kind, type)):
                 other = makes
@@ -321,20 +328,26 @@ def replace_by_stubs(names: dict, echo: bool = False, imported: list | None = No
                 other = property(stub(member.fget, 1), stub(member.fset, 2))  # pyright: ignore[reportArgumentType]
             elif inspect.isfunction(member):
                 other = stub(member, 99 if name.startswith("__") else 1)  # after self; __init__ returns None
-            elif name.startswith("__") or inspect.isdatadescriptor(member) or isinstance(member, type):
+            elif isinstance(member, type):
+                if member.__module__ == own:
+                    empty(member)
+                continue
+            elif name.startswith("__") or inspect.isdatadescriptor(member):
                 continue
             else:
                 other = None
             with contextlib.suppress(Exception):  # its metaclass may forbid it
                 setattr(kind, name, other)
 
-    own = names["__name__"]
+    own, emptied = names["__name__"], []
     for name, value in list(names.items()):
         if name.startswith("__") or inspect.ismodule(value):
             continue
         if isinstance(value, type) and not isinstance(value, enum.EnumMeta):
             if value.__module__ == own:
                 empty(value)
+            elif imported is not None and name not in imported:  # what make_dataclass gives
+                del names[name]
         elif not callable(value) or isinstance(value, type):
             del names[name]
         else:

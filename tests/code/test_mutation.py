@@ -177,6 +177,17 @@ NO_TWO_ALIKE = "One() is not One() and One() != One()"
         "a singleton": (SINGLETON, NO_TWO_ALIKE),
         "a singleton by metaclass": (SINGLETON_BY_METACLASS, NO_TWO_ALIKE),
         "a named tuple": ("from collections import namedtuple\nOne = namedtuple('One', '')", NO_TWO_ALIKE),
+        "a class of a class": ("class A:\n    class B:\n        def f(self): return 1", "A.B().f() is None"),
+        "a class that names itself": ("class A:\n    def f(self): return 1\nA.same = A", "A().f() is None"),
+        "a class that is made": (
+            "from dataclasses import make_dataclass as make\nP = make('P', ['x'])",
+            "'P' not in globals()",
+        ),
+        "a class of fields": (
+            "from types import SimpleNamespace as Model\nclass P(Model):\n    x: int",
+            "not hasattr(P(x=1), 'x')",
+        ),
+        "an exception stays one": ("class E(ValueError):\n    code: int = 1", "isinstance(E(2), ValueError)"),
         "a computed value": ("def f(): return 1\nRESULT = f()", "'RESULT' not in globals()"),
         "an enumeration": ("import enum\nclass Color(enum.Enum):\n    RED = 1", "'Color' not in globals()"),
         "imports stay": ("import math\nfrom math import gcd", "math.gcd(4, 6) == gcd(4, 6) == 2"),

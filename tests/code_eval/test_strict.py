@@ -236,6 +236,40 @@ def test_what_the_code_raises(raised, caught, check, strict):
     assert strict("def f(x): return 1", tests).outcome == "failed"
 
 
+OWN = """class Low(Exception):
+    def __init__(self, balance, amount):
+        super().__init__(f'{balance} < {amount}')
+        self.balance, self.lock = balance, object()
+class Lower(Low):
+    def __str__(self): return 'lower'
+def f(x): raise RAISED"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "check"),
+    [
+        ("Low(1, 2)", "e.balance == 1 and str(e) == '1 < 2' and e.args == ('1 < 2',) and not hasattr(e, 'lock')"),
+        ("Lower(3, 4)", "e.balance == 3 and str(e) == 'lower' and 'Lower' == type(e).__name__"),
+        ("Lower(3, [])", "str(e) == 'lower'"),
+    ],
+)
+def test_exceptions_of_the_code_have_attributes_and_a_text(raised, check, strict):
+    tests = f"try: f(1)\nexcept Low as e: assert {check}\nelse: assert not f"
+    result = strict(OWN.replace("RAISED", raised), tests)
+    assert result.passed, result
+    assert strict(OWN.replace("RAISED", raised), tests.replace("==", "!=", 1)).outcome == "failed"
+
+
+@pytest.mark.parametrize("name", ["args", "__class__", "with_traceback", "a b", "__traceback__"])
+def test_attributes_of_exceptions_replace_nothing(name, strict):
+    lies = (
+        "import sys\nm = sys.modules['code_eval_worker.channel']\nclass Low(Exception): pass\n"
+        f"m.attributes_and_text = lambda e: [{{{name!r}: 5}}, 5]\ndef f(x): raise Low(1)"
+    )
+    tests = "try: f(1)\nexcept Low as e: assert e.args == (1,) and str(e) == '1' and type(e) is Low\nelse: assert not f"
+    assert strict(lies, tests).passed
+
+
 @pytest.mark.parametrize(
     ("imports", "caught", "call"),
     [
