@@ -131,7 +131,7 @@ def main_module(job: Job, text: str, tests: str = "") -> types.ModuleType:
     if job.main:  # what else a script has: its text for `inspect`, and `import` of the files that it writes
         sys.path.append("/tmp")
         module.__dict__.update(__builtins__=builtins, __file__="<code>")
-        both = f"{text}\n{tests}"
+        both = f"{text}\n{tests}" if "__main__" in tests else text  # without a main block, they would run there as well
         if "spawn" in both or "forkserver" in both:  # processes that multiprocessing starts anew import it
             module.__dict__["__file__"] = "/tmp/program.py"
             with open("/tmp/program.py", "w", encoding="utf-8", errors="surrogatepass") as file:

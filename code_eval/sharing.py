@@ -8,7 +8,8 @@ import collections
 from typing import Any
 
 MUTABLE = (list, dict, set, bytearray, collections.deque)
-SEQUENCES = (list, tuple)
+HOLDERS = (list, tuple, dict)  # that are looked into
+NOTHING_INSIDE = {type(None), bool, int, float, str, bytes}
 
 
 def repeated(value: Any) -> list[list[list[int]]]:
@@ -20,17 +21,16 @@ def repeated(value: Any) -> list[list[list[int]]]:
     while waiting:
         holder, way = waiting.pop()
         items = holder.values() if isinstance(holder, dict) else holder
+        if NOTHING_INSIDE.issuperset(map(type, items)):  # nearly all are such
+            continue
         for number, item in enumerate(items):
-            if not isinstance(item, (*MUTABLE, tuple)):
-                continue
-            place = [*way, number]
             if isinstance(item, MUTABLE):
                 if id(item) in first:
-                    pairs.append([first[id(item)], place])
+                    pairs.append([first[id(item)], [*way, number]])
                     continue
-                first[id(item)] = place
-            if isinstance(item, (*SEQUENCES, dict)):
-                waiting.append((item, place))
+                first[id(item)] = [*way, number]
+            if isinstance(item, HOLDERS):
+                waiting.append((item, [*way, number]))
     return pairs
 
 
