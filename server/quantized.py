@@ -28,9 +28,9 @@ On processors that compute in bfloat16, an earlier try with other operations mad
 `torch.ops.aten._weight_int8pack_mm`, which rounds the weights alone, is slower than bfloat16 from 16 rows on.
 
 Without VNNI, FBGEMM is the quickest in 8 bits. Its sums of two products have 16, so that weights and inputs can have 90
-steps to either side, and not 127. A script that is not in the project rounded all products of a step of the 0.5B model
-so on an EPYC with AVX2: 64 rows took 466 ms, of which 389 are FBGEMM's, and 620 with weights in float16. For a fourth of
-the time, the model would be further from itself than here, so it is not done.
+steps to either side, and not 127. A script that is not in the project computed all products of a step of the 0.5B model
+in this way, on an EPYC with AVX2: 64 rows took 466 ms, of which 389 are FBGEMM's, and 620 with weights in float16. For
+a fourth of the time, the model would be further from itself than here, so it is not done.
 """
 
 from typing import Any
