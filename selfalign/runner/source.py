@@ -7,6 +7,7 @@ fingerprint of its files. How outputs are written is in `selfalign.runner.output
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -254,7 +255,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     else:
         # The files by name: load_dataset(folder) takes another folder of the same name from its cache, or an older
         # state of this one, if the folder's card has `configs` (datasets 5.2).
-        urls = [fs.unstrip_protocol(f) for f in files]
+        # load_dataset takes them for patterns, which the names of local files are not.
+        urls = [fs.unstrip_protocol(glob.escape(f) if "file" in fs.protocol else f) for f in files]
         # The cache knows a file by path and time, and a download by its URL alone, which another content may have as
         # well. The fingerprint tells them apart: as the name of a configuration, and of a folder of downloads.
         downloads = f"{DOWNLOADED_DATASETS_PATH}/{content}"

@@ -96,6 +96,15 @@ def test_what_an_editor_keeps_in_a_hidden_folder_is_not_read(tmp_path):
     assert open_source(folder_of(tmp_path, *files)).rows["file"][:] == ["seeds.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("name", "sibling"), [("a[1].jsonl", "a1.jsonl"), ("a*.jsonl", "ab.jsonl"), ("a?.jsonl", "ac.jsonl")]
+)
+@pytest.mark.parametrize("place", ["", "of[2]/"])
+def test_a_name_is_no_pattern(tmp_path, name, sibling, place):
+    folder_of(tmp_path, place + name, place + sibling)
+    assert open_source(str(tmp_path / place / name)).rows["file"][:] == [place + name]
+
+
 def test_files_of_two_kinds_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("file\nx\n")
     with pytest.raises(UserError, match="holds files of csv and of json"):
