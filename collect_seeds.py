@@ -230,13 +230,12 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
             return row | {"text": Path(row["file"]).read_text(encoding="utf-8")}
         except (OSError, UnicodeDecodeError):
             return row | {"text": None}
+    repository, path = row.get(options.repository_column), row.get(options.path_column)
     license = row.get(options.license_column)
-    return {
-        "text": row[options.text_column],
-        "repository": row.get(options.repository_column),
-        "path": row.get(options.path_column),
-        "license": ", ".join(license) if isinstance(license, list) else license,
-    }
+    if isinstance(license, list):
+        license = ", ".join(map(str, filter(None, license))) or None
+    origin = {"repository": repository, "path": path, "license": license}
+    return {"text": row[options.text_column]} | {name: v if v is None else str(v) for name, v in origin.items()}
 
 
 def columns_for(options: Options) -> dict[str, type]:

@@ -150,6 +150,23 @@ def test_a_dataset_with_a_text_column_as_a_command(tmp_path):
     assert [row["license"] for row in read_rows(tmp_path / "seeds")] == ["mit, 0bsd"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "stored"),
+    [
+        ({"repo_licenses": ["mit", None, "0bsd"]}, (None, None, "mit, 0bsd")),
+        ({"repo_licenses": [None]}, (None, None, None)),
+        ({"repo_licenses": []}, (None, None, None)),
+        ({"repo_name": 5, "repo_path": 7, "repo_licenses": 3}, ("5", "7", "3")),
+    ],
+    ids=str,
+)
+def test_where_a_file_comes_from_is_text_or_nothing(origin, stored):
+    script = load_script("collect_seeds")
+    row = {"content": GOOD} | {f"max_stars_{name}": value for name, value in origin.items()}
+    file = script.as_file(row, script.Options(input="i", output="o"))
+    assert (file["repository"], file["path"], file["license"]) == stored
+
+
 def test_the_order_of_the_files_does_not_matter(tmp_path):
     functions = [function(f"f{i % 3}", SIMILAR.format(i)) for i in range(6)]
     files = 2 * [{"content": text, "max_stars_repo_name": f"r{i}"} for i, text in enumerate(functions)]
