@@ -180,7 +180,7 @@ def rules_of(source: Source) -> dict[str, Callable[[Row], bool | None]]:
             _program_follows,
         ),
         (bool(run), {"messages", "response", "instruction"}, "messages", _messages_follow),
-        (True, {"sha1", "seed"}, "sha1", lambda row: row["sha1"] == hashlib.sha1(row["seed"].encode()).hexdigest()),
+        (True, {"sha1", "seed"}, "sha1", _sha1_follows),
     ]
     return {column: rule for applies, needs, column, rule in rules if applies and needs <= there}
 
@@ -216,6 +216,12 @@ def _messages_follow(row: Row) -> bool | None:
         messages == conversation_of(row, question) if is_repair(row) else messages[-1]["content"] == row["response"]
     )
     return follows and question.startswith(row["instruction"])
+
+
+def _sha1_follows(row: Row) -> bool | None:
+    if row["sha1"] is None or row["seed"] is None:
+        return None
+    return row["sha1"] == hashlib.sha1(row["seed"].encode()).hexdigest()
 
 
 def program_in(row: Row) -> tuple[str, str, bool] | None:

@@ -166,6 +166,13 @@ def test_the_layout_of_the_papers_forerunner_is_checked_as_far_as_it_goes(tmp_pa
     assert "10 of 10 values follow from the content (sha1)" in said and "there is no run.json" in said
 
 
+@pytest.mark.parametrize("lost", ["seed", "sha1"])
+def test_a_row_without_a_seed_or_its_hash_says_nothing_of_it(tmp_path, capsys, lost):
+    rows = [of_others(1), of_others(3, **{lost: None})]
+    status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", rows))
+    assert status == 0 and "1 of 1 values follow from the content (sha1)" in said, said
+
+
 def test_tests_at_the_end_of_a_response_are_run(tmp_path, capsys):
     response = block("def f(x):\n    return x") + "\n\nTests:\n\n" + block("assert f(1) == 2")
     rows = [of_others(0, response=response), of_others(1), of_others(2, sha1="0" * 40)]
