@@ -11,17 +11,20 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from selfalign.code.markdown import code_blocks
+from selfalign.data.javascript_seeds import is_javascript_folder, open_javascript_files
 from selfalign.data.languages import code_in, language_of, programs_of
+from selfalign.data.python_files import open_python_files
 from selfalign.data.repairs import conversation_of, is_repair
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.hub import is_hub_id, with_retries
 from selfalign.runner.part import PART, Part, lineage_in, read_part
 from selfalign.runner.provenance import UNKNOWN
-from selfalign.runner.source import MAIN_TABLE, Source, open_source
+from selfalign.runner.source import MAIN_TABLE, Source, open_source, recorded_selections
 
 Row = dict[str, Any]
 SHOWN = 3  # faults of a check that are printed
@@ -117,14 +120,28 @@ def check_input(source: Source, token: str | None) -> Check:
     if not name:
         check.what = "run.json names none" if source.run else "there is no run.json"
         return check
-    try:
-        found = open_source(name, token=token).pin
-    except UserError as error:
-        check.what = f"{error}"
+    found, faults = [], []
+    for config, split in recorded_selections(source.run):
+        try:
+            found.append(_code_files(name, source.run) or open_source(name, config=config, split=split, token=token))
+        except UserError as error:
+            faults.append(f"{error}")
+    if not found:
+        check.what = faults[0]
         return check
-    agrees = all(said.get(key) == value for key, value in found.items())
+    agrees = any(each.pin.items() <= said.items() for each in found)
     check.add(agrees, f"{name} has changed since, or is another dataset of the same name")
     return check
+
+
+def _code_files(name: str, run: dict[str, Any]) -> Source | None:
+    """The files of the folder `name`, if the first stage of collect_seeds.py read it: data that they stand beside was
+    not its input."""
+    if run.get("step") != "extract_functions" or not Path(name).expanduser().is_dir():
+        return None
+    if run.get("identity", {}).get("options", {}).get("language") == "javascript":
+        return open_javascript_files(name) if is_javascript_folder(name) else None
+    return open_python_files(name)
 
 
 def check_rows(source: Source, rows: Iterable[Row]) -> Check:

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,12 +144,19 @@ def open_recorded_input(output: str, run: Mapping[str, Any], token: str | None =
     names = [f"{recorded['dataset']}@{recorded['revision']}"] if "dataset" in recorded else [recorded.get("name", "")]
     if not is_hub_id(output) and "://" not in output:  # the run may have been moved, or started in another folder
         names.append(str(Path(output).expanduser().parent / Path(names[0]).name))
-    for name in filter(None, names):
+    for name, (config, split) in product(filter(None, names), recorded_selections(run)):
         with contextlib.suppress(UserError):
-            found = open_source(name, token=token)
+            found = open_source(name, config=config, split=split, token=token)
             if found.pin.items() <= recorded.items():
                 return found
     return None
+
+
+def recorded_selections(run: Mapping[str, Any]) -> list[tuple[str | None, str]]:
+    """The configurations and splits from which a step with this run.json may have read its input: those that it was
+    given, or the usual ones, since what a script's later steps read is the output of the one before."""
+    given, usual = run.get("identity", {}).get("options", {}), (None, "train")
+    return list(dict.fromkeys([(given.get("config"), given.get("split", "train")), usual]))
 
 
 def read_input(options: StepOptions, *columns: str) -> Source:

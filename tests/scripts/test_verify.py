@@ -9,6 +9,7 @@ import pytest
 
 from selfalign.benchmarks import load_benchmark
 from selfalign.ids import content_id
+from selfalign.runner.source import open_recorded_input
 from tests.data.tools import TASKS, block, sample
 from tests.helpers import load_script, run_json, write_rows
 
@@ -149,6 +150,48 @@ def test_an_input_that_has_changed_is_found(published, capsys):
     pq.write_table(pq.read_table(part).slice(1), part)
     status, said = verified(capsys, published)
     assert status == 1 and "has changed since" in said
+
+
+CARD = """---
+configs:
+- config_name: hard
+  data_files: hard.jsonl
+- config_name: other
+  data_files: train.jsonl
+---"""
+
+
+@pytest.mark.parametrize("selection", [{"split": "test"}, {"config": "hard"}], ids=str)
+def test_an_input_that_was_read_from_a_configuration_or_a_split_is_read_there_again(tmp_path, capsys, selection):
+    source, script = tmp_path / "in", load_script("execute")
+    source.mkdir()
+    (source / "README.md").write_text(CARD if "config" in selection else "")
+    for name in ("train", "test", "hard"):
+        write_rows(source / f"{name}.jsonl", [sample("sort", license="mit")])
+    script.main(script.Options(input=str(source), output=str(tmp_path / "out"), sandboxes=1, **selection))
+    assert open_recorded_input(str(tmp_path / "out"), run_json(tmp_path / "out")).run == {}
+    for files, agreeing in (((), 1), (("test", "hard"), 0)):
+        for name in files:
+            write_rows(source / f"{name}.jsonl", [sample("count", license="mit")])
+        said = verified(capsys, tmp_path / "out", decontaminate=())[1]
+        assert f"{agreeing} of 1 inputs are what they were" in said, said
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_seeds_come_from_the_code_in_a_folder_not_from_data_beside_it(tmp_path, capsys, language):
+    code, script = tmp_path / "code", load_script("collect_seeds")
+    code.mkdir()
+    (code / "f.py").write_text('def f(x):\n    """Return x."""\n    return x\n')
+    (code / "f.js").write_text("/** Return x as it is. */\nfunction f(x) {\n  return x;\n}\n")
+    write_rows(code / "data.json", [{"a": 1}])
+    options = {"language": language, "type_checker": "none", "decontaminate": (), "config": "unused"}
+    script.main(script.Options(input=str(code), output=str(tmp_path / "out"), **options))
+    for output in ("out-candidates", "out"):
+        said = verified(capsys, tmp_path / output, decontaminate=())[1]
+        assert "1 of 1 inputs are what they were" in said, said
+    for file in code.glob("f.*"):
+        file.write_text(file.read_text() + "\n")
+    assert "has changed since" in verified(capsys, tmp_path / "out-candidates", decontaminate=())[1]
 
 
 def of_others(number, **columns):
