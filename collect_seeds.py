@@ -64,7 +64,7 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.completion import Completion
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import JudgedDocstring, load_examples, load_prompt
+from selfalign.llm.prompts import TRIED, JudgedDocstring, load_examples, load_prompt
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -82,7 +82,7 @@ from selfalign.options import (
 )
 from selfalign.runner.columns import check_text
 from selfalign.runner.hub import is_hub_id
-from selfalign.runner.source import Source, open_source, read_input
+from selfalign.runner.source import Source, open_source, read_input, usable_rows
 from selfalign.runner.step import check_output, run_step
 from selfalign.runner.table import Done, Removed, Table
 
@@ -295,7 +295,8 @@ def judge_docstrings(options: Options, functions: Source, dropped: dict[str, int
         answer = await endpoint.generate(text, max_new_tokens=VERDICT_TOKENS, seed=seed, stop=["\n"])
         return function | {"verdict": parse_verdict(answer)}
 
-    endpoint.check_room(prompt.render(row=functions.rows[0], shots=examples.pool), VERDICT_TOKENS)
+    tried = usable_rows(functions, TRIED)
+    endpoint.check_room([prompt.render(row=row, shots=examples.pool) for row in tried], VERDICT_TOKENS)
     table = Table(functions, judged, {"verdict": str}, count_by="verdict")
     return stage(options, "judge_docstrings", table, prompts=prompt.hash, endpoint=endpoint, removed=Removed(dropped))
 

@@ -119,7 +119,7 @@ def main(options: Options) -> None:
             **dict.fromkeys(kept, answer.reasoning),
         }
 
-    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
+    endpoint.check_room([prompt_for(row)[0] for row in tried], options.max_new_tokens)
     run_step(options, Table(seeds, concepts_of, columns, count_by="error"), endpoint=endpoint, prompts=prompt.hash)
 
 

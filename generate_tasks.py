@@ -160,7 +160,7 @@ def main(options: Options) -> None:
         }
         return row | properties | task
 
-    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
+    endpoint.check_room([prompt_for(row)[0] for row in tried], options.max_new_tokens)
     run_step(
         options, Table(concepts, task_of, COLUMNS | kept, count_by="error"), endpoint=endpoint, prompts=prompt.hash
     )

@@ -199,11 +199,10 @@ def to_repair(row: Row, number: int, answer: Completion, said: str) -> Row:
     }
 
 
-def tried_prompt(prompt: PromptTemplate, failures: Source, shots: list[Any]) -> str:
-    """The longest prompt of the first failures, with what was recorded of them in place of feedback."""
+def tried_prompts(prompt: PromptTemplate, failures: Source, shots: list[Any]) -> list[str]:
+    """The prompts of the first failures, with what was recorded of them in place of feedback."""
     rows = failures.rows.select(range(min(TRIED, len(failures)))).to_list()
-    texts = [prompt.render(row=row, shots=shots, feedback=recorded(row)) for row in rows]
-    return max(texts, key=len)
+    return [prompt.render(row=row, shots=shots, feedback=recorded(row)) for row in rows]
 
 
 def main(options: Options) -> None:
@@ -248,7 +247,7 @@ def main(options: Options) -> None:
                 ]
             )
 
-        endpoint.check_room(tried_prompt(prompt, failures, shots), options.max_new_tokens)
+        endpoint.check_room(tried_prompts(prompt, failures, shots), options.max_new_tokens)
         table = Table(failures, repairs_of, COLUMNS | rates | reasoning, count_by="error")
         run_step(options, table, endpoint=endpoint, prompts=prompt.hash, removed=removed)
 

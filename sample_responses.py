@@ -196,7 +196,7 @@ def main(options: Options) -> None:
             rows.append(task | forgotten | sample)
         return Done(rows, {"trimmed": trimmed} if trimmed else {})
 
-    endpoint.check_room(prompt_for(tried[0])[0], options.max_new_tokens)
+    endpoint.check_room([prompt_for(row)[0] for row in tried], options.max_new_tokens)
     run_step(
         options,
         Table(tasks, responses_to, COLUMNS | kept | dict.fromkeys(language, str), count_by="error"),

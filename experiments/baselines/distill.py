@@ -27,7 +27,7 @@ from typing import Any
 
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import Examples, load_prompt
+from selfalign.llm.prompts import TRIED, Examples, load_prompt
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -89,7 +89,8 @@ def main(options: Options) -> None:
         how |= dict.fromkeys(kept, answer.reasoning)
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
-    endpoint.check_room(prompt.render(row=usable_rows(instructions, 1)[0]), options.max_new_tokens)
+    prompts = [prompt.render(row=row) for row in usable_rows(instructions, TRIED)]
+    endpoint.check_room(prompts, options.max_new_tokens)
     run_step(
         options, Table(instructions, answer_to, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash
     )

@@ -30,7 +30,7 @@ from typing import Any
 
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Completion, Endpoint
-from selfalign.llm.prompts import Examples, load_prompt
+from selfalign.llm.prompts import TRIED, Examples, load_prompt
 from selfalign.options import (
     OPERATIONAL,
     PROMPTS,
@@ -42,7 +42,7 @@ from selfalign.options import (
     TeacherOptions,
     run_script,
 )
-from selfalign.runner.source import read_input
+from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
 from selfalign.runner.table import Done, Table
 
@@ -127,8 +127,9 @@ def main(options: Options) -> None:
             counts["ok"] = len(rows)
         return Done(rows, dict(counts))
 
-    hardest = prompt.render(instruction=first_instruction(seeds.rows[0]), way=WAYS[0])
-    endpoint.check_room(hardest, options.max_new_tokens)
+    instructions = [first_instruction(row) for row in usable_rows(seeds, TRIED)]
+    prompts = [prompt.render(instruction=instruction, way=WAYS[0]) for instruction in instructions]
+    endpoint.check_room(prompts, options.max_new_tokens)
     run_step(options, Table(seeds, chain_of, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 

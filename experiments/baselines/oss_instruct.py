@@ -28,7 +28,7 @@ from typing import Any
 from selfalign.code.markdown import code_blocks, split_at_heading
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.endpoint import Endpoint
-from selfalign.llm.prompts import Examples, load_prompt
+from selfalign.llm.prompts import TRIED, Examples, load_prompt
 from selfalign.options import OPERATIONAL, PROMPTS, Count, PositiveOrZero, StepOptions, TeacherOptions, run_script
 from selfalign.runner.source import read_input, usable_rows
 from selfalign.runner.step import run_step
@@ -88,7 +88,8 @@ def main(options: Options) -> None:
         how |= dict.fromkeys(kept, answer.reasoning)
         return Done([ids | texts | how | {"prompt_hash": content_id(text)}], {"ok": 1})
 
-    endpoint.check_room(prompt.render(row=usable_rows(snippets, 1)[0]), options.max_new_tokens)
+    prompts = [prompt.render(row=row) for row in usable_rows(snippets, TRIED)]
+    endpoint.check_room(prompts, options.max_new_tokens)
     run_step(options, Table(snippets, pair_from, COLUMNS | kept, carry=False), endpoint=endpoint, prompts=prompt.hash)
 
 

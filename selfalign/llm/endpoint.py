@@ -67,13 +67,15 @@ class Endpoint:
         self.window = int(SPARE_ROWS * places / samples_a_row) + 1
         self._suspicions = Suspicions(options.temperature)
 
-    def check_room(self, prompt: str, max_new_tokens: int) -> None:
-        """Check that a typical `prompt` leaves room for `max_new_tokens`, if the server can count tokens.
+    def check_room(self, prompts: Sequence[str], max_new_tokens: int) -> None:
+        """Check that one of a run's first `prompts` leaves room for `max_new_tokens`, if the server can count tokens.
+
+        Prompts that are too long are outcomes of their rows: only if the shortest is, too, all others would be.
 
         Raises:
-            UserError: it does not.
+            UserError: even the shortest does not.
         """
-        client = self._fleet.first.client
+        client, prompt = self._fleet.first.client, min(prompts, key=len)
 
         async def count() -> int | None:
             async with client:
@@ -85,7 +87,8 @@ class Endpoint:
         if tokens + max_new_tokens > client.max_total_tokens or tokens > client.max_input_tokens:
             raise UserError(
                 f"{client.model} at {client.url} accepts {client.max_input_tokens} prompt tokens and "
-                f"{client.max_total_tokens} tokens in total, but the first prompt has {tokens} and asks for "
+                f"{client.max_total_tokens} tokens in total, but of the first {len(prompts)} prompts, even the "
+                f"shortest has {tokens} and asks for "
                 f"{max_new_tokens} more: lower --shots or --max-new-tokens, or start the server with larger limits"
             )
 

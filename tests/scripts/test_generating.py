@@ -158,6 +158,20 @@ def test_what_cannot_work_is_refused_at_the_start(tmp_path, seeds, endpoint, nam
     assert re.search(said, line) and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("step", "column"),
+    [("generate_concepts", "content"), ("generate_tasks", "concepts"), ("sample_responses", "instruction")],
+)
+def test_one_row_too_long_for_the_model_is_no_reason_to_refuse_the_others(tmp_path, step, column):
+    rows = STEPS[step][0]
+    long = "# too long\n" * 3000
+    first = rows[0] | {"id": "long", column: [long] if column == "concepts" else rows[0][column] + "\n" + long}
+    with simulated(max_total_tokens=2048) as server:
+        done = generate(step, [first, *rows], tmp_path, server.url)
+    of = {"generate_concepts": "seed_id", "generate_tasks": "concepts_id", "sample_responses": "task_id"}[step]
+    assert {row[of] for row in done if row["error"] == "prompt_too_long"} == {"long"}
+
+
 def test_no_endpoint(tmp_path, seeds):
     said = complaint("generate_concepts", seeds, tmp_path / "out", *small("http://127.0.0.1:9"))
     assert "no endpoint answers at http://127.0.0.1:9" in said and not (tmp_path / "out").exists()
