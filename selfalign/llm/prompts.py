@@ -74,7 +74,7 @@ def load_examples(path: str | Path, kind: type = Example) -> Examples:
     """Read examples from a YAML list of mappings with the fields of `kind`, or from the reference's text format.
 
     Raises:
-        UserError: the file can't be read, or is in neither format.
+        UserError: the file can't be read, is in neither format, or has a value of the wrong type.
     """
     path = Path(path)
     text = _read("examples", path)
@@ -101,10 +101,24 @@ def _from_yaml(text: str, path: Path, kind: type) -> Examples:
     try:
         entries = yaml.safe_load(text)
         pool = [kind(**{name: _stripped(entry[name]) for name in names}) for entry in entries]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:  # a ValueError for a date such as 2024-13-45
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"examples {path} should be a YAML list of mappings with {', '.join(names)}: {what}") from None
+    for number, example in enumerate(pool, 1):
+        for name in names:
+            if wanted := _fault_of(name, value := getattr(example, name)):
+                raise UserError(f"examples {path}: {name} of example {number} must be {wanted}, and not {value!r:.60}")
     return Examples(pool)
+
+
+def _fault_of(name: str, value: Any) -> str | None:
+    """What the field of an example must hold instead of `value`, or None if it may hold that."""
+    if name == "good":
+        return None if isinstance(value, bool) else "true or false"
+    if name == "concepts":
+        is_list = isinstance(value, list) and value and all(isinstance(each, str) and each.strip() for each in value)
+        return None if is_list else "a list of texts"
+    return None if isinstance(value, str) and value.strip() else "a text"
 
 
 def _stripped(value: Any) -> Any:

@@ -2,14 +2,17 @@
 
 import random
 from collections import Counter
+from dataclasses import fields
 
 import pytest
+import yaml
 
 from selfalign.errors import UserError
 from selfalign.llm.prompts import (
     Example,
     Examples,
     JudgedDocstring,
+    Repair,
     draw_examples,
     in_words_of,
     load_examples,
@@ -123,7 +126,7 @@ def test_the_references_prompts_end_without_a_line_break_and_its_answers_at_the_
     [
         (TEXT.replace("[Tests]", "[Test]"), r"example 1 has no \[Tests\]"),
         (TEXT.replace("difficulty: easy\n", ""), "the \\[Property\\] of example 1 has no difficulty"),
-        *((text, "should be a YAML list") for text in ("", "a: b", "- name: x", "[", "- 1")),
+        *((text, "should be a YAML list") for text in ("", "a: b", "- name: x", "[", "- 1", "- seed: 2024-13-45")),
         ("[]", "holds no example"),
         (b"\xff\xfe\x00", "can't be read: it is not UTF-8 text"),
     ],
@@ -132,6 +135,30 @@ def test_examples_in_neither_format_are_refused(tmp_path, text, complaint):
     (tmp_path / "bad").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=f"examples .*/bad.* {complaint}"):
         load_examples(tmp_path / "bad")
+
+
+VALID = {
+    Example: {f.name: "x" for f in fields(Example)} | {"concepts": ["one", "two"]},
+    JudgedDocstring: {"seed": "x", "good": True, "reason": "x"},
+    Repair: {f.name: "x" for f in fields(Repair)},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *((Example, "concepts", value) for value in ("recursion, lists", None, [], ["", "x"], [1], [{"a": "b"}])),
+        *((Example, name, None) for name in VALID[Example] if name != "concepts"),
+        *((Example, "category", value) for value in ("", 3, ["function"], "\n")),
+        (JudgedDocstring, "good", "yes"),
+        (Repair, "feedback", 3),
+    ],
+)
+def test_an_example_with_a_value_of_the_wrong_type_is_refused(tmp_path, kind, name, value):
+    """A string of concepts would be joined letter by letter, and an empty response would leave every row open."""
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump([VALID[kind], VALID[kind] | {name: value}]))
+    with pytest.raises(UserError, match=rf"examples .*/own\.yaml: {name} of example 2 must be "):
+        load_examples(tmp_path / "own.yaml", kind)
 
 
 @pytest.mark.parametrize(("shots", "drawn"), [(8, 8), (100, 21)])
