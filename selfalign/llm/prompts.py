@@ -215,7 +215,7 @@ def _columns_in(tree: nodes.Template) -> set[str]:
             continue
         if isinstance(node, nodes.Getattr) and not hasattr(dict, node.attr):
             columns.add(node.attr)
-        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
             columns.add(node.arg.value)
     return columns
 

@@ -236,6 +236,7 @@ def test_a_completed_example_has_the_form_of_the_worked_ones():
     [
         ("{{ row.content }}{{ row.get('name') }}", {"content"}),
         ("{{ row['func source'] }}", {"func source"}),
+        ("{{ row.content }}{{ row[0] }}", {"content"}),
         ("{% for name, value in row.items() %}{{ value }}{% endfor %}", set()),
     ],
 )
