@@ -52,8 +52,9 @@ class Endpoint:
                 "chat template"
             )
         self.usage = Usage()
-        urls = dict.fromkeys(url.rstrip("/") for url in options.endpoint or (DEFAULT_ENDPOINT,))
-        replicas = [Replica(client_for(url, options)) for url in urls]
+        clients = [client_for(url, options) for url in options.endpoint or (DEFAULT_ENDPOINT,)]
+        # By the client's own URL, since a server may be named with /v1 and without.
+        replicas = [Replica(client) for client in {client.url: client for client in clients}.values()]
         self._fleet = Fleet(replicas, options, self.usage)
         asyncio.run(self._fleet.inspect())
         self.model, revision = self._fleet.identity

@@ -73,6 +73,13 @@ def test_a_server_that_comes_back_as_another_is_not_used(three, capsys, change, 
     assert not three[1].bodies and complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("api", ["tgi", "completions"])
+def test_a_server_that_is_named_in_two_ways_is_one(api):
+    with simulated() as server:
+        endpoint = Endpoint(options(*(f"{server.url}{end}" for end in ("", "/", "/v1", "/v1/")), api=api))
+        assert [each.client.url for each in endpoint._fleet.replicas] == [server.url]
+
+
 # None is left ---------------------------------------------------------------------------------------------------------
 
 
