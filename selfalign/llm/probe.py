@@ -24,6 +24,8 @@ PROBES = (
 )
 PROBE_TOKENS = 16
 SHORT_QUESTION, SHORT_ANSWER_TOKENS = "Reply with the word yes, and with nothing else.", 256  # some think first
+# Of an --api, and the one to try instead.
+ROUTES = {"completions": ("/v1/completions", "chat"), "chat": ("/v1/chat/completions", "completions")}
 HOT = 2.0  # a temperature at which even a confident model varies; the highest that OpenAI's interface takes
 CERTAIN = 5.0  # nats for all probes: a text that is likelier than this comes twice by itself
 TELLING_TOKENS = 8  # equal samples shorter than this prove nothing
@@ -55,6 +57,12 @@ async def probe(client: Client, options: GenerationOptions) -> list[str]:
     except Busy:
         return ["it is busy, so it was not tested"]
     except RequestRefused as error:
+        if error.kind == "404" and options.api != "tgi":
+            route, other = ROUTES[options.api]
+            raise Unfit(
+                f"{client.url} does not find what is asked of {route} ({error}): if it has no {route}, use --api tgi "
+                f"or --api {other}"
+            ) from None
         raise Unfit(f"{client.url} refuses a request: {error}") from None
 
 

@@ -165,6 +165,16 @@ def test_a_server_that_ignores_seeds_or_greed_is_noted(temperature, remark, caps
     assert remark in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("api", "other"), [("completions", "chat"), ("chat", "completions")])
+def test_a_server_without_the_interface_is_refused_with_those_to_try(api, other):
+    async def hook(request, body, number):
+        return web.Response(text="404: Not Found", status=404)
+
+    refusal = pytest.raises(UserError, match=rf"if it has no /v1/.*completions, use --api tgi or --api {other}$")
+    with simulated(hook) as server, refusal:
+        Endpoint(options(server, api=api))
+
+
 # Suspicions during the run --------------------------------------------------------------------------------------------
 
 TEXT = Completion("some text that is long enough", "eos_token", 16)
