@@ -6,6 +6,7 @@ may be a list of lines. What can be read without a doubt is; anything else is re
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -37,6 +38,11 @@ SYNONYMS = {
     "tests": ("test", "test_code", "assertions", "test_list"),
     "task_id": ("task", "problem_id", "question_id"),
 }
+# What steps write about a row, which is never the text that is looked for.
+ABOUT_A_ROW = re.compile(
+    r"error|finish_reason|verdict|contamination|outcome|detail|reasoning|.*_(error|hash|reasoning)"
+)
+NEAR = 0.6  # the similarity of names above which one may be meant by the other; unrelated ones reach 0.6
 
 
 def with_columns(rows: datasets.Dataset, name: str, needed: Sequence[str], named: Sequence[str]) -> datasets.Dataset:
@@ -85,18 +91,28 @@ def missing_columns(
     """
     sentence = f"{name} has no column {', '.join(missing)}; its columns are {', '.join(rows.column_names)}"
     wanted = missing[0]
-    fits = _is_id_type if is_id(wanted) else (lambda kind: not _fault_of(wanted, kind))
-    near = nearest(wanted, [f.name for f in rows.features.arrow_schema if fits(f.type)])
+    near = nearest(wanted, fitting(wanted, rows))
     if not near or not option:
         return MissingColumns(sentence)
     return MissingColumns(sentence, f". If {near} is what is meant, add {option} {wanted}={near}")
 
 
+def fitting(wanted: str, rows: datasets.Dataset) -> list[str]:
+    """The columns that may be meant by `wanted`, by their type; a text is neither an id nor what a step says of it."""
+    fits = _is_id_type if is_id(wanted) else (lambda kind: not _fault_of(wanted, kind))
+    names = [field.name for field in rows.features.arrow_schema if fits(field.type)]
+    if wanted not in TEXTS:
+        return names
+    return [name for name in names if not (is_id(name) or ABOUT_A_ROW.fullmatch(name))]
+
+
 def nearest(wanted: str, there: Collection[str]) -> str | None:
-    """Whichever name is nearest to `wanted`, by its meaning or else by its letters; None if there is none."""
+    """Whichever name is nearest to `wanted`, by its meaning or else by its letters; None if none is near."""
     if known := [name for name in SYNONYMS.get(wanted, ()) if name in there]:
         return known[0]
-    return max(there, key=lambda name: SequenceMatcher(None, wanted, name.lower()).ratio(), default=None)
+    ratios = {name: SequenceMatcher(None, wanted, name.lower()).ratio() for name in there}
+    near = [name for name, ratio in ratios.items() if ratio > NEAR or wanted in name.lower()]
+    return max(near, key=ratios.__getitem__, default=None)
 
 
 def renamed(rows: datasets.Dataset, name: str, named: Sequence[str]) -> datasets.Dataset:
@@ -107,10 +123,11 @@ def renamed(rows: datasets.Dataset, name: str, named: Sequence[str]) -> datasets
         if not (new and equals and old):
             raise UserError(f"--column {pair} does not have the form NAME=COLUMN, such as content=func_source")
         if old not in rows.column_names:
-            near = f"{old}={new}" if new in rows.column_names else f"{new}={nearest(old, rows.column_names)}"
+            near = nearest(old, fitting(new, rows))
+            meant = f"{old}={new}" if new in rows.column_names else near and f"{new}={near}"
             raise UserError(
                 f"--column {pair}: {name} has no column {old}; its columns are {', '.join(rows.column_names)}"
-                + (f". Did you mean {near}?" if rows.column_names else "")
+                + (f". Did you mean {meant}?" if meant else "")
             )
         if old in names and names[old] != new:
             raise UserError(f"--column {pair}: the column {old} has been given another name already")

@@ -131,7 +131,7 @@ def open_source(
             ) from error
         raise UserError(f"dataset {name} can't be read (split {split}): {first_line(cause)}") from error
     if missing := [c for c in columns if c not in rows.column_names]:
-        raise missing_columns(name, missing, rows)
+        raise missing_columns(with_step(name, run), missing, rows)
     if not len(rows):
         raise UserError(f"{name} has no rows in split {split}")
     return Source(without_secrets(name), pin, rows, run)
@@ -165,9 +165,14 @@ def read_input(options: StepOptions, *columns: str) -> Source:
     source = open_source(options.input, config=options.config, split=options.split, token=options.hf_token)
     if source.run and not source.run.get("complete"):
         warn(f"{options.input} is not complete: some rows of the step that writes it are still open")
-    rows = with_columns(source.rows, source.name, columns, options.column)
+    rows = with_columns(source.rows, with_step(source.name, source.run), columns, options.column)
     pin = source.pin | ({"columns": " ".join(options.column)} if options.column else {})
     return replace(source, rows=rows, pin=pin, needs=columns)
+
+
+def with_step(name: str, run: Mapping[str, Any]) -> str:
+    """The name of a dataset with the step that wrote it, by its run.json: it may be another one than is needed."""
+    return f"{name}, which {run['step']} wrote," if run.get("step") else name
 
 
 def usable_rows(source: Source, most: int) -> list[dict[str, Any]]:

@@ -72,6 +72,33 @@ def test_other_names_that_are_wrong_are_refused(tmp_path, pair, said):
         read(tmp_path, [{"id": 1, "code": "x"}], column=(pair,))
 
 
+@pytest.mark.parametrize(
+    "there",
+    [
+        "id",
+        "seed_id",
+        "contents_id",
+        "finish_reason",
+        "error",
+        "prompt_hash",
+        "content_hash",
+        "content_reasoning",
+        "stars",
+    ],
+)
+@pytest.mark.parametrize("column", [(), ("content=conten",)], ids=str)
+def test_a_column_that_is_not_near_is_not_proposed(tmp_path, there, column):
+    """`--column instruction=finish_reason` would run for hours, and mean nothing."""
+    with pytest.raises(UserError, match=f"its columns are id, {there}$|its columns are id$"):
+        read(tmp_path, [{"id": "a", there: "x"}], column=column)
+
+
+def test_a_missing_column_is_told_with_the_step_that_wrote_the_input(tmp_path):
+    step = double_all(tmp_path, holding(number=[1, 2]))["step"]
+    with pytest.raises(UserError, match=f"out, which {step} wrote, has no column content; its columns are"):
+        read_input(options(tmp_path, input=str(tmp_path / "out")), "id", "content")
+
+
 def test_concepts_are_lists(tmp_path):
     with pytest.raises(UserError, match=r"concepts .* holds string, but it must hold lists of text"):
         read(tmp_path, [{"id": 1, "concepts": "sorting, lists"}], "id", "concepts")
