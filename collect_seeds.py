@@ -83,7 +83,7 @@ from selfalign.options import (
 from selfalign.runner.columns import check_text
 from selfalign.runner.hub import is_hub_id
 from selfalign.runner.source import Source, open_source, read_input, usable_rows
-from selfalign.runner.step import check_output, run_step
+from selfalign.runner.step import check_growth, check_output, run_step
 from selfalign.runner.table import Done, Removed, Table
 
 COLUMNS = {name: str for name in ("id", "content", "name", "docstring", "repository", "path", "license")}
@@ -109,6 +109,9 @@ class Options(LanguageOptions, GenerationOptions, DecontaminationOptions, StepOp
     input: Annotated[str, Positional, argument(metavar="INPUT")] = field(metadata=OPERATIONAL)
     """`stdlib`, `installed`, a folder of Python files, or a dataset with a column of their texts: a Hub id (org/name or
     org/name@revision), a local folder or file, or an fsspec URL."""
+
+    max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
+    """Read only this many files, the first ones. A later run with a larger number needs another output."""
 
     text_column: str = "content"
     """Column that holds the text of the files, if the input is a dataset."""
@@ -232,8 +235,7 @@ def as_file(row: dict[str, Any], options: Options) -> dict[str, Any]:
             return row | {"text": None}
     repository, path = row.get(options.repository_column), row.get(options.path_column)
     license = row.get(options.license_column)
-    if isinstance(license, list):
-        license = ", ".join(map(str, filter(None, license))) or None
+    license = ", ".join(map(str, filter(None, license))) or None if isinstance(license, list) else license
     origin = {"repository": repository, "path": path, "license": license}
     return {"text": row[options.text_column]} | {name: v if v is None else str(v) for name, v in origin.items()}
 
@@ -268,9 +270,8 @@ def check_types(options: Options, functions: Source, dropped: dict[str, int], ch
     async def checked(function: dict[str, Any]) -> dict[str, Any]:
         return function | {"type_error": await checker.check(function["content"])}
 
-    functions = in_order(
-        functions, "content"
-    )  # imports come first: functions that need the same packages stay together
+    # Imports come first: functions that need the same packages stay together.
+    functions = in_order(functions, "content")
     table = Table(functions, checked, {"type_error": str}, count_by="type_error", around=(checker,))
     return stage(options, "check_types", table, window=checker.window, removed=Removed(dropped))
 
@@ -359,6 +360,9 @@ def main(options: Options) -> None:
         raise UserError("--judge-docstrings is only for Python: its worked examples are")
     files, columns = open_files(options), columns_for(options)
     check_output(options)
+    later = [f"{options.output.rstrip('/')}-{STAGES[title][0]}" for title in ("check_types", "judge_docstrings")]
+    rows = min(len(files), options.max_samples or len(files))
+    check_growth(options, rows, "extract_functions", [options.output, *later])
     endpoint = Endpoint(options) if options.judge_docstrings else None
     checker = None
     if options.type_checker != "none" and options.language == "python":

@@ -63,7 +63,8 @@ class Options(StepOptions):
 
     leave_out: bool = False
     """For trl-grpo and verifiers: leave out the rows whose own response does not earn the full reward, such as those
-    whose tests handle objects, which the strict mode of the sandbox does not pass on."""
+    whose tests handle objects, which the strict mode of the sandbox does not pass on. A larger --max-samples then
+    needs another output."""
 
 
 def format_for(options: Options) -> Format:

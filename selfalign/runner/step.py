@@ -9,10 +9,11 @@ same command does what is missing, and in the end the rows are those of an undis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,23 @@ def check_output(options: StepOptions) -> None:
     if not output.on_hub:  # there, the first commit of the stage before finds out whether anything can be written
         run_json, foreign = output.begun_by()
         refuse_other_step(options.output, run_json, step, foreign)
+
+
+def check_growth(options: StepOptions, rows: int, first: str, later: Sequence[str]) -> None:
+    """UserError if an output of `later`, which the stages after `first` write, was made when that had fewer than `rows`
+    rows to do: with more of them, its output would no longer be what those were made from."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for name in later:
+        with contextlib.suppress(HfHubHTTPError, ValueError, LookupError, TypeError):  # not begun by a step
+            output = open_output(name, public=options.public, token=options.hf_token)
+            funnel = json.loads(output.read("run.json") or "{}")["funnel"]
+            before = {entry["step"]: entry["rows_in"] for entry in funnel}[first]
+            if before < rows:
+                raise UserError(
+                    f"{without_secrets(name)} was made from {before:,} rows of the input, and can't be extended to "
+                    f"{rows:,}: choose another output"
+                )
 
 
 def _rows_to_do(run: Run, output: FolderOutput) -> dict[str, np.ndarray]:

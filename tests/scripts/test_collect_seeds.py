@@ -167,6 +167,31 @@ def test_where_a_file_comes_from_is_text_or_nothing(origin, stored):
     assert (file["repository"], file["path"], file["license"]) == stored
 
 
+def test_more_files_are_refused_before_the_candidates_of_the_seeds_change(tmp_path):
+    script, output = load_script("collect_seeds"), tmp_path / "out"
+    rows = [{"content": function(f"f{i}", SIMILAR.format(i))} for i in range(3)]
+    source = str(write_rows(tmp_path / "files.jsonl", rows))
+    options = {"input": source, "output": str(output), "type_checker": "none", "decontaminate": ()}
+    script.main(script.Options(**options, max_samples=2))
+    for max_samples in (3, None):
+        with pytest.raises(
+            UserError, match=r"out was made from 2 rows .* can't be extended to 3: choose another output"
+        ):
+            script.main(script.Options(**options, max_samples=max_samples))
+    assert len(read_rows(f"{output}-candidates")) == 2
+    script.main(script.Options(**options, max_samples=1))
+
+
+def test_more_files_are_read_while_no_stage_has_come_after_the_first(tmp_path):
+    script, output = load_script("collect_seeds"), tmp_path / "out"
+    source = str(write_rows(tmp_path / "files.jsonl", [{"content": "x = 1"}, {"content": GOOD}]))
+    options = {"input": source, "output": str(output), "type_checker": "none", "decontaminate": ()}
+    with pytest.raises(UserError, match="has no rows"):
+        script.main(script.Options(**options, max_samples=1))
+    script.main(script.Options(**options))
+    assert len(read_rows(output)) == 1
+
+
 def test_the_order_of_the_files_does_not_matter(tmp_path):
     functions = [function(f"f{i % 3}", SIMILAR.format(i)) for i in range(6)]
     files = 2 * [{"content": text, "max_stars_repo_name": f"r{i}"} for i, text in enumerate(functions)]
