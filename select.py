@@ -57,6 +57,7 @@ if __name__ == "select" and not TYPE_CHECKING:
 else:
     from selfalign.data.agreement import agreements
     from selfalign.data.consensus import agreed_executions
+    from selfalign.data.conversations import conversation_of, is_repair
     from selfalign.data.decontamination import decontaminator_of, record_of
     from selfalign.data.examples import (
         LINEAGE,
@@ -68,7 +69,6 @@ else:
         with_tests,
     )
     from selfalign.data.languages import code_in, language_of, languages_in
-    from selfalign.data.repairs import conversation_of, is_repair
     from selfalign.data.selection import (
         RATE_COLUMNS,
         REJECTED_COLUMNS,

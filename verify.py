@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 from code_eval.sandbox import Program, Sandbox, SandboxUnavailable
 from selfalign.code.contamination import Decontaminator
+from selfalign.data.conversations import CONVERSATION, texts_of
 from selfalign.data.decontamination import decontaminator_of
 from selfalign.data.languages import KNOWN, language_of
 from selfalign.data.verification import (
@@ -128,7 +129,7 @@ def check_contamination(rows: Iterable[Row], decontaminator: Decontaminator, cle
     """Look for problems of benchmarks in all texts. They are a fault where a step should have removed them."""
     check, found = Check("contamination", f"rows have nothing of {', '.join(decontaminator.counts)}"), Counter()
     for row in rows:
-        match = next(filter(None, (decontaminator.match(row.get(name) or "") for name in TEXTS)), None)
+        match = next(filter(None, (decontaminator.match(text) for text in texts_of(row, TEXTS))), None)
         check.add(match is None or not cleaned, f"row {row['id']} matches {match}")
         found[str(match)] += match is not None
     if found.total() and not cleaned:
@@ -166,7 +167,12 @@ def main(options: Options) -> None:
     checks = [hashes, check_record(source, parts, table), check_input(source, options.hf_token)]
     checks.append(check_rows(source, (row for _, row in source.read(title="ids"))))
     if decontaminator:
-        texts = (row for _, row in source.read(None, needed, "contamination"))
+        texts = (
+            row
+            for _, row in source.read(
+                None, (*needed, *({*CONVERSATION} & {*source.rows.column_names})), "contamination"
+            )
+        )
         cleaned = source.run.get("step") in CHOSEN and table == MAIN_TABLE
         checks.append(check_contamination(texts, decontaminator, cleaned))
     drawn = random.Random(options.seed).sample(range(len(source)), min(options.samples, len(source)))

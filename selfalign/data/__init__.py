@@ -15,7 +15,8 @@ finds files. What does not: how code is parsed and compared (`selfalign.code`), 
     consensus          step 6: which samples compute what most others do; `inputs`, `observing` and `dialects` say on
                        what, how that is seen, and what is different in each language
     examples           step 6: the chats to train on, and pairs of a passing and a failing sample
-    repairs            repair.py: failures to mend, and what their repairs become
+    conversations      step 6 and verify.py: what of a row is trained on, and the chat that a repair becomes
+    repairs            repair.py: failures to mend, and answers that are no repairs
     difficulty         runs/rounds.py: which concepts a round begins with
     audit              audit.py: how well each way to select picks correct code
     verification       verify.py: whether a dataset is what it says it is

@@ -1,10 +1,9 @@
-"""Repairs: what a model makes of its own failures, and what these become to train on (LeDex, arXiv 2405.18649)."""
+"""Repairs: what a model makes of its own failures, and what is wrong with these (LeDex, arXiv 2405.18649)."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from selfalign.code.javascript import without_comments
 from selfalign.code.markdown import code_blocks
@@ -14,8 +13,6 @@ from selfalign.data.languages import code_in
 from selfalign.data.selection import NO_VERDICT, Sample
 from selfalign.ids import content_id
 
-# The columns of a repair that its conversation is made of, beside `instruction` and `response`.
-CONVERSATION = ("attempt", "feedback", "explanation")
 # Outcomes by what a user would call them.
 FAILURES = {
     "failed": ("failed",),
@@ -26,8 +23,6 @@ MIN_KNOWN = (
     2  # tests whose inputs and outputs the code holds, from which it is hard-coded if they are half of the tests
 )
 COMMON = {"0", "1", "2", "-1", "''", "None", "True", "False", "[]", "()", "{}"}  # literals that much code has
-
-Message = dict[str, str]
 
 
 def failures_of(
@@ -129,15 +124,3 @@ def _literal(node: ast.AST) -> str | None:
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
     return None if text in COMMON else text
-
-
-def is_repair(row: dict[str, Any]) -> bool:
-    """Whether a row is a repair, as repair.py writes them."""
-    return all(row.get(name) for name in CONVERSATION)
-
-
-def conversation_of(row: dict[str, Any], question: str) -> list[Message]:
-    """A repair as a chat: the question, the wrong attempt, what its tests say, the explanation and the mended code."""
-    said = f"This fails:\n\n{row['feedback']}\n\nSay what is wrong with it, and write the whole code again."
-    turns = (question, row["attempt"], said, f"{row['explanation']}\n\n{row['response']}")
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]

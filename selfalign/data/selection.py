@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from selfalign.code.contamination import Decontaminator, Match
+from selfalign.data.conversations import CONVERSATION, texts_of
 from selfalign.data.duplicates import SAME, SIMILAR, repeated_rows
 from selfalign.data.filters import FILTERS
 from selfalign.data.javascript_filters import failed_filter
@@ -229,8 +230,8 @@ def _selected(executions: Source, samples: Sequence[Sample], rules: Rules) -> Se
     drawn = one_of_each_task(usable, rules)
     rows = []
     positions = [sample.position for sample in drawn]
-    for position, row in executions.read(positions, (*columns, *learnt), "decontamination"):
-        if match := rules.contamination(*(row[name] for name in learnt if row[name])):
+    for position, row in executions.read(positions, (*columns, *learnt, *({*CONVERSATION} & there)), "decontamination"):
+        if match := rules.contamination(*texts_of(row, learnt)):
             reject(wanted[position], "contaminated", contamination=str(match))
         else:
             rows.append(row)

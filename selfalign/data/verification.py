@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from selfalign.code.markdown import code_blocks
+from selfalign.data.conversations import conversation_of, is_repair
 from selfalign.data.javascript_seeds import is_javascript_folder, open_javascript_files
 from selfalign.data.languages import code_in, language_of, programs_of
 from selfalign.data.python_files import open_python_files
-from selfalign.data.repairs import conversation_of, is_repair
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.runner.hub import is_hub_id, with_retries

@@ -2,7 +2,8 @@
 
 import pytest
 
-from selfalign.data.repairs import conversation_of, failures_of, fault_of_repair, is_hard_coded, split_answer
+from selfalign.data.conversations import conversation_of
+from selfalign.data.repairs import failures_of, fault_of_repair, is_hard_coded, split_answer
 from selfalign.data.selection import Sample
 
 BLOCK = "```python\nx = 1\n```"

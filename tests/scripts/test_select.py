@@ -169,6 +169,18 @@ def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path)
     assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
 
 
+REPAIR = {"attempt": "An attempt.", "feedback": "It fails.", "explanation": "It is wrong."}
+
+
+@pytest.mark.parametrize("column", REPAIR)
+def test_what_is_of_a_benchmark_is_found_in_the_conversation_of_a_repair(tmp_path, column):
+    known = load_benchmark("humaneval").problems()[4].prompt
+    asked = sample("count", **REPAIR | {column: known})
+    no_repair = sample("merge", **{name: known if name == column else None for name in REPAIR})
+    kept, reasons = selected(tmp_path, [sample("sort", **REPAIR), asked, no_repair], decontaminate=("humaneval",))
+    assert kept == {"sort-0", "merge-0"} and reasons == {"count-0": "contaminated"}
+
+
 def test_a_dropped_duplicate_says_which_row_stays(tmp_path):
     twin = sample("count") | {"instruction": WORDS["sort"]}
     kept, reasons = selected(tmp_path, [sample("sort"), twin, sample("merge")])

@@ -253,6 +253,14 @@ def test_benchmark_problems_are_found(tmp_path, capsys):
     assert status == 1 and "row 2 matches humaneval HumanEval/4" in said
 
 
+@pytest.mark.parametrize("column", ["attempt", "feedback", "explanation"])
+def test_benchmark_problems_are_found_in_the_conversation_of_a_repair(tmp_path, capsys, column):
+    repair = {"attempt": "An attempt.", "feedback": "It fails.", "explanation": "It is wrong."}
+    repair[column] = load_benchmark("humaneval").problems()[4].prompt
+    status, said = verified(capsys, write_rows(tmp_path / "rows.jsonl", [of_others(1, **repair)]))
+    assert status == 1 and "row 1 matches humaneval HumanEval/4" in said
+
+
 def test_a_few_programs_that_depend_on_chance_are_no_lie(tmp_path, capsys):
     rows = [of_others(2 * number + 1) for number in range(150)]
     rows[7] |= {"response": block("def f(x):\n    return x")}
