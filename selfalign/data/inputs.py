@@ -87,7 +87,7 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
             if not isinstance(statement, NOT_DONE) and "self" not in _names_in(statement):
                 done.append(statement)
             continue
-        call, claimed = claim
+        call, claimed = _in_order(*claim, done, names)
         used = _names_in(call)
         if "self" in used:
             continue
@@ -101,7 +101,8 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
 
 
 def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
-    """Of an assertion, what it evaluates and what that should equal; None of any other statement."""
+    """Of an assertion, what it compares, which is usually what it evaluates and what that should equal; None of any
+    other statement."""
     if isinstance(statement, ast.Assert):
         test = statement.test
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
@@ -115,11 +116,32 @@ def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
     else:
         return None
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], (ast.Eq, ast.Is)):
-        left, right = test.left, test.comparators[0]
-        return (right, left) if isinstance(left, ast.Constant) else (left, right)
+        return test.left, test.comparators[0]
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return test.operand, ast.Constant(False)
     return test, ast.Constant(True)
+
+
+def _in_order(
+    left: ast.expr, right: ast.expr | None, done: list[ast.stmt], names: Collection[str]
+) -> tuple[ast.expr, ast.expr | None]:
+    """What an assertion evaluates, and what that should equal: some tests put the expected output first.
+
+    `done` is what was done before, and `names` are those of the code.
+    """
+    if right is None:
+        return left, right
+    computed: set[str] = set()  # the variables that hold what the code gives
+    for node in done:
+        if _names_in(node) & (computed | set(names)):
+            computed |= _names_stored([node])
+
+    def computes(node: ast.expr) -> bool:
+        called = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+        return bool(_names_in(node) & computed) or any(_names_in(call) & set(names) for call in called)
+
+    expected_first = isinstance(left, ast.Constant) or (computes(right) and not computes(left))
+    return (right, left) if expected_first else (left, right)
 
 
 def _names_in(node: ast.AST) -> set[str]:
@@ -127,9 +149,10 @@ def _names_in(node: ast.AST) -> set[str]:
 
 
 def _names_stored(body: list[ast.stmt]) -> set[str]:
-    """The variables that statements assign."""
-    nodes = (node for statement in body for node in ast.walk(statement))
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    """The variables that statements assign, and the functions that they define."""
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 def _source(node: ast.AST) -> str:

@@ -27,6 +27,17 @@ def calls(tests, *names):
     [
         ("assert f(1) == 2", [("", "f(1)", "2")]),
         ("assert 2 == f(1)", [("", "f(1)", "2")]),
+        ("assert [5] == f(1)", [("", "f(1)", "[5]")]),
+        ("assert -5 == f(1)", [("", "f(1)", "-5")]),
+        ("assert (1, 2) == f(1)", [("", "f(1)", "(1, 2)")]),
+        ("assert sorted([2, 1]) == f(1)", [("", "f(1)", "sorted([2, 1])")]),
+        ("expected = [1]\nassert expected == f(1)", [("", "f(1)", "expected")]),
+        ("y = [1]\nx = f(1)\nassert y == x", [("y = [1]\nx = f(1)", "x", "y")]),
+        ("def twice(n): return f(n) * 2\nassert [2] == twice(1)", [
+            ("def twice(n):\n    return f(n) * 2", "twice(1)", "[2]"),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(5, f(1))", [("", "f(1)", "5")]),
+        ("assert f(1) == f(2)", [("", "f(1)", "f(2)")]),
         ("assert f(1)", [("", "f(1)", "True")]),
         ("assert not f(1), 'why'", [("", "f(1)", "False")]),
         ("assert len(f(1)) == 2", [("", "len(f(1))", "2")]),
