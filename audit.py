@@ -32,7 +32,7 @@ another --min-support, or with --halves, makes them anew from the rows, and judg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +46,7 @@ from selfalign.data.agreement import agreement_of, result_in, sandboxes_for
 from selfalign.data.audit import SUPPORTS, figures_of, samples_by_task, share_of
 from selfalign.data.consensus import Run, poll
 from selfalign.data.languages import only_python, programs_of
-from selfalign.data.selection import read_samples, source_of_tasks, tasks_of
+from selfalign.data.selection import Sample, read_samples, source_of_tasks, tasks_of
 from selfalign.errors import UserError
 from selfalign.ids import content_id
 from selfalign.options import OPERATIONAL, Count, Positive, SandboxOptions, StepOptions, run_script
@@ -166,6 +166,24 @@ def read_executions(options: Options) -> Source:
         raise UserError(f"{error.fact}; {hint}") from None
 
 
+def problems_of(executions: Source, samples: Sequence[Sample]) -> dict[str, set[str]]:
+    """The problems of each benchmark that the samples are for; UserError if those of one task are for several."""
+    asked: dict[str, set[str]] = {}
+    of_task: dict[str, tuple[str, str]] = {}
+    rows = executions.read([sample.position for sample in samples], ["task_id", "benchmark", "problem"])
+    for _, row in rows:
+        problem = row["benchmark"], row["problem"]
+        known = of_task.setdefault(row["task_id"], problem)
+        if known != problem:
+            raise UserError(
+                f"{executions.name} has samples with the task_id {row['task_id']} for {' '.join(known)} and for "
+                f"{' '.join(problem)}: give each problem a task_id of its own, since samples with the same one are "
+                "judged by the same hidden tests"
+            )
+        asked.setdefault(row["benchmark"], set()).add(row["problem"])
+    return asked
+
+
 def check_problems(name: str, asked: set[str], there: Collection[str], data: str | None) -> None:
     """UserError if samples are of problems that the benchmark, or the file of it, does not have."""
     if missing := sorted(asked - {*there}):
@@ -186,9 +204,7 @@ def main(options: Options) -> None:
     only_python(executions, "benchmarks with hidden tests are here")
     samples, _ = read_samples(executions)
     tasks = list(tasks_of(samples).values())
-    asked: dict[str, set[str]] = {}  # the problems of each benchmark
-    for _, row in executions.read([sample.position for sample in samples], ["benchmark", "problem"]):
-        asked.setdefault(row["benchmark"], set()).add(row["problem"])
+    asked = problems_of(executions, samples)
     data = files_by_name(options.benchmark_data)
     with ExitStack() as stack:
         benchmarks, pins = {}, {}

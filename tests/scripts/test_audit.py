@@ -113,15 +113,25 @@ def test_other_figures_of_a_finished_audit_need_no_new_judgement(audited, tmp_pa
     assert refused.returncode == 2 and "--min-support 1.5 is out of range" in refused.stderr
 
 
-def test_samples_of_other_problems_are_refused(tmp_path, problems):
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        (("a", "b", "c"), "{problems} lacks 2 of the problems .* HumanEval/901"),
+        (("a", "b", "b"), "task_id b for humanevalplus HumanEval/901 and for humanevalplus HumanEval/902: give each"),
+    ],
+)
+def test_samples_of_other_problems_are_refused(tmp_path, problems, tasks, said):
     script = load_script("audit")
-    rows = [sample(number, RIGHT, TESTS, True) | {"problem": f"HumanEval/{number}"} for number in (900, 901, 902)]
+    rows = [
+        sample(number, RIGHT, TESTS, True) | {"problem": f"HumanEval/{number}", "task_id": task}
+        for number, task in zip((900, 901, 902), tasks, strict=True)
+    ]
     options = script.Options(
         input=str(write_rows(tmp_path / "executions.jsonl", rows)),
         output=str(tmp_path / "out"),
         benchmark_data=(f"humanevalplus={problems}",),
     )
-    with pytest.raises(UserError, match=rf"{problems} lacks 2 of the problems .* HumanEval/901"):
+    with pytest.raises(UserError, match=said.format(problems=problems)):
         script.main(options)
 
 
