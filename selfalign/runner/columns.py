@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TRIED_ROWS = 20  # in which a value that can't be stored is looked for before a step begins
 TEXTS = frozenset(("content", "instruction", "response", "tests"))
+VERDICTS = ("vacuous", "mutation_score")  # which a step that needs `passed` reads, too, where they are there
 # What others call the code of a function, or a task: shown where a column is missing. The first that is there is taken.
 SYNONYMS = {
     "content": (
@@ -57,7 +58,8 @@ def with_columns(rows: datasets.Dataset, name: str, needed: Sequence[str], named
     others = [column for column in needed if column != "id"]
     if missing := [column for column in others if column not in rows.column_names]:
         raise missing_columns(name, missing, rows, "--column")
-    for column in (*others, "error"):  # by which an earlier step says why a row has no result: it is passed on
+    also = ("error", *(VERDICTS if "passed" in needed else ()))
+    for column in (*others, *also):  # by `error`, an earlier step says why a row has no result: it is passed on
         if not is_id(column) and column in rows.column_names:
             check_type(rows, name, column)
     if "id" in needed and "id" not in rows.column_names:
@@ -139,7 +141,10 @@ def renamed(rows: datasets.Dataset, name: str, named: Sequence[str]) -> datasets
 def check_type(rows: datasets.Dataset, name: str, column: str) -> None:
     """UserError if a column holds something else than the step takes from it."""
     kind = rows.features.arrow_schema.field(column).type
-    if wanted := _fault_of(column, kind):
+    wanted = _fault_of(column, kind)
+    if column == "vacuous" and not wanted and not {*rows.data.column(column).unique().to_pylist()} <= {0, 1, None}:
+        wanted = "true or false"  # numbers may stand for these
+    if wanted:
         raise UserError(f"the column {column} of {name} holds {kind}, but it must hold {wanted}")
 
 
@@ -153,7 +158,10 @@ def _fault_of(column: str, kind: pa.DataType) -> str | None:
         return "text"
     if column == "concepts" and not (_is_list(kind) and _is_text(kind.value_type)):
         return "lists of text"
-    return "true or false" if column == "passed" and not pa.types.is_boolean(kind) else None
+    if column == "mutation_score" and not _is_number(kind):
+        return "numbers"
+    wants_truth = column == "passed" or (column == "vacuous" and not _is_number(kind))
+    return "true or false" if wants_truth and not pa.types.is_boolean(kind) else None
 
 
 def check_text(rows: datasets.Dataset, name: str, column: str) -> None:

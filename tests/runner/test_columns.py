@@ -104,6 +104,30 @@ def test_concepts_are_lists(tmp_path):
         read(tmp_path, [{"id": 1, "concepts": "sorting, lists"}], "id", "concepts")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("passed", "True", "holds string, but it must hold true or false"),
+        ("vacuous", "False", "holds string, but it must hold true or false"),
+        ("vacuous", 2, "holds int64, but it must hold true or false"),
+        ("vacuous", [True], "but it must hold true or false"),
+        ("mutation_score", "0.9", "holds string, but it must hold numbers"),
+        ("mutation_score", True, "holds bool, but it must hold numbers"),
+    ],
+)
+def test_verdicts_of_other_types_are_refused(tmp_path, column, value, said):
+    row = {"id": 1, "passed": True, column: value}
+    with pytest.raises(UserError, match=rf"the column {column} of .*{said}"):
+        read(tmp_path, [row], "id", "passed")
+    if column != "passed":
+        assert len(read(tmp_path, [row], "id")) == 1, "where no verdict is asked for, it is any column"
+
+
+@pytest.mark.parametrize("verdicts", [{"vacuous": 0, "mutation_score": 1}, {"vacuous": None, "mutation_score": None}])
+def test_verdicts_may_be_numbers_or_null(tmp_path, verdicts):
+    assert len(read(tmp_path, [{"id": 1, "passed": True, **verdicts}], "id", "passed")) == 1
+
+
 def test_lists_may_be_of_the_type_that_polars_writes(tmp_path):
     concepts = pa.array([["sorting"]], pa.large_list(pa.large_string()))
     pq.write_table(pa.table({"id": ["1"], "concepts": concepts}), tmp_path / "in.parquet")
