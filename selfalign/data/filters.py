@@ -7,23 +7,28 @@ syntax trees instead of lines. Models write the samples, so any text can occur: 
 from __future__ import annotations
 
 import ast
+import io
 import re
-from collections.abc import Callable, Collection
+import tokenize
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from selfalign.code.markdown import python_code
+from selfalign.code.markdown import PYTHON_LABELS, code_blocks, python_code
 from selfalign.code.parsing import DEFINITIONS, FUNCTIONS, compiles, parsed
 
 MAX_INSTRUCTION_WORDS = 200  # reference implementation
 MAX_CHARACTERS = 50_000  # of a response, or of tests: ten times what a training sequence of 1280 tokens holds
 # Signs of code that is still to be written, as in the reference implementation. A task may be about a to-do list, so
-# "todo" only counts in comments: in capitals, or at the beginning of one.
+# "todo" only counts in comments of code: in capitals, or at the beginning of one. XXX also stands for digits or names,
+# and so has to be a word of its own.
 UNFINISHED = re.compile(
     r"(?i:\b(your|the|rest of the|remaining) (code|implementation|logic|solution) (goes |comes |should go )?here\b)"
 )
 COMMENT = re.compile(r"#[^\n]*")
-UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^#[ \t]{0,4}(todo|fixme)\b)")
+MARK = r"\b(TODO|FIXME)\b|(?<![^\s#/*])XXX(?=[\s:!(]|$)"
+UNFINISHED_COMMENT = re.compile(MARK + r"|(?i:^#[ \t]{0,4}(todo|fixme)\b)")
+MAY_BE_MARKED = re.compile(r"(?i:todo|fixme)|XXX")
 # Calls that inspect a function without running it.
 INSPECTING = frozenset(
     "callable getattr hasattr hash help id isinstance issubclass print repr str type vars".split()  # noqa: SIM905
@@ -67,12 +72,23 @@ def _compiled(code: str | None) -> ast.Module:
 
 def is_finished(sample: ParsedSample) -> bool:
     """Nothing in the response says that code is still to be written."""
-    text = sample.response[:MAX_CHARACTERS]
     return not (
-        UNFINISHED.search(text)
-        or any(map(UNFINISHED_COMMENT.search, COMMENT.findall(text)))
+        UNFINISHED.search(sample.response[:MAX_CHARACTERS])
+        or (not sample.too_long and any(map(UNFINISHED_COMMENT.search, _comments_in(sample.response))))
         or _is_not_implemented(sample.code_tree)
     )
+
+
+def _comments_in(response: str) -> Iterator[str]:
+    """The comments in the code blocks of a response that may be marked; none of its words and of strings in Python."""
+    for block in code_blocks(response) if MAY_BE_MARKED.search(response) else ():
+        try:
+            if block.label and block.label not in PYTHON_LABELS:
+                raise SyntaxError
+            tokens = list(tokenize.generate_tokens(io.StringIO(block.code).readline))
+            yield from (token.string for token in tokens if token.type == tokenize.COMMENT)
+        except (SyntaxError, ValueError, tokenize.TokenError):  # another language, or no code
+            yield from COMMENT.findall(block.code)
 
 
 def has_no_stub(sample: ParsedSample) -> bool:
@@ -137,6 +153,8 @@ def _used_by(node: ast.AST) -> list[ast.expr]:
         return node.elts
     if isinstance(node, ast.Dict):
         return node.values
+    if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+        return [node.iter]
     if isinstance(node, ast.Assign) or (isinstance(node, ast.Attribute) and not node.attr.startswith("__")):
         return [node.value]
     return [node.value] if isinstance(node, ast.Subscript) else []
@@ -217,8 +235,12 @@ def _is_not_implemented(tree: ast.Module) -> bool:
 
 
 def _is_stub(node: ast.stmt) -> bool:
-    """A function whose body is a docstring, `...` or `pass`."""
-    return isinstance(node, FUNCTIONS) and all(
-        isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
-        for line in node.body
+    """A function whose body is a docstring, `...` or `pass`, unless it only states types for the one that follows."""
+    return (
+        isinstance(node, FUNCTIONS)
+        and not any(_name(decorator) == "overload" for decorator in node.decorator_list)
+        and all(
+            isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+            for line in node.body
+        )
     )

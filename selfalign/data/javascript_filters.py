@@ -20,7 +20,7 @@ from selfalign.code.javascript import (
     tree_of,
 )
 from selfalign.code.markdown import javascript_code
-from selfalign.data.filters import MAX_CHARACTERS, MAX_INSTRUCTION_WORDS, UNFINISHED
+from selfalign.data.filters import MARK, MAX_CHARACTERS, MAX_INSTRUCTION_WORDS, UNFINISHED
 from selfalign.data.filters import failed_filter as failed_filter_of_python
 from selfalign.data.javascript_seeds import imports_of
 from selfalign.data.languages import language_of
@@ -28,7 +28,7 @@ from selfalign.data.languages import language_of
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-UNFINISHED_COMMENT = re.compile(r"\b(TODO|FIXME|XXX)\b|(?i:^[/*\s]{0,8}(todo|fixme)\b)", re.MULTILINE)
+UNFINISHED_COMMENT = re.compile(MARK + r"|(?i:^[/*\s]{0,8}(todo|fixme)\b)", re.MULTILINE)
 NOT_IMPLEMENTED = re.compile(r"\bnot (yet )?implemented\b", re.IGNORECASE)
 # What asserts, by the first and the last parts of the name that is called: assert(...), assert.equal(...), t.assert,
 # t.assert.equal(...).

@@ -38,6 +38,19 @@ GOOD = {
     "a to-do list": row("def add(todo, item):\n    todo = 1  # the todo list\n    return 3"),
     "a to-do list's states": row("TODO, DONE = 'TODO', 'DONE'\ndef add(a, b):\n    return {TODO: a + b}[TODO]"),
     "a mask": row("def add(a, b):\n    return 'XXX'", "assert add(1, 2) == 'XXX'"),
+    "a heading about to-do lists": row(words="# TODO List Manager"),
+    "a mark in a string": row("def add(a, b):\n    return '#TODO' in a", "assert add('#TODO', 1)"),
+    "a pattern": row("def add(a, b):\n    # numbers such as (XXX) XXX-XXXX\n    return a + b"),
+    "overloads": row(
+        f"import typing\n@typing.overload\ndef add(a: int, b: int) -> int: ...\n"
+        f"@typing.overload\ndef add(a: str, b: str) -> str:\n    ...\n{CODE}"
+    ),
+    "members in a comprehension": row(
+        "import enum\nclass Color(enum.Enum):\n    RED = 1", "assert [color.name for color in Color] == ['RED']"
+    ),
+    "members in a loop": row(
+        "import enum\nclass Color(enum.Enum):\n    RED = 1", "for color in Color:\n    assert color.name == 'RED'"
+    ),
     "a comparison that gives way": row(
         "class Sum:\n    def __eq__(self, other):\n        return NotImplemented if other is None else True",
         "assert Sum() == Sum()",
@@ -76,11 +89,15 @@ BAD = {
     "unfinished_code": [
         *(
             row(f"def add(a, b):\n    # {comment}\n    return 3")
-            for comment in ("TODO: add", "todo", "FIXME", "Your code here", "your implementation goes here")
+            for comment in (
+                *("TODO: add", "todo", "FIXME", "XXX: add", "XXX"),
+                *("Your code here", "your implementation goes here"),
+            )
         ),
         row("def add(a, b):\n    raise NotImplementedError"),
         row("class Sum:\n    def of(self, a):\n        raise NotImplementedError('later')", "Sum().of(1)"),
-        row(words="# TODO"),
+        row() | {"response": f"{block(CODE)}\n```\n# TODO\ndef more(\n```"},
+        row() | {"response": f"{block(CODE)}\n```bash\nmake  # FIXME\n```"},
     ],
     "stub": [row('def add(a, b):\n    """Add."""'), row("def add(a, b):\n    ...")],
     "no_assertion": [row(tests="add(1, 2)"), row(tests="add(1, 2)\nassert True"), row(tests="print(add(1, 2) == 3)")],

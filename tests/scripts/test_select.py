@@ -301,7 +301,7 @@ FAILURES = {
     "much longer": sample("sort", 1, False, words="word " * 400),
     "much shorter": sample("sort", 1, False, code="def sort(x): 0", words="Sorts."),
     "the same code": sample("sort", 1, False) | {"response": "Yes. " + sample("sort")["response"]},
-    "unfinished": sample("sort", 1, False) | {"response": sample("sort", 1)["response"] + "\n# TODO"},
+    "unfinished": sample("sort", 1, False) | {"response": sample("sort", 1)["response"] + "\n" + block("# TODO")},
     "without a verdict": sample("sort", 1, False) | {"outcome": "no_tests"},
     "of another task": sample("count", 1, False),
 }
