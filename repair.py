@@ -46,6 +46,7 @@ from selfalign.data.consensus import agreed_executions
 from selfalign.data.languages import code_in, language_of, languages_in, programs_of, prompt_file
 from selfalign.data.repairs import failures_of, fault_of_repair, split_answer
 from selfalign.data.selection import RATE_COLUMNS, Sample, has_pass_rates, read_samples, tasks_of
+from selfalign.data.verification import has_old_verdicts
 from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.completion import Completion
@@ -135,8 +136,14 @@ def language_asked(options: Options) -> Language:
 
 
 def judged(options: Options) -> tuple[Source, list[Sample], dict[str, int]]:
-    """The executions, judged as --judge says, their samples, and why how many rows are none."""
+    """The executions, judged as --judge says, their samples, and why how many rows are none; UserError if they have not
+    run, and are to be judged by how they ended."""
     executions = read_input(options, *NEEDED)
+    if options.judge == "own-tests" and has_old_verdicts(executions.run):
+        raise UserError(
+            f"{options.input} has responses that have not run yet, so what its rows say is not said of them: "
+            "run execute.py on it first"
+        )
     samples, unusable = read_samples(executions)
     if options.judge == "consensus":
         limits = {"timeout": options.timeout, "memory": options.memory << 20}

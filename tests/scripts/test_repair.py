@@ -131,6 +131,13 @@ def test_what_passes_becomes_a_conversation_whose_last_turn_is_learnt(made, tiny
     assert tokenizer.decode(learnt).strip() == chat[3]["content"] + tokenizer.eos_token
 
 
+def test_repairs_that_have_not_run_are_no_failures_yet(made, tmp_path):
+    with simulated() as server:
+        result = run("repair", made[0] / "repairs", tmp_path / "out", "--endpoint", server.url)
+    assert result.returncode == 2 and "run execute.py on it first" in result.stderr, result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_tests_that_the_model_writes_are_never_run(tmp_path):
     """Else it would mend the tests."""
     rows, _ = repaired(tmp_path, [OWN_TESTS], "--samples", 1, rows=ATTEMPTS[:1])
