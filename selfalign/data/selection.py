@@ -64,7 +64,8 @@ class Sample(NamedTuple):
 
 
 def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
-    """The rows that can be samples, and why how many cannot be: an error, or a null in a column that is needed.
+    """The rows that can be samples, and why how many cannot be: an error, a null in a column that is needed, or an
+    instruction that is empty, which is counted as if it were null.
 
     Raises:
         UserError: samples of the same task have different instructions.
@@ -74,7 +75,7 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
         columns = [name for name in columns if name not in RATE_COLUMNS]
     samples, dropped, instructions = [], Counter(), {}
     for position, row in executions.read(None, [*columns, *executions.needs], "reading"):
-        null = next((name for name in executions.needs if row[name] is None), None)
+        null = next((name for name in executions.needs if row[name] is None or _is_empty_task(name, row[name])), None)
         if reason := row.get("error") or (null and f"null_{null}"):
             dropped[reason] += 1
         else:
@@ -86,6 +87,10 @@ def read_samples(executions: Source) -> tuple[list[Sample], dict[str, int]]:
                 )
             samples.append(Sample(position, **{name: row[name] for name in columns if name != "error"}))
     return (with_pass_rates(samples) if rates_wanted else samples), dict(dropped)
+
+
+def _is_empty_task(column: str, value: Any) -> bool:
+    return column == "instruction" and not value.strip()
 
 
 def has_pass_rates(executions: Source) -> bool:

@@ -327,11 +327,12 @@ def test_the_failure_nearest_in_length_is_taken(tmp_path):
 def test_counts_add_up_and_the_card_shows_them_by_rule(tmp_path):
     bad = [BAD, sample("join") | {"instruction": WORDS["sort"]}]
     lacking = [sample("join", 1) | {"error": "unfinished", "response": None}, sample("merge", 7) | {"tests": None}]
-    select(tmp_path, [*SAMPLES, *bad, *lacking])
+    empty = [sample("split") | {"instruction": ""}, sample("parse") | {"instruction": " \n"}]
+    select(tmp_path, [*SAMPLES, *bad, *lacking, *empty])
     run = run_json(tmp_path / "out")
-    assert run["rows_in"] == len(SAMPLES) + 4 == run["rows_out"] + sum(run["counts"].values())
+    assert run["rows_in"] == len(SAMPLES) + 6 == run["rows_out"] + sum(run["counts"].values())
     dropped = {"did_not_pass": 4, "not_drawn": 1, "tests_do_not_call": 1, "same_instruction": 1}
-    assert run["counts"] == dropped | {"unfinished": 1, "null_tests": 1}
+    assert run["counts"] == dropped | {"unfinished": 1, "null_tests": 1, "null_instruction": 2}
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| did not pass | 4 | 5 |\n| too long | 0 | 5 |" in card and "| rejected | 2 |" in card
 
