@@ -263,6 +263,8 @@ def main(options: Options) -> None:
         raise UserError(f"{options.input} has no sample that --strategy {options.strategy} could choose ({why})")
     failures = failures_beside(selection.chosen, executions, samples, rules)
     paired = [sample for sample in selection.chosen if sample.id in failures]
+    # Of the pairs, too, only the first ones: a later run with a larger --max-samples continues after them.
+    pairs = sum(sample.id in failures for sample in selection.chosen[: options.max_samples])
     reasons = {sample.id: why for sample, why in selection.rejected.items()}
     counted = {} if has_pass_rates(executions) else RATE_COLUMNS
     rates = {sample.id: {name: getattr(sample, name) for name in counted} for sample in samples}
@@ -286,6 +288,7 @@ def main(options: Options) -> None:
                 lambda row: to_preference(row, failures[row["id"]]),
                 PREFERENCE_COLUMNS | lineage,
                 carry=False,
+                limit=pairs,
             ),
             "rejected": Table(
                 rejected,

@@ -41,7 +41,8 @@ class Table:
         around: async context managers that are held while the rows run.
         later: those of `columns` that a step got after runs had been begun. A run whose parts lack them is continued
             without them, because `load_dataset` refuses parts with different columns.
-        limit: how many rows of the source count; all of them if None. `run_step` sets it from `--max-samples`.
+        limit: how many rows of the source count; all of them if None. `run_step` sets it from `--max-samples`, but for
+            further tables.
     """
 
     source: Source
@@ -54,7 +55,7 @@ class Table:
     later: Set[str] = frozenset()
 
     def __len__(self) -> int:
-        return min(len(self.source), self.limit or len(self.source))
+        return len(self.source) if self.limit is None else min(len(self.source), self.limit)
 
     def check(self) -> None:
         """UserError if the output could not hold what comes out of the step."""

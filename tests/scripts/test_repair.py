@@ -8,12 +8,14 @@ from aiohttp import web
 from datasets import load_dataset
 
 from code_eval.sandbox import Program, Sandbox
+from selfalign.benchmarks import load_benchmark
 from selfalign.code.feedback import feedback_of, telling
 from selfalign.code.markdown import python_code
 from selfalign.options import PROMPTS
-from tests.data.tools import WORDS, block
+from tests.data.tools import WORDS, block, sample
 from tests.fakes.server import simulated
 from tests.helpers import load_script, read_rows, run, run_json, run_well, write_rows
+from tests.scripts.test_select import selected
 
 EXAMPLES = yaml.safe_load((PROMPTS / "repairs.yaml").read_text())
 TESTS = "assert double(3) == 6\nassert double(5) == 10"
@@ -136,6 +138,18 @@ def test_repairs_that_have_not_run_are_no_failures_yet(made, tmp_path):
         result = run("repair", made[0] / "repairs", tmp_path / "out", "--endpoint", server.url)
     assert result.returncode == 2 and "run execute.py on it first" in result.stderr, result.stderr
     assert not (tmp_path / "out").exists()
+
+
+REPAIR = {"attempt": "An attempt.", "feedback": "It fails.", "explanation": "It is wrong."}
+
+
+@pytest.mark.parametrize("column", REPAIR)
+def test_what_is_of_a_benchmark_is_found_in_the_conversation_of_a_repair(tmp_path, column):
+    known = load_benchmark("humaneval").problems()[4].prompt
+    asked = sample("count", **REPAIR | {column: known})
+    no_repair = sample("merge", **{name: known if name == column else None for name in REPAIR})
+    kept, reasons = selected(tmp_path, [sample("sort", **REPAIR), asked, no_repair], decontaminate=("humaneval",))
+    assert kept == {"sort-0", "merge-0"} and reasons == {"count-0": "contaminated"}
 
 
 def test_tests_that_the_model_writes_are_never_run(tmp_path):

@@ -169,18 +169,6 @@ def test_what_is_of_a_benchmark_is_dropped_and_the_card_names_the_item(tmp_path)
     assert "Against humaneval (164 problems)" in card and "| humaneval HumanEval/4 (" in card
 
 
-REPAIR = {"attempt": "An attempt.", "feedback": "It fails.", "explanation": "It is wrong."}
-
-
-@pytest.mark.parametrize("column", REPAIR)
-def test_what_is_of_a_benchmark_is_found_in_the_conversation_of_a_repair(tmp_path, column):
-    known = load_benchmark("humaneval").problems()[4].prompt
-    asked = sample("count", **REPAIR | {column: known})
-    no_repair = sample("merge", **{name: known if name == column else None for name in REPAIR})
-    kept, reasons = selected(tmp_path, [sample("sort", **REPAIR), asked, no_repair], decontaminate=("humaneval",))
-    assert kept == {"sort-0", "merge-0"} and reasons == {"count-0": "contaminated"}
-
-
 def test_a_dropped_duplicate_says_which_row_stays(tmp_path):
     twin = sample("count") | {"instruction": WORDS["sort"]}
     kept, reasons = selected(tmp_path, [sample("sort"), twin, sample("merge")])
@@ -288,6 +276,16 @@ def test_a_preference_is_a_pass_and_a_failure_at_the_same_task(tmp_path):
     for part in ("chosen", "rejected"):
         (row,) = (row for row in SAMPLES if row["id"] == pair[f"{part}_id"])
         assert pair[part] == [{"role": "assistant", "content": row["response"]}]
+
+
+def test_fewer_samples_have_fewer_preferences_and_more_can_follow(tmp_path):
+    rows = [sample("sort"), *(sample(task, n, passed=not n) for task in ("reverse", "count") for n in (0, 1))]
+    for most, pairs in {1: 0, 2: 1, None: 2}.items():
+        select(tmp_path, rows, max_samples=most)
+        run, ids = run_json(tmp_path / "out"), {row["id"] for row in table(tmp_path)}
+        assert {row["chosen_id"] for row in table(tmp_path, "preferences")} <= ids and len(ids) == (most or 3)
+        assert run["complete"] and run["tables"]["preferences"]["rows_out"] == pairs
+        assert run["rows_in"] == run["rows_out"] + sum(run["counts"].values())
 
 
 def test_preferences_keep_the_lineage_whatever_types_it_has(tmp_path):
