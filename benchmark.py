@@ -73,7 +73,7 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.chat_template import chat_template_of, template_arguments, template_text
 from selfalign.llm.local_server import served
-from selfalign.models import resolve_model
+from selfalign.models import model_fingerprint, resolve_model
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -89,7 +89,6 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.reach import use_cache_if_unreachable
-from selfalign.runner.data_files import fingerprint
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step
@@ -264,15 +263,6 @@ def served_model(options: Options) -> Iterator[tuple[str, str | None, str | None
     use_cache_if_unreachable(model)
     with served(model) as url:
         yield url, tokenizer or model, model_fingerprint(model)
-
-
-def model_fingerprint(model: str) -> str | None:
-    """A hash of a model folder's files, so that another model at the same path is noticed; None for a Hub id."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    kinds = ("*.json", "*.safetensors", "*model*.bin", "*.jinja")  # not training_args.bin
-    files = sorted({str(path) for kind in kinds for path in Path(model).glob(kind)})
-    return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
 
 
 # The step -------------------------------------------------------------------------------------------------------------

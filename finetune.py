@@ -282,6 +282,12 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
             f"--batch-size {options.batch_size} must be a multiple of {devices} devices x "
             f"--device-batch-size {options.device_batch_size}"
         )
+    sequences = options.batch_size / examples_per_sequence
+    if max(1, round(sequences)) < at_a_time:
+        raise UserError(
+            f"--batch-size {options.batch_size} fills {max(1, round(sequences))} packed sequences, and {devices} "
+            f"devices x --device-batch-size {options.device_batch_size} are more: lower the second, or raise the first"
+        )
     common = common_arguments(options, options.eval_steps if options.eval_fraction else None)
     common["bf16"] |= multiplies_in_bfloat16(options.dtype)
     common |= {
@@ -289,7 +295,7 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
         "num_train_epochs": options.epochs,
         "per_device_train_batch_size": options.device_batch_size,
         "per_device_eval_batch_size": options.device_batch_size,
-        "gradient_accumulation_steps": max(1, round(options.batch_size / examples_per_sequence / at_a_time)),
+        "gradient_accumulation_steps": max(1, round(sequences / at_a_time)),
         "optim": options.optimizer,
         "warmup_steps": min(options.warmup, ALL),  # below 1, it is a share of the steps
         "max_grad_norm": options.max_grad_norm,
@@ -338,12 +344,17 @@ def make_trainer(
 
 def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) -> None:
     """Fine-tune the base model on the rows, from the last checkpoint if there is one, and fill the folder."""
+    from selfalign.training.trainers import is_finished
+
     tokenizer = load_tokenizer(options)
     with folder.devices.main_process_first():
         examples, held_out, counts = prepare(rows, tokenizer, options)
     trainer = make_trainer(options, tokenizer, examples, held_out, folder.devices.num_processes)
-    checkpoint = folder.last_checkpoint()
+    a_step = trainer.args.gradient_accumulation_steps * options.device_batch_size * folder.devices.num_processes
+    checkpoint = folder.last_checkpoint(a_step)
     trainer.args.eval_on_start = held_out is not None and checkpoint is None
+    if checkpoint and is_finished(trainer, checkpoint):
+        trainer.args.num_train_epochs = 0  # where the last epoch is not whole, transformers would take one more step
     trainer.train(resume_from_checkpoint=checkpoint)
     folder.save(trainer, tokenizer, merge=options.lora_rank > 0)
     folder.describe(trainer, tokenizer, source, len(rows), counts)
@@ -355,6 +366,8 @@ def main(options: Options) -> None:
     source, rows = read_examples(options)
     identity = {"step": "finetune", "options": identity_of(options), "input": source.pin, "rows": len(rows)}
     identity["options"]["chat_template"] = options.chat_template.read_text()
+    if options.average_loss_over == "sequences":
+        identity["device_batch_size"] = options.device_batch_size
 
     run_training(options, base_model(options), identity, lambda folder: train(options, folder, source, rows))
 

@@ -361,7 +361,7 @@ def train(options: Options, reward: CodeReward, folder: ModelFolder, source: Sou
     with folder.devices.main_process_first():
         tasks, held_out, counts = prepare(rows, tokenizer, options)
     trainer = make_trainer(options, tokenizer, reward, tasks, held_out, folder.devices.num_processes)
-    checkpoint = folder.last_checkpoint()
+    checkpoint = folder.last_checkpoint(options.batch_size)
     trainer.args.eval_on_start = held_out is not None and checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     history = trainer.state.log_history

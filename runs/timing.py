@@ -6,6 +6,7 @@ python -m runs.timing smollm2          # prints JSON: seconds per token, per opt
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ class Training(NamedTuple):
 
     def seconds(self, examples: int, tokens: float, epochs: float, batch_size: int) -> float:
         """What a training on `examples` of `tokens` tokens takes."""
-        steps = max(1, examples // batch_size) * epochs
+        steps = math.ceil(examples / batch_size) * epochs
         return self.loading + examples * epochs * tokens * self.token + steps * self.step
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
-from selfalign.models import resolve_model
+from selfalign.models import model_fingerprint, resolve_model
 from selfalign.options import PROMPTS
 from selfalign.reach import use_cache_if_unreachable
 from selfalign.runner.hub import is_hub_id
@@ -37,6 +37,13 @@ class BaseModel:
         """UserError if the name can only be a local path, and nothing is there."""
         if self.name.startswith((".", "/", "~")) and not Path(self.name).expanduser().exists():
             raise UserError(f"model {self.name} can't be loaded: there is no such file or folder")
+
+    def fingerprint(self) -> str | None:
+        """A hash of the model's files; None for a Hub id, and where it is not here any more."""
+        try:
+            return model_fingerprint(resolve_model(self.name, token=self.token))
+        except UserError:
+            return None
 
     def load(self) -> PreTrainedModel:
         """The model without dropout; UserError if it can't be loaded."""

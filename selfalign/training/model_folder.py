@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from selfalign.training.options import TrainingOptions
     from selfalign.training.trainers import DPO, GRPO, SFT
 
+BASE = "model_files"  # what the hash of the base model is called in a run's identity
+RECORDED_LATER = (BASE, "device_batch_size")  # which runs that were begun earlier do not have
 ADAPTER = "adapter"  # folder of what LoRA trained, in the output
 NOT_UPLOADED = ["checkpoint-*", ".*", "data/*"]
 
@@ -53,10 +55,21 @@ class ModelFolder:
         if self.devices.is_main_process:
             print(sentence)
 
-    def last_checkpoint(self) -> str | None:
-        """Note that this run is in progress; the folder of its newest checkpoint that is whole."""
+    def last_checkpoint(self, a_step: int) -> str | None:
+        """Note that this run is in progress; the folder of its newest checkpoint that is whole.
+
+        UserError if its optimizer steps had another number of sequences than `a_step`, of which it would skip as many
+        steps as are done. With packing, the number is rounded to what the devices take at a time.
+        """
         if self.devices.is_main_process:
-            self.output.write("run.json", json.dumps(self._run() | {"complete": False}, indent=2))
+            before = json.loads(self.output.read("run.json") or "{}").get("sequences_per_step", a_step)
+            if before != a_step and checkpoints.newest_checkpoint(self.path):
+                raise UserError(
+                    f"{self.output.name} was begun with {before} sequences per optimizer step, and would go on with "
+                    f"{a_step}: use the same --device-batch-size and as many devices, or choose another output"
+                )
+            begun = self._run() | {"sequences_per_step": a_step, "complete": False}
+            self.output.write("run.json", json.dumps(begun, indent=2))
             checkpoints.remove_all(self.path, but=checkpoints.newest_checkpoint(self.path))
         self.devices.wait_for_everyone()
         newest = checkpoints.newest_checkpoint(self.path)
@@ -166,10 +179,22 @@ def open_model_folder(name: str, base: BaseModel, identity: dict[str, Any], comm
         complete = False
         if devices.is_main_process:
             there, foreign = output.begun_by()
+            identity = as_far_as_known(identity, there)
             refuse_other_run(output.name, there, identity, foreign)
             complete = bool(json.loads(there or "{}").get("complete"))
         (complete,) = broadcast_object_list([complete])  # other machines may not see this disk
         yield ModelFolder(output, base, identity, command, devices, complete)
+
+
+def as_far_as_known(identity: dict[str, Any], run_json: str | None) -> dict[str, Any]:
+    """The identity of a run as the one that has begun can have recorded it: without what it did not yet, and with its
+    hash of the base model where that is not here any more."""
+    try:
+        before = dict(json.loads(run_json or "{}")["identity"])
+    except (ValueError, LookupError, TypeError):  # there is none yet, or it is damaged
+        return identity
+    known = {name: value for name, value in identity.items() if name not in RECORDED_LATER or name in before}
+    return known | ({BASE: before[BASE]} if BASE in known and known[BASE] is None else {})
 
 
 def run_training(
@@ -179,7 +204,7 @@ def run_training(
     if not Path(options.output).exists():
         base.check_path()  # before there is a folder; a finished one does not need its base any more
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # see serve.py: torch's threads must not spin beside other work
-    with open_model_folder(options.output, base, identity, command_of(options)) as folder:
+    with open_model_folder(options.output, base, identity | {BASE: base.fingerprint()}, command_of(options)) as folder:
         if folder.complete:
             folder.remove_checkpoints()  # it may have been killed while it did so
             folder.say(

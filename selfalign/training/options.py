@@ -26,6 +26,9 @@ class TrainingOptions(StepOptions):
     output: Annotated[str, Positional, argument(metavar="OUTPUT")] = field(metadata=OPERATIONAL)
     """Folder to write the model to."""
 
+    max_samples: Count | None = field(default=None, metadata=OPERATIONAL)
+    """Learn from only this many rows, the first ones. Another number needs another output."""
+
     # No options here: training is spread over GPUs by `accelerate launch`.
     executor: Annotated[Literal["local", "slurm", "ray", "jobs"] | None, Hidden] = field(
         default=None, metadata=OPERATIONAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.training_args import OptimizerNames
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -78,6 +80,13 @@ class KeepNewestCheckpoint(TrainerCallback):
         PartialState().wait_for_everyone()  # each process writes a file of its own into it
         if state.is_world_process_zero:
             checkpoints.keep_only(Path(str(args.output_dir), f"checkpoint-{state.global_step}"))
+
+
+def is_finished(trainer: SFT | DPO, checkpoint: str) -> bool:
+    """Whether a checkpoint was written after the last step of the training."""
+    batches, accumulated = len(trainer.get_train_dataloader()), trainer.args.gradient_accumulation_steps
+    steps = math.ceil(trainer.args.num_train_epochs * max(1, math.ceil(batches / accumulated)))
+    return TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE_NAME))).global_step >= steps
 
 
 def check_names(optimizer: str, report_to: str) -> None:

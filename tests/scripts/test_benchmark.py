@@ -9,6 +9,7 @@ from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.humaneval import HumanEval
 from selfalign.errors import UserError
 from selfalign.llm.chat_template import chat_template_of
+from selfalign.models import model_fingerprint
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
@@ -144,9 +145,9 @@ def test_the_references_prompt_and_the_beginning_of_its_answer(tmp_path, endpoin
 def test_other_weights_at_the_same_path_are_another_model(tmp_path, weights):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / weights).write_bytes(b"old")
-    old = benchmark.model_fingerprint(str(tmp_path))
+    old = model_fingerprint(str(tmp_path))
     (tmp_path / weights).write_bytes(b"new")
-    assert benchmark.model_fingerprint(str(tmp_path)) != old
+    assert model_fingerprint(str(tmp_path)) != old
 
 
 @pytest.mark.parametrize("begins", [True, False])

@@ -1,14 +1,18 @@
 """A training that is killed and started again ends with the weights of one that was not."""
 
 import dataclasses
+import json
 import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from runs.running import is_complete
+from selfalign.errors import UserError
+from selfalign.training.model_folder import ModelFolder
 from tests.helpers import ROOT, run_json
 from tests.training.tools import PAIRS, QUICK, ROWS, finetune, run_python, same_weights, words_of
 
@@ -59,6 +63,53 @@ def test_checkpoints_that_were_left_when_it_was_killed_at_its_end_are_removed(tr
     assert not is_complete(tmp_path / "model"), "so that a run calls it again"
     finetune.main(options)
     assert is_complete(tmp_path / "model") and not list((tmp_path / "model").glob("checkpoint-*"))
+
+
+def stopped(options, when, monkeypatch):
+    """Runs the training until so many steps are done, and what is to be saved is saved."""
+    with pytest.raises(KeyboardInterrupt):
+        steps_of(options, monkeypatch, stop_after=when)
+
+
+def test_stopped_behind_its_last_checkpoint_it_takes_no_further_step(make, monkeypatch):
+    """transformers would take one where the last epoch is not whole."""
+    whole = make(epochs=0.5, batch_size=4, learning_rate=1e-3, save_steps=1)
+    assert steps_of(whole, monkeypatch) == [1, 2]
+    cut = dataclasses.replace(whole, output=f"{whole.output}-cut")
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelFolder, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune.main(cut)
+    assert steps_of(cut, monkeypatch) == []
+    assert same_weights(whole, cut) and run_json(whole.output)["curves"] == run_json(cut.output)["curves"]
+
+
+def test_packed_it_goes_on_only_with_as_many_steps(make, monkeypatch):
+    how = {"packing": True, "max_length": 100, "batch_size": 5, "epochs": 1, "learning_rate": 1e-3, "save_steps": 1}
+    options = make(device_batch_size=1, **how)
+    stopped(options, 2, monkeypatch)
+    with pytest.raises(UserError, match=r"was begun with 3 sequences per optimizer step, and would go on with 4: use"):
+        finetune.main(dataclasses.replace(options, device_batch_size=2))
+    assert steps_of(options, monkeypatch)[0] == 2
+    with pytest.raises(UserError, match=r"fills 3 packed sequences, and 1 devices x --device-batch-size 4 are more"):
+        finetune.main(make(device_batch_size=4, **how))
+
+
+def test_another_base_model_at_the_same_path_is_another_run(make, tmp_path, monkeypatch):
+    base = Path(shutil.copytree(make().model, tmp_path / "base"))
+    options = dataclasses.replace(make(epochs=1, batch_size=8, save_steps=1), model=str(base))
+    stopped(options, 2, monkeypatch)
+    kept = (base / "config.json").read_text()
+    (base / "config.json").write_text(kept + "\n")
+    with pytest.raises(UserError, match=r"holds a run that differs \(model_files was"):
+        finetune.main(options)
+    (base / "config.json").write_text(kept)
+    recorded = run_json(options.output)
+    del recorded["identity"]["model_files"]  # as runs that were begun earlier have it
+    (Path(options.output) / "run.json").write_text(json.dumps(recorded))
+    finetune.main(options)
+    shutil.rmtree(base)
+    finetune.main(options)  # it is complete, and does not need its base
 
 
 @pytest.mark.slow
