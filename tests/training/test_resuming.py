@@ -88,11 +88,11 @@ def test_packed_it_goes_on_only_with_as_many_steps(make, monkeypatch):
     how = {"packing": True, "max_length": 100, "batch_size": 5, "epochs": 1, "learning_rate": 1e-3, "save_steps": 1}
     options = make(device_batch_size=1, **how)
     stopped(options, 2, monkeypatch)
-    with pytest.raises(UserError, match=r"was begun with 3 sequences per optimizer step, and would go on with 4: use"):
+    with pytest.raises(UserError, match=r"was begun with 5 sequences per optimizer step, and would go on with 4: use"):
         finetune.main(dataclasses.replace(options, device_batch_size=2))
     assert steps_of(options, monkeypatch)[0] == 2
-    with pytest.raises(UserError, match=r"fills 3 packed sequences, and 1 devices x --device-batch-size 4 are more"):
-        finetune.main(make(device_batch_size=4, **how))
+    with pytest.raises(UserError, match=r"fills 5 packed sequences, and 1 devices x --device-batch-size 8 are more"):
+        finetune.main(make(device_batch_size=8, **how))
 
 
 def test_another_base_model_at_the_same_path_is_another_run(make, tmp_path, monkeypatch):
