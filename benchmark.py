@@ -276,6 +276,9 @@ def main(options: Options) -> None:
         raise UserError(f"--model says which model of an endpoint is meant, and {options.input} is not a URL")
     benchmark = load_benchmark(options.benchmark)
     options = with_defaults(options, benchmark)
+    per_problem = options.samples_per_problem or 1
+    if options.max_samples and not options.samples and options.max_samples % per_problem:
+        raise UserError(f"--max-samples {options.max_samples} must be a multiple of the {per_problem} for each problem")
     choose_release(benchmark, options)
     choose_effort(benchmark, options)
     if options.prompt_style == "reference":
@@ -304,7 +307,7 @@ def main(options: Options) -> None:
             rows = [
                 {"id": f"{problem.task_id}/{number}", "task_id": problem.task_id, "sample": number}
                 for problem in problems
-                for number in range(options.samples_per_problem or 1)
+                for number in range(per_problem)
             ]
             if options.first_answers:
                 first, pins[options.first_answers] = first_answers(options.first_answers, benchmark, rows)

@@ -41,8 +41,9 @@ from selfalign.options import (
     identity_of,
     run_script,
 )
+from selfalign.runner.columns import check_type
 from selfalign.runner.source import Source, is_single_file, read_input
-from selfalign.training.chats import Message, begin_of, prompt_and_response, tokens_of
+from selfalign.training.chats import Message, begin_of, check_chat, prompt_and_response, tokens_of
 from selfalign.training.loading import adapters, multiplies_in_bfloat16
 from selfalign.training.model_folder import ModelFolder, run_training
 from selfalign.training.options import (
@@ -161,6 +162,8 @@ def read_examples(options: Options) -> tuple[Source, Dataset]:
     if not (pairs <= names if options.method == "dpo" else "messages" in names or {"instruction", "response"} <= names):
         wanted = ", ".join(sorted(pairs)) if options.method == "dpo" else "messages, or instruction and response"
         raise UserError(f"{options.input} lacks {wanted}; its columns are {', '.join(source.rows.column_names)}")
+    for name in ("instruction", "response") if not {"messages", *pairs} & names else ():
+        check_type(source.rows, source.name, name)
     # The rows are asked, as the type of messages that differ in their keys does not say what is in them.
     chats = source.rows["messages"] if "messages" in names else ()
     within = (chat[-1].get("reasoning_content") for chat in chats if chat)
@@ -204,6 +207,7 @@ def to_tokens(
         {"role": "user", "content": row.get("instruction")},
         {"role": "assistant", "content": row.get("response")},
     ]
+    check_chat("messages", messages)
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
     reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
@@ -228,6 +232,8 @@ def to_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length:
     The prompt lacks the token that the tokenizer puts before every text: TRL has it put there.
     """
     parts = [row[name] or [] for name in ("prompt", "chosen", "rejected")]
+    for name, part in zip(("prompt", "chosen", "rejected"), parts, strict=True):
+        check_chat(name, part)
     if not all(parts) or any(message["content"] is None for part in parts for message in part):
         return {"prompt": "", "chosen": "", "rejected": "", "outcome": "no_response"}
     answers = ([without_reasoning(message) for message in part] for part in parts[1:])

@@ -12,6 +12,21 @@ if TYPE_CHECKING:
 Message = dict[str, str]  # `role` and `content`
 
 
+def check_chat(column: str, messages: Any) -> None:
+    """UserError if what a column holds is no chat."""
+    texts = isinstance(messages, list) and all(
+        isinstance(message, dict)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str | None)
+        for message in messages
+    )
+    if not texts:
+        raise UserError(
+            f"the column {column} must hold lists of messages whose role and content are texts, "
+            f"and not {messages!s:.80}"
+        )
+
+
 def end_token_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that ends an answer in the chat template: another one than base models end a text with, in most of
     the templates that chat models come with. UserError if there is none."""

@@ -230,6 +230,11 @@ def test_answers_of_a_chat_are_not_taken_for_continuations(tmp_path):
         benchmark.main(options)
 
 
+def test_a_problem_is_not_cut_in_the_middle_of_its_samples():
+    with pytest.raises(UserError, match="--max-samples 6 must be a multiple of the 4 for each problem"):
+        benchmark.main(benchmark.Options(input="m", output="o", samples_per_problem=4, max_samples=6))
+
+
 def test_the_paper_s_decoding_is_the_default():
     options = benchmark.with_defaults(
         benchmark.Options(input="m", output="o", benchmark="evalperf", max_new_tokens=9), load_benchmark("evalperf")

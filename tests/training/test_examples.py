@@ -2,6 +2,7 @@
 
 import pytest
 
+from selfalign.errors import UserError
 from selfalign.options import PROMPTS
 from tests.training.tools import PAIRS, ROWS, examples_in, finetune, prepared, prompt_of, tokenizer_of, trainer_of
 
@@ -69,6 +70,26 @@ def test_what_can_not_be_used_is_counted(make):
     examples, _, counts = prepared(make(rows, max_length=100))
     assert counts == {"cut": 1, "prompt_too_long": 1, "no_response": 1, "examples": 6}
     assert max(map(len, examples["input_ids"])) == 100
+
+
+CHAT = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+NO_CHAT = "must hold lists of messages whose role and content are texts, and not"
+
+
+@pytest.mark.parametrize(
+    ("row", "method", "message"),
+    [
+        ({"messages": [{"from": "human", "value": "hi"}] * 2}, "sft", f"the column messages {NO_CHAT}"),
+        ({"messages": "hello"}, "sft", f"the column messages {NO_CHAT} hello"),
+        ({"messages": [{"role": "user", "content": ["x"]}] * 2}, "sft", f"the column messages {NO_CHAT}"),
+        ({"instruction": "x", "response": 5}, "sft", "column response of .* holds int64, but it must hold text"),
+        ({"prompt": "x", "chosen": "y", "rejected": "z"}, "dpo", f"the column prompt {NO_CHAT} x"),
+        ({"prompt": CHAT[:1], "chosen": "y", "rejected": "z"}, "dpo", f"the column chosen {NO_CHAT} y"),
+    ],
+)
+def test_what_is_no_chat_is_refused(make, row, method, message):
+    with pytest.raises(UserError, match=message):
+        prepared(make([{"id": "0", **row}], method=method))
 
 
 def test_a_thousand_rows_before_the_first_that_can_be_used(make):
