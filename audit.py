@@ -145,6 +145,7 @@ async def audit_of(samples: list[Row], judged: Judged, sandbox: Sandbox) -> list
     return [
         {name: row.get(name) for name in (*NEEDED, *KEPT)}
         | {
+            "vacuous": None if row.get("vacuous") is None else bool(row["vacuous"]),  # a number may stand for it
             "right": verdict["passed"],
             "hidden_outcome": verdict["outcome"],
             "accepts_reference": accepts[i],

@@ -254,6 +254,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         if run and table not in (tables := [MAIN_TABLE, *run.get("tables", {})]):
             raise UserError(f"{name} has no configuration {table}; it has {', '.join(tables)}")
         if run and not files:
+            if f"{root}/config.json" in found:
+                raise UserError(f"{name} is a model that {run['step']} has trained, and has no rows")
             where = f" in {table}" if config else ""
             raise UserError(f"{name} has no rows{where}: {run['step']} dropped them all, or has not written any yet")
     builder, *others = list(dict.fromkeys(map(builder_of, files))) or [None]

@@ -8,6 +8,7 @@ import pytest
 from selfalign.errors import UserError
 from selfalign.llm.local_server import served
 from selfalign.report.model_card import model_card
+from selfalign.runner.source import open_source
 from tests.fakes.hub import LocalHub
 from tests.helpers import run_json
 from tests.training.tools import finetune
@@ -74,3 +75,8 @@ def test_it_is_uploaded_also_when_it_was_there_already(trained, monkeypatch):
         files = hub.files("org/model", "model")
     assert {"model.safetensors", "README.md", "loss.png", "run.json", "chat_template.jinja"} <= set(files)
     assert not [name for name in files if "checkpoint" in name or name.startswith((".", "data")) or "args.bin" in name]
+
+
+def test_a_model_is_no_dataset(trained):
+    with pytest.raises(UserError, match="is a model that finetune has trained, and has no rows"):
+        open_source(trained.output)
