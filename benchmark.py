@@ -73,7 +73,7 @@ from selfalign.errors import UserError
 from selfalign.ids import content_id, draws_of
 from selfalign.llm.chat_template import chat_template_of, template_arguments, template_text
 from selfalign.llm.local_server import served
-from selfalign.models import model_fingerprint, resolve_model
+from selfalign.models import resolve_model
 from selfalign.options import (
     LATER,
     OPERATIONAL,
@@ -89,6 +89,7 @@ from selfalign.options import (
     run_script,
 )
 from selfalign.reach import use_cache_if_unreachable
+from selfalign.runner.data_files import model_fingerprint
 from selfalign.runner.output import open_output
 from selfalign.runner.source import Source, open_source
 from selfalign.runner.step import run_step

@@ -41,6 +41,8 @@ from .program import run
 from .sandbox import Sandbox
 from .seccomp import build_filter
 from .served import serve_code
+from .sharing import repeated
+from .standard import standard_class
 from .strict import judge_code
 from .tasks import Program, Result
 from .verdict import OUTCOMES

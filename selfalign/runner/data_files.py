@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -94,3 +95,12 @@ def fingerprint(fs: Any, root: str, files: list[str]) -> str:
         digest.update(fs.cat_file(file, start=0, end=FINGERPRINT_BYTES))
         digest.update(fs.cat_file(file, start=max(0, size - FINGERPRINT_BYTES)))
     return digest.hexdigest()[:16]
+
+
+def model_fingerprint(model: str) -> str | None:
+    """A hash of a model folder's files, so that another model at the same path is noticed; None for a Hub id."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    kinds = ("*.json", "*.safetensors", "*model*.bin", "*.jinja")  # not training_args.bin
+    files = sorted({str(path) for kind in kinds for path in Path(model).glob(kind)})
+    return fingerprint(LocalFileSystem(), str(Path(model)), files) if files else None

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, first_line
-from selfalign.models import model_fingerprint, resolve_model
+from selfalign.models import resolve_model
 from selfalign.options import PROMPTS
 from selfalign.reach import use_cache_if_unreachable
+from selfalign.runner.data_files import model_fingerprint
 from selfalign.runner.hub import is_hub_id
 from selfalign.training.chats import end_token_of
 

@@ -9,7 +9,7 @@ from selfalign.benchmarks import load_benchmark
 from selfalign.benchmarks.humaneval import HumanEval
 from selfalign.errors import UserError
 from selfalign.llm.chat_template import chat_template_of
-from selfalign.models import model_fingerprint
+from selfalign.runner.data_files import model_fingerprint
 from tests.benchmarks.tools import solutions
 from tests.fakes.hub import LocalHub
 from tests.fakes.server import simulated
