@@ -167,12 +167,8 @@ def main(options: Options) -> None:
     checks = [hashes, check_record(source, parts, table), check_input(source, options.hf_token)]
     checks.append(check_rows(source, (row for _, row in source.read(title="ids"))))
     if decontaminator:
-        texts = (
-            row
-            for _, row in source.read(
-                None, (*needed, *({*CONVERSATION} & {*source.rows.column_names})), "contamination"
-            )
-        )
+        looked_at = (*needed, *({*CONVERSATION} & {*source.rows.column_names}))
+        texts = (row for _, row in source.read(None, looked_at, "contamination"))
         cleaned = source.run.get("step") in CHOSEN and table == MAIN_TABLE
         checks.append(check_contamination(texts, decontaminator, cleaned))
     drawn = random.Random(options.seed).sample(range(len(source)), min(options.samples, len(source)))

@@ -58,6 +58,7 @@ class Served:
         self.names, self.channel, self.process = names, channel, _getpid()
         self.turn = threading.RLock()  # the code may call the tests' functions from several threads
         self.kept: list[Any] = []
+        self.yielded: dict[int, Any] = {}  # the last value of each iterator in `kept`
         self.inputs: dict[int, tuple[list, list]] = {}  # of iterators in `kept`: the arguments, and as they were sent
 
     def answer(self, request: dict) -> None:
@@ -125,7 +126,10 @@ class Served:
         for that each time would make a long loop over a long list slow."""
         iterator = self.kept[number]
         try:
-            return {"value": encode(next(iterator) if sent is None else iterator.send(sent))}
+            value = next(iterator) if sent is None else iterator.send(sent)
+            again = isinstance(value, MUTABLE) and value is self.yielded.get(number)
+            self.yielded[number] = value
+            return {"value": encode(value), **({"again": True} if again else {})}
         except StopIteration as end:
             answer = {"done": encode(end.value)}
         except Exception as error:

@@ -218,7 +218,7 @@ class Code:
 
     def items(self, number: object, given: list) -> Generator[Any, Any, Any]:
         """What an iterator gives that stays in the code's process, made by a call with the arguments `given`."""
-        sent = None
+        sent = last = None
         while True:
             with self.turn:
                 answer = self.ask({"next": number, "sent": encode(sent)})
@@ -227,7 +227,12 @@ class Code:
                 raise self.same_error(*answer["raised"])
             if "done" in answer:
                 return received(answer["done"])
-            sent = yield received(answer["value"])
+            value = received(answer["value"])
+            if answer.get("again") and type(value) is type(last):  # one object, with other contents
+                replace_contents(last, value)
+            else:
+                last = value
+            sent = yield last
 
     async def awaitable(self, name: str, answer: dict, given: list) -> object:
         """What an async function of the code has come to: it has run to its end when it was called."""

@@ -217,6 +217,7 @@ def test_without_strict_mode_there_are_no_remarks():
         ("b = f()\nb['x'][0].append(1)\nassert b['x'] == [[1], []]", "def f(): return {'x': [[], []]}", "def f():\n a = []\n return {'x': [a, a]}"),
         ("a = [[1], [2]]\nb = f(a)\nb.append(5)\nassert b is not a and a == [[1], [2]]", "def f(x): return list(x)", "def f(x): return x"),
         ("a = [1]\nassert f(a, 2) is a\nassert a == [1, 2]", "def f(x, y):\n x.append(y)\n return x", "def f(x, y): return x + [y]"),
+        ("assert list(f([1, 2])) == [[1], [1, 2]]", "def f(xs):\n a = []\n for x in xs:\n  a = a + [x]\n  yield a", "def f(xs):\n a = []\n for x in xs:\n  a.append(x)\n  yield a"),
         ("a = {}\nassert f({}, a) is a\nassert a == {1: 2}", "def f(x, y):\n y[1] = 2\n return y", "def f(x, y):\n y[1] = 2\n return dict(y)"),
     ],
 )  # fmt: skip
