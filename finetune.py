@@ -289,10 +289,10 @@ def training_arguments(options: Options, examples_per_sequence: float = 1.0, dev
             f"--device-batch-size {options.device_batch_size}"
         )
     sequences = options.batch_size / examples_per_sequence
-    if max(1, round(sequences)) < at_a_time:
+    if (filled := max(1, round(sequences))) < at_a_time:
         raise UserError(
-            f"--batch-size {options.batch_size} fills {max(1, round(sequences))} packed sequences, and {devices} "
-            f"devices x --device-batch-size {options.device_batch_size} are more: lower the second, or raise the first"
+            f"--batch-size {options.batch_size} fills {filled} packed sequences, and {devices} devices x "
+            f"--device-batch-size {options.device_batch_size} are more: lower the second, or raise the first"
         )
     common = common_arguments(options, options.eval_steps if options.eval_fraction else None)
     common["bf16"] |= multiplies_in_bfloat16(options.dtype)

@@ -142,10 +142,13 @@ class Code:
                 if answer.get("awaitable"):
                     return self.awaitable(name, answer, given)
                 same = answer.get("same")
-                if isinstance(same, int) and 0 <= same < len(given) and same not in kept:
-                    mine = given[same]
-                    if isinstance(mine, MUTABLE) and encode(mine) == answer.get("value"):
-                        return mine
+                if (
+                    isinstance(same, int)
+                    and 0 <= same < len(given)
+                    and same not in kept
+                    and is_told(given[same], answer)
+                ):
+                    return given[same]
                 return self.returned(name, answer, given)
 
         call.__name__ = call.__qualname__ = name
@@ -339,6 +342,11 @@ class Code:
 def variables() -> dict:
     """The environment as Python keeps it. To compare `os.environ` would cost as much as a call to the code."""
     return getattr(os.environ, "_data", None) or dict(os.environ)
+
+
+def is_told(argument: object, answer: dict) -> bool:
+    """Whether an argument of the tests can be what the code has returned, as it says."""
+    return isinstance(argument, MUTABLE) and encode(argument) == answer.get("value")
 
 
 def received(value: object, pairs: object = None) -> Any:
