@@ -18,6 +18,7 @@ The ways:
   8 bits, rows in parts   several scales for each row, in layers with many inputs and few outputs
   8 bits, smoothed        large inputs scaled down, as was seen on a few tokens (SmoothQuant)
   8 bits                  both: what serve.py does
+  bfloat16                weights and inputs, if the processor computes in bfloat16: what serve.py then does by default
 """
 
 import argparse
@@ -34,7 +35,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfalign.models import DEFAULT_CACHE, resolve_model
 from server import quantized
-from server.packed import pack, replace
+from server.packed import native_dtype, pack, replace
 from server.quantized import PARTS, QuantizedLinear, calibration_tokens, largest_inputs
 
 ROWS, ROUNDS = 64, 10
@@ -67,7 +68,7 @@ def in_8_bits(parts: int, largest: dict[str, Tensor]) -> Callable[[nn.Module], N
 
 def scores(model: nn.Module, texts: list[list[int]]) -> list[Tensor]:
     """Logarithms of the probabilities of each next token, one tensor for each text."""
-    return [model(torch.tensor([text])).logits[0, :-1].log_softmax(-1) for text in texts]
+    return [model(torch.tensor([text])).logits[0, :-1].float().log_softmax(-1) for text in texts]
 
 
 def compared(model: nn.Module, texts: list[list[int]], expected: list[Tensor]) -> str:
@@ -113,6 +114,8 @@ def main() -> None:
         "8 bits, smoothed": in_8_bits(1, largest),
         "8 bits": in_8_bits(PARTS, largest),
     }
+    if native_dtype() == torch.bfloat16:
+        ways["bfloat16"] = lambda model: pack(model.bfloat16())
     print(f"{sum(map(len, texts)):,} tokens of {len(texts)} texts; {torch.get_num_threads()} threads", flush=True)
     print(f"{'':24} {'divergence':>12} {'same token':>12} {'loss':>8}")
     expected, layers = scores(original, texts), {}
@@ -121,7 +124,7 @@ def main() -> None:
     for way, change in ways.items():
         model = copy.deepcopy(original)
         change(model)
-        layers[way] = [(model.get_submodule(name), inputs[name]) for name in linear]
+        layers[way] = [(model.get_submodule(name), inputs[name].to(model.dtype)) for name in linear]
         print(f"{way:24} {compared(model, texts, expected)}", flush=True)
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):

@@ -97,8 +97,7 @@ async def marks_of(
 
 
 async def assertions_met(
-    claims: Sequence[Sequence[tuple[int, str]]],
-    inputs: Sequence[Input],
+    claims: Sequence[Sequence[tuple[int, Input]]],
     marks: Sequence[Sequence[str | None]],
     run: Run,
     dialect: Dialect = PYTHON,
@@ -109,17 +108,15 @@ async def assertions_met(
 
     Args:
         claims: of each sample's tests, see `claims_of`.
-        inputs: that these are about.
         marks: of each sample, see `marks_of`.
         run: runs a program.
         dialect: of all of them.
     """
-    sources = list(dict.fromkeys(itertools.chain(*claims)))
-    expected = [Input(inputs[number].setup, source) for number, source in sources]
+    expected = list(dict.fromkeys(claim for _, claim in itertools.chain(*claims)))
     blocks = [expected[i : i + MAX_INPUTS] for i in range(0, len(expected), MAX_INPUTS)]
     rows = await asyncio.gather(*(marks_of([""], block, run, dialect) for block in blocks))
-    found = dict(zip(sources, itertools.chain(*(row for (row,) in rows)), strict=True))
-    stated = [Counter({(claim[0], mark) for claim in each if (mark := found[claim])}) for each in claims]
+    found = dict(zip(expected, itertools.chain(*(row for (row,) in rows)), strict=True))
+    stated = [Counter({(number, mark) for number, claim in each if (mark := found[claim])}) for each in claims]
     votes = sum(stated, Counter())
     met = []
     for row, own in zip(marks, stated, strict=True):
@@ -202,7 +199,7 @@ async def poll(
     inputs = inputs_of(suites)
     marks = await marks_of(codes, inputs, run, dialect)
     voted = vote(marks)
-    met = await assertions_met(claims_of(suites, inputs), inputs, marks, run, dialect) if assertions else None
+    met = await assertions_met(claims_of(suites, inputs), marks, run, dialect) if assertions else None
     return Poll(inputs, marks, voted.outputs, voted.support, met)
 
 

@@ -24,12 +24,20 @@ class Input:
     that the test claims, as source (None where it compares with nothing).
 
     thrown: `call` is a function, and the output is whether it throws (JavaScript alone).
+    claim_setup: the statements before the test that `claimed` needs. With those of `setup`, which call what is tested,
+        it could not be evaluated by itself.
     """
 
     setup: str
     call: str
     claimed: str | None = None
     thrown: bool = False
+    claim_setup: str = ""
+
+    @property
+    def claim(self) -> Input:
+        """What the test claims, as something to be evaluated."""
+        return Input(self.claim_setup, self.claimed or "")
 
 
 def inputs_of(suites: Sequence[Sequence[Input]]) -> list[Input]:
@@ -41,12 +49,13 @@ def inputs_of(suites: Sequence[Sequence[Input]]) -> list[Input]:
     return list({(found.setup, found.call): found for found in list(in_turn)[::-1]}.values())[::-1][:MAX_INPUTS]
 
 
-def claims_of(suites: Sequence[Sequence[Input]], inputs: Sequence[Input]) -> list[list[tuple[int, str]]]:
-    """What the inputs in each sample's tests claim about these: the number of the input, and an output as source."""
+def claims_of(suites: Sequence[Sequence[Input]], inputs: Sequence[Input]) -> list[list[tuple[int, Input]]]:
+    """What the inputs in each sample's tests claim about these: the number of the input, and what its output is to
+    equal."""
     numbers = {(each.setup, each.call): number for number, each in enumerate(inputs)}
     return [
         [
-            (numbers[each.setup, each.call], each.claimed)
+            (numbers[each.setup, each.call], each.claim)
             for each in suite
             if each.claimed is not None and (each.setup, each.call) in numbers
         ]
@@ -96,7 +105,11 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
             setup, text = "\n".join(map(_source, needed)), _source(call)
             calls = any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part))
             if calls and len(setup) + len(text) <= MAX_SOURCE:
-                yield Input(setup, text, _source(claimed) if claimed is not None else None)
+                if claimed is None:
+                    yield Input(setup, text)
+                else:
+                    claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
+                    yield Input(setup, text, _source(claimed), claim_setup=claim_setup)
         done.append(ast.Expr(call))  # it may have changed what is called next
 
 
@@ -144,15 +157,32 @@ def _in_order(
     return (right, left) if expected_first else (left, right)
 
 
+def _related(node: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
+    """What of all that was done has to do with the names in an expression, or with names that this has to do with; but
+    for the `names` of the code."""
+    known, wanted = set(names) | BUILTINS, _names_in(node)
+    while True:
+        related = [each for each in done if _names_of(each) & (wanted - known)]
+        more = wanted.union(*map(_names_of, related))
+        if more == wanted:
+            return related
+        wanted = more
+
+
+def _names_of(statement: ast.stmt) -> set[str]:
+    return _names_in(statement) | _names_stored([statement])
+
+
 def _names_in(node: ast.AST) -> set[str]:
     return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
 
 
 def _names_stored(body: list[ast.stmt]) -> set[str]:
-    """The variables that statements assign, and the functions that they define."""
+    """The variables that statements assign, and the functions and modules that they define or import."""
     nodes = [node for statement in body for node in ast.walk(statement)]
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    return variables | imported | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 def _source(node: ast.AST) -> str:

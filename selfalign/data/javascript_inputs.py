@@ -58,12 +58,14 @@ SIMPLE = (*VARIABLES, *DECLARATIONS, "expression_statement")  # statements that 
 
 
 class Claim(NamedTuple):
-    """What an assertion evaluates, as a node and as source, and the source of what that should equal."""
+    """What an assertion evaluates, as a node and as source, and the source of what that should equal, with its node
+    unless it is a constant that the assertion does not contain."""
 
     node: Node
     call: str
     claimed: str | None
     thrown: bool = False
+    expected: Node | None = None
 
 
 class Done(NamedTuple):
@@ -107,7 +109,9 @@ def _inputs_of_block(statements: Sequence[Node], before: list[Done], names: froz
         used = names_needed(claim.node) & names and any(node.type in CALLS for node in nodes_of(claim.node))
         source = "\n".join(each.source for each in setup)
         if (used or any(each.needed & names for each in setup)) and len(source) + len(claim.call) <= MAX_SOURCE:
-            yield Input(source, claim.call, claim.claimed, claim.thrown)
+            related = _needed(names_needed(claim.expected), done, names) if claim.expected else []
+            claim_setup = "\n".join(each.source for each in related)
+            yield Input(source, claim.call, claim.claimed, claim.thrown, claim_setup)
         if not claim.thrown:
             done.append(Done.of(f"{claim.call};", claim.node))  # it may have changed what is called next
 
@@ -222,8 +226,8 @@ def _claim_of_expectation(given: Node, chain: str, arguments: list[Node]) -> Cla
     last = chain.rpartition(".")[2]
     if last in EXPECTED_TO_THROW and given.type in FUNCTION_VALUES:
         return Claim(given, normal(given), "false" if ".not." in chain else "true", thrown=True)
-    stated = last in EXPECTED and len(arguments) == 1 and ".not." not in chain
-    return Claim(given, normal(given), normal(arguments[0]) if stated else None)
+    expected = arguments[0] if last in EXPECTED and len(arguments) == 1 and ".not." not in chain else None
+    return Claim(given, normal(given), normal(expected) if expected else None, expected=expected)
 
 
 def _claim_of_test(test: Node) -> Claim:
@@ -243,7 +247,7 @@ def _claim_of_two(actual: Node, expected: Node | None = None) -> Claim:
     """Of an equation. What calls nothing is the output, on whichever side it stands."""
     if expected and not _calls(actual) and _calls(expected):
         actual, expected = expected, actual
-    return Claim(actual, normal(actual), normal(expected) if expected else None)
+    return Claim(actual, normal(actual), normal(expected) if expected else None, expected=expected)
 
 
 def _calls(node: Node) -> bool:

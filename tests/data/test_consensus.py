@@ -200,7 +200,7 @@ def met_by(run, codes, suites):
     found = [list(inputs_in(tests, {"f"})) for tests in suites]
     inputs = inputs_of(found)
     marks = asyncio.run(marks_of(codes, inputs, run))
-    return asyncio.run(assertions_met(claims_of(found, inputs), inputs, marks, run))
+    return asyncio.run(assertions_met(claims_of(found, inputs), marks, run))
 
 
 def test_a_sample_meets_the_assertions_of_others_and_not_its_own(run):
@@ -216,10 +216,25 @@ def test_a_sample_meets_the_assertions_of_others_and_not_its_own(run):
         ("assert f(2) == nothing_known", 0),
         ("assert f(2) == 4\nassert f(2) == 5", 1 / 2),
         ("assert f(2)", 0),  # 4 is true, but not True
+        ("result = f(2)\nassert result == 4", 1),  # what is expected does not need what the code gives
+        ("expected = [2]\nexpected.append(4)\nresult = [2, f(2)]\nassert result == expected", 1),
+        ("import math\nresult = f(2)\nassert result == math.isqrt(16)", 1),
+        ("class T(TestCase):\n    def test_it(self):\n        result = f(2)\n        self.assertEqual(result, 4)", 1),
+        ("expected = f(2)\nassert f(-2) == expected", 0),
+        ("x = [2]\nx.append(f(x[0]))\nassert x == x", 0),
     ],
 )
 def test_what_an_assertion_expects(run, assertion, met):
     assert met_by(run, [RIGHT, WORSE], ["", assertion]) == [met, 0]
+
+
+def test_what_is_claimed_of_an_object(run):
+    """Its setup makes the object, so it can't be evaluated without the code; what is claimed can."""
+    tests = "s = f(2)\ns.push(1)\nassert s.pop() == 1\nassert s.pop() is None"
+    stack = "class f:\n    def __init__(self, n): self.items = []\n    def push(self, x): self.items.append(x)\n"
+    right = f"{stack}    def pop(self): return self.items.pop() if self.items else None"
+    half = f"{stack}    def pop(self): return self.items.pop() if self.items else -1"
+    assert met_by(run, [right, half, WORSE], ["", "", tests]) == [1, 1 / 2, 0]
 
 
 def test_more_claims_than_a_program_can_tell_of(run):

@@ -198,6 +198,15 @@ def test_most_samples_decide_and_assertions_of_others_count_if_asked_for(run):
     assert plain.passed == [True, True, False, False, True] and "assert.strictEqual(await f(3), 6);" in plain.tests
 
 
+def test_what_is_claimed_of_a_result_counts_and_so_does_what_is_claimed_by_a_name(run):
+    claims = (
+        "const r = await f(3);\nassert.strictEqual(r, 9);\nconst want = [16];\nassert.deepEqual([await f(4)], want);"
+    )
+    programs = [(WRONG, claims), (WRONG, claims), (RIGHT, claims), (ALSO_RIGHT, claims)]
+    counted = asyncio.run(consensus_of(programs, run, assertions=True, dialect=JAVASCRIPT))
+    assert counted.support == [1 / 6, 1 / 6, 2 / 3, 2 / 3] and counted.passed == [False, False, True, True]
+
+
 def test_one_sample_alone_and_broken_ones_agree_with_nobody(run):
     agreed = asyncio.run(consensus_of([(RIGHT, CLAIMS), (WORSE, CLAIMS), ("(", "(")], run, dialect=JAVASCRIPT))
     assert agreed.tests == [] and not any(agreed.passed)
