@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from code_eval.assertions import what_runs
 from selfalign.code.parsing import parsed
+from selfalign.data.loops import rounds_of
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
@@ -91,6 +92,11 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
     the object of a TestCase can't be done."""
     done = list(before)
     for statement in body:
+        if isinstance(statement, ast.For):
+            for each in rounds_of(statement, done):
+                yield from _inputs_of_block(each, done, names)
+        elif isinstance(statement, ast.With) and all(_is_subtest(item) for item in statement.items):
+            yield from _inputs_of_block(statement.body, done, names)
         claim = _claim(statement)
         if claim is None:
             if not isinstance(statement, NOT_DONE) and "self" not in _names_in(statement):
@@ -111,6 +117,12 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
                     claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
                     yield Input(setup, text, _source(claimed), claim_setup=claim_setup)
         done.append(ast.Expr(call))  # it may have changed what is called next
+
+
+def _is_subtest(item: ast.withitem) -> bool:
+    """Whether `with` only names what is tested in it."""
+    called = item.context_expr.func if isinstance(item.context_expr, ast.Call) else None
+    return isinstance(called, ast.Attribute) and called.attr == "subTest"
 
 
 def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:

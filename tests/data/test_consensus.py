@@ -62,7 +62,29 @@ def calls(tests, *names):
         ("assert g(1) == 2", []),
         ("assert f == 2", []),
         ("assert f(1) ==", []),
-        ("for x in [1]:\n    assert f(x) == 2", []),
+        ("for x in [1, -2]:\n    assert f(x) == 2", [("", "f(1)", "2"), ("", "f(-2)", "2")]),
+        ("for x, y in [(1, [2]), ('a', 3)]: assert f(x) == y", [("", "f(1)", "[2]"), ("", "f('a')", "3")]),
+        ("cases = [(1, (2, 3))]\nfor a, (b, c) in cases:\n    result = f(a)\n    assert result == b + c, a", [
+            ("cases = [(1, (2, 3))]\nresult = f(1)", "result", "2 + 3"),
+        ]),
+        ("for x, y in zip([1, 2], (3,)):\n    assert f(x) == y", [("", "f(1)", "3")]),
+        ("d = {'a': 1}\nfor k, v in d.items(): assert f(k) == v", [("", "f('a')", "1")]),
+        ("for n, x in enumerate([5, 6]): assert f(x) == n", [("", "f(5)", "0"), ("", "f(6)", "1")]),
+        ("for x in {'a': 1}: assert f(x)", [("", "f('a')", "True")]),
+        ("for x in [[1], [2]]:\n    assert f(x, x) == 2", [
+            ("x = [1]", "f(x, x)", "2"), ("x = [2]", "f(x, x)", "2"),
+        ]),
+        ("for s in [f()]:\n    s.push(1)\n    assert s.pop() == 1", [("s = f()\ns.push(1)", "s.pop()", "1")]),
+        ("class T(TestCase):\n    def test_it(self):\n        for x, y in [(1, 2)]:\n"
+         "            with self.subTest(x=x):\n                self.assertEqual(f(x), y)", [("", "f(1)", "2")]),
+        ("for x in [1, 2]:\n    for y in [3]:\n        assert f(x, y) == 0", [
+            ("", "f(1, 3)", "0"), ("", "f(2, 3)", "0"),
+        ]),
+        ("for x in range(3): assert f(x) == 2", []),
+        ("for x in [1]:\n    x += 1\n    assert f(x) == 2", []),
+        ("for x in [1]:\n    if x: break\n    assert f(x) == 2", []),
+        ("for x, y in [(1, 2), 3]: assert f(x) == y", []),
+        ("cases = cases\nfor x in cases: assert f(x) == 2", []),
     ],
 )  # fmt: skip
 def test_the_inputs_of_tests(tests, expected):
