@@ -3,14 +3,15 @@
 An assertion is one of Node's, such as `assert.deepStrictEqual(f(1), 2)`, `assert(f(1) === 2)` or
 `assert.throws(() => f(-1))`, under whatever name it was imported; or one of Jest's and Chai's, such as
 `expect(f(1)).toBe(2)`, which do not run here and have inputs all the same. It may stand in a function that takes no
-argument, in one that is called on the spot, in `test(...)` or `.then(...)`, in a block or in `try`; not in a loop.
+argument, in one that is called on the spot, in `test(...)` or `.then(...)`, in a block or in `try`; of loops, in
+`for (const x of cases)` and `cases.forEach((x) => ...)`, where `cases` is an array that is written out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfalign.code.javascript import (
@@ -28,6 +29,7 @@ from selfalign.code.javascript import (
 )
 from selfalign.data.inputs import MAX_SOURCE, Input
 from selfalign.data.javascript_seeds import GLOBALS
+from selfalign.data.loops import MOST_ROUNDS
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -69,15 +71,17 @@ class Claim(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A statement before a call: its source, and the names that it binds and needs."""
+    """A statement before a call: its source, and the names that it binds and needs. `lengths` are those of
+    the arrays that it writes out, by name."""
 
     source: str
     bound: frozenset[str]
     needed: frozenset[str]
+    lengths: Mapping[str, int] = {}
 
     @classmethod
     def of(cls, source: str, node: Node, bound: Collection[str] = ()) -> Done:
-        return cls(source, frozenset(bound), frozenset(names_needed(node)))
+        return cls(source, frozenset(bound), frozenset(names_needed(node)), _lengths_in(node))
 
 
 def definitions_in(code: str) -> set[str]:
@@ -100,7 +104,7 @@ def _inputs_of_block(statements: Sequence[Node], before: list[Done], names: froz
     for statement in statements:
         claim = claim_of(statement)
         if claim is None:
-            for body, value in _bodies(statement):
+            for body, value in _bodies(statement, done):
                 yield from _inputs_of_block(body, done + value, names)
             if statement not in helpers:
                 done += _done_by(statement, names)
@@ -145,11 +149,17 @@ def _needed(used: set[str], done: Sequence[Done], names: frozenset[str]) -> list
     return chosen
 
 
-def _bodies(statement: Node) -> Iterator[tuple[list[Node], list[Done]]]:
-    """The blocks in a statement that run once, each with the value that it is called with as a statement before it."""
+def _bodies(statement: Node, done: Sequence[Done]) -> Iterator[tuple[list[Node], list[Done]]]:
+    """The blocks in a statement that run once, or once for each of several values, with the value that it is called
+    with as a statement before it."""
     node = expression_of(statement)
     if statement.type in BLOCKS:
         yield (statement.child_by_field_name("body") or statement).named_children, []
+    elif statement.type == "for_in_statement":
+        taken, array = (statement.child_by_field_name(field) for field in ("left", "right"))
+        of = statement.child_by_field_name("operator")
+        if taken and array and of and text_of(of) == "of":
+            yield from _rounds(statement, taken, array, done)
     elif statement.type in VARIABLES or statement.type in DECLARATIONS:
         for part in declarators_of(statement) if statement.type in VARIABLES else [statement]:
             function = part.child_by_field_name("value") or part
@@ -163,12 +173,43 @@ def _bodies(statement: Node) -> Iterator[tuple[list[Node], list[Done]]]:
         elif called and text_of(called).split(".")[0] in SUITES:
             for function in functions:
                 yield from _body(function)
-        elif called and text_of(called).endswith(".then") and functions:
-            awaited = called.child_by_field_name("object")
-            taken = next(_parameters(functions[0]), None)
-            if awaited and taken:
-                value = f"const {text_of(taken)} = await {text_of(awaited)};"
-                yield from _body(functions[0], [Done.of(value, awaited, names_bound(taken))])
+        elif called and functions and (given := called.child_by_field_name("object")):
+            taken, name = next(_parameters(functions[0]), None), text_of(called).rpartition(".")[2]
+            if name == "then" and taken:
+                value = f"const {text_of(taken)} = await {text_of(given)};"
+                yield from _body(functions[0], [Done.of(value, given, names_bound(taken))])
+            elif name == "forEach" and taken:
+                yield from _rounds(functions[0], taken, given, done)
+
+
+def _rounds(loop: Node, taken: Node, array: Node, done: Sequence[Done]) -> Iterator[tuple[list[Node], list[Done]]]:
+    """The body of a loop for each element of an array that is written out, after a statement that gives the element to
+    the loop's variable."""
+    name, bound = text_of(array), names_bound(taken)
+    if array.type == "array":
+        elements = [(text_of(element), names_needed(element)) for element in _elements(array) or []]
+    else:
+        length = next((each.lengths[name] for each in reversed(done) if name in each.lengths), 0)
+        elements = [(f"{name}[{number}]", {name}) for number in range(length)]
+    for element, needed in elements[:MOST_ROUNDS]:
+        value = f"const {text_of(taken)} = {element};"
+        yield from _body(loop, [Done(value, frozenset(bound), frozenset(needed | names_needed(taken) - bound))])
+
+
+def _elements(array: Node) -> list[Node] | None:
+    """The elements of an array; None if they are not written out."""
+    elements = [node for node in array.named_children if node.type != "comment"]
+    return None if any(node.type == "spread_element" for node in elements) or ",," in text_of(array) else elements
+
+
+def _lengths_in(statement: Node) -> dict[str, int]:
+    """How long the arrays are that a declaration writes out, by name."""
+    lengths = {}
+    for part in declarators_of(statement):
+        name, value = (part.child_by_field_name(field) for field in ("name", "value"))
+        if name and value and value.type == "array" and (elements := _elements(value)) is not None:
+            lengths[text_of(name)] = len(elements)
+    return lengths
 
 
 def _body(function: Node, before: Sequence[Done] = ()) -> Iterator[tuple[list[Node], list[Done]]]:

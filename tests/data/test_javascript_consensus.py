@@ -27,6 +27,7 @@ def calls(tests):
     return [(each.setup, each.call, each.claimed) for each in inputs_in(tests, {"f", "S"})]
 
 
+CASES = "const cases = [[1, 2], [3, 4]];"
 STACK = "const s = new S();\ns.push(1);"
 
 
@@ -59,7 +60,21 @@ STACK = "const s = new S();\ns.push(1);"
         ("describe('f', () => { it('adds', () => { assert.equal(f(1), 2); }); });", [("", "f(1)", "2")]),
         ("function testIt() { assert.equal(f(1), 2); }\ntestIt();", [("", "f(1)", "2")]),
         ("try { assert.equal(f(1), 2); } catch (e) { console.log(e); }", [("", "f(1)", "2")]),
-        ("for (const x of [1]) assert.equal(f(x), 2)", []),
+        ("for (const x of [1, -2]) assert.equal(f(x), 2)", [
+            ("const x = 1;", "f(x)", "2"), ("const x = -2;", "f(x)", "2"),
+        ]),
+        ("const cases = [[1, 2], [3, 4]];\nfor (const [x, y] of cases) { assert.equal(f(x), y); }", [
+            (f"{CASES}\nconst [x, y] = cases[0];", "f(x)", "y"), (f"{CASES}\nconst [x, y] = cases[1];", "f(x)", "y"),
+        ]),
+        ("[{ x: 1 }].forEach(({ x, y = 2 }, i) => { const r = f(x); assert.equal(r, y); });", [
+            ("const { x, y = 2 } = { x: 1 };\nconst r = f(x);", "r", "y"),
+        ]),
+        ("describe('f', () => { [1].forEach((x) => { it(`f ${x}`, () => { assert.equal(f(x), 2); }); }); });", [
+            ("const x = 1;", "f(x)", "2"),
+        ]),
+        ("for (const x of [1, ...y]) assert.equal(f(x), 2)", []),
+        ("for (const x in [1]) assert.equal(f(x), 2)", []),
+        ("for (let x = 1; x < 2; x++) assert.equal(f(x), 2)", []),
         ("assert.equal(typeof f, 'function'); assert(f); assert.equal(f.length, 1)", []),
         ("assert.equal(g(1), 2)", []),
         ("assert.equal(f(1),", []),
@@ -198,10 +213,14 @@ def test_most_samples_decide_and_assertions_of_others_count_if_asked_for(run):
     assert plain.passed == [True, True, False, False, True] and "assert.strictEqual(await f(3), 6);" in plain.tests
 
 
-def test_what_is_claimed_of_a_result_counts_and_so_does_what_is_claimed_by_a_name(run):
-    claims = (
-        "const r = await f(3);\nassert.strictEqual(r, 9);\nconst want = [16];\nassert.deepEqual([await f(4)], want);"
-    )
+@pytest.mark.parametrize(
+    "claims",
+    [
+        "const r = await f(3);\nassert.strictEqual(r, 9);\nconst want = [16];\nassert.deepEqual([await f(4)], want);",
+        "const cases = [[3, 9], [4, 16]];\nfor (const [x, y] of cases) assert.strictEqual(await f(x), y);",
+    ],
+)
+def test_what_is_claimed_counts_without_the_code_that_it_is_about(claims, run):
     programs = [(WRONG, claims), (WRONG, claims), (RIGHT, claims), (ALSO_RIGHT, claims)]
     counted = asyncio.run(consensus_of(programs, run, assertions=True, dialect=JAVASCRIPT))
     assert counted.support == [1 / 6, 1 / 6, 2 / 3, 2 / 3] and counted.passed == [False, False, True, True]
