@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.errors import UserError, first_line
+from selfalign.errors import UserError, first_line, tell
 from selfalign.models import DEFAULT_CACHE, SMOLLM2, resolve_model
 from selfalign.options import Count, Port, run_script
 from selfalign.reach import use_cache_if_unreachable
@@ -123,6 +123,8 @@ def load(options: Options) -> App:
     # Measured on 2 cores with avx512_bf16, SmolLM2-135M: 1,100 tokens/s of prompt in bfloat16, 590 in float32.
     native = torch.bfloat16 if device == "cuda" else native_dtype()
     dtype = native if options.dtype == "auto" else getattr(torch, options.dtype)
+    if options.quantize and native == torch.bfloat16:
+        tell("--quantize int8 is slower than bfloat16 where both were tried, on a processor with AMX (docs/servers.md)")
 
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
