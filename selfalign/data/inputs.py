@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,11 @@ def claims_of(suites: Sequence[Sequence[Input]], inputs: Sequence[Input]) -> lis
 def inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
     """The inputs in Python's tests, each of which calls one of `names`: what the samples define."""
     tree = parsed(tests)
-    if tree is None:
-        return
+    with contextlib.suppress(RecursionError):  # nested too deeply, as `1 + 1 + ...` may be
+        yield from list(_inputs_of_tests(tree, names)) if tree else ()
+
+
+def _inputs_of_tests(tree: ast.Module, names: Collection[str]) -> Iterator[Input]:
     top = _around_tests([part for node in tree.body for part in what_runs(node)])
     yield from _inputs_of_block(top, [], names)
     for node in ast.walk(tree):

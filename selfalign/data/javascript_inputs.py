@@ -29,7 +29,7 @@ from selfalign.code.javascript import (
 )
 from selfalign.data.inputs import MAX_SOURCE, Input
 from selfalign.data.javascript_seeds import GLOBALS
-from selfalign.data.loops import MOST_ROUNDS
+from selfalign.data.loops import MOST_INSIDE, MOST_ROUNDS
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -54,6 +54,7 @@ KNOWN = GLOBALS | {
     "setInterval", "setTimeout",
 }  # fmt: skip
 ASSERTS = re.compile(r"\b(assert|expect)\b")
+LOOPS = re.compile(r"\bfor\b|\.forEach\b")
 CALLS = ("call_expression", "new_expression")
 BLOCKS = ("statement_block", "try_statement")
 SIMPLE = (*VARIABLES, *DECLARATIONS, "expression_statement")  # statements that can stand before a call
@@ -184,7 +185,10 @@ def _bodies(statement: Node, done: Sequence[Done]) -> Iterator[tuple[list[Node],
 
 def _rounds(loop: Node, taken: Node, array: Node, done: Sequence[Done]) -> Iterator[tuple[list[Node], list[Done]]]:
     """The body of a loop for each element of an array that is written out, after a statement that gives the element to
-    the loop's variable."""
+    the loop's variable. None if it has more than one loop in it: their rounds multiply."""
+    body = loop.child_by_field_name("body")
+    if body and len(LOOPS.findall(text_of(body))) > MOST_INSIDE:
+        return
     name, bound = text_of(array), names_bound(taken)
     if array.type == "array":
         elements = [(text_of(element), names_needed(element)) for element in _elements(array) or []]

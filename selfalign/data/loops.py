@@ -10,7 +10,8 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 
-MOST_ROUNDS = 100
+MOST_ROUNDS = 24  # no task has more inputs
+MOST_INSIDE = 1  # other loops in a loop: their rounds multiply
 
 Values = dict[str, ast.expr]
 
@@ -25,22 +26,27 @@ def rounds_of(loop: ast.For, done: Sequence[ast.stmt]) -> list[list[ast.stmt]]:
         loop: over a list, tuple or dictionary, or over `zip`, `enumerate` or `items()` of such; or over a variable.
         done: what was done before it, from which variables have their values.
     """
-    values = [_values(loop.target, case) for case in _elements(loop.iter, done)[:MOST_ROUNDS]]
     nodes = [node for statement in loop.body for node in ast.walk(statement)]
+    leaves = any(isinstance(node, (ast.Break, ast.Continue, ast.Return)) for node in nodes)
+    if loop.orelse or leaves or sum(isinstance(node, ast.For) for node in nodes) > MOST_INSIDE:
+        return []
+    values = [_values(loop.target, case) for case in _elements(loop.iter, done)[:MOST_ROUNDS]]
     names = [node for node in nodes if isinstance(node, ast.Name)]
     stored = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
-    leaves = any(isinstance(node, (ast.Break, ast.Continue, ast.Return)) for node in nodes)
-    if loop.orelse or leaves or any(each is None or stored & set(each) for each in values):
+    stored |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    if any(each is None or stored & set(each) for each in values):
         return []
+    texts = [node for node in nodes if isinstance(node, ast.JoinedStr)]  # not every value can be written into one
+    in_texts = [node.id for text in texts for node in ast.walk(text) if isinstance(node, ast.Name)]
     uses = Counter(name.id for name in names)
-    return [_round(loop.body, each, uses) for each in values if each]
+    return [_round(loop.body, each, uses, set(in_texts)) for each in values if each]
 
 
-def _round(body: Sequence[ast.stmt], values: Values, uses: Counter[str]) -> list[ast.stmt]:
+def _round(body: Sequence[ast.stmt], values: Values, uses: Counter[str], in_texts: set[str]) -> list[ast.stmt]:
     in_place = {
         name: value
         for name, value in values.items()
-        if isinstance(value, ast.Constant) or (uses[name] < 2 and not _has_names(value))
+        if name not in in_texts and (isinstance(value, ast.Constant) or (uses[name] < 2 and not _has_names(value)))
     }
     assigned: list[ast.stmt] = [
         ast.Assign([ast.Name(name, ast.Store())], value) for name, value in values.items() if name not in in_place

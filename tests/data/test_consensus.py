@@ -80,6 +80,9 @@ def calls(tests, *names):
         ("for x in [1, 2]:\n    for y in [3]:\n        assert f(x, y) == 0", [
             ("", "f(1, 3)", "0"), ("", "f(2, 3)", "0"),
         ]),
+        ("for x in ['\\n']:\n    y = f'{x}'\n    assert f(y) == 2", [("x = '\\n'\ny = f'{x}'", "f(y)", "2")]),
+        ("for x in [1]: assert f(lambda x: x) == 2", []),
+        ("for x in [1]:\n for y in [1]:\n  for z in [1]:\n   assert f(x, y, z) == 2", []),
         ("for x in range(3): assert f(x) == 2", []),
         ("for x in [1]:\n    x += 1\n    assert f(x) == 2", []),
         ("for x in [1]:\n    if x: break\n    assert f(x) == 2", []),
@@ -89,6 +92,18 @@ def calls(tests, *names):
 )  # fmt: skip
 def test_the_inputs_of_tests(tests, expected):
     assert calls(tests) == expected
+
+
+@pytest.mark.parametrize("tests", ["assert f(1) == {}", "x = {}\nassert f(x) == 1", "for x in [{}]: assert f(x) == 1"])
+def test_deep_nesting_has_no_inputs(tests):
+    """As of a model that repeats itself."""
+    assert calls(tests.format("+".join("1" * 500))) == []
+
+
+def test_loops_in_loops_take_no_time():
+    many = repr(list(range(10_000)))
+    tests = f"for a in {many}:\n for b in {many}:\n  assert f(a, b) == 0"
+    assert len(list(inputs_in(tests, {"f"}))) == MAX_INPUTS**2
 
 
 def test_each_input_counts_once_and_each_suite_has_its_turn():

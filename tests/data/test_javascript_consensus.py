@@ -73,6 +73,7 @@ STACK = "const s = new S();\ns.push(1);"
             ("const x = 1;", "f(x)", "2"),
         ]),
         ("for (const x of [1, ...y]) assert.equal(f(x), 2)", []),
+        ("for (const x of [1]) for (const y of [1]) for (const z of [1]) assert.equal(f(x, y, z), 2)", []),
         ("for (const x in [1]) assert.equal(f(x), 2)", []),
         ("for (let x = 1; x < 2; x++) assert.equal(f(x), 2)", []),
         ("assert.equal(typeof f, 'function'); assert(f); assert.equal(f.length, 1)", []),
