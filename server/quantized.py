@@ -24,8 +24,8 @@ step take with 64 rows on a Xeon with AVX-512 and VNNI, but no bfloat16, and two
 The factors have to be seen on the first token of a text, too: its inputs are by far the largest, and all other tokens
 attend to it. Without it, a simulation gave 0.0064 where it gave 0.0016 with it.
 
-With AMX, bfloat16 is quicker: rounding takes as long as what the products save, and `perf.serving` printed 172 and 191
-tokens a second in 8 bits where it printed 212 and 261 in bfloat16. AMD's processors with bfloat16 were not tried.
+With AMX, bfloat16 is quicker: all products of a step with 64 rows take 65 ms, and 84 in 8 bits. `perf.serving` printed
+212 and 261 tokens a second in bfloat16, and 172 and 191 in 8 bits. AMD's processors with bfloat16 were not tried.
 `torch.ops.aten._weight_int8pack_mm`, which rounds the weights alone, is slower than bfloat16 from 16 rows on.
 
 Without VNNI, FBGEMM is the quickest in 8 bits. Its sums of two products have 16, so that weights and inputs can have 90
