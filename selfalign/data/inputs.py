@@ -186,7 +186,10 @@ def _related(node: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -
 
 
 def _names_of(statement: ast.stmt) -> set[str]:
-    return _names_in(statement) | _names_stored([statement])
+    """The names that a statement uses, assigns, defines or imports."""
+    imported = (node for node in ast.walk(statement) if isinstance(node, ast.alias))
+    names = {(node.asname or node.name).partition(".")[0] for node in imported}
+    return names | _names_in(statement) | _names_stored([statement])
 
 
 def _names_in(node: ast.AST) -> set[str]:
@@ -194,11 +197,11 @@ def _names_in(node: ast.AST) -> set[str]:
 
 
 def _names_stored(body: list[ast.stmt]) -> set[str]:
-    """The variables that statements assign, and the functions and modules that they define or import."""
+    """The variables that statements assign, and the functions that they define. What they import does not count: tests
+    may import what they test from a file that is not there."""
     nodes = [node for statement in body for node in ast.walk(statement)]
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    imported = {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
-    return variables | imported | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 def _source(node: ast.AST) -> str:

@@ -72,8 +72,8 @@ class Claim(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A statement before a call: its source, and the names that it binds and needs. `lengths` are those of
-    the arrays that it writes out, by name."""
+    """A statement before a call: its source, and the names that it binds and needs. `lengths` are those of the arrays
+    that it writes out, by name."""
 
     source: str
     bound: frozenset[str]

@@ -41,6 +41,7 @@ def calls(tests, *names):
         ("assert f(1)", [("", "f(1)", "True")]),
         ("assert not f(1), 'why'", [("", "f(1)", "False")]),
         ("assert len(f(1)) == 2", [("", "len(f(1))", "2")]),
+        ("from solution import f\nassert f(1) == 2", [("", "f(1)", "2")]),
         ("import math\nassert f(math.pi) == 3", [("import math", "f(math.pi)", "3")]),
         ("x = [1]\nassert f(x) == 2", [("x = [1]", "f(x)", "2")]),
         ("s = f()\nassert s.pop() == 1\nassert s.pop() == 2", [
