@@ -97,6 +97,7 @@ async def marks_of(
 
 
 async def assertions_met(
+    codes: Sequence[str],
     claims: Sequence[Sequence[tuple[int, Input]]],
     marks: Sequence[Sequence[str | None]],
     run: Run,
@@ -107,6 +108,7 @@ async def assertions_met(
     An assertion counts once for each sample that makes it; one whose expected output has no plain value does not count.
 
     Args:
+        codes: of the samples.
         claims: of each sample's tests, see `claims_of`.
         marks: of each sample, see `marks_of`.
         run: runs a program.
@@ -114,7 +116,8 @@ async def assertions_met(
     """
     expected = list(dict.fromkeys(claim for _, claim in itertools.chain(*claims)))
     blocks = [expected[i : i + MAX_INPUTS] for i in range(0, len(expected), MAX_INPUTS)]
-    rows = await asyncio.gather(*(marks_of([""], block, run, dialect) for block in blocks))
+    imports = dialect.imports_for(expected, codes)
+    rows = await asyncio.gather(*(marks_of([imports], block, run, dialect) for block in blocks))
     found = dict(zip(expected, itertools.chain(*(row for (row,) in rows)), strict=True))
     stated = [Counter({(number, mark) for number, claim in each if (mark := found[claim])}) for each in claims]
     votes = sum(stated, Counter())
@@ -141,7 +144,7 @@ async def agreed_tests(
     tests, shown = [], set()
     for each, result in zip(chosen, results, strict=True):
         _, told, output = result.detail.partition(SEEN)
-        if told and dialect.is_literal(output) and len(tests) < MAX_TESTS:
+        if told and dialect.can_be_stated(output) and len(tests) < MAX_TESTS:
             tests.append(dialect.stating(each, output))
             shown.add(output)
     return tests if len(shown) >= MIN_OUTPUTS else []
@@ -199,7 +202,8 @@ async def poll(
     inputs = inputs_of(suites)
     marks = await marks_of(codes, inputs, run, dialect)
     voted = vote(marks)
-    met = await assertions_met(claims_of(suites, inputs), marks, run, dialect) if assertions else None
+    claims = claims_of(suites, inputs)
+    met = await assertions_met(codes, claims, marks, run, dialect) if assertions else None
     return Poll(inputs, marks, voted.outputs, voted.support, met)
 
 

@@ -16,10 +16,11 @@ class Dialect:
     Attributes:
         definitions_in: code -> the names of the functions and classes that it defines.
         inputs_in: tests and these names -> the calls in the tests' assertions, with what these claim.
+        imports_for: claims and the samples' code -> a program that imports what the claims may need of it.
         observing: inputs -> tests that tell the mark of the output of each.
         observing_briefly: the same, for programs that do not end on some inputs; None where no call can be left.
         showing: an input -> tests that tell its output as source.
-        is_literal: whether source is that of a plain value.
+        can_be_stated: whether such an output can stand in a test.
         stating: an input and its output as source -> a test that states it.
         joined: tests -> one program.
         stubs_of: code -> programs that tests must not accept.
@@ -27,10 +28,11 @@ class Dialect:
 
     definitions_in: Callable[[str], set[str]]
     inputs_in: Callable[[str, Collection[str]], Iterator[Input]]
+    imports_for: Callable[[Collection[Input], Sequence[str]], str]
     observing: Callable[[Sequence[Input]], str]
     observing_briefly: Callable[[Sequence[Input]], str] | None
     showing: Callable[[Input], str]
-    is_literal: Callable[[str], bool]
+    can_be_stated: Callable[[str], bool]
     stating: Callable[[Input, str], str]
     joined: Callable[[Sequence[str]], str]
     stubs_of: Callable[[str], list[str]]
@@ -39,10 +41,11 @@ class Dialect:
 PYTHON = Dialect(
     inputs.definitions_in,
     inputs.inputs_in,
+    inputs.imports_for,
     observing.observing,
     observing.observing_briefly,
     observing.showing,
-    observing.is_literal,
+    observing.can_be_stated,
     observing.stating,
     observing.joined,
     observing.stubs_of,
@@ -50,6 +53,7 @@ PYTHON = Dialect(
 JAVASCRIPT = Dialect(
     javascript_inputs.definitions_in,
     javascript_inputs.inputs_in,
+    lambda _claims, _codes: "",
     javascript_observing.observing,
     None,
     javascript_observing.showing,

@@ -6,17 +6,22 @@ import ast
 import builtins
 import contextlib
 import copy
+import functools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from code_eval.assertions import what_runs
 from selfalign.code.parsing import parsed
+from selfalign.data.claims import Claim, claim_of
 from selfalign.data.loops import rounds_of
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
-COMPARISONS = {"assertEqual", "assertEquals", "assertTrue", "assertFalse", "assertIs", "assertListEqual"}
 BUILTINS = frozenset(dir(builtins))
+NAME = re.compile(r"[A-Za-z_]\w*")
+NODES_KEPT = 4096  # whose names and source are remembered: those of a suite are looked at again and again
+SEEDING = {"seed", "manual_seed"}
 NOT_DONE = (ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)  # statements that no input needs, or that may not end
 
 
@@ -28,6 +33,7 @@ class Input:
     thrown: `call` is a function, and the output is whether it throws (JavaScript alone).
     claim_setup: the statements before the test that `claimed` needs. With those of `setup`, which call what is tested,
         it could not be evaluated by itself.
+    raised: `claimed` is the exception that `call` should raise (Python alone).
     """
 
     setup: str
@@ -35,11 +41,12 @@ class Input:
     claimed: str | None = None
     thrown: bool = False
     claim_setup: str = ""
+    raised: bool = False
 
     @property
     def claim(self) -> Input:
         """What the test claims, as something to be evaluated."""
-        return Input(self.claim_setup, self.claimed or "")
+        return Input(self.claim_setup, self.claimed or "", raised=self.raised)
 
 
 def inputs_of(suites: Sequence[Sequence[Input]]) -> list[Input]:
@@ -77,7 +84,7 @@ def _inputs_of_tests(tree: ast.Module, names: Collection[str]) -> Iterator[Input
     yield from _inputs_of_block(top, [], names)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-            yield from _inputs_of_block(node.body, [n for n in top if not _claim(n)], names)
+            yield from _inputs_of_block(node.body, [n for n in top if not claim_of(n)], names)
 
 
 def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -92,8 +99,7 @@ def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
-    """The inputs of one block of statements. A call that needs a variable needs all that was done before it; what needs
-    the object of a TestCase can't be done."""
+    """The inputs of one block of statements. What needs the object of a TestCase can't be done."""
     done = list(before)
     for statement in body:
         if isinstance(statement, ast.For):
@@ -101,17 +107,18 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
                 yield from _inputs_of_block(each, done, names)
         elif isinstance(statement, ast.With) and all(_is_subtest(item) for item in statement.items):
             yield from _inputs_of_block(statement.body, done, names)
-        claim = _claim(statement)
+        claim = claim_of(statement)
         if claim is None:
             if not isinstance(statement, NOT_DONE) and "self" not in _names_in(statement):
                 done.append(statement)
             continue
-        call, claimed = _in_order(*claim, done, names)
+        done += [each for each in claim.before if "self" not in _names_in(each)]
+        call, claimed = (claim.call, claim.expected) if claim.raises else _in_order(claim, done, names)
         used = _names_in(call)
         if "self" in used:
             continue
-        if used & set(names) or any(_names_in(node) & set(names) for node in done):
-            needed = done if used - set(names) - BUILTINS or used & _names_stored(done) else []
+        needed = _related(call, done, names)
+        if used & set(names) or any(_names_in(node) & set(names) for node in needed):
             setup, text = "\n".join(map(_source, needed)), _source(call)
             calls = any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part))
             if calls and len(setup) + len(text) <= MAX_SOURCE:
@@ -119,8 +126,9 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
                     yield Input(setup, text)
                 else:
                     claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
-                    yield Input(setup, text, _source(claimed), claim_setup=claim_setup)
-        done.append(ast.Expr(call))  # it may have changed what is called next
+                    yield Input(setup, text, _source(claimed), claim_setup=claim_setup, raised=claim.raises)
+        if not claim.raises:
+            done.append(ast.Expr(call))  # it may have changed what is called next
 
 
 def _is_subtest(item: ast.withitem) -> bool:
@@ -129,35 +137,12 @@ def _is_subtest(item: ast.withitem) -> bool:
     return isinstance(called, ast.Attribute) and called.attr == "subTest"
 
 
-def _claim(statement: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
-    """Of an assertion, what it compares, which is usually what it evaluates and what that should equal; None of any
-    other statement."""
-    if isinstance(statement, ast.Assert):
-        test = statement.test
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        call = statement.value
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else None
-        if name not in COMPARISONS or not call.args:
-            return None
-        if name in ("assertTrue", "assertFalse"):
-            return call.args[0], ast.Constant(name == "assertTrue")
-        return call.args[0], call.args[1] if len(call.args) > 1 else None
-    else:
-        return None
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], (ast.Eq, ast.Is)):
-        return test.left, test.comparators[0]
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return test.operand, ast.Constant(False)
-    return test, ast.Constant(True)
-
-
-def _in_order(
-    left: ast.expr, right: ast.expr | None, done: list[ast.stmt], names: Collection[str]
-) -> tuple[ast.expr, ast.expr | None]:
+def _in_order(claim: Claim, done: list[ast.stmt], names: Collection[str]) -> tuple[ast.expr, ast.expr | None]:
     """What an assertion evaluates, and what that should equal: some tests put the expected output first.
 
     `done` is what was done before, and `names` are those of the code.
     """
+    left, right = claim.call, claim.expected
     if right is None:
         return left, right
     computed: set[str] = set()  # the variables that hold what the code gives
@@ -174,36 +159,79 @@ def _in_order(
 
 
 def _related(node: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
-    """What of all that was done has to do with the names in an expression, or with names that this has to do with; but
-    for the `names` of the code."""
-    known, wanted = set(names) | BUILTINS, _names_in(node)
+    """What of all that was done an expression needs: what has to do with the variables in it, or with variables that
+    these have to do with, and the imports of the names in all that. The `names` of the code need nothing: tests may
+    import what they test from a file that is not there."""
+    variables, wanted = _names_stored(done), _names_in(node)
     while True:
-        related = [each for each in done if _names_of(each) & (wanted - known)]
+        related = [each for each in done if _names_of(each) & wanted & variables]
         more = wanted.union(*map(_names_of, related))
         if more == wanted:
-            return related
+            break
         wanted = more
+    related = _without_overwritten(related, variables)
+    wanted -= set(names)
+    return [each for each in done if each in related or (_concerns_all(each) and _names_of(each) & wanted)]
 
 
-def _names_of(statement: ast.stmt) -> set[str]:
-    """The names that a statement uses, assigns, defines or imports."""
-    imported = (node for node in ast.walk(statement) if isinstance(node, ast.alias))
-    names = {(node.asname or node.name).partition(".")[0] for node in imported}
-    return names | _names_in(statement) | _names_stored([statement])
+def _without_overwritten(body: list[ast.stmt], variables: Collection[str]) -> list[ast.stmt]:
+    """Statements without those on a variable that gets another value later, as `result` does in many tests; where one
+    of them has to do with other variables as well, they stay."""
+    for number, statement in reversed(list(enumerate(body))):
+        if not isinstance(statement, ast.Assign):
+            continue
+        target = statement.targets[0]
+        if isinstance(target, ast.Name) and target.id not in _names_in(statement.value):
+            before, rest = body[:number], body[number:]
+            on_it = [each for each in before if target.id in _names_of(each)]
+            if all(_names_of(each) & set(variables) == {target.id} for each in on_it):
+                return _without_overwritten([each for each in before if each not in on_it], variables) + rest
+    return body
 
 
-def _names_in(node: ast.AST) -> set[str]:
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+def _concerns_all(statement: ast.stmt) -> bool:
+    """Whether a statement imports something, or seeds random numbers."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    seeds = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in SEEDING
+    return seeds or isinstance(statement, (ast.Import, ast.ImportFrom))
 
 
-def _names_stored(body: list[ast.stmt]) -> set[str]:
-    """The variables that statements assign, and the functions that they define. What they import does not count: tests
-    may import what they test from a file that is not there."""
-    nodes = [node for statement in body for node in ast.walk(statement)]
+def imports_for(claims: Collection[Input], codes: Sequence[str]) -> str:
+    """A program that imports what claims name and the samples' code imports: tests run behind the code, and may use
+    its `np`. What can't be imported is left out."""
+    wanted = {name for claim in claims for name in NAME.findall(claim.call)}
+    body = [node for code in codes if (tree := parsed(code)) for node in tree.body]
+    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) and _names_of(node) & wanted]
+    lines = dict.fromkeys(map(_source, imports))
+    return "\n".join(f"try:\n    {line}\nexcept Exception:\n    pass" for line in lines)
+
+
+@functools.lru_cache(NODES_KEPT)
+def _names_in(node: ast.AST) -> frozenset[str]:
+    return frozenset(name.id for name in ast.walk(node) if isinstance(name, ast.Name))
+
+
+def _names_stored(body: Sequence[ast.stmt]) -> set[str]:
+    """The variables that statements assign, and the functions that they define."""
+    return set().union(*map(_stored_by, body))
+
+
+@functools.lru_cache(NODES_KEPT)
+def _stored_by(statement: ast.stmt) -> frozenset[str]:
+    nodes = list(ast.walk(statement))
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return frozenset(variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)})
 
 
+@functools.lru_cache(NODES_KEPT)
+def _names_of(statement: ast.stmt) -> frozenset[str]:
+    """The names that a statement uses, assigns, defines or imports."""
+    imports = [node for node in ast.walk(statement) if isinstance(node, ast.alias)]
+    imported = {(node.asname or node.name).partition(".")[0] for node in imports}
+    return _names_in(statement) | _stored_by(statement) | imported
+
+
+@functools.lru_cache(NODES_KEPT)
 def _source(node: ast.AST) -> str:
     return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
 

@@ -1,0 +1,168 @@
+"""The inputs that Python's tests have, and what they claim of them."""
+
+import pytest
+
+from selfalign.data.inputs import MAX_INPUTS, definitions_in, inputs_in, inputs_of
+
+
+def calls(tests, *names):
+    return [(each.setup, each.call, each.claimed) for each in inputs_of([list(inputs_in(tests, names or ("f",)))])]
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"),
+    [
+        ("assert f(1) == 2", [("", "f(1)", "2")]),
+        ("assert 2 == f(1)", [("", "f(1)", "2")]),
+        ("assert [5] == f(1)", [("", "f(1)", "[5]")]),
+        ("assert -5 == f(1)", [("", "f(1)", "-5")]),
+        ("assert (1, 2) == f(1)", [("", "f(1)", "(1, 2)")]),
+        ("assert sorted([2, 1]) == f(1)", [("", "f(1)", "sorted([2, 1])")]),
+        ("expected = [1]\nassert expected == f(1)", [("", "f(1)", "expected")]),
+        ("y = [1]\nx = f(1)\nassert y == x", [("x = f(1)", "x", "y")]),
+        ("def twice(n): return f(n) * 2\nassert [2] == twice(1)", [
+            ("def twice(n):\n    return f(n) * 2", "twice(1)", "[2]"),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(5, f(1))", [("", "f(1)", "5")]),
+        ("assert f(1) == f(2)", [("", "f(1)", "f(2)")]),
+        ("assert f(1)", [("", "f(1)", "True")]),
+        ("assert not f(1), 'why'", [("", "f(1)", "False")]),
+        ("assert len(f(1)) == 2", [("", "len(f(1))", "2")]),
+        ("from solution import f\nassert f(1) == 2", [("", "f(1)", "2")]),
+        ("import math\nassert f(math.pi) == 3", [("import math", "f(math.pi)", "3")]),
+        ("x = [1]\nassert f(x) == 2", [("x = [1]", "f(x)", "2")]),
+        ("s = f()\nassert s.pop() == 1\nassert s.pop() == 2", [
+            ("s = f()", "s.pop()", "1"), ("s = f()\ns.pop()", "s.pop()", "2"),
+        ]),
+        ("s, t = f(), f()\nt.push(1)\nassert s.pop() == 1\nx = 3\nassert t.pop() == x\nassert s.pop() == 2", [
+            ("s, t = (f(), f())\nt.push(1)", "s.pop()", "1"),
+            ("s, t = (f(), f())\nt.push(1)\ns.pop()", "t.pop()", "x"),
+            ("s, t = (f(), f())\nt.push(1)\ns.pop()\nt.pop()", "s.pop()", "2"),
+        ]),
+        ("s = f()\nt = f()\nt.push(1)\nassert s.pop() == 1\nassert t.pop() == 2", [
+            ("s = f()", "s.pop()", "1"), ("t = f()\nt.push(1)", "t.pop()", "2"),
+        ]),
+        ("x = f(1)\nassert x == 1\nx = f(2)\nassert x == 2", [("x = f(1)", "x", "1"), ("x = f(2)", "x", "2")]),
+        ("s = f()\ns.push(1)\ns = f()\nx = 1\nx = 2\ns.push(x)\nassert s.pop() == 2", [
+            ("s = f()\nx = 2\ns.push(x)", "s.pop()", "2"),
+        ]),
+        ("x = [1]\ny = x\nx = [2]\nassert f(y) == 1\nassert f(x) == 2", [
+            ("x = [1]\ny = x\nx = [2]", "f(y)", "1"), ("x = [1]\ny = x\nx = [2]\nf(y)", "f(x)", "2"),
+        ]),
+        ("x = [1]\nx = x + [2]\nassert f(x) == 1", [("x = [1]\nx = x + [2]", "f(x)", "1")]),
+        ("import numpy as np\nassert f(np.ones(1)) == 1\nassert f(np.ones(2)) == 2", [
+            ("import numpy as np", "f(np.ones(1))", "1"), ("import numpy as np", "f(np.ones(2))", "2"),
+        ]),
+        ("assert f(np.ones(1)) == 1\nassert f(np.ones(2)) == 2", [
+            ("", "f(np.ones(1))", "1"), ("", "f(np.ones(2))", "2"),
+        ]),
+        ("import random\nrandom.seed(1)\nrandom.foo()\nx = random.random()\nassert f(x) == 1", [
+            ("import random\nrandom.seed(1)\nx = random.random()", "f(x)", "1"),
+        ]),
+        ("def test_it():\n    x = 1\n    assert f(x) == 2", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(1), 2)", [("", "f(1)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertEqual(f(self.x), 2)", []),
+        ("def test_it():\n    x = 1\n    assert f(x) == 2\ntest_it()", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        x = 1\n        self.assertEqual(f(x), 2)\n"
+         "if __name__ == '__main__':\n    unittest.main()", [("x = 1", "f(x)", "2")]),
+        ("class T(TestCase):\n    def test_it(self):\n        s = f()\n        self.assertIsNone(s.peek())\n"
+         "        self.assertEqual(s.pop(), 1)", [("s = f()", "s.pop()", "1")]),
+        ("def twice(n): return [n] * 2\nassert f(twice(1)) == 2", [
+            ("def twice(n):\n    return [n] * 2", "f(twice(1))", "2"),
+        ]),
+        ("result = f(1)\nassert result == 2", [("result = f(1)", "result", "2")]),
+        ("input = 1\nassert f(input) == 2", [("input = 1", "f(input)", "2")]),
+        ("assert g(1) == 2", []),
+        ("assert f == 2", []),
+        ("assert f(1) ==", []),
+        ("for x in [1, -2]:\n    assert f(x) == 2", [("", "f(1)", "2"), ("", "f(-2)", "2")]),
+        ("for x, y in [(1, [2]), ('a', 3)]: assert f(x) == y", [("", "f(1)", "[2]"), ("", "f('a')", "3")]),
+        ("cases = [(1, (2, 3))]\nfor a, (b, c) in cases:\n    result = f(a)\n    assert result == b + c, a", [
+            ("result = f(1)", "result", "2 + 3"),
+        ]),
+        ("for x, y in zip([1, 2], (3,)):\n    assert f(x) == y", [("", "f(1)", "3")]),
+        ("d = {'a': 1}\nfor k, v in d.items(): assert f(k) == v", [("", "f('a')", "1")]),
+        ("for n, x in enumerate([5, 6]): assert f(x) == n", [("", "f(5)", "0"), ("", "f(6)", "1")]),
+        ("for x in {'a': 1}: assert f(x)", [("", "f('a')", "True")]),
+        ("for x in [[1], [2]]:\n    assert f(x, x) == 2", [
+            ("x = [1]", "f(x, x)", "2"), ("x = [2]", "f(x, x)", "2"),
+        ]),
+        ("for s in [f()]:\n    s.push(1)\n    assert s.pop() == 1", [("s = f()\ns.push(1)", "s.pop()", "1")]),
+        ("class T(TestCase):\n    def test_it(self):\n        for x, y in [(1, 2)]:\n"
+         "            with self.subTest(x=x):\n                self.assertEqual(f(x), y)", [("", "f(1)", "2")]),
+        ("for x in [1, 2]:\n    for y in [3]:\n        assert f(x, y) == 0", [
+            ("", "f(1, 3)", "0"), ("", "f(2, 3)", "0"),
+        ]),
+        ("for x in ['\\n']:\n    y = f'{x}'\n    assert f(y) == 2", [("x = '\\n'\ny = f'{x}'", "f(y)", "2")]),
+        ("for x in [1]: assert f(lambda x: x) == 2", []),
+        ("for x in [1]:\n for y in [1]:\n  for z in [1]:\n   assert f(x, y, z) == 2", []),
+        ("for x in range(3): assert f(x) == 2", []),
+        ("for x in [1]:\n    x += 1\n    assert f(x) == 2", []),
+        ("for x in [1]:\n    if x: break\n    assert f(x) == 2", []),
+        ("for x, y in [(1, 2), 3]: assert f(x) == y", []),
+        ("cases = cases\nfor x in cases: assert f(x) == 2", []),
+        ("try:\n    f(1)\n    assert False\nexcept ValueError:\n    pass", [("", "f(1)", "ValueError")]),
+        ("try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'", [("", "f(1)", "ValueError")]),
+        ("try: f(1)\nexcept ValueError: pass\nelse: raise AssertionError", [("", "f(1)", "ValueError")]),
+        ("s = f()\ntry:\n    s.push(1)\n    s.push(2)\n    assert False\nexcept OverflowError: pass\nassert s.pop()", [
+            ("s = f()\ns.push(1)", "s.push(2)", "OverflowError"), ("s = f()\ns.push(1)", "s.pop()", "True"),
+        ]),
+        ("try:\n    f(1)\n    assert False\nexcept (KeyError, ValueError): pass", [("", "f(1)", None)]),
+        ("try:\n    f(1)\n    assert False\nexcept: pass", [("", "f(1)", None)]),
+        ("try:\n    x = f(1)\n    raise Exception('no')\nexcept Exception: pass", [("", "f(1)", None)]),
+        ("with pytest.raises(ValueError, match='no'):\n    x = 1\n    f(x)", [("x = 1", "f(x)", "ValueError")]),
+        ("class T(TestCase):\n    def test_it(self):\n        with self.assertRaises(json.JSONDecodeError):\n"
+         "            f(1)", [("", "f(1)", "json.JSONDecodeError")]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertRaises(ValueError, f, 1, y=2)", [
+            ("", "f(1, y=2)", "ValueError"),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertRaisesRegex(E, 'no', lambda: f(1))", [
+            ("", "f(1)", "E"),
+        ]),
+        ("assert f(1) == ValueError('no')", [("", "f(1)", "ValueError('no')")]),
+        ("assert f(1) is KeyError", [("", "f(1)", "KeyError")]),
+        ("try:\n    assert f(1) == 2\n    print('passed')\nexcept AssertionError: print('failed')", []),
+        ("try:\n    assert f(1) == 2\n    print('passed')\nexcept Exception: print('failed')", []),
+        ("try: f(1)\nexcept ValueError: assert False", []),
+        ("try: import numpy\nexcept ImportError: numpy = None\nassert f(1) == 2", [("", "f(1)", "2")]),
+        ("with pytest.raises(ValueError): pass\nassert f(1) == 2", [("", "f(1)", "2")]),
+        ("assert np.array_equal(f(1), [2])", [("", "f(1)", "np.asarray([2])")]),
+        ("np.testing.assert_array_equal([2], f(1))", [("", "f(1)", "np.asarray([2])")]),
+        ("assert torch.equal(f(1), torch.ones(2))", [("", "f(1)", "torch.ones(2)")]),
+        ("assert (f(1) == np.array([2])).all()", [("", "f(1)", "np.array([2])")]),
+        ("pd.testing.assert_frame_equal(f(1), y)", [("", "f(1)", "y")]),
+        ("assert f(1).equals(y)", [("", "f(1)", "y")]),
+        ("assert all(f(1))", [("", "all(f(1))", "True")]),
+        ("assert f(1).equal(2)", [("", "f(1).equal(2)", "True")]),
+    ],
+)  # fmt: skip
+def test_the_inputs_of_tests(tests, expected):
+    assert calls(tests) == expected
+
+
+@pytest.mark.parametrize("tests", ["assert f(1) == {}", "x = {}\nassert f(x) == 1", "for x in [{}]: assert f(x) == 1"])
+def test_deep_nesting_has_no_inputs(tests):
+    """As of a model that repeats itself."""
+    assert calls(tests.format("+".join("1" * 500))) == []
+
+
+def test_loops_in_loops_take_no_time():
+    many = repr(list(range(10_000)))
+    tests = f"for a in {many}:\n for b in {many}:\n  assert f(a, b) == 0"
+    assert len(list(inputs_in(tests, {"f"}))) == MAX_INPUTS**2
+
+
+def test_each_input_counts_once_and_each_suite_has_its_turn():
+    suites = [f"assert f({n}) == 0\nassert f(-1) == 1\nassert f({n} + 100) == 0" for n in range(MAX_INPUTS)]
+    found = inputs_of([list(inputs_in(tests, {"f"})) for tests in suites])
+    assert len(found) == len(set(found)) == MAX_INPUTS
+    assert {each.call for each in found} >= {f"f({n})" for n in range(MAX_INPUTS - 1)}
+
+
+def test_definitions():
+    assert definitions_in("import os\ndef f(): pass\nclass A:\n    def g(self): pass\nasync def h(): pass") == {
+        "f",
+        "A",
+        "h",
+    }
+    assert definitions_in("def (") == set()
