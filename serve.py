@@ -121,7 +121,7 @@ def load(options: Options) -> App:
     if options.quantize and (device != "cpu" or not has_vnni()):
         raise UserError(f"--quantize {options.quantize} needs a processor with VNNI instructions, and no GPU")
     # Measured on 2 cores with avx512_bf16, SmolLM2-135M: 1,100 tokens/s of prompt in bfloat16, 590 in float32.
-    native = torch.bfloat16 if device == "cuda" else native_dtype()
+    native = native_dtype(device)
     dtype = native if options.dtype == "auto" else getattr(torch, options.dtype)
     if options.quantize and native == torch.bfloat16:
         tell("--quantize int8 is slower than bfloat16 where both were tried, on a processor with AMX (docs/servers.md)")
@@ -139,7 +139,7 @@ def load(options: Options) -> App:
         max_input_tokens=min(options.max_input_tokens or total - 1, total - 1),
         max_total_tokens=total,
     )
-    halve = options.dtype == "auto" and dtype == torch.float32
+    halve = options.dtype == "auto" and dtype == torch.float32 and device == "cpu"
     engine = engine_for(model, tokenizer, options.max_batch_size, halve)
     keep_freed_memory()
     return App(engine, limits, model_id=model_id(options.model, folder))

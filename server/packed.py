@@ -108,8 +108,11 @@ def formats() -> set[torch.dtype]:
     return {torch.float32, native_dtype()}
 
 
-def native_dtype() -> torch.dtype:
-    """The format for models on this processor: bfloat16 if it has instructions for it; emulated, that is slow."""
+def native_dtype(device: str = "cpu") -> torch.dtype:
+    """The format for models on this processor, or on this GPU ("cuda"): bfloat16 if it has instructions for it;
+    emulated, as on GPUs older than Ampere, that is slow."""
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 

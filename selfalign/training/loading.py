@@ -125,10 +125,11 @@ def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def dtype_of(name: str) -> str:
-    """A type of weights by its name; `auto` is bfloat16 on a GPU that computes in it, else float32."""
+    """A type of weights by its name; `auto` is bfloat16 on a GPU that computes in it, else float32. GPUs older than
+    Ampere, such as a T4, only emulate it."""
     import torch
 
-    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return {"auto": "bfloat16" if has_bfloat16 else "float32"}.get(name, name)
 
 

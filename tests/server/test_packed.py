@@ -9,7 +9,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import serve
-from server.packed import HalvedLinear, PackedLinear, formats, pack, replace, unpack
+from selfalign.training.loading import dtype_of
+from server.packed import HalvedLinear, PackedLinear, formats, native_dtype, pack, replace, unpack
 from server.plain import PlainEngine, engine_for
 
 IDS = torch.arange(40)[None]
@@ -111,6 +112,17 @@ def test_serve_halves_weights_unless_asked_for_float32(dtype_option, kind, tiny_
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)  # which would hold for the tests that follow
     app = serve.load(serve.Options(model=str(tiny_model), dtype=dtype_option))
     assert layers(app.engine.model, kind) and not layers(app.engine.model, nn.Linear)
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_a_gpu_that_only_emulates_bfloat16_gets_float32(has_bfloat16, monkeypatch):
+    """As a T4 does. What CUDA would say is given, since there is no GPU here."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: has_bfloat16 or including_emulation
+    )
+    expected = torch.bfloat16 if has_bfloat16 else torch.float32
+    assert native_dtype("cuda") == getattr(torch, dtype_of("auto")) == expected
 
 
 @pytest.mark.parametrize("lacks", ["bfloat16", "everything"])

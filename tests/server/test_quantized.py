@@ -161,7 +161,7 @@ def test_serve_quantizes_and_shares_prompts_all_the_same(tiny_model):
 @needs_instructions
 @pytest.mark.parametrize("native", [torch.bfloat16, torch.float32])
 def test_where_bfloat16_is_quicker_a_sentence_says_so(native, tiny_model, monkeypatch, capsys):
-    monkeypatch.setattr("server.packed.native_dtype", lambda: native)
+    monkeypatch.setattr("server.packed.native_dtype", lambda _="cpu": native)
     serve.load(serve.Options(model=str(tiny_model), quantize="int8"))
     assert ("slower than bfloat16" in capsys.readouterr().err) is (native == torch.bfloat16)
 
