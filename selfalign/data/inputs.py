@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from code_eval.assertions import what_runs
 from selfalign.code.parsing import parsed
 from selfalign.data.claims import Claim, claim_of
-from selfalign.data.loops import rounds_of
+from selfalign.data.loops import Replacing, rounds_of
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
@@ -101,7 +101,7 @@ def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
 def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
     """The inputs of one block of statements. What needs the object of a TestCase can't be done."""
     done = list(before)
-    for statement in body:
+    for statement in _without_builtins(body, names):
         if isinstance(statement, ast.For):
             for each in rounds_of(statement, done):
                 yield from _inputs_of_block(each, done, names)
@@ -129,6 +129,15 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
                     yield Input(setup, text, _source(claimed), claim_setup=claim_setup, raised=claim.raises)
         if not claim.raises:
             done.append(ast.Expr(call))  # it may have changed what is called next
+
+
+def _without_builtins(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
+    """Statements with other names for the variables that have the name of a built-in function: `list = Stack()` would
+    take `list` away from the code and from other tests."""
+    nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    taken = {node.id for node in nodes if isinstance(node.ctx, ast.Store)} & BUILTINS - set(names)
+    values: dict[str, ast.expr] = {name: ast.Name(f"{name}_", ast.Load()) for name in taken}
+    return [Replacing(values).visit(copy.deepcopy(statement)) for statement in body] if taken else body
 
 
 def _is_subtest(item: ast.withitem) -> bool:

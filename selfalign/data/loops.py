@@ -51,7 +51,7 @@ def _round(body: Sequence[ast.stmt], values: Values, uses: Counter[str], in_text
     assigned: list[ast.stmt] = [
         ast.Assign([ast.Name(name, ast.Store())], value) for name, value in values.items() if name not in in_place
     ]
-    return assigned + [_Replacing(in_place).visit(copy.deepcopy(statement)) for statement in body]
+    return assigned + [Replacing(in_place).visit(copy.deepcopy(statement)) for statement in body]
 
 
 def _elements(node: ast.expr, done: Sequence[ast.stmt]) -> list[ast.expr]:
@@ -111,11 +111,14 @@ def _has_names(node: ast.expr) -> bool:
     return any(isinstance(each, ast.Name) for each in ast.walk(node))
 
 
-class _Replacing(ast.NodeTransformer):
+class Replacing(ast.NodeTransformer):
     """Puts values in the place of variables."""
 
     def __init__(self, values: Values):
         self.values = values
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return copy.deepcopy(self.values.get(node.id, node))
+        value = copy.deepcopy(self.values.get(node.id, node))
+        if isinstance(value, ast.Name):
+            value.ctx = node.ctx
+        return value

@@ -201,6 +201,13 @@ def test_an_exception_that_code_raises_is_an_output(run, code, is_output):
     assert agreed.passed == [True, is_output, True]
 
 
+def test_variables_named_like_built_in_functions_take_nothing_from_the_code(run):
+    code = "def f(x): return list(x)"
+    agreed = asyncio.run(consensus_of([(code, "list = f('ab')\nassert list == 0\nassert f('c') == 0")] * 2, run))
+    assert agreed.tests == ["list_ = f('ab')\nassert list_ == ['a', 'b']", "assert f('c') == ['c']"]
+    assert agreed.passed == [True, True]
+
+
 def test_an_exception_before_the_call_is_no_output(run):
     marks = asyncio.run(marks_of([CHECKED], [Input("x = f(-1)", "f(2)"), Input("x = f(1)", "f(-1)")], run))
     assert not marks[0][0] and marks[0][1]

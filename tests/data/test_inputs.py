@@ -71,7 +71,12 @@ def calls(tests, *names):
             ("def twice(n):\n    return [n] * 2", "f(twice(1))", "2"),
         ]),
         ("result = f(1)\nassert result == 2", [("result = f(1)", "result", "2")]),
-        ("input = 1\nassert f(input) == 2", [("input = 1", "f(input)", "2")]),
+        ("input = 1\nassert f(input) == 2", [("input_ = 1", "f(input_)", "2")]),
+        ("list = f()\nlist.push(1)\nassert list.pop() == 1", [("list_ = f()\nlist_.push(1)", "list_.pop()", "1")]),
+        ("for str in ['a']: assert f(str, len(str)) == 2", [("", "f('a', len('a'))", "2")]),
+        ("def test_a():\n    list = f()\n    assert list.x() == 1\ndef test_b():\n    assert list(f()) == [1]", [
+            ("list_ = f()", "list_.x()", "1"), ("", "list(f())", "[1]"),
+        ]),
         ("assert g(1) == 2", []),
         ("assert f == 2", []),
         ("assert f(1) ==", []),
