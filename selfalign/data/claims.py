@@ -6,7 +6,20 @@ import ast
 import builtins
 from dataclasses import dataclass
 
-COMPARISONS = {"assertEqual", "assertEquals", "assertTrue", "assertFalse", "assertIs", "assertListEqual"}
+# Assertions of unittest: those that compare two values, those that expect one, and those that say something else.
+COMPARISONS = {
+    *("assertEqual", "assertEquals", "assertIs", "assertListEqual", "assertTupleEqual", "assertDictEqual"),
+    *("assertSetEqual", "assertSequenceEqual", "assertMultiLineEqual"),
+}
+CONSTANTS = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
+OTHERS = {
+    *("assertNotEqual", "assertIsNot", "assertIsNotNone", "assertIsInstance", "assertNotIsInstance", "assertGreater"),
+    *("assertGreaterEqual", "assertLess", "assertLessEqual", "assertCountEqual"),
+}
+NEAR = {  # functions that compare with a tolerance
+    *("isclose", "allclose", "assert_allclose", "assert_almost_equal", "assert_array_almost_equal"),
+    *("assertAlmostEqual", "assertAlmostEquals"),
+}
 ARRAYS_EQUAL = {  # functions of numpy, torch, numpy.testing and pandas.testing
     *("array_equal", "equal", "assert_array_equal", "assert_equal", "assert_frame_equal", "assert_series_equal"),
 }
@@ -22,12 +35,14 @@ class Claim:
     expected: what that should equal, or the exception that it should raise; None if the statement names neither
     raises: whether an exception is expected
     before: the statements that come before the call, within the statement
+    near: what is compared with a tolerance in `call`, which says less than this gives
     """
 
     call: ast.expr
     expected: ast.expr | None
     raises: bool = False
     before: tuple[ast.stmt, ...] = ()
+    near: ast.expr | None = None
 
 
 def claim_of(statement: ast.stmt) -> Claim | None:
@@ -48,10 +63,28 @@ def claim_of(statement: ast.stmt) -> Claim | None:
 def _claim_of_test(test: ast.expr) -> Claim:
     """Of what is asserted."""
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], (ast.Eq, ast.Is)):
-        return Claim(test.left, test.comparators[0], raises=_is_exception(test.comparators[0]))
+        expected = test.comparators[0]
+        if isinstance(expected, ast.Call) and _last_name(expected.func) == "approx":
+            return Claim(test.left, None)
+        return Claim(test.left, expected, raises=_is_exception(expected))
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return Claim(test.operand, ast.Constant(False))
-    return _claim_on_arrays(test) or Claim(test, ast.Constant(True))
+    return _claim_on_arrays(test) or Claim(test, ast.Constant(True), near=_compared_with_tolerance(test))
+
+
+def _compared_with_tolerance(test: ast.expr) -> ast.expr | None:
+    """f(x) of `abs(f(x) - y) < 0.1` or `math.isclose(f(x), y)`."""
+    if isinstance(test, ast.Call) and _last_name(test.func) in NEAR and len(test.args) > 1:
+        pair = test.args[:2]
+    else:
+        distance = test.left if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Lt, ast.LtE)) else None
+        if not isinstance(distance, ast.Call) or _last_name(distance.func) != "abs" or not distance.args:
+            return None
+        difference = distance.args[0]
+        if not isinstance(difference, ast.BinOp) or not isinstance(difference.op, ast.Sub):
+            return None
+        pair = [difference.left, difference.right]
+    return next((each for each in pair if any(isinstance(node, ast.Call) for node in ast.walk(each))), pair[0])
 
 
 def _claim_on_arrays(test: ast.expr) -> Claim | None:
@@ -74,19 +107,27 @@ def _claim_on_arrays(test: ast.expr) -> Claim | None:
 
 def _claim_of_call(call: ast.Call) -> Claim | None:
     """Of a statement that is a call, as unittest's assertions are."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else None
+    name, arguments = _last_name(call.func), call.args
     if name in RAISING:
-        exception, *others = [*call.args, None][:1] + call.args[2 if "Regex" in name else 1 :]
-        if exception is None or not others:
-            return None
-        function, *arguments = others
-        called = function.body if isinstance(function, ast.Lambda) else ast.Call(function, arguments, call.keywords)
-        return Claim(called, _named(exception), raises=True)
-    if name in ("assertTrue", "assertFalse") and call.args:
-        return Claim(call.args[0], ast.Constant(name == "assertTrue"))
-    if name in COMPARISONS and call.args:
-        return Claim(call.args[0], call.args[1] if len(call.args) > 1 else None)
+        return _claim_of_raising(call, 2 if "Regex" in name else 1)
+    if not arguments or not isinstance(call.func, ast.Attribute):
+        return None
+    if name in CONSTANTS:
+        return Claim(arguments[0], ast.Constant(CONSTANTS[name]))
+    if name in COMPARISONS:
+        return Claim(arguments[0], arguments[1] if len(arguments) > 1 else None)
+    if name in NEAR or name in OTHERS:
+        return Claim(_compared_with_tolerance(call) or arguments[0], None)
     return _claim_on_arrays(call) if name in ARRAYS_EQUAL else None
+
+
+def _claim_of_raising(call: ast.Call, callable_at: int) -> Claim | None:
+    """Of `assertRaises(ValueError, f, x)`, whose arguments have what is called in this place."""
+    if len(call.args) <= callable_at:
+        return None
+    function, *arguments = call.args[callable_at:]
+    called = function.body if isinstance(function, ast.Lambda) else ast.Call(function, arguments, call.keywords)
+    return Claim(called, _named(call.args[0]), raises=True)
 
 
 def _claim_of_block(body: list[ast.stmt], exception: ast.expr | None, must_raise: bool) -> Claim | None:

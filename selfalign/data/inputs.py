@@ -6,6 +6,7 @@ import ast
 import builtins
 import contextlib
 import copy
+import dataclasses
 import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -114,21 +115,29 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
             continue
         done += [each for each in claim.before if "self" not in _names_in(each)]
         call, claimed = (claim.call, claim.expected) if claim.raises else _in_order(claim, done, names)
-        used = _names_in(call)
-        if "self" in used:
+        if "self" in _names_in(call):
             continue
-        needed = _related(call, done, names)
-        if used & set(names) or any(_names_in(node) & set(names) for node in needed):
-            setup, text = "\n".join(map(_source, needed)), _source(call)
-            calls = any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part))
-            if calls and len(setup) + len(text) <= MAX_SOURCE:
-                if claimed is None:
-                    yield Input(setup, text)
-                else:
-                    claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
-                    yield Input(setup, text, _source(claimed), claim_setup=claim_setup, raised=claim.raises)
+        if claim.near and (found := _input(claim.near, done, names)):
+            yield found
+        if found := _input(call, done, names):
+            if claimed is not None:
+                claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
+                claims = {"claimed": _source(claimed), "claim_setup": claim_setup, "raised": claim.raises}
+                found = dataclasses.replace(found, **claims)
+            yield found
         if not claim.raises:
             done.append(ast.Expr(call))  # it may have changed what is called next
+
+
+def _input(call: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> Input | None:
+    """A call of the code as an input; None of any other call, and of one that is too long."""
+    needed = _related(call, done, names)
+    if not any(_names_in(node) & set(names) for node in (call, *needed)):
+        return None
+    if not any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part)):
+        return None
+    setup, text = "\n".join(map(_source, needed)), _source(call)
+    return Input(setup, text) if len(setup) + len(text) <= MAX_SOURCE else None
 
 
 def _without_builtins(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:

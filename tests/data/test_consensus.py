@@ -125,6 +125,15 @@ def test_a_comparison_in_a_test_is_stated_as_a_whole(run):
     assert "assert (f(1) < f(2)) == True" in agreed.tests and agreed.passed == [True] * 3
 
 
+def test_what_is_compared_with_a_tolerance_is_an_output_itself(run):
+    """Tests that only say whether an output is near something would all give True."""
+    tests = "import math\nassert math.isclose(f(4), 2)\nassert abs(f(9) - 3) < 0.1"
+    codes = ["def f(x): return x ** 0.5", "import math\ndef f(x): return math.sqrt(x)", "def f(x): return x / 2"]
+    agreed = asyncio.run(consensus_of([(code, tests) for code in codes], run))
+    assert agreed.tests[:2] == ["assert f(4) == 2.0", "import math\nassert math.isclose(f(4), 2) == True"]
+    assert "assert f(9) == 3.0" in agreed.tests and agreed.passed == [True, True, False]
+
+
 def test_an_address_in_memory_is_no_output(run):
     code = "class A: pass\ndef f(): return str(A())"
     assert asyncio.run(marks_of([code], [Input("", "f()")], run)) == [[None]]

@@ -66,7 +66,9 @@ def calls(tests, *names):
         ("class T(TestCase):\n    def test_it(self):\n        x = 1\n        self.assertEqual(f(x), 2)\n"
          "if __name__ == '__main__':\n    unittest.main()", [("x = 1", "f(x)", "2")]),
         ("class T(TestCase):\n    def test_it(self):\n        s = f()\n        self.assertIsNone(s.peek())\n"
-         "        self.assertEqual(s.pop(), 1)", [("s = f()", "s.pop()", "1")]),
+         "        self.assertEqual(s.pop(), 1)", [
+            ("s = f()", "s.peek()", "None"), ("s = f()\ns.peek()", "s.pop()", "1"),
+        ]),
         ("def twice(n): return [n] * 2\nassert f(twice(1)) == 2", [
             ("def twice(n):\n    return [n] * 2", "f(twice(1))", "2"),
         ]),
@@ -137,6 +139,21 @@ def calls(tests, *names):
         ("assert (f(1) == np.array([2])).all()", [("", "f(1)", "np.array([2])")]),
         ("pd.testing.assert_frame_equal(f(1), y)", [("", "f(1)", "y")]),
         ("assert f(1).equals(y)", [("", "f(1)", "y")]),
+        ("assert abs(f(2) - 1.41) < 0.1", [("", "f(2)", None), ("", "abs(f(2) - 1.41) < 0.1", "True")]),
+        ("assert abs(1.41 - f(2)) <= 0.1", [("", "f(2)", None), ("", "abs(1.41 - f(2)) <= 0.1", "True")]),
+        ("x = f(2)\nassert math.isclose(x, 1.41, rel_tol=0.1)", [
+            ("x = f(2)", "x", None), ("x = f(2)", "math.isclose(x, 1.41, rel_tol=0.1)", "True"),
+        ]),
+        ("assert f(2) == pytest.approx(1.41)", [("", "f(2)", None)]),
+        ("np.testing.assert_allclose([1.41], f(2))", [("", "f(2)", None)]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertAlmostEqual(f(2), 1.41, places=2)", [
+            ("", "f(2)", None),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        self.assertIsNone(f(2))\n"
+         "        self.assertIsInstance(f(1), int)\n        self.assertDictEqual(f(3), {})", [
+            ("", "f(2)", "None"), ("", "f(1)", None), ("", "f(3)", "{}"),
+        ]),
+        ("assert abs(f(2)) < 3", [("", "abs(f(2)) < 3", "True")]),
         ("assert all(f(1))", [("", "all(f(1))", "True")]),
         ("assert f(1).equal(2)", [("", "f(1).equal(2)", "True")]),
     ],
