@@ -24,7 +24,8 @@ ARRAYS_EQUAL = {  # functions of numpy, torch, numpy.testing and pandas.testing
     *("array_equal", "equal", "assert_array_equal", "assert_equal", "assert_frame_equal", "assert_series_equal"),
 }
 RAISING = {"raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp"}  # of pytest and unittest
-SEVERAL = {"", "Exception", "BaseException", "AssertionError"}  # exceptions, or what a wrong output raises as well
+MODULES = {"np", "numpy", "torch", "testing"}  # in which these are
+SEVERAL = {"", "Exception", "BaseException", "AssertionError"}  # names of any exception, or of a failed assertion's
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def claim_of(statement: ast.stmt) -> Claim | None:
         return _claim_of_test(statement.test)
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         return _claim_of_call(statement.value)
-    if isinstance(statement, ast.Try) and statement.handlers and not _fails(statement.handlers[0].body):
+    if isinstance(statement, ast.Try) and statement.handlers and _expects(statement):
         return _claim_of_block(statement.body, statement.handlers[0].type, bool(statement.orelse))
     if isinstance(statement, ast.With) and len(statement.items) == 1:
         manager = statement.items[0].context_expr
@@ -88,21 +89,23 @@ def _compared_with_tolerance(test: ast.expr) -> ast.expr | None:
 
 
 def _claim_on_arrays(test: ast.expr) -> Claim | None:
-    """Of `numpy.array_equal(f(x), y)`, `torch.equal(f(x), y)`, `f(x).equals(y)` or `(f(x) == y).all()`."""
+    """Of `numpy.array_equal(f(x), y)`, `torch.equal(f(x), y)` or `(f(x) == y).all()`. A list or a number is near y, but
+    not what f gives, which is an array."""
     if not isinstance(test, ast.Call) or not isinstance(test.func, ast.Attribute):
         return None
     inner = test.func.value
     if test.func.attr == "all" and not test.args and isinstance(inner, ast.Compare) and len(inner.ops) == 1:
-        return Claim(inner.left, inner.comparators[0]) if isinstance(inner.ops[0], ast.Eq) else None
-    if test.func.attr == "equals" and len(test.args) == 1:  # a method of pandas
-        return Claim(inner, test.args[0])
-    if test.func.attr not in ARRAYS_EQUAL or len(test.args) != 2:
+        pair = [inner.left, inner.comparators[0]] if isinstance(inner.ops[0], ast.Eq) else []
+    else:
+        pair = test.args if test.func.attr in ARRAYS_EQUAL and _last_name(inner) in MODULES else []
+    if len(pair) != 2:
         return None
-    call, expected = test.args[::-1] if isinstance(test.args[0], (ast.List, ast.Tuple, ast.Constant)) else test.args
-    module = inner.value if isinstance(inner, ast.Attribute) and inner.attr == "testing" else inner
-    if _last_name(module) in ("np", "numpy"):  # for which a list equals an array
-        expected = ast.Call(ast.Attribute(module, "asarray", ast.Load()), [expected], [])
-    return Claim(call, expected)
+    call, expected = pair[::-1] if _is_written_out(pair[0]) else pair
+    return Claim(call, None if _is_written_out(expected) else expected)
+
+
+def _is_written_out(node: ast.expr) -> bool:
+    return not any(isinstance(each, (ast.Call, ast.Name)) for each in ast.walk(node))
 
 
 def _claim_of_call(call: ast.Call) -> Claim | None:
@@ -118,7 +121,9 @@ def _claim_of_call(call: ast.Call) -> Claim | None:
         return Claim(arguments[0], arguments[1] if len(arguments) > 1 else None)
     if name in NEAR or name in OTHERS:
         return Claim(_compared_with_tolerance(call) or arguments[0], None)
-    return _claim_on_arrays(call) if name in ARRAYS_EQUAL else None
+    if name.startswith("assert_") and _last_name(call.func.value) in MODULES:
+        return _claim_on_arrays(call) or Claim(arguments[0], None)
+    return None
 
 
 def _claim_of_raising(call: ast.Call, callable_at: int) -> Claim | None:
@@ -146,13 +151,22 @@ def _claim_of_block(body: list[ast.stmt], exception: ast.expr | None, must_raise
     return Claim(call, expected, raises=True, before=tuple(before))
 
 
+def _expects(statement: ast.Try) -> bool:
+    """Whether a test may expect the exception that it catches: that is no failure, nothing takes the place of the
+    result, and what comes where none was raised, after `else`, is a failure."""
+    caught = statement.handlers[0].body
+    replaced = any(isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)) for node in caught)
+    return not _fails(caught) and not replaced and (not statement.orelse or _fails(statement.orelse))
+
+
 def _fails(body: list[ast.stmt]) -> bool:
-    """Whether statements only say that a test has failed: `assert False`, `raise AssertionError`, `self.fail()`."""
+    """Whether statements end by saying that a test has failed: `assert False`, `raise AssertionError`, `self.fail()` or
+    `sys.exit(1)`."""
     last = body[-1]
     if isinstance(last, ast.Assert):
         return isinstance(last.test, ast.Constant) and not last.test.value
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        return _last_name(last.value.func) == "fail"
+        return _last_name(last.value.func) in ("fail", "exit", "quit")
     return isinstance(last, ast.Raise)
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
 import copy
 import dataclasses
 import functools
 import re
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from code_eval.assertions import what_runs
-from selfalign.code.parsing import parsed
+from selfalign.code.parsing import FUNCTIONS, parsed
 from selfalign.data.claims import Claim, claim_of
-from selfalign.data.loops import Replacing, rounds_of
+from selfalign.data.loops import rounds_of
+from selfalign.data.shadows import renamed, shadowed_by
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
-BUILTINS = frozenset(dir(builtins))
 NAME = re.compile(r"[A-Za-z_]\w*")
-NODES_KEPT = 4096  # whose names and source are remembered: those of a suite are looked at again and again
+NODES_KEPT = 16_384  # whose names and source are remembered: those of a suite are looked at again and again
 SEEDING = {"seed", "manual_seed"}
-NOT_DONE = (ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)  # statements that no input needs, or that may not end
+NOT_DONE = (ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)  # which may not end, or catch what went wrong
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,14 @@ def inputs_in(tests: str, names: Collection[str]) -> Iterator[Input]:
 
 def _inputs_of_tests(tree: ast.Module, names: Collection[str]) -> Iterator[Input]:
     top = _around_tests([part for node in tree.body for part in what_runs(node)])
+    shadowed = shadowed_by(top, names)
+    top = renamed(top, shadowed)
     yield from _inputs_of_block(top, [], names)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-            yield from _inputs_of_block(node.body, [n for n in top if not claim_of(n)], names)
+            given = frozenset(each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg))
+            body = renamed(node.body, (shadowed | shadowed_by(node.body, names)) - given)
+            yield from _inputs_of_block(body, [n for n in top if not claim_of(n)], names, given)
 
 
 def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -99,23 +103,32 @@ def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
     return [node for node in body if node not in tests and not (isinstance(node, ast.Expr) and _names_in(node) & named)]
 
 
-def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collection[str]) -> Iterator[Input]:
-    """The inputs of one block of statements. What needs the object of a TestCase can't be done."""
-    done = list(before)
-    for statement in _without_builtins(body, names):
+def _inputs_of_block(
+    body: list[ast.stmt], before: list[ast.stmt], names: Collection[str], unknown: Collection[str] = ()
+) -> Iterator[Input]:
+    """The inputs of one block of statements.
+
+    `unknown`: variables whose values are not known, as those that pytest gives to a test. What needs one of them can't
+    be done, and neither can what needs the object of a TestCase, or a variable that a statement which was left out may
+    have changed.
+    """
+    done, lost = list(before), {"self", *unknown}
+    for statement in body:
         if isinstance(statement, ast.For):
             for each in rounds_of(statement, done):
-                yield from _inputs_of_block(each, done, names)
+                yield from _inputs_of_block(each, done, names, lost)
         elif isinstance(statement, ast.With) and all(_is_subtest(item) for item in statement.items):
-            yield from _inputs_of_block(statement.body, done, names)
+            yield from _inputs_of_block(statement.body, done, names, lost)
         claim = claim_of(statement)
         if claim is None:
-            if not isinstance(statement, NOT_DONE) and "self" not in _names_in(statement):
+            if _can_be_done(statement) and not lost & _names_in(statement):
                 done.append(statement)
+            else:
+                lost |= _names_in(statement) & _names_stored([*done, statement])
             continue
-        done += [each for each in claim.before if "self" not in _names_in(each)]
+        done += [each for each in claim.before if not lost & _names_in(each)]
         call, claimed = (claim.call, claim.expected) if claim.raises else _in_order(claim, done, names)
-        if "self" in _names_in(call):
+        if lost & _names_in(call):
             continue
         if claim.near and (found := _input(claim.near, done, names)):
             yield found
@@ -129,6 +142,17 @@ def _inputs_of_block(body: list[ast.stmt], before: list[ast.stmt], names: Collec
             done.append(ast.Expr(call))  # it may have changed what is called next
 
 
+def _can_be_done(statement: ast.stmt) -> bool:
+    """Whether a statement can stand before a call. A loop can if it is over a range or a list, and tests nothing."""
+    if not isinstance(statement, ast.For):
+        return not isinstance(statement, NOT_DONE)
+    over = statement.iter
+    is_range = isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range"
+    inside = (node for each in statement.body for node in ast.walk(each))
+    ends = not any(isinstance(node, (*NOT_DONE, ast.Assert)) for node in inside)
+    return ends and (is_range or isinstance(over, (ast.List, ast.Tuple)))
+
+
 def _input(call: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> Input | None:
     """A call of the code as an input; None of any other call, and of one that is too long."""
     needed = _related(call, done, names)
@@ -138,15 +162,6 @@ def _input(call: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> 
         return None
     setup, text = "\n".join(map(_source, needed)), _source(call)
     return Input(setup, text) if len(setup) + len(text) <= MAX_SOURCE else None
-
-
-def _without_builtins(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
-    """Statements with other names for the variables that have the name of a built-in function: `list = Stack()` would
-    take `list` away from the code and from other tests."""
-    nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    taken = {node.id for node in nodes if isinstance(node.ctx, ast.Store)} & BUILTINS - set(names)
-    values: dict[str, ast.expr] = {name: ast.Name(f"{name}_", ast.Load()) for name in taken}
-    return [Replacing(values).visit(copy.deepcopy(statement)) for statement in body] if taken else body
 
 
 def _is_subtest(item: ast.withitem) -> bool:
@@ -178,23 +193,24 @@ def _in_order(claim: Claim, done: list[ast.stmt], names: Collection[str]) -> tup
 
 def _related(node: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
     """What of all that was done an expression needs: what has to do with the variables in it, or with variables that
-    these have to do with, and the imports of the names in all that. The `names` of the code need nothing: tests may
-    import what they test from a file that is not there."""
-    variables, wanted = _names_stored(done), _names_in(node)
+    these have to do with; what seeds random numbers; and the imports of the names in all that. The `names` of the code
+    are not imported: tests may import what they test from a file that is not there."""
+    seeds = [each for each in done if _seeds(each)]
+    variables, wanted = _names_stored(done), _names_in(node).union(*map(_names_in, seeds))
     while True:
         related = [each for each in done if _names_of(each) & wanted & variables]
         more = wanted.union(*map(_names_of, related))
         if more == wanted:
             break
         wanted = more
-    related = _without_overwritten(related, variables)
+    related = _without_overwritten(related, variables) + seeds
     wanted -= set(names)
-    return [each for each in done if each in related or (_concerns_all(each) and _names_of(each) & wanted)]
+    return [each for each in done if each in related or (_imports(each) and _names_of(each) & {"*", *wanted})]
 
 
 def _without_overwritten(body: list[ast.stmt], variables: Collection[str]) -> list[ast.stmt]:
-    """Statements without those on a variable that gets another value later, as `result` does in many tests; where one
-    of them has to do with other variables as well, they stay."""
+    """Statements without those on a variable that gets another value later, as `result` does in many tests; if one of
+    those involves another variable, all of them stay."""
     for number, statement in reversed(list(enumerate(body))):
         if not isinstance(statement, ast.Assign):
             continue
@@ -207,21 +223,32 @@ def _without_overwritten(body: list[ast.stmt], variables: Collection[str]) -> li
     return body
 
 
-def _concerns_all(statement: ast.stmt) -> bool:
-    """Whether a statement imports something, or seeds random numbers."""
+def _seeds(statement: ast.stmt) -> bool:
+    """Whether a statement seeds random numbers, as `random.seed(0)` does."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    seeds = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in SEEDING
-    return seeds or isinstance(statement, (ast.Import, ast.ImportFrom))
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in SEEDING
+
+
+def _imports(statement: ast.stmt) -> bool:
+    """Whether a statement imports something; what imports everything counts if it is of the standard library."""
+    if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+        return statement.module in sys.stdlib_module_names
+    return isinstance(statement, (ast.Import, ast.ImportFrom))
 
 
 def imports_for(claims: Collection[Input], codes: Sequence[str]) -> str:
-    """A program that imports what claims name and the samples' code imports: tests run behind the code, and may use
-    its `np`. What can't be imported is left out."""
-    wanted = {name for claim in claims for name in NAME.findall(claim.call)}
+    """A program with those imports of the samples' code whose names the claims use, as tests may use its `np`; and with
+    exceptions that have the names of the samples' own. What can't be imported is left out."""
+    wanted = {name for claim in claims for name in NAME.findall(f"{claim.setup}\n{claim.call}")}
     body = [node for code in codes if (tree := parsed(code)) for node in tree.body]
     imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) and _names_of(node) & wanted]
-    lines = dict.fromkeys(map(_source, imports))
-    return "\n".join(f"try:\n    {line}\nexcept Exception:\n    pass" for line in lines)
+    lines = dict.fromkeys(_source(each) for each in imports if getattr(each, "module", None) != "__future__")
+    raised = {claim.call for claim in claims if claim.raised}
+    own = dict.fromkeys(node.name for node in body if isinstance(node, ast.ClassDef) and node.name in raised)
+    return "\n".join(
+        [f"try:\n    {line}\nexcept Exception:\n    pass" for line in lines]
+        + [f"class {name}(Exception): pass" for name in own]
+    )
 
 
 @functools.lru_cache(NODES_KEPT)
@@ -238,7 +265,7 @@ def _names_stored(body: Sequence[ast.stmt]) -> set[str]:
 def _stored_by(statement: ast.stmt) -> frozenset[str]:
     nodes = list(ast.walk(statement))
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return frozenset(variables | {node.name for node in nodes if isinstance(node, ast.FunctionDef)})
+    return frozenset(variables | {node.name for node in nodes if isinstance(node, FUNCTIONS)})
 
 
 @functools.lru_cache(NODES_KEPT)

@@ -17,9 +17,9 @@ SEEN = "seen "  # begins the message by which a program tells what it saw
 # What runs after a sample's code, in a namespace of its own: the code may define the same names, or those of built-in
 # functions. `shown` writes equal outputs equally: sets in order, floats to nine digits. What compares equal to a plain
 # value is taken for it: a Counter for a dictionary, a number of numpy's for Python's. An array, a tensor or a table of
-# pandas is what its method makes of it. A text with an address in memory (`<Point object at 0x7f...>`) is no plain
-# value, though many samples may have the same one. An exception is an output if a statement of the code raises it: one
-# that comes from inside of a function of the library may as well be a mistake.
+# pandas is compared by what `.tolist()` or `.to_dict('split')` makes of it. A text with an address in memory (`<Point
+# object at 0x7f...>`) is no plain value, though many samples may have the same one. An exception is an output if a
+# statement of the code raises it: one that comes out of a library may just as well be a mistake.
 OBSERVE = """
 import signal
 
@@ -29,6 +29,8 @@ def plain(value):
         return kind(map(plain, value))
     if kind is dict or (kind.__module__ == "collections" and issubclass(kind, dict)):
         return {plain(key): plain(item) for key, item in value.items()}
+    if kind.__module__ == "torch" and kind.__name__ == "Size":
+        return tuple(value)
     if kind.__module__ in ("numpy", "torch") and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -38,8 +40,10 @@ def converted(value):
     is_array = kind.__module__.partition(".")[0] in ("numpy", "torch", "pandas") and getattr(value, "ndim", 0)
     if not is_array or (value.size if isinstance(value.size, int) else value.numel()) > MOST_ITEMS:
         return "", plain(value)
-    method = "to_dict" if hasattr(kind, "to_dict") else "tolist"
-    return "." + method + "() ", plain(getattr(value, method)())
+    method = ".tolist()"
+    if hasattr(kind, "to_dict"):  # in order, and with equal labels
+        method = ".to_dict('split')" if value.ndim > 1 else ".to_frame().to_dict('split')"
+    return method + " ", plain(eval("value" + method))
 
 def shown(value):
     kind = type(value)
@@ -72,8 +76,11 @@ def prepared(setup):
     exec(setup, space)
     return space
 
+class Interrupted(BaseException):  # which code that catches exceptions does not take for one of its own
+    pass
+
 def interrupt(*_):
-    raise TimeoutError
+    raise Interrupted
 
 def mark(setup, call, expected, seconds):
     import hashlib
@@ -89,7 +96,7 @@ def mark(setup, call, expected, seconds):
         else:
             method, value = converted(value)
             seen = method + shown(value)
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt, Interrupted):
         pass
     except Exception as error:
         seen = space and raised(error)
@@ -165,7 +172,7 @@ def stating(each: Input, output: str) -> str:
 def _parts_of(output: str) -> tuple[str, str]:
     """The method that makes a plain value of an output, "" if it is one, and this value."""
     method, _, literal = output.partition(" ")
-    return (method, literal) if method.endswith("()") and method.startswith(".") else ("", output)
+    return (method, literal) if method.endswith(")") and method.startswith(".") else ("", output)
 
 
 def joined(tests: Sequence[str]) -> str:

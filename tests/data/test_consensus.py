@@ -62,6 +62,12 @@ def test_an_input_on_which_a_program_does_not_end_costs_only_its_own_output(run)
     assert marks[0] == [marks[1][0], None, marks[1][2]] and None not in marks[1]
 
 
+def test_the_end_of_the_time_is_no_exception_of_the_code(run):
+    code = "def f(x):\n    try:\n        while x == 2: pass\n    except Exception: raise ValueError\n    return x"
+    marks = asyncio.run(marks_of([code], INPUTS, run))
+    assert marks[0][0] and not marks[0][1] and marks[0][2]
+
+
 def test_an_input_that_ends_the_program_costs_only_its_own_output(run):
     code = "import sys\ndef f(x):\n    if x == 2: sys.exit('no')\n    return x * x"
     marks = asyncio.run(marks_of([code, RIGHT], INPUTS, run))
@@ -89,6 +95,7 @@ def test_the_names_of_a_program_are_its_own(run, code):
         ("__import__('collections').OrderedDict(b=1, a=2)", "{'b': 1, 'a': 2}"),
         ("__import__('numpy').int64(3)", "3"),
         ("[__import__('numpy').bool_(True)]", "[True]"),
+        ("__import__('torch').zeros(3, 2).shape", "(3, 2)"),
     ],
 )
 def test_what_equals_a_plain_value_is_taken_for_it(run, output, plain):
@@ -228,6 +235,11 @@ def test_an_exception_of_the_codes_own_is_an_output(run):
     assert "except Full:" in agreed.tests[1] and agreed.passed == [True] * 2
 
 
+def test_a_test_may_expect_an_exception_of_the_codes_own(run):
+    code = "class Bad(Exception): pass\ndef f(x): raise Bad"
+    assert met_by(run, [code, code, RIGHT], ["", "with pytest.raises(Bad): f(1)", ""]) == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     "tests",
     [
@@ -245,8 +257,16 @@ def test_a_test_may_expect_an_exception(run, tests):
     [
         ("__import__('numpy').array([[1, x], [2, 3]])", ".tolist()", "[[1, 5], [2, 3]]"),
         ("__import__('torch').tensor([x, 0.5])", ".tolist()", "[5.0, 0.5]"),
-        ("__import__('pandas').Series([x, 2])", ".to_dict()", "{0: 5, 1: 2}"),
-        ("__import__('pandas').DataFrame({'a': [x]})", ".to_dict()", "{'a': {0: 5}}"),
+        (
+            "__import__('pandas').Series([x, 2])",
+            ".to_frame().to_dict('split')",
+            "{'index': [0, 1], 'columns': [0], 'data': [[5], [2]]}",
+        ),
+        (
+            "__import__('pandas').DataFrame({'a': [x]})",
+            ".to_dict('split')",
+            "{'index': [0], 'columns': ['a'], 'data': [[5]]}",
+        ),
     ],
 )
 def test_an_array_is_an_output(run, output, method, literal):
@@ -266,8 +286,9 @@ def test_a_large_array_is_no_output(run):
 @pytest.mark.parametrize(
     "tests",
     [
-        "import numpy as np\nassert np.array_equal(f(2), [2, 4])",
-        "import numpy as np\nnp.testing.assert_array_equal(f(2), [2, 4])",
+        "import numpy as np\nassert np.array_equal(f(2), np.array([2, 4]))",
+        "import numpy as np\nnp.testing.assert_array_equal(f(2), np.asarray([2, 4]))",
+        "import numpy as np\nexpected = np.arange(2, 5, 2)\nassert np.array_equal(f(2), expected)",
         "import numpy as np\nassert (f(2) == np.array([2, 4])).all()",
         "import numpy as np\nassert f(2) == np.array([2, 4])",
         "assert np.array_equal(f(2), np.array([2, 4]))",  # the code imports it
