@@ -165,7 +165,8 @@ def stating(each: Input, output: str) -> str:
     else:
         method, literal = _parts_of(output)
         call, value = (ast.parse(source, mode="eval").body for source in (f"({each.call}){method}", literal))
-        test = ast.unparse(ast.Assert(ast.Compare(call, [ast.Eq()], [value])))  # a call that compares is in brackets
+        equals = ast.Is() if literal == "None" else ast.Eq()
+        test = ast.unparse(ast.Assert(ast.Compare(call, [equals], [value])))  # a call that compares is in brackets
     return f"{each.setup}\n{test}".strip()
 
 

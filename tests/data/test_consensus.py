@@ -141,6 +141,11 @@ def test_what_is_compared_with_a_tolerance_is_an_output_itself(run):
     assert "assert f(9) == 3.0" in agreed.tests and agreed.passed == [True, True, False]
 
 
+def test_nothing_is_stated_as_python_programmers_do(run):
+    code, tests = "def f(x): return x or None", "assert f(0) == 1\nassert f(1) == 1"
+    assert asyncio.run(consensus_of([(code, tests)] * 2, run)).tests == ["assert f(0) is None", "assert f(1) == 1"]
+
+
 def test_an_address_in_memory_is_no_output(run):
     code = "class A: pass\ndef f(): return str(A())"
     assert asyncio.run(marks_of([code], [Input("", "f()")], run)) == [[None]]
