@@ -11,7 +11,8 @@ COMPARISONS = {
     *("assertEqual", "assertEquals", "assertIs", "assertListEqual", "assertTupleEqual", "assertDictEqual"),
     *("assertSetEqual", "assertSequenceEqual", "assertMultiLineEqual"),
 }
-CONSTANTS = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
+CONSTANTS = {"assertFalse": False, "assertIsNone": None}
+MEMBERS = {"assertIn": True, "assertNotIn": False}
 OTHERS = {
     *("assertNotEqual", "assertIsNot", "assertIsNotNone", "assertIsInstance", "assertNotIsInstance", "assertGreater"),
     *("assertGreaterEqual", "assertLess", "assertLessEqual", "assertCountEqual"),
@@ -25,6 +26,7 @@ ARRAYS_EQUAL = {  # functions of numpy, torch, numpy.testing and pandas.testing
 }
 RAISING = {"raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp"}  # of pytest and unittest
 MODULES = {"np", "numpy", "torch", "testing"}  # in which these are
+FAILING = {"self.fail", "pytest.fail", "fail", "sys.exit", "exit", "quit", "os._exit"}
 SEVERAL = {"", "Exception", "BaseException", "AssertionError"}  # names of any exception, or of a failed assertion's
 
 
@@ -36,14 +38,14 @@ class Claim:
     expected: what that should equal, or the exception that it should raise; None if the statement names neither
     raises: whether an exception is expected
     before: the statements that come before the call, within the statement
-    near: what is compared with a tolerance in `call`, which says less than this gives
+    near: what is compared with a tolerance in `call`: one of two, which says more than whether they are near
     """
 
     call: ast.expr
     expected: ast.expr | None
     raises: bool = False
     before: tuple[ast.stmt, ...] = ()
-    near: ast.expr | None = None
+    near: tuple[ast.expr, ast.expr] | None = None
 
 
 def claim_of(statement: ast.stmt) -> Claim | None:
@@ -54,11 +56,19 @@ def claim_of(statement: ast.stmt) -> Claim | None:
         return _claim_of_call(statement.value)
     if isinstance(statement, ast.Try) and statement.handlers and _expects(statement):
         return _claim_of_block(statement.body, statement.handlers[0].type, bool(statement.orelse))
-    if isinstance(statement, ast.With) and len(statement.items) == 1:
-        manager = statement.items[0].context_expr
-        if isinstance(manager, ast.Call) and _last_name(manager.func) in RAISING and manager.args:
-            return _claim_of_block(statement.body, manager.args[0], True)
+    if isinstance(statement, ast.With) and (expected := expects_exception(statement)):
+        return _claim_of_block(statement.body, expected, True)
     return None
+
+
+def expects_exception(statement: ast.stmt) -> ast.expr | None:
+    """The exception of `with pytest.raises(ValueError):`; None of any other statement."""
+    if not isinstance(statement, ast.With) or len(statement.items) > 1:
+        return None
+    manager = statement.items[0].context_expr
+    if not isinstance(manager, ast.Call) or _last_name(manager.func) not in RAISING or not manager.args:
+        return None
+    return manager.args[0]
 
 
 def _claim_of_test(test: ast.expr) -> Claim:
@@ -73,19 +83,17 @@ def _claim_of_test(test: ast.expr) -> Claim:
     return _claim_on_arrays(test) or Claim(test, ast.Constant(True), near=_compared_with_tolerance(test))
 
 
-def _compared_with_tolerance(test: ast.expr) -> ast.expr | None:
-    """f(x) of `abs(f(x) - y) < 0.1` or `math.isclose(f(x), y)`."""
+def _compared_with_tolerance(test: ast.expr) -> tuple[ast.expr, ast.expr] | None:
+    """f(x) and y of `abs(f(x) - y) < 0.1` or `math.isclose(f(x), y)`."""
     if isinstance(test, ast.Call) and _last_name(test.func) in NEAR and len(test.args) > 1:
-        pair = test.args[:2]
-    else:
-        distance = test.left if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Lt, ast.LtE)) else None
-        if not isinstance(distance, ast.Call) or _last_name(distance.func) != "abs" or not distance.args:
-            return None
-        difference = distance.args[0]
-        if not isinstance(difference, ast.BinOp) or not isinstance(difference.op, ast.Sub):
-            return None
-        pair = [difference.left, difference.right]
-    return next((each for each in pair if any(isinstance(node, ast.Call) for node in ast.walk(each))), pair[0])
+        return test.args[0], test.args[1]
+    distance = test.left if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Lt, ast.LtE)) else None
+    if not isinstance(distance, ast.Call) or _last_name(distance.func) != "abs" or not distance.args:
+        return None
+    difference = distance.args[0]
+    if not isinstance(difference, ast.BinOp) or not isinstance(difference.op, ast.Sub):
+        return None
+    return difference.left, difference.right
 
 
 def _claim_on_arrays(test: ast.expr) -> Claim | None:
@@ -115,12 +123,16 @@ def _claim_of_call(call: ast.Call) -> Claim | None:
         return _claim_of_raising(call, 2 if "Regex" in name else 1)
     if not arguments or not isinstance(call.func, ast.Attribute):
         return None
+    if name == "assertTrue":
+        return _claim_of_test(arguments[0])
     if name in CONSTANTS:
         return Claim(arguments[0], ast.Constant(CONSTANTS[name]))
+    if name in MEMBERS and len(arguments) > 1:
+        return Claim(ast.Compare(arguments[0], [ast.In()], [arguments[1]]), ast.Constant(MEMBERS[name]))
     if name in COMPARISONS:
         return Claim(arguments[0], arguments[1] if len(arguments) > 1 else None)
     if name in NEAR or name in OTHERS:
-        return Claim(_compared_with_tolerance(call) or arguments[0], None)
+        return Claim(arguments[0], None, near=_compared_with_tolerance(call))
     if name.startswith("assert_") and _last_name(call.func.value) in MODULES:
         return _claim_on_arrays(call) or Claim(arguments[0], None)
     return None
@@ -139,24 +151,29 @@ def _claim_of_block(body: list[ast.stmt], exception: ast.expr | None, must_raise
     """Of statements the last of which should raise an exception.
 
     `must_raise`: the test fails if none is raised, as it does if a statement that fails comes after them. Without that,
-    only one statement and the name of its exception say what is meant: a test may also catch what it does not expect.
+    only a single call and the name of its exception say what is meant: a test may also catch what it does not expect.
     """
     *before, last = [statement for statement in body if not _fails([statement])] or [ast.Pass()]
     call = claim.call if isinstance(last, ast.Assert) and (claim := claim_of(last)) else getattr(last, "value", None)
     expected = _named(exception)
     if not isinstance(call, ast.expr) or not any(isinstance(node, ast.Call) for node in ast.walk(call)):
         return None
-    if not must_raise and not _fails(body) and (before or expected is None):
+    if not must_raise and not _fails(body) and (before or expected is None or isinstance(last, ast.Assign)):
         return None
     return Claim(call, expected, raises=True, before=tuple(before))
 
 
 def _expects(statement: ast.Try) -> bool:
-    """Whether a test may expect the exception that it catches: that is no failure, nothing takes the place of the
-    result, and what comes where none was raised, after `else`, is a failure."""
+    """Whether a test may expect the exception that it catches: that is no failure and no way out, nothing takes the
+    place of the result, and what comes where none was raised, after `else`, is a failure."""
     caught = statement.handlers[0].body
-    replaced = any(isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)) for node in caught)
+    replaced = _assigned_in(statement.body) & _assigned_in(caught) or isinstance(caught[-1], ast.Return)
     return not _fails(caught) and not replaced and (not statement.orelse or _fails(statement.orelse))
+
+
+def _assigned_in(body: list[ast.stmt]) -> set[str]:
+    nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
 
 
 def _fails(body: list[ast.stmt]) -> bool:
@@ -166,7 +183,7 @@ def _fails(body: list[ast.stmt]) -> bool:
     if isinstance(last, ast.Assert):
         return isinstance(last.test, ast.Constant) and not last.test.value
     if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
-        return _last_name(last.value.func) in ("fail", "exit", "quit")
+        return ast.unparse(last.value.func) in FAILING
     return isinstance(last, ast.Raise)
 
 

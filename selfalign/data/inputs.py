@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import dataclasses
-import functools
 import re
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from code_eval.assertions import what_runs
-from selfalign.code.parsing import FUNCTIONS, parsed
-from selfalign.data.claims import Claim, claim_of
+from selfalign.code.parsing import parsed
+from selfalign.data.claims import Claim, claim_of, expects_exception
 from selfalign.data.loops import rounds_of
+from selfalign.data.needs import (
+    changed_by,
+    names_in,
+    names_of,
+    names_stored,
+    needed_by,
+    needed_without_code,
+    receivers_in,
+    source_of,
+)
 from selfalign.data.shadows import renamed, shadowed_by
 
 MAX_INPUTS = 24  # of a task: what is seen of so many fits into the detail of one sandboxed program
 MAX_SOURCE = 1_000  # characters of an input
 NAME = re.compile(r"[A-Za-z_]\w*")
-NODES_KEPT = 16_384  # whose names and source are remembered: those of a suite are looked at again and again
-SEEDING = {"seed", "manual_seed"}
 NOT_DONE = (ast.For, ast.While, ast.With, ast.Try, ast.ClassDef)  # which may not end, or catch what went wrong
 
 
@@ -100,7 +105,7 @@ def _around_tests(body: list[ast.stmt]) -> list[ast.stmt]:
         if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and node.name.startswith("test"))
     ]
     named = {node.name for node in tests}
-    return [node for node in body if node not in tests and not (isinstance(node, ast.Expr) and _names_in(node) & named)]
+    return [node for node in body if node not in tests and not (isinstance(node, ast.Expr) and names_in(node) & named)]
 
 
 def _inputs_of_block(
@@ -113,33 +118,46 @@ def _inputs_of_block(
     have changed.
     """
     done, lost = list(before), {"self", *unknown}
-    for statement in body:
-        if isinstance(statement, ast.For):
-            for each in rounds_of(statement, done):
-                yield from _inputs_of_block(each, done, names, lost)
-        elif isinstance(statement, ast.With) and all(_is_subtest(item) for item in statement.items):
-            yield from _inputs_of_block(statement.body, done, names, lost)
+    for statement in _unrolled(body, done):
         claim = claim_of(statement)
         if claim is None:
-            if _can_be_done(statement) and not lost & _names_in(statement):
+            assigned = {node.id for node in getattr(statement, "targets", []) if isinstance(node, ast.Name)}
+            uses = statement.value if assigned and isinstance(statement, ast.Assign) else statement
+            if _can_be_done(statement) and not lost & names_in(uses):
                 done.append(statement)
-            else:
-                lost |= _names_in(statement) & _names_stored([*done, statement])
+                lost -= assigned
+            elif not expects_exception(statement):
+                lost |= changed_by(statement)
             continue
-        done += [each for each in claim.before if not lost & _names_in(each)]
-        call, claimed = (claim.call, claim.expected) if claim.raises else _in_order(claim, done, names)
-        if lost & _names_in(call):
+        before_call = [each for each in claim.before if not lost & names_in(each)]
+        done += before_call
+        call, claimed = _in_order(claim, done, names)
+        if lost & names_in(call) or len(before_call) < len(claim.before):
+            lost |= receivers_in([call]) - {"self"}
             continue
-        if claim.near and (found := _input(claim.near, done, names)):
+        if claim.near and claimed is not None and (found := _input(_computed(claim.near, done, names), done, names)):
             yield found
         if found := _input(call, done, names):
-            if claimed is not None:
-                claim_setup = "\n".join(map(_source, _related(claimed, done, names)))
-                claims = {"claimed": _source(claimed), "claim_setup": claim_setup, "raised": claim.raises}
+            if claimed is not None and not lost & names_in(claimed):
+                claim_setup = "\n".join(map(source_of, needed_without_code(claimed, done, names)))
+                claims = {"claimed": source_of(claimed), "claim_setup": claim_setup, "raised": claim.raises}
                 found = dataclasses.replace(found, **claims)
             yield found
-        if not claim.raises:
+        if not claim.raises and any(isinstance(node, ast.Call) for node in ast.walk(call)):
             done.append(ast.Expr(call))  # it may have changed what is called next
+
+
+def _unrolled(body: list[ast.stmt], done: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements, with those of each round of a loop over cases in its place, and those of a subTest. `done` grows
+    meanwhile."""
+    for statement in body:
+        rounds = rounds_of(statement, done) if isinstance(statement, ast.For) else []
+        if isinstance(statement, ast.With) and all(_is_subtest(item) for item in statement.items):
+            rounds = [statement.body]
+        for each in rounds:
+            yield from _unrolled(each, done)
+        if not rounds:
+            yield statement
 
 
 def _can_be_done(statement: ast.stmt) -> bool:
@@ -148,19 +166,19 @@ def _can_be_done(statement: ast.stmt) -> bool:
         return not isinstance(statement, NOT_DONE)
     over = statement.iter
     is_range = isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range"
-    inside = (node for each in statement.body for node in ast.walk(each))
-    ends = not any(isinstance(node, (*NOT_DONE, ast.Assert)) for node in inside)
-    return ends and (is_range or isinstance(over, (ast.List, ast.Tuple)))
+    inside = [node for each in statement.body for node in ast.walk(each) if isinstance(node, ast.stmt)]
+    ends = not any(isinstance(node, NOT_DONE) or claim_of(node) for node in inside)
+    return ends and (is_range or isinstance(over, (ast.List, ast.Tuple, ast.Name)))
 
 
 def _input(call: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> Input | None:
     """A call of the code as an input; None of any other call, and of one that is too long."""
-    needed = _related(call, done, names)
-    if not any(_names_in(node) & set(names) for node in (call, *needed)):
+    needed = needed_by(call, done, names)
+    if not any(names_in(node) & set(names) for node in (call, *needed)):
         return None
     if not any(isinstance(node, ast.Call) for part in (call, *needed) for node in ast.walk(part)):
         return None
-    setup, text = "\n".join(map(_source, needed)), _source(call)
+    setup, text = "\n".join(map(source_of, needed)), source_of(call)
     return Input(setup, text) if len(setup) + len(text) <= MAX_SOURCE else None
 
 
@@ -176,64 +194,27 @@ def _in_order(claim: Claim, done: list[ast.stmt], names: Collection[str]) -> tup
     `done` is what was done before, and `names` are those of the code.
     """
     left, right = claim.call, claim.expected
-    if right is None:
+    if right is None and claim.near:
+        return _computed(claim.near, done, names), None
+    if right is None or claim.raises or claim.near:
         return left, right
-    computed: set[str] = set()  # the variables that hold what the code gives
-    for node in done:
-        if _names_in(node) & (computed | set(names)):
-            computed |= _names_stored([node])
-
-    def computes(node: ast.expr) -> bool:
-        called = (each for each in ast.walk(node) if isinstance(each, ast.Call))
-        return bool(_names_in(node) & computed) or any(_names_in(call) & set(names) for call in called)
-
-    expected_first = isinstance(left, ast.Constant) or (computes(right) and not computes(left))
+    expected_first = isinstance(left, ast.Constant) or _computed((right, left), done, names) is right
     return (right, left) if expected_first else (left, right)
 
 
-def _related(node: ast.expr, done: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
-    """What of all that was done an expression needs: what has to do with the variables in it, or with variables that
-    these have to do with; what seeds random numbers; and the imports of the names in all that. The `names` of the code
-    are not imported: tests may import what they test from a file that is not there."""
-    seeds = [each for each in done if _seeds(each)]
-    variables, wanted = _names_stored(done), _names_in(node).union(*map(_names_in, seeds))
-    while True:
-        related = [each for each in done if _names_of(each) & wanted & variables]
-        more = wanted.union(*map(_names_of, related))
-        if more == wanted:
-            break
-        wanted = more
-    related = _without_overwritten(related, variables) + seeds
-    wanted -= set(names)
-    return [each for each in done if each in related or (_imports(each) and _names_of(each) & {"*", *wanted})]
+def _computed(pair: tuple[ast.expr, ast.expr], done: list[ast.stmt], names: Collection[str]) -> ast.expr:
+    """That one of two expressions which the code computes; the second one if both do, or none."""
+    results: set[str] = set()  # the variables that hold what the code gives
+    for node in done:
+        if names_in(node) & (results | set(names)):
+            results |= names_stored([node])
 
+    def is_computed(node: ast.expr) -> bool:
+        called = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+        return bool(names_in(node) & results) or any(names_in(call) & set(names) for call in called)
 
-def _without_overwritten(body: list[ast.stmt], variables: Collection[str]) -> list[ast.stmt]:
-    """Statements without those on a variable that gets another value later, as `result` does in many tests; if one of
-    those involves another variable, all of them stay."""
-    for number, statement in reversed(list(enumerate(body))):
-        if not isinstance(statement, ast.Assign):
-            continue
-        target = statement.targets[0]
-        if isinstance(target, ast.Name) and target.id not in _names_in(statement.value):
-            before, rest = body[:number], body[number:]
-            on_it = [each for each in before if target.id in _names_of(each)]
-            if all(_names_of(each) & set(variables) == {target.id} for each in on_it):
-                return _without_overwritten([each for each in before if each not in on_it], variables) + rest
-    return body
-
-
-def _seeds(statement: ast.stmt) -> bool:
-    """Whether a statement seeds random numbers, as `random.seed(0)` does."""
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in SEEDING
-
-
-def _imports(statement: ast.stmt) -> bool:
-    """Whether a statement imports something; what imports everything counts if it is of the standard library."""
-    if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
-        return statement.module in sys.stdlib_module_names
-    return isinstance(statement, (ast.Import, ast.ImportFrom))
+    first, second = pair
+    return first if is_computed(first) and not is_computed(second) else second
 
 
 def imports_for(claims: Collection[Input], codes: Sequence[str]) -> str:
@@ -241,44 +222,14 @@ def imports_for(claims: Collection[Input], codes: Sequence[str]) -> str:
     exceptions that have the names of the samples' own. What can't be imported is left out."""
     wanted = {name for claim in claims for name in NAME.findall(f"{claim.setup}\n{claim.call}")}
     body = [node for code in codes if (tree := parsed(code)) for node in tree.body]
-    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) and _names_of(node) & wanted]
-    lines = dict.fromkeys(_source(each) for each in imports if getattr(each, "module", None) != "__future__")
+    imports = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) and names_of(node) & wanted]
+    lines = dict.fromkeys(source_of(each) for each in imports if getattr(each, "module", None) != "__future__")
     raised = {claim.call for claim in claims if claim.raised}
     own = dict.fromkeys(node.name for node in body if isinstance(node, ast.ClassDef) and node.name in raised)
     return "\n".join(
         [f"try:\n    {line}\nexcept Exception:\n    pass" for line in lines]
         + [f"class {name}(Exception): pass" for name in own]
     )
-
-
-@functools.lru_cache(NODES_KEPT)
-def _names_in(node: ast.AST) -> frozenset[str]:
-    return frozenset(name.id for name in ast.walk(node) if isinstance(name, ast.Name))
-
-
-def _names_stored(body: Sequence[ast.stmt]) -> set[str]:
-    """The variables that statements assign, and the functions that they define."""
-    return set().union(*map(_stored_by, body))
-
-
-@functools.lru_cache(NODES_KEPT)
-def _stored_by(statement: ast.stmt) -> frozenset[str]:
-    nodes = list(ast.walk(statement))
-    variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return frozenset(variables | {node.name for node in nodes if isinstance(node, FUNCTIONS)})
-
-
-@functools.lru_cache(NODES_KEPT)
-def _names_of(statement: ast.stmt) -> frozenset[str]:
-    """The names that a statement uses, assigns, defines or imports."""
-    imports = [node for node in ast.walk(statement) if isinstance(node, ast.alias)]
-    imported = {(node.asname or node.name).partition(".")[0] for node in imports}
-    return _names_in(statement) | _stored_by(statement) | imported
-
-
-@functools.lru_cache(NODES_KEPT)
-def _source(node: ast.AST) -> str:
-    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node)))
 
 
 def definitions_in(code: str) -> set[str]:

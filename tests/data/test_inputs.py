@@ -158,8 +158,62 @@ def calls(tests, *names):
         ("async def go(x): return await f(x)\nassert asyncio.run(go(1)) == 1", [
             ("async def go(x):\n    return await f(x)", "asyncio.run(go(1))", "1"),
         ]),
-        ("from math import *\nx = sqrt(4)\nassert f(x) == 1", [("from math import *\nx = sqrt(4)", "f(x)", "1")]),
         ("from solution import *\nx = 4\nassert f(x) == 1", [("x = 4", "f(x)", "1")]),
+        ("c = [(1, 2)]\nfor x, y in c: assert f(x) == y\nc = [(1, 20)]\nfor x, y in c: assert f(x, 10) == y", [
+            ("", "f(1)", "2"), ("", "f(1, 10)", "20"),
+        ]),
+        ("for x in [1]:\n    y = f(x)\n    assert y == 2\ny = f(10)\nassert y == 20", [
+            ("y = f(1)", "y", "2"), ("y = f(10)", "y", "20"),
+        ]),
+        ("for i in range(3): assert f(i) == i\nassert f([i for i in range(2)]) == [0, 1]", [
+            ("", "f([i for i in range(2)])", "[0, 1]"),
+        ]),
+        ("s = f()\nfor x in [3, 4]:\n    s.push(x)\n    assert s.peek() == x\nassert s.size() == 2", [
+            ("s = f()\ns.push(3)", "s.peek()", "3"),
+            ("s = f()\ns.push(3)\ns.peek()\ns.push(4)", "s.peek()", "4"),
+            ("s = f()\ns.push(3)\ns.peek()\ns.push(4)\ns.peek()", "s.size()", "2"),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        s = f()\n        with self.subTest('push'):\n"
+         "            s.push(1)\n        self.assertEqual(s.pop(), 1)", [("s = f()\ns.push(1)", "s.pop()", "1")]),
+        ("data = [1, 2]\ns = f()\nfor x in data: s.push(x)\nassert s.pop() == 2", [
+            ("s = f()\ns.push(1)\ns.push(2)", "s.pop()", "2"),
+        ]),
+        ("data = sorted([1, 2])\ns = f()\nfor x in data: s.push(x)\nassert s.pop() == 2", [
+            ("data = sorted([1, 2])\ns = f()\nfor x in data:\n    s.push(x)", "s.pop()", "2"),
+        ]),
+        ("s = f()\nfor x in data(): s.push(x)\nassert s.pop() == 1\ns = f()\nassert s.pop() == 2", [
+            ("s = f()", "s.pop()", "2"),
+        ]),
+        ("class T(TestCase):\n    def test_it(self):\n        x = f(1)\n        self.assertRegex(x, 'a')\n"
+         "        self.assertIn('a', x)\n        self.assertTrue(x == 'a')", [
+            ("x = f(1)", "'a' in x", "True"), ("x = f(1)", "x", "'a'"),
+        ]),
+        ("def check(x): return f(x)\nfor x in [1]: assert check(x) == x\nassert check(5) == 5", [
+            ("def check(x):\n    return f(x)", "check(1)", "1"), ("def check(x):\n    return f(x)", "check(5)", "5"),
+        ]),
+        ("p = f()\nwith pytest.raises(ValueError): p.age = -1\nassert p.name() == 'a'", [
+            ("p = f()", "p.name()", "'a'"),
+        ]),
+        ("p = f()\nwith pytest.raises(ValueError): p.exit('car')\nassert p.count() == 0", [
+            ("p = f()", "p.exit('car')", "ValueError"), ("p = f()", "p.count()", "0"),
+        ]),
+        ("import random\nx = 1\nrandom.seed(x)\nassert f(3) == 1\nx = 2\nrandom.seed(x)\nassert f(4) == 2", [
+            ("import random\nx = 1\nrandom.seed(x)", "f(3)", "1"),
+            ("import random\nx = 2\nrandom.seed(x)", "f(4)", "2"),
+        ]),
+        ("g = f()\ng.seed('a')\nassert f(1) == 1", [("", "f(1)", "1")]),
+        ("f.set_rate(2)\nf.kind = 'a'\nx = f(1)\nassert f(3) == 3\nassert x.rate() == 2", [
+            ("f.set_rate(2)\nf.kind = 'a'", "f(3)", "3"), ("f.set_rate(2)\nf.kind = 'a'\nx = f(1)", "x.rate()", "2"),
+        ]),
+        ("def test_it(item):\n    s = f()\n    assert s.push(item) is True\n    assert s.size() == 1", []),
+        ("def test_it(want):\n    assert f(1) == want", [("", "f(1)", None)]),
+        ("try: x = f(5)\nexcept ValueError as e: print(e)\nassert f(1) == 25", [("", "f(1)", "25")]),
+        ("try:\n    f(5)\n    assert False\nexcept ValueError as e:\n    text = str(e)\n    assert text == 'no'", [
+            ("", "f(5)", "ValueError"),
+        ]),
+        ("x = f(2)\nassert abs(x - math.sqrt(2)) < 0.1", [
+            ("x = f(2)", "x", None), ("x = f(2)", "abs(x - math.sqrt(2)) < 0.1", "True"),
+        ]),
         ("try: import numpy\nexcept ImportError: numpy = None\nassert f(1) == 2", [("", "f(1)", "2")]),
         ("with pytest.raises(ValueError): pass\nassert f(1) == 2", [("", "f(1)", "2")]),
         ("assert np.array_equal(f(1), [2])", [("", "f(1)", None)]),
