@@ -38,7 +38,8 @@ class Claim:
     expected: what that should equal, or the exception that it should raise; None if the statement names neither
     raises: whether an exception is expected
     before: the statements that come before the call, within the statement
-    near: what is compared with a tolerance in `call`: one of two, which says more than whether they are near
+    near: the two expressions that `call` compares with a tolerance; what the code gives for one of them says more than
+        whether they are near
     """
 
     call: ast.expr
@@ -97,8 +98,8 @@ def _compared_with_tolerance(test: ast.expr) -> tuple[ast.expr, ast.expr] | None
 
 
 def _claim_on_arrays(test: ast.expr) -> Claim | None:
-    """Of `numpy.array_equal(f(x), y)`, `torch.equal(f(x), y)` or `(f(x) == y).all()`. A list or a number is near y, but
-    not what f gives, which is an array."""
+    """Of `numpy.array_equal(f(x), y)`, `torch.equal(f(x), y)` or `(f(x) == y).all()`. A list or a number that stands
+    for y is not expected as such: what f gives is an array."""
     if not isinstance(test, ast.Call) or not isinstance(test.func, ast.Attribute):
         return None
     inner = test.func.value
@@ -113,6 +114,7 @@ def _claim_on_arrays(test: ast.expr) -> Claim | None:
 
 
 def _is_written_out(node: ast.expr) -> bool:
+    """Whether an expression is a plain value, as the code of a test has it."""
     return not any(isinstance(each, (ast.Call, ast.Name)) for each in ast.walk(node))
 
 
