@@ -13,7 +13,9 @@ finds files. What does not: how code is parsed and compared (`selfalign.code`), 
     selection          step 6: the samples, and the choice of one for each task
     agreement          step 6: which of several passing samples most others agree with
     consensus          step 6: which samples compute what most others do; `inputs`, `observing` and `dialects` say on
-                       what, how that is seen, and what is different in each language
+                       what, how that is seen, and what is different in each language. `inputs` reads Python's tests
+                       with `claims` (what a statement claims), `needs` (what a call needs of those before it), `loops`,
+                       and `shadows` (variables named like built-in functions)
     examples           step 6: the chats to train on, and pairs of a passing and a failing sample
     conversations      step 6 and verify.py: what of a row is trained on, and the chat that a repair becomes
     repairs            repair.py: failures to mend, and answers that are no repairs

@@ -127,13 +127,13 @@ def _inputs_of_block(
                 done.append(statement)
                 lost -= assigned
             elif not expects_exception(statement):
-                lost |= changed_by(statement)
+                lost |= changed_by(statement) & names_stored([*done, statement])
             continue
         before_call = [each for each in claim.before if not lost & names_in(each)]
         done += before_call
         call, claimed = _in_order(claim, done, names)
         if lost & names_in(call) or len(before_call) < len(claim.before):
-            lost |= receivers_in([call]) - {"self"}
+            lost |= receivers_in([call]) & names_stored(done)
             continue
         if claim.near and claimed is not None and (found := _input(_computed(claim.near, done, names), done, names)):
             yield found

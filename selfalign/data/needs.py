@@ -85,8 +85,8 @@ def _is_for_effect(statement: ast.stmt, names: Collection[str]) -> bool:
 
 
 def changed_by(node: ast.AST) -> set[str]:
-    """The variables that may be others after something that was left out: those that it assigns, but for those of its
-    own loops, and those whose methods it calls outside of assertions."""
+    """The names of what may be another after something that was left out: what it assigns, but for the variables of its
+    own loops, and that of which it calls a method outside of assertions."""
     nodes = list(ast.walk(node))
     loops = [each.target for each in nodes if isinstance(each, (ast.For, ast.comprehension))]
     own = {name.id for target in loops for name in ast.walk(target) if isinstance(name, ast.Name)}
@@ -95,7 +95,7 @@ def changed_by(node: ast.AST) -> set[str]:
 
 
 def receivers_in(nodes: Sequence[ast.AST]) -> set[str]:
-    """The variables of which methods are called."""
+    """The names of what methods are called of, modules and classes included."""
     calls = [each.func for node in nodes for each in ast.walk(node) if isinstance(each, ast.Call)]
     return {root_of(function) for function in calls if isinstance(function, ast.Attribute)}
 

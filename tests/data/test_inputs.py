@@ -206,6 +206,10 @@ def calls(tests, *names):
             ("f.set_rate(2)\nf.kind = 'a'", "f(3)", "3"), ("f.set_rate(2)\nf.kind = 'a'\nx = f(1)", "x.rate()", "2"),
         ]),
         ("def test_it(item):\n    s = f()\n    assert s.push(item) is True\n    assert s.size() == 1", []),
+        ("def test_it(item):\n    assert f.of(math.floor(item)).n() == 1\n    assert f(math.pi) == 3", [
+            ("", "f(math.pi)", "3"),
+        ]),
+        ("def test_it(item):\n    np.show(item)\n    assert f(np.ones(1)) == 3", [("", "f(np.ones(1))", "3")]),
         ("def test_it(want):\n    assert f(1) == want", [("", "f(1)", None)]),
         ("try: x = f(5)\nexcept ValueError as e: print(e)\nassert f(1) == 25", [("", "f(1)", "25")]),
         ("try:\n    f(5)\n    assert False\nexcept ValueError as e:\n    text = str(e)\n    assert text == 'no'", [
