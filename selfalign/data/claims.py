@@ -6,6 +6,8 @@ import ast
 import builtins
 from dataclasses import dataclass
 
+from selfalign.data.needs import names_stored
+
 # Assertions of unittest: those that compare two values, those that expect one, and those that say something else.
 COMPARISONS = {
     *("assertEqual", "assertEquals", "assertIs", "assertListEqual", "assertTupleEqual", "assertDictEqual"),
@@ -169,13 +171,8 @@ def _expects(statement: ast.Try) -> bool:
     """Whether a test may expect the exception that it catches: that is no failure and no way out, nothing takes the
     place of the result, and what comes where none was raised, after `else`, is a failure."""
     caught = statement.handlers[0].body
-    replaced = _assigned_in(statement.body) & _assigned_in(caught) or isinstance(caught[-1], ast.Return)
+    replaced = names_stored(statement.body) & names_stored(caught) or isinstance(caught[-1], ast.Return)
     return not _fails(caught) and not replaced and (not statement.orelse or _fails(statement.orelse))
-
-
-def _assigned_in(body: list[ast.stmt]) -> set[str]:
-    nodes = [node for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    return {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
 
 
 def _fails(body: list[ast.stmt]) -> bool:

@@ -1,4 +1,4 @@
-"""Consensus: inputs out of tests, marks of outputs, the vote, and tests that state what was agreed on."""
+"""Consensus: marks of outputs, the vote, and tests that state what was agreed on."""
 
 import asyncio
 from functools import partial
