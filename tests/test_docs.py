@@ -15,6 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FENCE = re.compile(r"^(```|~~~)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+ANCHOR = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
 # A path of the project begins with one of its folders, or is a script or a page in its root. What a run leaves in
 # runs/out does not have to exist.
 PATH = re.compile(
@@ -40,6 +41,18 @@ def test_the_readme_is_short():
 def test_links_lead_somewhere(page):
     links = LINK.findall(FENCE.sub("", page.read_text()))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def anchors_of(page):
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_anchors_are_headings(page):
+    links = ANCHOR.findall(FENCE.sub("", page.read_text()))
+    assert [(to, anchor) for to, anchor in links if anchor not in anchors_of(page.parent / to if to else page)] == []
 
 
 @each_page
