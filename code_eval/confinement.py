@@ -46,6 +46,9 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 PRIVATE_UID = 1_879_048_192  # 0x70000000: no system hands out user ids this high; each worker adds its number
 INSIDE_UID = 1000  # what programs see
 STACK = 8 << 20  # bytes of stack of the main thread
+# Bytes that a program may have mapped beside what it can write to: `import torch` maps 3.1 GB if torch is built for
+# CUDA, of which 0.8 GB can be written and 0.5 GB are ever read.
+LIBRARIES = 4 << 30
 NODE_DATA = 64 << 20  # bytes that an idle node has mapped to write to: 48 MB were seen with node 20 (VmData)
 
 
@@ -168,9 +171,11 @@ class Confinement:
 
 def limit_resources(settings: Settings) -> None:
     """Sets the limits that every program inherits."""
-    addresses = int(read("/proc/self/statm").split()[0]) * PAGE
-    limits = {
-        resource.RLIMIT_AS: settings.memory + addresses,  # the interpreter and its imports are not the program's
+    pages = read("/proc/self/statm").split()
+    addresses, data = int(pages[0]) * PAGE, int(pages[5]) * PAGE
+    limits = {  # beside what the interpreter and its imports have, which are not the program's
+        resource.RLIMIT_DATA: settings.memory + data,
+        resource.RLIMIT_AS: settings.memory + addresses + LIBRARIES,
         resource.RLIMIT_NPROC: settings.processes + 1,  # this worker is one
         resource.RLIMIT_FSIZE: settings.disk,
         resource.RLIMIT_NOFILE: settings.open_files,
@@ -180,7 +185,7 @@ def limit_resources(settings: Settings) -> None:
         resource.RLIMIT_SIGPENDING: 1024,
         resource.RLIMIT_STACK: STACK,
     }
-    if settings.node:  # V8 reserves gigabytes of addresses that it never uses: what counts is what can be written
+    if settings.node:  # V8 reserves gigabytes of addresses that it never uses
         del limits[resource.RLIMIT_AS]
         limits[resource.RLIMIT_DATA] = settings.memory + NODE_DATA
     if not settings.isolated:

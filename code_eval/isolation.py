@@ -52,7 +52,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the same program, the same verdict
     "PYTHONDONTWRITEBYTECODE": "1",
-    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses, and the memory limit counts addresses
+    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of addresses
     "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

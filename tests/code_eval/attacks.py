@@ -213,6 +213,12 @@ ATTACKS = {
         " m.resize(4096)\n x.append(m)",
         "output_limit",
     ),
+    "memory_made_read_only": endless(  # what cannot be written to any more does not count as data
+        "import mmap\nx = []\nwhile True:\n m = mmap.mmap(-1, 50 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+        " m.write(b'x' * (50 << 20))\n base = ctypes.addressof(ctypes.c_char.from_buffer(m))\n"
+        " assert libc.mprotect(ctypes.c_void_p(base), ctypes.c_size_t(50 << 20), 1) == 0\n x.append(m)",
+        "out_of_memory",
+    ),
     "memory_shared_anonymous": Attack(
         "libc.mmap.restype = ctypes.c_void_p\nfor flags in (0x21, 0x23, 0x40021, 0x40022):\n"
         " assert libc.mmap(None, ctypes.c_size_t(4096), 3, flags, -1, ctypes.c_long(0)) == ctypes.c_void_p(-1).value"
@@ -241,6 +247,7 @@ ATTACKS = {
     ),
     "memory_locked": Attack("x = ctypes.create_string_buffer(1 << 20)\nassert libc.mlock(x, len(x)) == -1"),
     "raised_memory_limit": Attack("assert refused(resource.setrlimit, resource.RLIMIT_AS, (-1, -1))"),
+    "raised_limit_of_data": Attack("assert refused(resource.setrlimit, resource.RLIMIT_DATA, (-1, -1))"),
     "raised_process_limit": Attack("assert refused(resource.setrlimit, resource.RLIMIT_NPROC, (9999, 9999))"),
     "raised_limit_of_pid_1": Attack("assert refused(resource.prlimit, 1, resource.RLIMIT_AS, (-1, -1))"),
     "recursion": endless("def f(): f()\nf()", "error"),

@@ -181,6 +181,8 @@ def test_examples_in_the_code_are_not_the_tests(sandbox):
         "import subprocess, sys\nassert subprocess.check_output([sys.executable, '-c', 'print(1)']) == b'1\\n'",
         "import sqlite3\nassert sqlite3.connect(':memory:').execute('select 1').fetchone() == (1,)",
         "import os, getpass\nassert os.getuid() == 1000 and os.path.expanduser('~') == '/tmp' == os.getcwd()",
+        "import mmap  # as large libraries are mapped\n"
+        "x = mmap.mmap(-1, 3 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)\nassert x[0] == 0",
         "import random\nrandom.seed(1)\nassert random.random() < 1",
         "import threading\nassert threading.current_thread() is threading.main_thread()",
         "import sys\nsys.stdout.reconfigure(encoding='utf-8')\nsys.stderr.reconfigure(encoding='utf-8')\n"
