@@ -181,7 +181,7 @@ NO_TWO_ALIKE = "One() is not One() and One() != One()"
         "a class that names itself": ("class A:\n    def f(self): return 1\nA.same = A", "A().f() is None"),
         "a class that is made": (
             "from dataclasses import make_dataclass as make\nP = make('P', ['x'])",
-            "'P' not in globals()",
+            "'P' not in globals() or not hasattr(P(1), 'x')",  # from Python 3.12 on, it is a class of the program
         ),
         "a class of fields": (
             "from types import SimpleNamespace as Model\nclass P(Model):\n    x: int",
