@@ -81,7 +81,8 @@ def _commit_of(repo: str, revision: str | None, token: str | None) -> str:
         return str(with_retries(lambda: HfApi(token=token).dataset_info(repo, revision=revision)).sha)
     except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
         raise UserError(
-            f"the problems in {repo} can't be read: {first_line(error)}; --data FILE reads a file instead"
+            f"the problems in {repo} can't be read: {first_line(error)}; a file can be read instead, by --data FILE of "
+            "benchmark.py or --benchmark-data NAME=FILE of the other commands"
         ) from None
 
 
