@@ -74,6 +74,7 @@ class Fleet:
         # When the last of the servers failed, or has answered since. The seconds before do not count: the first answers
         # may take longer than the patience.
         self._silent_since: float | None = None
+        self._refused_since: float | None = None  # the first refusal after the last answer
         self._stack = contextlib.AsyncExitStack()
         for replica in self.replicas:
             await self._stack.enter_async_context(replica)
@@ -88,7 +89,8 @@ class Fleet:
         """The samples of one request, from whichever replica has room, trying again after faults and refusals.
 
         Raises:
-            RowOpen: servers failed on it `TRIES` times, rejected it, or had no room for `options.patience` seconds.
+            RowOpen: servers failed on it `TRIES` times, rejected it, or had no room for `options.patience` seconds,
+                for this request or for any.
         """
         faults = refusals = 0
         refused_since = 0.0
@@ -99,6 +101,7 @@ class Fleet:
                 completions = await replica.complete(request)
                 # An answer may still arrive after the server was found to be gone.
                 self._silent_since = time.monotonic() if self._all_rest() else None
+                self._refused_since = None
                 self.usage.count(completions, time.monotonic() - sent)
                 return completions
             except PromptTooLong:
@@ -107,7 +110,8 @@ class Fleet:
                 self._on_busy(replica, busy)
                 refusals += 1
                 refused_since = refused_since or time.monotonic()
-                if time.monotonic() - refused_since > self.options.patience:
+                self._refused_since = self._refused_since or time.monotonic()
+                if time.monotonic() - min(refused_since, self._refused_since) > self.options.patience:
                     raise RowOpen(f"{replica.client.url} has been busy for {self.options.patience:.0f} s") from None
             except ServerFault as fault:
                 self._on_fault(replica, fault, sent)
@@ -157,7 +161,7 @@ class Fleet:
 
     def _on_busy(self, replica: Replica, busy: Busy) -> None:
         self.usage.faults[busy.kind] += 1
-        if pause := replica.on_busy(busy):
+        if pause := replica.on_busy(busy, alone=len(self.replicas) == 1):
             asyncio.get_running_loop().call_later(pause + 0.01, self._fill_places)
 
     def _on_fault(self, replica: Replica, fault: ServerFault, sent: float) -> None:

@@ -21,6 +21,7 @@ MOST_DEADLINES = 10  # while the server does others, a request may wait this man
 PROBE_SECONDS = 300.0  # for five answers of 16 tokens and one of 256, on a slow machine
 WATCH_SECONDS = 30.0  # a server that has been silent for this long is asked for a sign of life
 REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0  # doubling
+REFUSAL_SECONDS, MAX_REFUSAL_SECONDS = 0.5, 30.0  # that others are asked in place of one that refuses; doubling
 MAX_RETRY_AFTER_SECONDS = 120.0  # a server that asks for a longer pause is asked again after this
 
 
@@ -38,6 +39,7 @@ class Replica:
         self.rest_seconds = REST_SECONDS
         self.faults_in_a_row = 0
         self.gone_at = 0.0  # when it was last found to be unreachable
+        self._refusal_seconds = REFUSAL_SECONDS
         self._paused_until = 0.0  # as time.monotonic() has it
         self._last_sign = self._last_work = 0.0  # when it has last answered anything, and last generated something
         self._idle_at = 0.0  # when it has last said that it had generated nothing for a while
@@ -185,16 +187,22 @@ class Replica:
         finally:
             task.cancel()
         completions = task.result()
-        self.faults_in_a_row, self.rest_seconds = 0, REST_SECONDS
+        self.faults_in_a_row, self.rest_seconds, self._refusal_seconds = 0, REST_SECONDS, REFUSAL_SECONDS
         self._last_sign = self._last_work = time.monotonic()
         self.window.on_answer(self._last_sign - started, max(each.generated_tokens for each in completions))
         return completions
 
-    def on_busy(self, busy: Busy) -> float:
-        """A request was refused for lack of a place. Returns the seconds for which the server wants no others."""
+    def on_busy(self, busy: Busy, *, alone: bool) -> float:
+        """A request was refused for lack of a place. Returns the seconds for which the server gets no others.
+
+        One that is not `alone` and only refuses would look like the least loaded, and get every request.
+        """
         self._last_sign = time.monotonic()
         self.window.on_refusal()
         pause = min(busy.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        if not alone and self._last_sign >= self._paused_until:  # what was sent before is refused as one
+            pause = max(pause, self._refusal_seconds)
+            self._refusal_seconds = min(MAX_REFUSAL_SECONDS, 2 * self._refusal_seconds)
         self._paused_until = max(self._paused_until, self._last_sign + pause)
         return pause
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5  # after SIGTERM: preempted machines go away soon
 RESPONSIVE_SECONDS = 0.2  # a synchronous row function lets signals in this often
 LOG_SECONDS = 15.0  # between two lines about the progress, where nobody watches
+WRITING_SECONDS = 5.0  # between two looks at whether a part has to be written
 MAX_OPEN_IN_A_ROW = 200  # this many failures in a row are not bad luck: stop
 
 
@@ -61,6 +62,7 @@ class Flow:
             self._listen_to_signals(workers)
             stopping = asyncio.create_task(self._stop.wait())
             showing = asyncio.create_task(self._keep_showing())
+            writing = asyncio.create_task(self._keep_writing())
             finished = asyncio.gather(*workers, return_exceptions=True)
             await asyncio.wait({stopping, finished}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set() and not finished.done():
@@ -75,6 +77,7 @@ class Flow:
                     self._fail(outcome)  # as a panic of a library in Rust, which is no Exception
             stopping.cancel()
             showing.cancel()
+            writing.cancel()
             self._show()
         if self._error:
             with contextlib.suppress(Exception):
@@ -148,6 +151,19 @@ class Flow:
         if row.get("error"):
             return None
         return next((name for name in self.table.source.needs if row[name] is None), None)
+
+    async def _keep_writing(self) -> None:
+        """What is done must not lie in memory for as long as no other row is."""
+        while not self._error:
+            await asyncio.sleep(WRITING_SECONDS)
+            if self.writer.is_due():
+                try:
+                    faults = self.writer.flush()
+                except Exception as error:
+                    self._fail(error)
+                else:
+                    self.failures.update(faults)
+                    self.progress.update(-faults.total())
 
     async def _keep_showing(self) -> None:
         """While a model writes, minutes may pass without a row: say what is in flight."""

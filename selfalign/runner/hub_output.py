@@ -10,6 +10,7 @@ from typing import Any
 
 from selfalign.errors import UserError, first_line, warn
 from selfalign.options import Shard
+from selfalign.reach import LOCAL
 from selfalign.runner.folder_output import Describe, FolderOutput, text_of
 from selfalign.runner.hub import HUB_TRIES, hub_name, with_retries
 from selfalign.runner.part import PART, Part, covered_rows, read_part
@@ -55,7 +56,9 @@ class HubOutput(FolderOutput):
             )
         except Exception as error:  # of the Hub or of the connection, for which httpx2 has types of its own
             self.__exit__()
-            raise UserError(f"Hub repo {self.repo} can't be created or written to: {first_line(error)}") from error
+            raise UserError(
+                f"Hub repo {self.repo} can't be created or written to: {first_line(error)}. {LOCAL}"
+            ) from error
         return self
 
     def foreign_files(self) -> list[str]:

@@ -54,7 +54,7 @@ def run_shards(options: StepOptions, run: str, open_shards: Sequence[bool]) -> N
     if options.executor == "slurm":
         _launch_by_slurm(executor, options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the pool ends, and its shards with it
-    if options.executor == "local":  # after SIGKILL, datatrove's pool and its manager would live on
+    if options.executor == "local":  # after SIGKILL, datatrove's manager would live on
         os.register_at_fork(after_in_child=die_with_parent)
     executor.run()
     ended = executor.logging_dir.list_files("completions")
@@ -91,7 +91,7 @@ def _executor(options: StepOptions, run: str) -> Any:
             settings["secrets"] = {API_KEY_VARIABLE: key, **settings.get("secrets", {})}
     try:
         return getattr(executors, f"{kind.capitalize()}PipelineExecutor")(
-            pipeline=[_by_value(_shard_task(_project(), _arguments(options)))],
+            pipeline=[_by_value(_shard_task(_project(), _arguments(options), local=kind == "local"))],
             tasks=options.shards,
             workers=options.workers or options.shards,
             **settings,
@@ -100,9 +100,12 @@ def _executor(options: StepOptions, run: str) -> Any:
         raise UserError(f"the executor {kind} rejects --executor-options: {error}") from None
 
 
-def _shard_task(project: bytes, arguments: list[str]) -> Any:
-    """datatrove's task: unpack the project and run the command for one shard. It uses nothing of this module."""
-    folder = os.getcwd()
+def _shard_task(project: bytes, arguments: list[str], local: bool) -> Any:
+    """datatrove's task: unpack the project and run the command for one shard. It uses nothing of this module.
+
+    After SIGKILL of this process, its `local` pool would go on, as its parent is a fork server: the tasks end it.
+    """
+    folder, launcher = os.getcwd(), os.getpid() if local else None
 
     def task(data: Any, rank: int, world_size: int) -> None:
         import ctypes
@@ -119,21 +122,40 @@ def _shard_task(project: bytes, arguments: list[str]) -> Any:
             if sys.platform == "linux":  # PR_SET_PDEATHSIG: a pool that is ended takes its shards with it
                 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
+        def launcher_is_gone() -> bool:
+            if launcher is None or sys.platform != "linux":
+                return False
+            try:
+                with open(f"/proc/{launcher}/stat") as file:
+                    return file.read().rpartition(")")[2].split()[0] == "Z"  # nobody has waited for it yet
+            except OSError:
+                return True
+
+        def end_pool() -> None:
+            server = os.getppid()
+            with open(f"/proc/{server}/cmdline") as command, open(f"/proc/{server}/task/{server}/children") as children:
+                if "forkserver" in command.read():
+                    others = {int(pid) for pid in children.read().split()} - {os.getpid()}
+                    for pid in (server, *others, os.getpid()):
+                        os.kill(pid, signal.SIGTERM)
+
         with tempfile.TemporaryDirectory() as unpacked:
             zipfile.ZipFile(io.BytesIO(project)).extractall(unpacked)
             program = arguments if arguments[0] == "-m" else [os.path.join(unpacked, arguments[0]), *arguments[1:]]
             command = [sys.executable, *program, "--shard", f"{rank}/{world_size}"]
             environment = {**os.environ, "PYTHONPATH": unpacked}  # where -m finds the project
             here = folder if os.path.isdir(folder) else None
-            launcher = os.getppid()
+            parent, orphaned = os.getppid(), False
             shard = subprocess.Popen(command, cwd=here, env=environment, preexec_fn=die_with_parent)
             while shard.poll() is None:
                 time.sleep(0.2)
-                if os.getppid() != launcher:  # killed; what is done is written
+                if not orphaned and (os.getppid() != parent or launcher_is_gone()):  # killed; what is done is written
                     shard.terminate()
-                    launcher = os.getppid()
+                    orphaned = True
         if shard.returncode:
             print(f"shard {rank}/{world_size} ended with status {shard.returncode}", file=sys.stderr)
+        if orphaned and launcher_is_gone():
+            end_pool()
 
     return task
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfalign.errors import UserError, check_secret, first_line, warn, without_secrets
 from selfalign.options import StepOptions
+from selfalign.reach import LOCAL
 from selfalign.runner.columns import missing_columns, with_columns
 from selfalign.runner.data_files import (
     BUILDERS,
@@ -210,7 +211,7 @@ def _open_hub(name: str, config: str | None, split: str, token: str | None):
         raise UserError(f"dataset {repo} has no revision {revision}") from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"there is no dataset {repo}: neither a local path nor a Hub repo that this token can see"
+            f"there is no dataset {repo}: neither a local path nor a Hub repo that this token can see. {LOCAL}"
         ) from None
     run = {}
     if "run.json" in with_retries(lambda: api.list_repo_files(repo, repo_type="dataset", revision=sha)):
@@ -230,7 +231,7 @@ def is_single_file(name: str, token: str | None = None) -> bool:
 
 def _open_files(name: str, config: str | None, split: str, token: str | None):
     import datasets
-    from datasets.config import DOWNLOADED_DATASETS_PATH
+    from datasets.config import DOWNLOADED_DATASETS_PATH, HF_DATASETS_CACHE
     from datasets.utils import are_progress_bars_disabled
 
     fs, root = file_system(name, token)
@@ -263,7 +264,9 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         raise UserError(f"{name} contains no file that ends in {', '.join('.' + e for e in BUILDERS)}")
     content = fingerprint(fs, root, files)
     if (config or split != "train") and not run and fs.isdir(root):
-        rows = datasets.load_dataset(name, config, split=split)
+        # A cache of its own, as below: this one takes an older state of the folder, or another folder of its name.
+        there = root if "file" in fs.protocol else name
+        rows = datasets.load_dataset(there, config, split=split, cache_dir=f"{HF_DATASETS_CACHE}/{content}")
     elif others:
         raise UserError(f"{name} holds files of {builder} and of {others[0]}: name a file, or a folder with one kind")
     else:
@@ -290,8 +293,11 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
 
 def _root_cause(error: BaseException) -> BaseException:
     """The innermost error: the outermost one of datasets often says only that something went wrong. But that its cache
-    lacks the dataset, too, is no cause."""
+    lacks the dataset, too, is no cause; and what pyarrow says of a JSON file names the row, and comes before what
+    pandas says of it."""
     inner = error
     while deeper := inner.__cause__ or inner.__context__:
         inner = deeper
+        if str(inner).startswith("JSON parse error: ") and type(inner).__name__ == "ArrowInvalid":
+            break
     return error if "is not cached in" in str(inner) else inner

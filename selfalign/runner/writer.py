@@ -50,14 +50,14 @@ class PartWriter:
         self._unpacked.append((position, done))
         self._part_rows += len(done.rows)
         faults = self._pack() if len(self._unpacked) >= PACKED_ROWS or len(done.rows) >= PACKED_ROWS else Counter()
-        if (
-            self._part_rows >= PART_ROWS
-            or len(self._positions) >= PART_ROWS
-            or self._part_bytes >= PART_BYTES
-            or time.monotonic() - self._since >= PART_SECONDS
-        ):
+        full = self._part_rows >= PART_ROWS or len(self._positions) >= PART_ROWS or self._part_bytes >= PART_BYTES
+        if full or self.is_due():
             faults += self.flush()
         return faults
+
+    def is_due(self) -> bool:
+        """Whether anything is gathered for which it is time to be written."""
+        return bool(self._unpacked or self._positions) and time.monotonic() - self._since >= PART_SECONDS
 
     def summary(self) -> str:
         """The most frequent counts so far, for the progress line."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from selfalign.errors import RowOpen, UserError
 from selfalign.llm import client, replica
@@ -299,3 +300,24 @@ def test_an_info_that_trickles_in_is_given_up(monkeypatch):
 def test_a_port_that_cannot_be():
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:70000 is not a URL"):
         Endpoint(options("http://127.0.0.1:70000"))
+
+
+def test_a_server_that_only_refuses_is_left_alone_while_another_answers():
+    async def refuse(request, body, number):
+        return web.Response(status=503) if number > 5 else None
+
+    with simulated(seconds_per_token=0.002) as well, simulated(refuse) as broken:
+        assert_all_right(ask_all(Endpoint(options(well, broken)), rows=200), rows=200)
+    assert len(broken.bodies) < 50
+
+
+def test_patience_with_refusals_is_for_all_rows_together():
+    async def refuse(request, body, number):
+        return web.Response(status=429) if number > 10 else None
+
+    with simulated(refuse) as server:
+        endpoint = Endpoint(options(server, patience=1))
+        got = ask_all(endpoint, rows=60, width=4)
+    assert len(open_rows(got)) > 40 and "has been busy for 1 s" in str(got[59])
+    asked = [sum(f"prompt {row}:" in str(body) for body in server.bodies) for row in range(30, 60)]
+    assert asked == [1] * 30, "they do not wait for a second each"

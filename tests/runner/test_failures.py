@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.memory import MemoryFileSystem
 
 from selfalign.errors import RowOpen, UserError
-from selfalign.runner import step, writer
+from selfalign.runner import flow, step, writer
 from selfalign.runner.source import Source, open_source, read_input
 from selfalign.runner.step import EXIT_OPEN, run_step
 from selfalign.runner.table import Table
@@ -294,3 +294,16 @@ def test_an_fsspec_url_is_written_resumed_and_read(tmp_path, scheme):
     assert sorted(source.rows["number"]) == list(range(50)) and source.run["rows_out"] == 50
     with pytest.raises(UserError, match="factor was 2, is 3"):
         double_all(tmp_path, 50, output=url, factor=3)
+
+
+def test_what_is_done_is_written_though_no_other_row_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "PART_SECONDS", 0.1)
+    monkeypatch.setattr(flow, "WRITING_SECONDS", 0.05)
+
+    async def function(row):
+        while row["number"] == 4 and not list(tmp_path.glob("out/data/*.parquet")):
+            await asyncio.sleep(0.01)  # for ever, if the rows before it wait for this one
+        return double(row)
+
+    assert double_all(tmp_path, 5, function, window=8)["complete"]
+    assert len(list(tmp_path.glob("out/data/*.parquet"))) == 2

@@ -48,7 +48,7 @@ async def double(row):
     return row | {"double": 2 * row["number"]}
 
 def main(options):
-    writer.PART_ROWS = 5
+    writer.PART_ROWS = int(os.environ.get("PART_ROWS", 5))
     run_step(options, Table(read_input(options, "id"), double, {"double": int}))
 
 if __name__ == "__main__":
@@ -141,16 +141,16 @@ def test_shards_of_two_divisions_are_refused_at_the_same_time(folder):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_launcher_that_is_killed_takes_its_shards_with_it(folder, number):
-    launcher = start(folder, "--executor", "local", "--shards", "2", ROW_SECONDS="0.5")
+    launcher = start(folder, "--executor", "local", "--shards", "2", ROW_SECONDS="1.5", PART_ROWS="1")
     while not list(folder.glob("out/data/train-*")):
         time.sleep(0.1)
     started = descendants(launcher.pid)
     launcher.send_signal(number)
     launcher.wait(60)
     for shard in range(2):
-        with filelock.FileLock(folder / "out" / ".locks" / f"{shard}-of-2", timeout=30):
-            pass  # its process has let go
-    deadline = time.monotonic() + 30
+        with filelock.FileLock(folder / "out" / ".locks" / f"{shard}-of-2", timeout=15):
+            pass  # its process has let go, whose rows take 45 s
+    deadline = time.monotonic() + 15
     while any(map(psutil.pid_exists, started)):  # datatrove's pool and manager too
         assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid in started if psutil.pid_exists(pid)]
         time.sleep(0.1)

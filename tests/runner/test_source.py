@@ -139,3 +139,29 @@ def test_a_web_server_that_does_not_say_how_long_a_file_is_can_be_read_from():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert open_source(f"http://127.0.0.1:{server.server_port}/seeds.csv").rows["content"][:] == ["x"]
         server.shutdown()
+
+
+def test_a_split_of_a_folder_is_read_as_it_is_now(tmp_path):
+    """And not as datasets has it in its cache, by the name of the folder."""
+    for number, folder in enumerate([tmp_path / "one" / "clone", tmp_path / "other" / "clone"]):
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(
+            "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: test.jsonl\n---\n"
+        )
+        for text in (f"old {number}", f"new {number}"):
+            write_rows(folder / "test.jsonl", [{"text": text}])
+            assert open_source(str(folder), split="test").rows["text"][:] == [text]
+            assert open_source(f"file://{folder}", split="test").rows["text"][:] == [text]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "half an emoji: \\ud83d"}', "surrogate pair"),
+        ('{"text": "cut o', "Missing a closing quotation mark in string. in row 1"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_json_is_said(tmp_path, line, said):
+    (tmp_path / "rows.jsonl").write_text('{"text": "whole"}\n' + line)
+    with pytest.raises(UserError, match=said):
+        open_source(str(tmp_path / "rows.jsonl"))
