@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfalign.errors import UserError
+from selfalign.errors import UserError, warn
 from selfalign.llm.reasoning import BEGIN, END
 from selfalign.options import (
     LATER,
@@ -208,9 +208,11 @@ def to_tokens(
         {"role": "assistant", "content": row.get("response")},
     ]
     check_chat("messages", messages)
+    reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
-    reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
+    if not (messages[-1]["content"].strip() or reasoning.strip()):  # a model would learn to end at once
+        return {"input_ids": [], "labels": [], "outcome": "no_response"}
     answer = without_reasoning(messages[-1])
     answer = with_reasoning(answer, reasoning, tokenizer) if reasoning else answer
     prompt, response = prompt_and_response(messages[:-1], [answer], tokenizer)
@@ -268,6 +270,16 @@ def prepare(
     usable = prepared.select(usable).remove_columns("outcome")
     counts = {outcome: n for outcome, n in Counter(outcomes).items() if outcome != "whole"}
     return with_held_out(usable, len(rows), counts, options, options.eval_fraction)
+
+
+def warn_of_losses(counts: dict[str, int], rows: int, max_length: int) -> None:
+    """Say before the training, and not only on the card, which rows it lacks, and which it has in part."""
+    left_out = {outcome: counts[outcome] for outcome in ("no_response", "prompt_too_long") if outcome in counts}
+    if left_out:
+        reasons = ", ".join(f"{n} {outcome}" for outcome, n in left_out.items())
+        warn(f"{sum(left_out.values())} of {rows} rows are left out: {reasons}")
+    if cut := counts.get("cut"):
+        warn(f"{cut} of {rows} rows are cut at --max-length {max_length}, and do not teach where an answer ends")
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -355,6 +367,8 @@ def train(options: Options, folder: ModelFolder, source: Source, rows: Dataset) 
     tokenizer = load_tokenizer(options)
     with folder.devices.main_process_first():
         examples, held_out, counts = prepare(rows, tokenizer, options)
+    if folder.devices.is_main_process:
+        warn_of_losses(counts, len(rows), options.max_length)
     trainer = make_trainer(options, tokenizer, examples, held_out, folder.devices.num_processes)
     a_step = trainer.args.gradient_accumulation_steps * options.device_batch_size * folder.devices.num_processes
     checkpoint = folder.last_checkpoint(a_step)

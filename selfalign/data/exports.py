@@ -130,8 +130,22 @@ def trl_grpo(row: Row) -> Row:
 
 
 def openai(row: Row) -> Row:
-    """Fine-tuning by OpenAI refuses any other key; the ids stand in ids.txt, in the same order."""
-    return {"messages": messages_of(row)}
+    """Fine-tuning by OpenAI refuses any other key; the ids stand in ids.txt, in the same order.
+
+    It trains on all answers of a chat but those with the weight 0. The earlier ones of a repair failed.
+    """
+    return {"messages": with_earlier_answers(row, weight=0)}
+
+
+def axolotl(row: Row) -> Row:
+    """As `with_id`; `train` says for earlier answers that they are not learnt."""
+    return {"id": row["id"], "messages": with_earlier_answers(row, train=False)}
+
+
+def with_earlier_answers(row: Row, **marks: Any) -> list[Row]:
+    """The chat of a row, in which all answers but the last are marked."""
+    *earlier, last = messages_of(row)
+    return [turn | marks if turn["role"] == "assistant" else turn for turn in earlier] + [last]
 
 
 def openai_preferences(row: Row) -> Row:
@@ -166,9 +180,8 @@ datasets:
 
 
 def axolotl_files(rows: int) -> Files:
-    return {
-        "axolotl.yaml": AXOLOTL.format(path="train.jsonl", type="chat_template") + "    roles_to_train: [assistant]\n"
-    }
+    text = AXOLOTL.format(path="train.jsonl", type="chat_template")
+    return {"axolotl.yaml": text + "    roles_to_train: [assistant]\n    message_field_training: train\n"}
 
 
 def axolotl_preference_files(rows: int) -> Files:
@@ -176,6 +189,11 @@ def axolotl_preference_files(rows: int) -> Files:
     return {"axolotl.yaml": "rl: dpo\n" + text + "    field_chosen: chosen\n    field_rejected: rejected\n"}
 
 
+LLAMA_FACTORY = """# The part of a configuration that reads these data; a model and the rest are up to you.
+dataset: selfalign
+dataset_dir: .
+mask_history: true  # only the last answer of a chat is learnt: the earlier ones of a repair failed
+"""
 TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
 
 
@@ -183,7 +201,8 @@ def llama_factory_files(rows: int, **more: Any) -> Files:
     columns = {"messages": "messages", **({"chosen": "chosen", "rejected": "rejected"} if more else {})}
     about = {"file_name": "train.jsonl", "formatting": "sharegpt", **more, "columns": columns}
     about["tags"] = TAGS | {"system_tag": "system"}
-    return {"dataset_info.json": json.dumps({"selfalign": about}, indent=2) + "\n"}
+    files: Files = {"dataset_info.json": json.dumps({"selfalign": about}, indent=2) + "\n"}
+    return files if more else files | {"llama_factory.yaml": LLAMA_FACTORY}
 
 
 def llama_factory_preference_files(rows: int) -> Files:
@@ -200,7 +219,7 @@ FORMATS = {
     "trl-dpo": Format(PREFERENCES, trl_dpo, ID | {"prompt": CHAT, "chosen": CHAT, "rejected": CHAT}),
     "trl-grpo": Format(WITH_TESTS, trl_grpo, ID | {"prompt": CHAT, "tests": str, "response": str}, tasks=True),
     "openai": Format(INSTRUCTIONS, openai, learns=True),
-    "axolotl": Format(INSTRUCTIONS, with_id, learns=True, beside=axolotl_files),
+    "axolotl": Format(INSTRUCTIONS, axolotl, learns=True, beside=axolotl_files),
     "llama-factory": Format(INSTRUCTIONS, with_id, learns=True, beside=llama_factory_files),
 }
 # The same for an input of preferences, which these formats also take.

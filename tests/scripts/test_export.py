@@ -82,6 +82,19 @@ def test_files_hold_the_chats_in_order(tmp_path, to):
     assert json.loads((out / "source.json").read_text())["rows"] == 3
 
 
+def test_only_the_last_answer_of_a_chat_is_learnt(tmp_path):
+    """The earlier ones of a repair failed."""
+    said = ["Q", "wrong", "It fails.", "right"]
+    messages = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, said, strict=True)]
+    rows = [row(0, messages=messages), row(1)]
+    for to, mark in {"openai": {"weight": 0}, "axolotl": {"train": False}, "llama-factory": {}}.items():
+        found, single = (each["messages"] for each in lines(export(tmp_path, to, rows, to) / "train.jsonl"))
+        assert found == [messages[0], messages[1] | mark, *messages[2:]] and single == CHATS[1]
+    (data,) = yaml.safe_load((tmp_path / "axolotl" / "axolotl.yaml").read_text())["datasets"]
+    assert data["message_field_training"] == "train"
+    assert yaml.safe_load((tmp_path / "llama-factory" / "llama_factory.yaml").read_text())["mask_history"]
+
+
 def test_configurations_name_the_file_and_its_columns(tmp_path):
     (data,) = yaml.safe_load((export(tmp_path, "axolotl", ROWS) / "axolotl.yaml").read_text())["datasets"]
     assert (data["path"], data["type"], data["field_messages"]) == ("train.jsonl", "chat_template", "messages")

@@ -64,11 +64,15 @@ def test_the_layout_of_the_published_dataset_is_taken(make):
     assert counts == {"examples": 1} and examples.column_names == ["input_ids", "labels"]
 
 
-def test_what_can_not_be_used_is_counted(make):
-    faults = {"response": "long " * 100}, {"instruction": "long " * 100}, {"response": None}
+def test_what_can_not_be_used_is_counted_and_said(make, capsys):
+    faults = {"response": "long " * 100}, {"instruction": "long " * 100}, {"response": None}, {"response": " \n"}
     rows = ROWS[:5] + [row | fault for row, fault in zip(ROWS[5:], faults, strict=False)]
     examples, _, counts = prepared(make(rows, max_length=100))
-    assert counts == {"cut": 1, "prompt_too_long": 1, "no_response": 1, "examples": 6}
+    assert counts == {"cut": 1, "prompt_too_long": 1, "no_response": 2, "examples": 6}
+    finetune.warn_of_losses(counts, len(rows), 100)
+    said = capsys.readouterr().err
+    assert "3 of 9 rows are left out: 2 no_response, 1 prompt_too_long" in said
+    assert "1 of 9 rows are cut at --max-length 100" in said
     assert max(map(len, examples["input_ids"])) == 100
 
 
