@@ -101,11 +101,13 @@ def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]
         raise UserError(f"its YAML can't be read, so correct it or remove it ({cause})") from error
     new = [evaluation for result in results for evaluation in evaluations_of(result)]
     ours = {(evaluation.dataset_name, evaluation.metric_type) for evaluation in new}
+    names = {result["benchmark"] for result in results}
     data: Any = parsed.data  # CardData, whose fields depend on the kind of card
-    kept = [e for e in data.eval_results or [] if (e.dataset_name, e.metric_type) not in ours]
+    # A pass@10 of an earlier run must not stand beside the pass@1 of this one.
+    replaced = [e for e in data.eval_results or [] if e.dataset_name in names and e.metric_type.startswith("pass@")]
+    kept = [e for e in data.eval_results or [] if e not in replaced and (e.dataset_name, e.metric_type) not in ours]
     data.model_name = data.model_name or model
     data.eval_results = kept + new
-    names = {result["benchmark"] for result in results}
     lines = [*HEAD, *(line for line in _lines_in(parsed.text) if line.split(" | ")[0].removeprefix("| ") not in names)]
     for result in results:
         for score, value in result["scores"].items():

@@ -38,8 +38,9 @@ def test_results_are_on_the_card_in_the_form_of_the_hub(model):
 
 
 def test_a_new_result_replaces_that_of_its_benchmark_alone(model):
-    add(model, ".")
     file = model.parent / "results" / "mbpp" / "results.json"
+    file.write_text(json.dumps({"benchmark": "mbpp", "scores": {"pass@1": 0.5, "pass@10": 0.875}}))
+    add(model, ".")
     file.write_text(json.dumps({"benchmark": "mbpp", "scores": {"pass@1": 0.75}}))
     card = add(model, "mbpp")
     assert {(r.dataset_name, r.metric_value) for r in card.data.eval_results} == {("humaneval", 25.0), ("mbpp", 75.0)}
