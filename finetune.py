@@ -334,7 +334,7 @@ def make_trainer(
     """TRL's trainer for the examples from `prepare`."""
     from trl.data_utils import pack_dataset
 
-    from selfalign.training.trainers import DPO, SFT, KeepNewestCheckpoint
+    from selfalign.training.trainers import DPO, SFT, KeepNewestCheckpoint, StopWithoutLoss
 
     # Packing puts whole examples into a sequence. From the column `seq_lengths` that it adds, TRL's collator makes
     # positions that begin at 0 for each example, and from these the model knows which tokens may attend to which.
@@ -350,7 +350,7 @@ def make_trainer(
         "eval_dataset": held_out,
         "processing_class": tokenizer,
         "peft_config": adapters(options.lora_rank) if options.lora_rank else None,
-        "callbacks": [KeepNewestCheckpoint()],
+        "callbacks": [KeepNewestCheckpoint(), StopWithoutLoss()],
     }
     if options.method == "dpo":
         return DPO(**given, ref_model=None if options.lora_rank else base.load())

@@ -23,7 +23,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
-from selfalign.errors import UserError, check_secret, first_line
+from selfalign.errors import UserError, check_secret, first_line, without_secrets
 from selfalign.llm.completion import Completion, CompletionRequest
 from selfalign.llm.reasoning import BLANK_LINES, opens_reasoning, split_reasoning
 from selfalign.options import API_KEY_VARIABLE, GenerationOptions
@@ -252,6 +252,9 @@ class Client(ABC):
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise Unfit(f"{self.url} is not a URL ({error})") from None
+        if answer.url.scheme != httpx2.URL(self.url).scheme:  # a POST that is redirected so becomes a GET
+            there = str(answer.url).removesuffix(path)
+            raise Unfit(f"{self.url} redirects to {without_secrets(there)}: give that address")
         if answer.status_code == 429 or answer.status_code >= 500:
             raise ServerFault(f"{path} answers {answer.status_code}")
         if answer.status_code in (401, 403):

@@ -244,6 +244,9 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
     else:
         # Parts that are being written begin with a dot, and so do the folders in which editors keep copies.
         found = [f for f in fs.find(root) if "/." not in f"/{f.removeprefix(root)}"]
+        # What a step has written below belongs to another dataset: it may be the output of this very run.
+        others = tuple(f.removesuffix("run.json") for f in found if f.endswith("/run.json") and f != f"{root}/run.json")
+        found = [f for f in found if not f.startswith(others)]
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         if not (run or config) and f"{root}/README.md" in found:
             config = default_configuration(name, fs.cat_file(f"{root}/README.md").decode(errors="replace"))

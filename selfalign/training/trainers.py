@@ -21,6 +21,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from selfalign.errors import UserError
 from selfalign.training import checkpoints
 
+LOST_AFTER = 3  # steps in a row without a loss that is a number
+
 
 class SFT(SFTTrainer):
     """TRL's trainer without its model card, because ours is written at the end."""
@@ -80,6 +82,24 @@ class KeepNewestCheckpoint(TrainerCallback):
         PartialState().wait_for_everyone()  # each process writes a file of its own into it
         if state.is_world_process_zero:
             checkpoints.keep_only(Path(str(args.output_dir), f"checkpoint-{state.global_step}"))
+
+
+class StopWithoutLoss(TrainerCallback):
+    """Ends a training whose loss is no number any more, before its weights take the place of the last checkpoint."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        loss = (logs or {}).get("loss")
+        self.in_a_row = self.in_a_row + 1 if loss is not None and not math.isfinite(loss) else 0
+        if self.in_a_row == LOST_AFTER:
+            raise UserError(
+                f"the loss has been no number since step {state.global_step - LOST_AFTER + 1}: lower --learning-rate, "
+                "or set --max-grad-norm 1"
+            )
 
 
 def is_finished(trainer: SFT | DPO, checkpoint: str) -> bool:

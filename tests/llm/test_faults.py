@@ -209,6 +209,20 @@ def test_a_server_that_accepts_and_never_answers(monkeypatch, capsys):
     assert f"{gone.url} is not used for a while: no sign of life" in capsys.readouterr().err
 
 
+def test_a_server_that_redirects_to_https_is_said(monkeypatch):
+    """Behind such a redirect, a POST becomes a GET."""
+
+    async def describe():
+        async with client_for("http://127.0.0.1:1", options()) as server:
+            there = httpx2.Request("GET", "https://127.0.0.1:1/info")
+            answer = asyncio.sleep(0, httpx2.Response(200, json={"model_id": "m"}, request=there))
+            monkeypatch.setattr(server._http, "get", lambda url: answer)
+            await server.describe()
+
+    with pytest.raises(client.Unfit, match="redirects to https"):
+        asyncio.run(describe())
+
+
 # 429 ------------------------------------------------------------------------------------------------------------------
 
 

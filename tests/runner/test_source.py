@@ -165,3 +165,13 @@ def test_what_is_wrong_with_a_line_of_json_is_said(tmp_path, line, said):
     (tmp_path / "rows.jsonl").write_text('{"text": "whole"}\n' + line)
     with pytest.raises(UserError, match=said):
         open_source(str(tmp_path / "rows.jsonl"))
+
+
+def test_what_a_step_has_written_below_is_no_part_of_a_folder(tmp_path):
+    folder = folder_of(tmp_path, "a.jsonl", "b.jsonl")
+    before = open_source(folder)
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text('{"step": "generate_concepts"}')
+    datasets.Dataset.from_dict({"file": ["another"]}).to_parquet(tmp_path / "out" / "data" / "train-0.parquet")
+    after = open_source(folder)
+    assert after.rows["file"][:] == ["a.jsonl", "b.jsonl"] and after.pin == before.pin

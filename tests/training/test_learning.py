@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from selfalign.errors import UserError
 from selfalign.training.loading import BaseModel, without_dropout
+from tests.helpers import run_json
 from tests.training.tools import PAIRS, QUICK, curve, finetune, prepared, trainer_of
 
 
@@ -24,10 +25,11 @@ def test_the_warmup_is_a_share_of_the_steps(make, warmup, steps):
     assert arguments.get_warmup_steps(100) == steps
 
 
-def test_a_training_that_diverges_shows_it(make):
-    options = make(**QUICK | {"learning_rate": 1e30}, warmup=0.0)
-    finetune.main(options)
-    assert math.isnan(curve(options, "loss")[-1])
+def test_a_training_that_diverges_ends_and_keeps_its_last_checkpoint(make):
+    options = make(**QUICK | {"learning_rate": 1e30}, warmup=0.0, save_steps=1)
+    with pytest.raises(UserError, match="the loss has been no number since step 2: lower --learning-rate"):
+        finetune.main(options)
+    assert not run_json(options.output)["complete"]
 
 
 def test_adapters_lower_it_too_and_are_merged(make, tiny_model):
