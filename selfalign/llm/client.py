@@ -252,7 +252,7 @@ class Client(ABC):
             raise Unreachable(type(error).__name__, str(error)) from None
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise Unfit(f"{self.url} is not a URL ({error})") from None
-        if answer.url.scheme != httpx2.URL(self.url).scheme:  # a POST that is redirected so becomes a GET
+        if any(each.status_code in TO_GET for each in answer.history):
             there = str(answer.url).removesuffix(path)
             raise Unfit(f"{self.url} redirects to {without_secrets(there)}: give that address")
         if answer.status_code == 429 or answer.status_code >= 500:
@@ -263,6 +263,9 @@ class Client(ABC):
             return answer.json() if answer.status_code == 200 else None
         except (ValueError, RecursionError):
             return None
+
+
+TO_GET = (301, 302, 303)  # redirects behind which a POST becomes a GET
 
 
 def http_timeout() -> httpx2.Timeout:

@@ -245,8 +245,8 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
         # Parts that are being written begin with a dot, and so do the folders in which editors keep copies.
         found = [f for f in fs.find(root) if "/." not in f"/{f.removeprefix(root)}"]
         # What a step has written below belongs to another dataset: it may be the output of this very run.
-        others = tuple(f.removesuffix("run.json") for f in found if f.endswith("/run.json") and f != f"{root}/run.json")
-        found = [f for f in found if not f.startswith(others)]
+        runs = [f for f in found if f.endswith("/run.json") and f != f"{root}/run.json" and _is_run(fs.cat_file(f))]
+        found = [f for f in found if not f.startswith(tuple(run.removesuffix("run.json") for run in runs))]
         run = json.loads(fs.cat_file(f"{root}/run.json")) if f"{root}/run.json" in found else {}
         if not (run or config) and f"{root}/README.md" in found:
             config = default_configuration(name, fs.cat_file(f"{root}/README.md").decode(errors="replace"))
@@ -292,6 +292,14 @@ def _open_files(name: str, config: str | None, split: str, token: str | None):
             for column in rows.data.columns:
                 column.validate(full=True)
     return rows, {"fingerprint": content}, run
+
+
+def _is_run(text: bytes) -> bool:
+    """Whether this is the run.json of a step, and not a file of somebody else's that has its name."""
+    with contextlib.suppress(ValueError, RecursionError):
+        run = json.loads(text)
+        return isinstance(run, dict) and {"step", "identity"} <= run.keys()
+    return False
 
 
 def _root_cause(error: BaseException) -> BaseException:

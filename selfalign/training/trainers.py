@@ -85,7 +85,8 @@ class KeepNewestCheckpoint(TrainerCallback):
 
 
 class StopWithoutLoss(TrainerCallback):
-    """Ends a training whose loss is no number any more, before its weights take the place of the last checkpoint."""
+    """Ends a training whose loss is no number any more. Until then, its weights do not take the place of the last
+    checkpoint."""
 
     def __init__(self) -> None:
         self.in_a_row = 0
@@ -93,8 +94,10 @@ class StopWithoutLoss(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        loss = (logs or {}).get("loss")
-        self.in_a_row = self.in_a_row + 1 if loss is not None and not math.isfinite(loss) else 0
+        if (loss := (logs or {}).get("loss")) is None:  # of what is held out
+            return
+        self.in_a_row = 0 if math.isfinite(loss) else self.in_a_row + 1
+        control.should_save &= self.in_a_row == 0
         if self.in_a_row == LOST_AFTER:
             raise UserError(
                 f"the loss has been no number since step {state.global_step - LOST_AFTER + 1}: lower --learning-rate, "

@@ -215,7 +215,8 @@ def test_a_server_that_redirects_to_https_is_said(monkeypatch):
     async def describe():
         async with client_for("http://127.0.0.1:1", options()) as server:
             there = httpx2.Request("GET", "https://127.0.0.1:1/info")
-            answer = asyncio.sleep(0, httpx2.Response(200, json={"model_id": "m"}, request=there))
+            moved = [httpx2.Response(301)]
+            answer = asyncio.sleep(0, httpx2.Response(200, json={"model_id": "m"}, request=there, history=moved))
             monkeypatch.setattr(server._http, "get", lambda url: answer)
             await server.describe()
 

@@ -171,7 +171,14 @@ def test_what_a_step_has_written_below_is_no_part_of_a_folder(tmp_path):
     folder = folder_of(tmp_path, "a.jsonl", "b.jsonl")
     before = open_source(folder)
     (tmp_path / "out" / "data").mkdir(parents=True)
-    (tmp_path / "out" / "run.json").write_text('{"step": "generate_concepts"}')
+    (tmp_path / "out" / "run.json").write_text('{"step": "generate_concepts", "identity": {}}')
     datasets.Dataset.from_dict({"file": ["another"]}).to_parquet(tmp_path / "out" / "data" / "train-0.parquet")
     after = open_source(folder)
     assert after.rows["file"][:] == ["a.jsonl", "b.jsonl"] and after.pin == before.pin
+
+
+def test_a_file_of_that_name_that_no_step_wrote_hides_nothing(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "run.json").write_text('{"run": 7}')
+    write_rows(tmp_path / "part" / "rows.jsonl", [{"run": 8}])
+    assert sorted(open_source(str(tmp_path)).rows["run"][:]) == [7, 8]

@@ -30,6 +30,7 @@ def test_a_training_that_diverges_ends_and_keeps_its_last_checkpoint(make):
     with pytest.raises(UserError, match="the loss has been no number since step 2: lower --learning-rate"):
         finetune.main(options)
     assert not run_json(options.output)["complete"]
+    assert [path.name for path in Path(options.output).glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_adapters_lower_it_too_and_are_merged(make, tiny_model):
