@@ -209,9 +209,10 @@ def to_tokens(
     ]
     check_chat("messages", messages)
     reasoning = (row.get("reasoning") or messages[-1].get("reasoning_content") or "") if keep_reasoning else ""
-    if len(messages) < 2 or messages[-1]["role"] != "assistant" or any(m["content"] is None for m in messages):
-        return {"input_ids": [], "labels": [], "outcome": "no_response"}
-    if not (messages[-1]["content"].strip() or reasoning.strip()):  # a model would learn to end at once
+    has_response = (
+        len(messages) > 1 and messages[-1]["role"] == "assistant" and None not in (m["content"] for m in messages)
+    )
+    if not has_response or not (messages[-1]["content"] + reasoning).strip():  # of a blank one, a model learns to end
         return {"input_ids": [], "labels": [], "outcome": "no_response"}
     answer = without_reasoning(messages[-1])
     answer = with_reasoning(answer, reasoning, tokenizer) if reasoning else answer

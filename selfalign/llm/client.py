@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_PORT = 65535
+TO_GET = (301, 302, 303)  # redirects behind which a POST becomes a GET
 CONNECT_SECONDS = 10  # for a GET
 COUNT_SECONDS = 60  # for the tokens of a prompt: a server on a busy machine, which has other requests to do as well
 POST_CONNECT_SECONDS = 30  # longer, since a client that sends many requests is slow itself
@@ -263,9 +264,6 @@ class Client(ABC):
             return answer.json() if answer.status_code == 200 else None
         except (ValueError, RecursionError):
             return None
-
-
-TO_GET = (301, 302, 303)  # redirects behind which a POST becomes a GET
 
 
 def http_timeout() -> httpx2.Timeout:

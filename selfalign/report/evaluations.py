@@ -100,12 +100,13 @@ def with_evaluations(card: str, model: str, results: Sequence[Mapping[str, Any]]
         cause = first_line(error).partition(". Pass")[0]
         raise UserError(f"its YAML can't be read, so correct it or remove it ({cause})") from error
     new = [evaluation for result in results for evaluation in evaluations_of(result)]
-    ours = {(evaluation.dataset_name, evaluation.metric_type) for evaluation in new}
-    names = {result["benchmark"] for result in results}
+    names, metrics = {result["benchmark"] for result in results}, {evaluation.metric_type for evaluation in new}
     data: Any = parsed.data  # CardData, whose fields depend on the kind of card
-    # A pass@10 of an earlier run must not stand beside the pass@1 of this one.
-    replaced = [e for e in data.eval_results or [] if e.dataset_name in names and e.metric_type.startswith("pass@")]
-    kept = [e for e in data.eval_results or [] if e not in replaced and (e.dataset_name, e.metric_type) not in ours]
+
+    def is_replaced(old: Any) -> bool:  # a pass@10 of an earlier run must not stand beside the pass@1 of this one
+        return old.dataset_name in names and (old.metric_type in metrics or old.metric_type.startswith("pass@"))
+
+    kept = [evaluation for evaluation in data.eval_results or [] if not is_replaced(evaluation)]
     data.model_name = data.model_name or model
     data.eval_results = kept + new
     lines = [*HEAD, *(line for line in _lines_in(parsed.text) if line.split(" | ")[0].removeprefix("| ") not in names)]
